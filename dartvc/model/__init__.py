@@ -1,0 +1,26 @@
+"""The vocabulary: frozen value types and Protocols that every floor shares.
+
+No I/O, no behaviour beyond small derivations, nothing imported but the standard library and `dartvc.errors`.
+The main types are `Commit` (what history records) and `StagedCommit` (what a snapshot hands to history).
+"""
+
+from __future__ import annotations
+
+from dartvc.model.commit import Commit, CommitKind, Position
+from dartvc.model.ids import Digest, Oid, short
+from dartvc.model.staging import ChunkRef, CommitReport, Omission, Payload, StagedCommit, StagedName
+
+__all__ = [
+    "ChunkRef",
+    "Commit",
+    "CommitKind",
+    "CommitReport",
+    "Digest",
+    "Oid",
+    "Omission",
+    "Payload",
+    "Position",
+    "StagedCommit",
+    "StagedName",
+    "short",
+]

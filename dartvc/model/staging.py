@@ -1,0 +1,109 @@
+"""What a snapshot hands to history: everything that a new commit changes, as plain bytes and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dartvc.model.commit import CommitKind, Position
+from dartvc.model.ids import Digest
+
+__all__ = ["ChunkRef", "CommitReport", "Omission", "Payload", "StagedCommit", "StagedName", "Summary"]
+
+Summary = Mapping[str, object]
+"""A JSON object that describes a value to people: ``type`` always, then what its kind has (see `dartvc.state.summaries`)."""
+
+
+class ChunkRef(NamedTuple):
+    """A piece of a payload.
+
+    ``data`` is None when the piece is in the repository already, under the same digest, in the same co-variable of an ancestor.
+    """
+
+    digest: Digest
+    size_bytes: int
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The stored form of one co-variable: a pickled dict of its names, and the large buffers that the pickle refers to by position."""
+
+    names: tuple[str, ...]
+    stream: tuple[ChunkRef, ...]
+    buffers: tuple[tuple[ChunkRef, ...], ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the stream and of all buffers, stored already or not."""
+        return sum(chunk.size_bytes for chunks in (self.stream, *self.buffers) for chunk in chunks)
+
+    @property
+    def new_bytes(self) -> int:
+        """Bytes that the repository does not have yet."""
+        return sum(chunk.size_bytes for chunks in (self.stream, *self.buffers) for chunk in chunks if chunk.data is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Omission:
+    """A name (or a part of the process) that could not be stored.
+
+    ``path`` is where inside the object the trouble sits, as the user would write it: ``session.pool._lock``.
+    ``recomputable`` tells whether its recipe (the code that made it) is kept so that a checkout can make it again.
+    """
+
+    name: str
+    path: str
+    reason: str
+    remedy: str = ""
+    recomputable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StagedName:
+    """One name whose stored form changes: its summary, and its payload or the omission that stands for it."""
+
+    name: str
+    summary: Summary
+    payload: Payload | None
+    omission: Omission | None = None
+    recipe: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StagedCommit:
+    """Everything that differs from the parent commit, ready to be written without looking at the program again.
+
+    Names that are neither in ``changed`` nor in ``removed`` keep what the first parent has. ``process`` are entries of the
+    process's state (RNG streams, cwd, ...) that changed, in the same shape as names; ``process_removed`` names those that ended.
+    """
+
+    message: str
+    kind: CommitKind
+    time_s: float
+    utc_offset_min: int
+    code: str = ""
+    changed: tuple[StagedName, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    process: tuple[StagedName, ...] = ()
+    process_removed: tuple[str, ...] = ()
+    environment: Mapping[str, object] = field(default_factory=dict)
+    execution: int | None = None
+    duration_ms: float = 0.0
+    stall_ms: float = 0.0
+    error: str = ""
+    run: str = ""
+    position: Position | None = None
+    keep_names: bool = True
+    """False: the commit holds only ``changed``, nothing is inherited from the parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReport:
+    """What a commit stored and what it could not store."""
+
+    omissions: tuple[Omission, ...] = ()
+    stored_bytes: int = 0
+    stall_ms: float = 0.0
