@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dartvc.model.commit import Commit, CommitKind, Position
 from dartvc.model.ids import Digest, Oid, short
-from dartvc.model.staging import ChunkRef, CommitReport, Omission, Payload, StagedCommit, StagedName
+from dartvc.model.staging import ChunkRef, CommitReport, Omission, Payload, StagedCommit, StagedName, Summary
+from dartvc.model.workspace import RestoreReport, Workspace
 
 __all__ = [
     "ChunkRef",
@@ -20,7 +21,10 @@ __all__ = [
     "Omission",
     "Payload",
     "Position",
+    "RestoreReport",
     "StagedCommit",
     "StagedName",
+    "Summary",
+    "Workspace",
     "short",
 ]
