@@ -1,0 +1,77 @@
+"""What is known of particular types: how to take them apart, how to build them again, what memory they share.
+
+A module each for a library. Tables are keyed by a type's dotted name, so nothing is imported to look something up: an adapter's
+functions run only when a value of its library is met. `REDUCERS` answers the pickler, `BUILDERS` the loader, `CHILDREN` the
+aliasing walk (for types whose references the garbage collector cannot see, or should not follow).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dartvc.state import definitions
+from dartvc.state.adapters import arrays, frames, guarded, standard, tensors
+
+__all__ = ["BUILDERS", "CHILDREN", "find_children", "find_reducer", "reducers_by_type"]
+
+Reducer = Callable[[Any, Any], Any]
+
+_MODULES: tuple[Any, ...] = (standard, arrays, frames, tensors)
+
+REDUCERS: dict[str, Reducer] = dict(definitions.REDUCERS)
+BUILDERS: dict[str, Callable[..., Any]] = dict(definitions.BUILDERS)
+CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {}
+for _module in _MODULES:
+    REDUCERS.update(_module.REDUCERS)
+    BUILDERS.update(_module.BUILDERS)
+    CHILDREN.update(getattr(_module, "CHILDREN", {}))
+
+_REDUCER_OF_TYPE: dict[type, Reducer | None] = {}
+_CACHED_TYPES = 4096
+
+
+def reducers_by_type() -> dict[type, Reducer | None]:
+    """Returns the cache from type to reducer (None: pickle's own way); importable types only, so it keeps nobody alive."""
+    return _REDUCER_OF_TYPE
+
+
+def find_reducer(kind: type, main_name: str, met: set[type]) -> Reducer | None:
+    """Returns the reducer for a type: its own, else that of the nearest base that has one.
+
+    User classes are added to ``met``: what they pickle to has to be proven to load.
+    """
+    found: Reducer | None = None
+    by_value = definitions.is_by_value(kind, main_name) and not issubclass(kind, type)
+    for base in kind.__mro__[:-1]:
+        found = REDUCERS.get(f"{base.__module__}.{base.__qualname__}")
+        if found is not None:
+            break
+    if issubclass(kind, type):
+        found = definitions.reduce_class
+    if by_value:
+        met.add(kind)
+        if issubclass(kind, dict) and "items" in {name for base in kind.__mro__[:-1] if base is not dict for name in vars(base)}:
+            return standard.reduce_dict_subclass
+    if found is None and by_value and guarded.has_own_reduce(kind):
+        return guarded.reduce_guarded
+    if not by_value:
+        if len(_REDUCER_OF_TYPE) >= _CACHED_TYPES:
+            _REDUCER_OF_TYPE.clear()
+        _REDUCER_OF_TYPE[kind] = found
+    return found
+
+
+def find_children(kind: type) -> Callable[[Any], Iterable[object]] | None:
+    """Returns how to enumerate what an object of this type refers to, None where the garbage collector knows."""
+    for base in kind.__mro__[:-1]:
+        found = CHILDREN.get(f"{base.__module__}.{base.__qualname__}")
+        if found is not None:
+            return found
+    return None
+
+
+def is_loaded(library: str) -> bool:
+    """Whether a guest library is in use by the program."""
+    return library in sys.modules

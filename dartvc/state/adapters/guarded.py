@@ -1,0 +1,133 @@
+"""Classes of the user's program that pickle themselves: tried out in a child process before they run here.
+
+A user's ``__reduce__`` may sleep for ever, exit the process, or name a function that must never run at load. So the first object
+of such a class is pickled and loaded again in a forked child that has a deadline and may not touch files, processes or the network.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import sys
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from dartvc.state.adapters.forbidden import is_forbidden
+
+__all__ = ["DEADLINE_S", "has_own_reduce", "is_proven", "reduce_guarded", "try_in_child"]
+
+DEADLINE_S = 5.0
+_METHODS = ("__reduce_ex__", "__reduce__", "__getstate__")
+_VERDICTS: dict[int, tuple[weakref.ReferenceType[type], str]] = {}
+_PROVEN: dict[int, tuple[weakref.ReferenceType[type], str]] = {}
+
+
+def has_own_reduce(kind: type) -> bool:
+    """Whether a class (or a base that is not object) brings pickling code of its own."""
+    return any(getattr(kind, method, None) is not getattr(object, method, None) for method in _METHODS)
+
+
+def reduce_guarded(value: Any, saving: Any) -> Any:
+    """Lets an object of a proven class pickle itself; refuses one whose class failed its trial."""
+    kind = type(value)
+    seen = _VERDICTS.get(id(kind))
+    if seen is None or seen[0]() is not kind:
+        seen = _VERDICTS[id(kind)] = (weakref.ref(kind), _trial(value))
+    if seen[1]:
+        raise saving.refuse(value, seen[1], "give the class a __getstate__ without side effects")
+    reduction = value.__reduce_ex__(5)
+    problem = _problem_of(reduction)
+    if problem:
+        raise saving.refuse(value, problem)
+    return saving.keep(reduction)
+
+
+def is_proven(kind: type, prove: Callable[[], str]) -> str:
+    """Returns why instances of a user's class do not load back, trying it once for each class (an empty string: they do)."""
+    seen = _PROVEN.get(id(kind))
+    if seen is None or seen[0]() is not kind:
+        seen = _PROVEN[id(kind)] = (weakref.ref(kind), prove())
+    return seen[1]
+
+
+def _problem_of(reduction: Any) -> str:
+    if isinstance(reduction, str):
+        return ""
+    if not isinstance(reduction, tuple) or not 2 <= len(reduction) <= 6 or not callable(reduction[0]):
+        return "its __reduce_ex__ returned something that is not a reduction"
+    builder = reduction[0]
+    module, name = getattr(builder, "__module__", "") or "", getattr(builder, "__qualname__", "")
+    if is_forbidden(module, name):
+        return f"loading it would call {module}.{name}"
+    return ""
+
+
+def _trial(value: Any) -> str:
+    """Returns why an object cannot be pickled, an empty string when it can."""
+    return try_in_child(lambda: _problem_of(value.__reduce_ex__(5)), "pickling it")
+
+
+def try_in_child(work: Callable[[], str], what: str) -> str:
+    """Runs ``work`` in a forked child that may not touch files, processes or the network and must end within `DEADLINE_S`.
+
+    Returns:
+        What ``work`` returned, or what stopped it: an empty string means that nothing is wrong.
+    """
+    if not hasattr(os, "fork"):
+        return ""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _run_child(work, what, writer)
+    os.close(writer)
+    try:
+        ready, _, _ = select.select([reader], [], [], DEADLINE_S)
+        answer = os.read(reader, 1000) if ready else b""
+        if not ready:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    finally:
+        os.close(reader)
+    if not ready:
+        return f"{what} did not end within {DEADLINE_S:g} s"
+    if answer == b"ok":
+        return ""
+    return answer.decode(errors="replace") or f"{what} ended the process (status {status})"
+
+
+def _run_child(work: Callable[[], str], what: str, writer: int) -> None:
+    answer = b""
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.addaudithook(_no_effects)
+        answer = work().encode()[:900] or b"ok"
+    except pickle.PicklingError as error:
+        answer = f"{what} {error}".encode()[:900]
+    except BaseException as error:
+        answer = f"{what} raises {type(error).__name__}: {error}".encode()[:900]
+    finally:
+        os.write(writer, answer or b"no answer")
+        os._exit(0)
+
+
+_EFFECTS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.kill", "subprocess.Popen")
+_EFFECTS += ("socket.connect", "socket.bind", "socket.sendto", "shutil.", "ftplib.", "smtplib.", "urllib.")
+
+
+def _no_effects(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open":
+        mode, flags = arguments[1], arguments[2]
+        if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+            raise pickle.PicklingError(f"writes the file {arguments[0]!r}")
+    elif event.startswith(_EFFECTS):
+        raise pickle.PicklingError(f"has the side effect {event}")

@@ -1,0 +1,306 @@
+"""The standard library: files, locks, weak references, connections, iterators, buffers.
+
+What stands for a resource of this process (an open file, a lock, a connection) is stored as the way to open it again. What cannot be
+opened again says so at commit: a held lock, a running thread, a socket.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dartvc.state.rebuild import door
+
+__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "reduce_dict_subclass"]
+
+
+def _reduce_file(file: Any, saving: Any) -> Any:
+    for name in ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"):
+        if getattr(sys, name, None) is file:
+            return door("standard_stream"), (name,)
+    name = getattr(file, "name", None)
+    if not isinstance(name, str | bytes) or not os.path.exists(name):
+        if file.closed:
+            return door("closed_file"), (str(name), getattr(file, "mode", "r"), getattr(file, "encoding", None))
+        raise saving.refuse(file, f"the open file {name!r} has no path to open it by")
+    mode = getattr(file, "mode", "r")
+    if mode == "rb+":
+        mode = "r+b"
+    is_text = hasattr(file, "encoding")
+    layout = (getattr(file, "encoding", None), getattr(file, "errors", None), getattr(file, "newlines", None)) if is_text else (None, None, None)
+    if file.closed:
+        return door("closed_file"), (os.path.abspath(os.fsdecode(name)), mode, layout[0])
+    if file.writable():
+        file.flush()
+    try:
+        offset = file.tell()
+    except OSError:
+        if not is_text:
+            raise saving.refuse(file, f"the open file {name!r} has no position") from None
+        offset = None
+    if offset is None:
+        raise saving.refuse(file, f"the position in {name!r} is unknown while it is read by iteration", "read it with readline()")
+    return door("file"), (os.path.abspath(os.fsdecode(name)), mode, layout[0], layout[1], offset)
+
+
+def _build_file(loading: Any, path: str, mode: str, encoding: str | None, errors: str | None, offset: int) -> Any:
+    reopened = mode.replace("w", "r+").replace("x", "r+").replace("++", "+")
+    if "b" not in reopened:
+        file: Any = open(path, reopened, encoding=encoding, errors=errors)  # noqa: SIM115  (the user's program closes it)
+    else:
+        file = open(path, reopened)  # noqa: SIM115
+    file.seek(offset)
+    return file
+
+
+def _build_closed_file(loading: Any, path: str, mode: str, encoding: str | None) -> Any:
+    file = open(os.devnull, "rb" if "b" in mode else "r", encoding=None if "b" in mode else encoding)  # noqa: SIM115
+    file.close()
+    return file
+
+
+def _reduce_lock(lock: Any, saving: Any) -> Any:
+    if lock.locked():
+        raise saving.refuse(lock, "the lock is held", "commit when nobody holds it")
+    return door("lock"), ()
+
+
+def _reduce_rlock(lock: Any, saving: Any) -> Any:
+    if "owner=0" not in repr(lock):
+        raise saving.refuse(lock, "the lock is held", "commit when nobody holds it")
+    return door("rlock"), ()
+
+
+def _reduce_weakref(reference: Any, saving: Any) -> Any:
+    return door("weakref"), (reference(),)
+
+
+def _reduce_proxy(proxy: Any, saving: Any) -> Any:
+    return door("weakref_proxy"), (proxy.__repr__.__self__,)
+
+
+def _reduce_weak_values(mapping: Any, saving: Any) -> Any:
+    return door("weak_values"), (saving.keep(dict(mapping)),)
+
+
+def _reduce_weak_keys(mapping: Any, saving: Any) -> Any:
+    return door("weak_keys"), (saving.keep(list(mapping.items())),)
+
+
+def _reduce_weak_set(mapping: Any, saving: Any) -> Any:
+    return door("weak_set"), (saving.keep(list(mapping)),)
+
+
+def _reduce_memoryview(view: Any, saving: Any) -> Any:
+    owner = view.obj
+    if isinstance(owner, bytes | bytearray) and view.contiguous and view.ndim == 1:
+        whole = memoryview(owner)
+        start = _address_of(view) - _address_of(whole)
+        return door("memoryview"), (owner, start, view.nbytes, view.format)
+    return door("memoryview"), (bytearray(view.tobytes()), 0, view.nbytes, view.format)
+
+
+def _address_of(view: memoryview) -> int:
+    import ctypes
+
+    if not view.nbytes:
+        return 0
+    if not view.readonly:
+        return ctypes.addressof(ctypes.c_char.from_buffer(view))
+    pointer = ctypes.py_object(view)
+    buffer = (ctypes.c_ssize_t * 16)()
+    ctypes.pythonapi.PyObject_GetBuffer(pointer, buffer, 0)
+    address = int(buffer[0])
+    ctypes.pythonapi.PyBuffer_Release(buffer)
+    return address
+
+
+def _reduce_sqlite(connection: Any, saving: Any) -> Any:
+    if connection.in_transaction:
+        raise saving.refuse(connection, "the database connection has an open transaction", "commit the transaction first")
+    path = connection.execute("pragma database_list").fetchone()[2]
+    described = (connection.isolation_level, connection.row_factory, connection.text_factory)
+    if path:
+        return door("sqlite"), (path, None, *described)
+    return door("sqlite"), (":memory:", connection.serialize(), *described)
+
+
+def _build_sqlite(loading: Any, path: str, content: bytes | None, isolation: Any, row_factory: Any, text_factory: Any) -> Any:
+    import sqlite3
+
+    connection = sqlite3.connect(path, isolation_level=isolation, check_same_thread=False)
+    if content is not None:
+        connection.deserialize(content)
+    connection.row_factory = row_factory
+    connection.text_factory = text_factory
+    return connection
+
+
+def _reduce_contextvar(variable: Any, saving: Any) -> Any:
+    import contextvars
+
+    missing = contextvars.Token.MISSING
+    value = variable.get(missing)
+    default = missing
+    if f"<ContextVar name={variable.name!r} at" not in repr(variable):
+        default = contextvars.Context().run(variable.get, missing)
+    arguments = (variable.name, () if default is missing else (default,), () if value is missing else (value,))
+    return door("contextvar"), arguments
+
+
+def _build_contextvar(loading: Any, name: str, default: tuple[Any, ...], value: tuple[Any, ...]) -> Any:
+    import contextvars
+
+    variable: Any = contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
+    if value:
+        variable.set(value[0])
+    return variable
+
+
+def _reduce_local(local: Any, saving: Any) -> Any:
+    return door("thread_local"), (type(local), dict(local.__dict__))
+
+
+def _build_local(loading: Any, kind: type, attributes: dict[str, Any]) -> Any:
+    local = kind()
+    local.__dict__.update(attributes)
+    return local
+
+
+def _reduce_iterator(iterator: Any, saving: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return iterator.__reduce__()
+
+
+def _reduce_itertools(kind: Any, saving: Any) -> Any:
+    return _reduce_iterator(kind, saving)
+
+
+def reduce_dict_subclass(mapping: Any, saving: Any) -> Any:
+    """Takes a dict subclass apart by dict's own items, whatever its class says they are."""
+    state = dict(mapping.__dict__) if getattr(mapping, "__dict__", None) else None
+    return door("dict_subclass"), (type(mapping),), saving.keep((list(dict.items(mapping)), state)), None, None, door("dict_subclass_state")
+
+
+def _set_dict_state(loading: Any, mapping: Any, state: tuple[list[tuple[Any, Any]], dict[str, Any] | None]) -> None:
+    for key, value in state[0]:
+        dict.__setitem__(mapping, key, value)
+    if state[1]:
+        mapping.__dict__.update(state[1])
+
+
+def _never(reason: str, remedy: str = "") -> Callable[[Any, Any], Any]:
+    def reduce(value: Any, saving: Any) -> Any:
+        raise saving.refuse(value, reason, remedy)
+
+    return reduce
+
+
+def _reduce_finalize(finalizer: Any, saving: Any) -> Any:
+    details = finalizer.peek()
+    if details is None:
+        return door("dead_finalizer"), ()
+    return door("finalizer"), details
+
+
+def _dead_finalizer(loading: Any) -> Any:
+    finalizer = weakref.finalize(threading.current_thread(), int)
+    finalizer.detach()
+    return finalizer
+
+
+def _reduce_ctypes(value: Any, saving: Any) -> Any:
+    if type(value)._type_ == "P" if isinstance(getattr(type(value), "_type_", None), str) else False:
+        raise saving.refuse(value, "a pointer means nothing in another process")
+    return value.__reduce_ex__(5)
+
+
+REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
+    "_io.TextIOWrapper": _reduce_file,
+    "_io.BufferedReader": _reduce_file,
+    "_io.BufferedWriter": _reduce_file,
+    "_io.BufferedRandom": _reduce_file,
+    "_io.FileIO": _reduce_file,
+    "_thread.lock": _reduce_lock,
+    "_thread.RLock": _reduce_rlock,
+    "weakref.ReferenceType": _reduce_weakref,
+    "builtins.weakref": _reduce_weakref,
+    "weakref.ProxyType": _reduce_proxy,
+    "builtins.weakproxy": _reduce_proxy,
+    "builtins.weakcallableproxy": _reduce_proxy,
+    "weakref.WeakValueDictionary": _reduce_weak_values,
+    "weakref.WeakKeyDictionary": _reduce_weak_keys,
+    "_weakrefset.WeakSet": _reduce_weak_set,
+    "weakref.finalize": _reduce_finalize,
+    "builtins.memoryview": _reduce_memoryview,
+    "sqlite3.Connection": _reduce_sqlite,
+    "_contextvars.ContextVar": _reduce_contextvar,
+    "builtins.ContextVar": _reduce_contextvar,
+    "_thread._local": _reduce_local,
+    "builtins.generator": _never("a running generator cannot be stored"),
+    "builtins.coroutine": _never("a coroutine cannot be stored"),
+    "builtins.async_generator": _never("a running generator cannot be stored"),
+    "builtins.frame": _never("a frame cannot be stored"),
+    "builtins.traceback": _never("a traceback cannot be stored"),
+    "builtins.PyCapsule": _never("a pointer of a C library cannot be stored"),
+    "_socket.socket": _never("a socket belongs to this process"),
+    "_ssl._SSLContext": _never("a TLS context belongs to this process"),
+    "threading.Thread": _never("a thread cannot be stored"),
+    "subprocess.Popen": _never("a child process cannot be stored"),
+    "concurrent.futures._base.Executor": _never("a pool of workers cannot be stored", "make it again after a restore"),
+    "concurrent.futures._base.Future": _never("a future belongs to its pool"),
+    "asyncio.events.AbstractEventLoop": _never("an event loop cannot be stored"),
+    "_asyncio.Future": _never("a future belongs to its event loop"),
+    "h5py._hl.files.File": _never("an open HDF5 file cannot be stored", "close it, or keep its path"),
+}
+for _name in ("tee", "_tee_dataobject", "count", "cycle", "repeat", "accumulate", "chain", "compress", "dropwhile", "islice", "starmap"):
+    REDUCERS[f"itertools.{_name}"] = _reduce_itertools
+for _name in ("takewhile", "zip_longest", "product", "permutations", "combinations", "combinations_with_replacement", "groupby", "pairwise"):
+    REDUCERS[f"itertools.{_name}"] = _reduce_itertools
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "standard_stream": lambda loading, name: getattr(sys, name),
+    "file": _build_file,
+    "closed_file": _build_closed_file,
+    "lock": lambda loading: threading.Lock(),
+    "rlock": lambda loading: threading.RLock(),
+    "weakref": lambda loading, value: weakref.ref(loading.hold(value)) if value is not None else _dead_reference(),
+    "weakref_proxy": lambda loading, value: weakref.proxy(loading.hold(value)),
+    "weak_values": lambda loading, items: weakref.WeakValueDictionary(loading.hold(items)),
+    "weak_keys": lambda loading, items: weakref.WeakKeyDictionary(dict(loading.hold(items))),
+    "weak_set": lambda loading, items: weakref.WeakSet(loading.hold(items)),
+    "finalizer": lambda loading, value, function, positional, named: weakref.finalize(loading.hold(value), function, *positional, **(named or {})),
+    "dead_finalizer": _dead_finalizer,
+    "memoryview": lambda loading, owner, start, size, format: memoryview(owner)[start : start + size].cast("B").cast(format),
+    "sqlite": _build_sqlite,
+    "contextvar": _build_contextvar,
+    "thread_local": _build_local,
+    "dict_subclass": lambda loading, kind: kind.__new__(kind),
+    "dict_subclass_state": _set_dict_state,
+}
+
+
+def _dead_reference() -> Any:
+    class Gone:
+        pass
+
+    return weakref.ref(Gone())
+
+
+def _weak_children(reference: Any) -> Iterable[object]:
+    return () if reference() is None else (reference(),)
+
+
+CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {
+    "weakref.ReferenceType": _weak_children,
+    "builtins.weakref": _weak_children,
+    "weakref.WeakValueDictionary": lambda mapping: list(mapping.values()),
+    "weakref.WeakKeyDictionary": lambda mapping: [*mapping.keys(), *mapping.values()],
+    "builtins.memoryview": lambda view: (view.obj,),
+}

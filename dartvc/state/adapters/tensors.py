@@ -1,0 +1,162 @@
+"""torch: storages out of band, tensors as views of them, gradients, devices.
+
+Two tensors over one storage come back over one storage, and so do an array and a tensor that share memory. A tensor that is the
+result of a computation comes back as its value: the graph behind it lives in C++ and is not part of any commit.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dartvc.state.adapters.arrays import Detached
+from dartvc.state.rebuild import door
+
+__all__ = ["BUILDERS", "CHILDREN", "REDUCERS"]
+
+
+def _bytes_of(storage: Any) -> memoryview:
+    torch = sys.modules["torch"]
+    whole = torch.empty(0, dtype=torch.uint8).set_(storage)
+    return memoryview(whole.numpy())
+
+
+def _reduce_storage(storage: Any, saving: Any) -> Any:
+    size = storage.nbytes()
+    if str(storage.device) != "cpu":
+        storage = saving.keep(storage.cpu())
+    if not size:
+        return door("torch_storage"), (b"", 0)
+    content = _bytes_of(storage)
+    saving.keep(content)
+    return door("torch_storage"), ((bytes(content) if size < 64 * 1024 else saving.out_of_band(content)), size)
+
+
+def _reduce_tensor(tensor: Any, saving: Any) -> Any:
+    torch = sys.modules["torch"]
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    if not plain or tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+        return tensor.__reduce_ex__(5)
+    owner = _numpy_owner(tensor, saving)
+    source = owner if owner is not None else _storage_token(tensor, saving)
+    if not tensor.is_leaf:
+        saving.notes.append("a tensor computed with gradients was stored as its value, without the graph that computed it")
+    described = (source, tensor.dtype, tensor.storage_offset(), tuple(tensor.size()), tensor.stride(), str(tensor.device))
+    flags = (type(tensor) is torch.nn.Parameter, bool(tensor.requires_grad and tensor.is_leaf), bool(tensor.is_conj()), bool(tensor.is_neg()))
+    state = (tensor.grad if tensor.is_leaf else None, dict(tensor.__dict__))
+    return door("torch_tensor"), (*described, *flags), saving.keep(state), None, None, door("torch_tensor_state")
+
+
+def _storage_token(tensor: Any, saving: Any) -> Any:
+    """Returns one Python object per storage, so that the pickler's memo sees the sharing."""
+    storage = tensor.untyped_storage()
+    key = ("torch", str(storage.device), storage.data_ptr() or id(storage))
+    return saving.regions.setdefault(key, storage)
+
+
+def _numpy_owner(tensor: Any, saving: Any) -> Any:
+    """Returns the array that owns a tensor's memory (``torch.from_numpy``), None for torch's own memory."""
+    storage = tensor.untyped_storage()
+    if tensor.device.type != "cpu" or storage.resizable() or "numpy" not in sys.modules:
+        return None
+    key = ("numpy", storage.data_ptr())
+    owner = saving.regions.get(key)
+    if owner is None:
+        torch = sys.modules["torch"]
+        owner = saving.regions[key] = Detached(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())
+    return owner
+
+
+def _tensor_children(tensor: Any) -> Iterable[object]:
+    torch = sys.modules["torch"]
+    if tensor.layout is torch.strided and tensor.device.type != "meta":
+        pointer = tensor.untyped_storage().data_ptr()
+        if pointer:
+            yield ("memory", pointer)
+    if tensor.is_leaf and tensor.grad is not None:
+        yield tensor.grad
+    yield tensor.__dict__
+
+
+def _build_storage(loading: Any, source: Any, size: int) -> Any:
+    torch = loading.library("torch")
+    storage = torch.UntypedStorage(size)
+    if size:
+        target = memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())
+        if isinstance(source, int):
+            loading.read_buffer_into(source, target)
+        else:
+            target[:] = source
+    return storage
+
+
+def _build_tensor(
+    loading: Any,
+    source: Any,
+    dtype: Any,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    device: str,
+    is_parameter: bool,
+    requires_grad: bool,
+    conjugate: bool,
+    negative: bool,
+) -> Any:
+    torch = loading.library("torch")
+    if not isinstance(source, torch.UntypedStorage):
+        source = torch.from_numpy(source.reshape(-1, order="K").view("u1")).untyped_storage()
+    tensor = torch.empty(0, dtype=dtype).set_(source, offset, size, stride)
+    place = loading.device_for(device)
+    if place != "cpu":
+        tensor = tensor.to(place)
+    if conjugate:
+        tensor = tensor.conj()
+    if negative:
+        tensor = torch._neg_view(tensor)
+    if is_parameter:
+        return torch.nn.Parameter(tensor, requires_grad)
+    return tensor.requires_grad_(requires_grad) if requires_grad else tensor
+
+
+def _set_tensor_state(loading: Any, tensor: Any, state: tuple[Any, dict[str, Any]]) -> None:
+    grad, attributes = state
+    if grad is not None:
+        tensor.grad = grad
+    if attributes:
+        tensor.__dict__.update(attributes)
+
+
+def _build_as_numpy(loading: Any, tensor: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
+    numpy = loading.library("numpy")
+    storage = tensor.detach().numpy()
+    made = numpy.lib.stride_tricks.as_strided(storage.reshape(-1)[offset // storage.itemsize :] if offset else storage, shape, strides)
+    return made if made.dtype == dtype else made.view(dtype)
+
+
+def _reduce_generator(generator: Any, saving: Any) -> Any:
+    return door("torch_generator"), (str(generator.device), generator.get_state())
+
+
+def _build_generator(loading: Any, device: str, state: Any) -> Any:
+    torch = loading.library("torch")
+    generator = torch.Generator(loading.device_for(device))
+    generator.set_state(state)
+    return generator
+
+
+REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
+    "torch.storage.UntypedStorage": _reduce_storage,
+    "torch.Tensor": _reduce_tensor,
+    "torch._C.TensorBase": _reduce_tensor,
+    "torch._C.Generator": _reduce_generator,
+}
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "torch_storage": _build_storage,
+    "torch_tensor": _build_tensor,
+    "torch_tensor_state": _set_tensor_state,
+    "torch_as_numpy": _build_as_numpy,
+    "torch_generator": _build_generator,
+}
+CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {"torch.Tensor": _tensor_children, "torch._C.TensorBase": _tensor_children}

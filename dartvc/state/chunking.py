@@ -1,0 +1,129 @@
+"""Streams and buffers cut into chunks, so that a small change of a large value costs a small number of new bytes.
+
+Buffers (array memory) are cut at fixed offsets. Pickled streams are cut at fixed offsets too, but against the chunks that the
+same co-variable had before: an insertion or deletion moves everything behind it, and `match_stream` finds the old chunks again at
+their new places by the first bytes of each (its anchor), at the speed of `bytes.find`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+from xxhash import xxh3_128_digest
+
+from dartvc.model import ChunkRef, Digest
+
+__all__ = ["BUFFER_CHUNK_BYTES", "STREAM_CHUNK_BYTES", "StreamChunk", "chunk_buffer", "digest_buffer", "match_stream", "unframe"]
+
+BUFFER_CHUNK_BYTES = 512 * 1024
+STREAM_CHUNK_BYTES = 16 * 1024
+ANCHOR_BYTES = 32
+PARALLEL_BYTES = 32 * 1024 * 1024
+
+_PROTO_BYTES = 2
+_FRAME = 0x95
+_FRAME_HEADER_BYTES = 9
+
+
+class StreamChunk(NamedTuple):
+    """A chunk of a pickled stream, with the bytes by which a later version finds it again."""
+
+    digest: Digest
+    size_bytes: int
+    anchor: bytes
+
+
+def unframe(pickled: memoryview) -> bytes:
+    """Removes the FRAME opcodes of a protocol 5 pickle.
+
+    Frames are optional to a reader (PEP 3154) but cut the stream every 64 KiB, so one inserted byte would move every later
+    cut and no chunk behind it would be found again. Between frames stand only large objects, whose opcodes carry their length.
+    """
+    if len(pickled) < _PROTO_BYTES + _FRAME_HEADER_BYTES or pickled[_PROTO_BYTES] != _FRAME:
+        return bytes(pickled)
+    pieces = [pickled[:_PROTO_BYTES]]
+    at, end = _PROTO_BYTES, len(pickled)
+    while at < end:
+        if pickled[at] == _FRAME:
+            size = int.from_bytes(pickled[at + 1 : at + _FRAME_HEADER_BYTES], "little")
+            at += _FRAME_HEADER_BYTES
+        else:
+            size = _large_object_bytes(pickled, at)
+        pieces.append(pickled[at : at + size])
+        at += size
+    return b"".join(pieces)
+
+
+_LENGTH_BYTES = {0x42: 4, 0x58: 4, 0x54: 4, 0x8E: 8, 0x8D: 8, 0x96: 8}  # BINBYTES BINUNICODE BINSTRING BINBYTES8 BINUNICODE8 BYTEARRAY8
+
+
+def _large_object_bytes(pickled: memoryview, at: int) -> int:
+    """Returns the size of what stands between two frames: a large object, or the unframed rest of the pickle."""
+    width = _LENGTH_BYTES.get(pickled[at])
+    if width is None:
+        return len(pickled) - at
+    return 1 + width + int.from_bytes(pickled[at + 1 : at + 1 + width], "little")
+
+
+def match_stream(stream: bytes, before: Sequence[StreamChunk]) -> tuple[tuple[ChunkRef, ...], tuple[StreamChunk, ...]]:
+    """Cuts ``stream`` into chunks, reusing those of the version before wherever they stand now.
+
+    Returns the chunks to store (``data`` None where the chunk existed before) and the same chunks for the next version to match.
+    """
+    refs: list[ChunkRef] = []
+    chunks: list[StreamChunk] = []
+    view = memoryview(stream)
+    known = {chunk.digest for chunk in before}
+    at, missed = 0, 0
+
+    def cut(start: int, end: int) -> None:
+        while start < end:
+            size = min(STREAM_CHUNK_BYTES, end - start)
+            piece = view[start : start + size]
+            digest = Digest(xxh3_128_digest(piece))
+            refs.append(ChunkRef(digest, size, None if digest in known else bytes(piece)))
+            chunks.append(StreamChunk(digest, size, bytes(piece[:ANCHOR_BYTES])))
+            start += size
+
+    for chunk in before:
+        if chunk.size_bytes < ANCHOR_BYTES:
+            continue
+        # The search window is bounded, so that a stream which was rewritten as a whole costs about one pass.
+        place = stream.find(chunk.anchor, at, at + (missed + 2) * 4 * STREAM_CHUNK_BYTES)
+        if place < 0 or Digest(xxh3_128_digest(view[place : place + chunk.size_bytes])) != chunk.digest:
+            missed = min(missed + 1, 16)
+            continue
+        cut(at, place)
+        refs.append(ChunkRef(chunk.digest, chunk.size_bytes, None))
+        chunks.append(chunk)
+        at, missed = place + chunk.size_bytes, 0
+    cut(at, len(stream))
+    return tuple(refs), tuple(chunks)
+
+
+def digest_buffer(buffer: memoryview, helper: Executor | None = None) -> list[Digest]:
+    """Returns the digests of the fixed-size chunks of ``buffer`` (contiguous bytes), with ``helper`` sharing large ones."""
+    if helper is None or len(buffer) < PARALLEL_BYTES:
+        return _digests(buffer)
+    middle = len(buffer) // 2 // BUFFER_CHUNK_BYTES * BUFFER_CHUNK_BYTES
+    second = helper.submit(_digests, buffer[middle:])
+    first = _digests(buffer[:middle])
+    return first + second.result()
+
+
+def _digests(buffer: memoryview) -> list[Digest]:
+    step = BUFFER_CHUNK_BYTES
+    return [Digest(xxh3_128_digest(buffer[at : at + step])) for at in range(0, len(buffer), step)]
+
+
+def chunk_buffer(buffer: memoryview, digests: Sequence[Digest], known: Set[Digest]) -> tuple[ChunkRef, ...]:
+    """Copies the chunks of ``buffer`` that the version before did not have anywhere."""
+    step = BUFFER_CHUNK_BYTES
+    size = len(buffer)
+    refs = []
+    for index, digest in enumerate(digests):
+        at = index * step
+        refs.append(ChunkRef(digest, min(step, size - at), None if digest in known else bytes(buffer[at : at + step])))
+    return tuple(refs)

@@ -1,0 +1,328 @@
+"""Functions and classes by value: those of ``__main__``, of a notebook, nested ones, lambdas.
+
+Pickle stores functions and classes as a name to import, which fails for all that a user defines at the prompt. Here they are taken
+apart and built again, with three things kept that matter to a living namespace: functions come back bound to the *living*
+globals, closure cells that were shared stay shared, and a class keeps its identity among its instances, methods and subclasses.
+What importable modules define is left to pickle.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import enum
+import linecache
+import marshal
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+from dartvc.state.rebuild import door
+
+if TYPE_CHECKING:
+    from dartvc.state.saving import Reduction, Saving
+
+__all__ = ["BUILDERS", "REDUCERS", "code_names", "is_by_value", "reduce_class", "reduce_function"]
+
+_CLASS_ATTRIBUTES_MADE_ANEW = frozenset({"__dict__", "__weakref__", "_abc_impl", "__module__", "__qualname__", "__slots__", "__orig_bases__"})
+_MARSHAL_VERSION = 2  # without back references: equal code gives equal bytes whatever its reference counts are
+
+
+def is_by_value(definition: Any, main_name: str) -> bool:
+    """Whether a function or class has to be stored by value because no import brings it back."""
+    module_name = getattr(definition, "__module__", None)
+    if module_name is None or module_name in ("__main__", main_name):
+        return True
+    module = sys.modules.get(module_name)
+    if module is None:
+        return True
+    found: object = module
+    for part in definition.__qualname__.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            return True
+    return found is not definition
+
+
+def code_names(code: types.CodeType) -> Iterator[str]:
+    """Yields the global and attribute names that a code object and the code nested in it mention."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from code_names(constant)
+
+
+def reduce_function(function: Any, saving: Saving) -> Reduction:
+    """Takes a function apart, or leaves an importable one to pickle."""
+    if not is_by_value(function, saving.main_name):
+        return NotImplemented
+    code = function.__code__
+    saving.global_names.update(code_names(code))
+    cells = function.__closure__ or ()
+    saving.function_cells.update(id(cell) for cell in cells)
+    contents = []
+    for cell in cells:
+        try:
+            contents.append((cell, cell.cell_contents))
+        except ValueError:
+            continue
+    attributes = {
+        "__qualname__": function.__qualname__,
+        "__module__": function.__module__,
+        "__doc__": function.__doc__,
+        "__defaults__": function.__defaults__,
+        "__kwdefaults__": function.__kwdefaults__,
+        "__annotations__": function.__annotations__,
+        "__dict__": dict(function.__dict__),
+    }
+    parameters = getattr(function, "__type_params__", ())
+    if parameters:
+        attributes["__type_params__"] = parameters
+    arguments = (_reduced_code(code, saving), _globals_of(function, saving), function.__name__, cells)
+    return door("function"), arguments, (attributes, tuple(contents)), None, None, door("function_state")
+
+
+def _globals_of(function: Any, saving: Saving) -> object:
+    """Returns what stands for a function's globals: the living namespace, a module's, or the dict itself."""
+    names = function.__globals__
+    if names is saving.namespace:
+        return door("namespace")
+    module = sys.modules.get(names.get("__name__", ""))
+    if module is not None and module.__dict__ is names:
+        return (names["__name__"],)
+    if names.get("__name__") in ("__main__", saving.main_name):
+        return door("namespace")
+    return {key: value for key, value in names.items() if key != "__builtins__"}
+
+
+def _reduced_code(code: types.CodeType, saving: Saving) -> tuple[bytes, int, str, str]:
+    """Returns a code object as (marshalled bytes, Python's hex version, file name, source lines when no file has them)."""
+    source = ""
+    if not os.path.exists(code.co_filename):
+        lines = linecache.cache.get(code.co_filename)
+        if lines is not None and len(lines) == 4:
+            first = code.co_firstlineno - 1
+            last = max((line for _, _, line in code.co_lines() if line is not None), default=first + 1)
+            source = "".join(lines[2][first:last])  # type: ignore[index]
+    saving.sources.setdefault(code.co_filename, source)
+    return marshal.dumps(code, _MARSHAL_VERSION), sys.hexversion >> 16, code.co_filename, source
+
+
+def reduce_code(code: types.CodeType, saving: Saving) -> Reduction:
+    """Takes a bare code object apart."""
+    return door("code"), _reduced_code(code, saving)
+
+
+def reduce_cell(cell: types.CellType, saving: Saving) -> Reduction:
+    """Takes a closure cell apart; the contents of a function's cells travel with the function's state, so that cycles end."""
+    if id(cell) in saving.function_cells:
+        return door("cell"), ()
+    try:
+        return door("cell"), (), (cell.cell_contents,), None, None, door("cell_state")
+    except ValueError:
+        return door("cell"), ()
+
+
+def reduce_class(cls: Any, saving: Saving) -> Reduction:
+    """Takes a class apart, or leaves an importable one to pickle."""
+    if not is_by_value(cls, saving.main_name):
+        return NotImplemented
+    if cls is type(None) or cls is type(Ellipsis) or cls is type(NotImplemented):
+        return NotImplemented
+    if isinstance(cls, enum.EnumMeta):
+        return _reduce_enum(cls)
+    if type(cls).__name__ == "PyCArrayType":
+        return door("ctypes_array_type"), (cls._type_, cls._length_)
+    attributes: dict[str, object] = {}
+    for key, value in vars(cls).items():
+        if key in _CLASS_ATTRIBUTES_MADE_ANEW or isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
+            continue
+        if key == "_fields_" or type(value).__name__ == "CField":
+            continue
+        attributes[key] = value
+    first: dict[str, object] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    for key in ("__slots__", "__orig_bases__", "_fields_"):
+        if key in vars(cls):
+            slots = vars(cls)[key]
+            first[key] = tuple(slots) if key == "__slots__" and not isinstance(slots, str | tuple) else slots
+    registered: tuple[type, ...] = ()
+    if isinstance(cls, abc.ABCMeta):
+        references = cast(Any, abc)._get_dump(cls)[0] if hasattr(abc, "_get_dump") else ()
+        registered = tuple(sorted((kept for kept in (reference() for reference in references) if kept), key=lambda kept: kept.__qualname__))
+    metaclass = None if type(cls) is type(cls.__bases__[0]) else type(cls)
+    arguments = (metaclass, cls.__name__, cls.__bases__, first)
+    return door("class_"), arguments, (attributes, registered), None, None, door("class_state")
+
+
+def _reduce_enum(cls: Any) -> Reduction:
+    members = {name: member._value_ for name, member in cls.__members__.items()}
+    made = set(members) | {"_member_names_", "_member_map_", "_value2member_map_", "_unhashable_values_", "_hashable_values_"}
+    made |= {"_unhashable_values_map_", "_use_args_", "_member_type_", "_value_repr_", "_new_member_", "__new_member__", "__new__"}
+    made |= {"_flag_mask_", "_singles_mask_", "_all_bits_", "_boundary_", "_inverted_", "_generate_next_value_"}
+    attributes = {
+        key: value
+        for key, value in vars(cls).items()
+        if key not in made and key not in _CLASS_ATTRIBUTES_MADE_ANEW and not isinstance(value, types.DynamicClassAttribute | enum.property)
+        and key not in vars(enum.Enum) | vars(enum.Flag)
+    }
+    arguments = (type(cls), cls.__name__, cls.__bases__, {"__module__": cls.__module__, "__qualname__": cls.__qualname__}, members)
+    return door("enum"), arguments, (attributes, ()), None, None, door("class_state")
+
+
+def reduce_module(module: types.ModuleType, saving: Saving) -> Reduction:
+    """Stores a module as its name; the program's own main module comes back as the living one."""
+    if module.__dict__ is saving.namespace:
+        return door("main_module"), ()
+    if sys.modules.get(module.__name__) is not module:
+        raise saving.refuse(module, f"module {module.__name__!r} cannot be imported again")
+    return door("module"), (module.__name__,)
+
+
+def _reduce_property(value: Any, saving: Saving) -> Reduction:
+    return property, (value.fget, value.fset, value.fdel, value.__doc__)
+
+
+def _reduce_wrapper(value: Any, saving: Saving) -> Reduction:
+    return type(value), (value.__func__,)
+
+
+def _reduce_mappingproxy(value: types.MappingProxyType[Any, Any], saving: Saving) -> Reduction:
+    import gc
+
+    return door("mappingproxy"), (gc.get_referents(value)[0],)
+
+
+def _reduce_view(value: Any, saving: Saving) -> Reduction:
+    import gc
+
+    return door("dict_view"), (gc.get_referents(value)[0], type(value).__name__.removeprefix("dict_").removeprefix("odict_"))
+
+
+def _reduce_lru_cache(value: Any, saving: Saving) -> Reduction:
+    if not is_by_value(value, saving.main_name):
+        return NotImplemented
+    parameters = value.cache_parameters()
+    return door("lru_cache"), (value.__wrapped__, parameters["maxsize"], parameters["typed"])
+
+
+def _reduce_missing(value: Any, saving: Saving) -> Reduction:
+    for name in ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY", "_FIELD", "_FIELD_CLASSVAR", "_FIELD_INITVAR"):
+        if getattr(dataclasses, name, None) is value:
+            return door("dataclass_sentinel"), (name,)
+    return NotImplemented
+
+
+REDUCERS: dict[str, Callable[[Any, Saving], Reduction]] = {
+    "builtins.function": reduce_function,
+    "builtins.type": reduce_class,
+    "builtins.code": reduce_code,
+    "builtins.cell": reduce_cell,
+    "builtins.module": reduce_module,
+    "builtins.property": _reduce_property,
+    "builtins.classmethod": _reduce_wrapper,
+    "builtins.staticmethod": _reduce_wrapper,
+    "builtins.mappingproxy": _reduce_mappingproxy,
+    "builtins.dict_keys": _reduce_view,
+    "builtins.dict_values": _reduce_view,
+    "builtins.dict_items": _reduce_view,
+    "functools._lru_cache_wrapper": _reduce_lru_cache,
+    "dataclasses._MISSING_TYPE": _reduce_missing,
+    "dataclasses._KW_ONLY_TYPE": _reduce_missing,
+    "dataclasses._HAS_DEFAULT_FACTORY_CLASS": _reduce_missing,
+    "dataclasses._FIELD_BASE": _reduce_missing,
+}
+
+
+def _build_code(loading: Any, marshalled: bytes, version: int, filename: str, source: str) -> types.CodeType:
+    if version != sys.hexversion >> 16:
+        made = f"{version >> 8}.{version & 0xFF}"
+        raise loading.refuse(f"its code was compiled by Python {made}, this is {sys.version_info.major}.{sys.version_info.minor}")
+    code = marshal.loads(marshalled)
+    if source and filename not in linecache.cache:
+        lines = ["\n"] * (code.co_firstlineno - 1) + source.splitlines(keepends=True)
+        linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
+    return cast(types.CodeType, code)
+
+
+def _build_function(loading: Any, code: tuple[bytes, int, str, str], names: Any, name: str, cells: tuple[Any, ...]) -> types.FunctionType:
+    if isinstance(names, tuple):
+        names = __import__(names[0], fromlist=["_"]).__dict__
+    elif names is not loading.namespace:
+        names.setdefault("__builtins__", __builtins__)
+    return types.FunctionType(_build_code(loading, *code), names, name, None, cells)
+
+
+def _set_function_state(loading: Any, function: Any, state: tuple[dict[str, Any], tuple[tuple[Any, Any], ...]]) -> None:
+    attributes, contents = state
+    function.__dict__.update(attributes.pop("__dict__"))
+    for key, value in attributes.items():
+        setattr(function, key, value)
+    for cell, value in contents:
+        cell.cell_contents = value
+
+
+def _set_cell_state(loading: Any, cell: Any, state: tuple[Any]) -> None:
+    cell.cell_contents = state[0]
+
+
+def _build_class(loading: Any, metaclass: Any, name: str, bases: tuple[type, ...], first: dict[str, Any]) -> type:
+    maker = metaclass or type(bases[0])
+    return cast(type, maker.__new__(maker, name, bases, dict(first)))
+
+
+def _set_class_state(loading: Any, cls: Any, state: tuple[dict[str, Any], tuple[type, ...]]) -> None:
+    attributes, registered = state
+    assign = type.__setattr__ if isinstance(cls, enum.EnumMeta) else setattr
+    for key, value in attributes.items():
+        assign(cls, key, value)
+    for each in registered:
+        cls.register(each)
+
+
+def _build_enum(loading: Any, metaclass: Any, name: str, bases: tuple[type, ...], first: dict[str, Any], members: dict[str, Any]) -> type:
+    names = metaclass.__prepare__(name, bases)
+    for key, value in (*first.items(), *members.items()):
+        names[key] = value
+    return cast(type, metaclass.__new__(metaclass, name, bases, names))
+
+
+def _build_module(loading: Any, name: str) -> types.ModuleType:
+    import importlib
+
+    return importlib.import_module(name)
+
+
+def _build_main_module(loading: Any) -> types.ModuleType:
+    return sys.modules[loading.namespace.get("__name__", "__main__")]
+
+
+def _build_view(loading: Any, mapping: dict[Any, Any], kind: str) -> object:
+    return getattr(mapping, kind)()
+
+
+def _build_lru_cache(loading: Any, function: Any, maxsize: int | None, typed: bool) -> object:
+    import functools
+
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "code": _build_code,
+    "function": _build_function,
+    "function_state": _set_function_state,
+    "cell": lambda loading: types.CellType(),
+    "cell_state": _set_cell_state,
+    "class_": _build_class,
+    "class_state": _set_class_state,
+    "ctypes_array_type": lambda loading, kind, length: kind * length,
+    "enum": _build_enum,
+    "module": _build_module,
+    "main_module": _build_main_module,
+    "mappingproxy": lambda loading, mapping: types.MappingProxyType(mapping),
+    "dict_view": _build_view,
+    "lru_cache": _build_lru_cache,
+    "dataclass_sentinel": lambda loading, name: getattr(dataclasses, name),
+}

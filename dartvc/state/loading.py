@@ -1,0 +1,156 @@
+"""Unpickling of one co-variable: builders bound to the load at hand, and an eye on what the pickle asks for."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, cast
+
+from dartvc.errors import CorruptError
+from dartvc.state import adapters
+from dartvc.state.adapters.forbidden import is_forbidden
+
+__all__ = ["LiveBuffers", "Loading", "StoredBuffers", "Unloadable", "load"]
+
+
+class StoredBuffers(Protocol):
+    """Where the out-of-band buffers of a payload are read from."""
+
+    @property
+    def buffer_count(self) -> int:
+        """How many buffers the payload has."""
+        ...
+
+    def buffer_size(self, index: int) -> int:
+        """Returns the size in bytes of buffer ``index``."""
+        ...
+
+    def read_buffer_into(self, index: int, target: memoryview) -> None:
+        """Copies buffer ``index`` into ``target``, verified."""
+        ...
+
+
+class LiveBuffers:
+    """Buffers that are still in memory."""
+
+    def __init__(self, buffers: Sequence[memoryview]) -> None:
+        self._buffers = buffers
+
+    @property
+    def buffer_count(self) -> int:
+        """How many buffers there are."""
+        return len(self._buffers)
+
+    def buffer_size(self, index: int) -> int:
+        """Returns the size in bytes of buffer ``index``."""
+        return self._buffers[index].nbytes
+
+    def read_buffer_into(self, index: int, target: memoryview) -> None:
+        """Copies buffer ``index`` into ``target``."""
+        target[:] = self._buffers[index]
+
+
+class Unloadable(Exception):  # noqa: N818  (a verdict about a stored value, turned into an Omission)
+    """A stored value cannot be made here; the reason says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Loading:
+    """What the builders of one load share: the namespace that functions belong to, the buffers, where tensors go."""
+
+    def __init__(self, namespace: dict[str, object], buffers: StoredBuffers, map_device: str = "") -> None:
+        self.namespace = namespace
+        self.buffers = buffers
+        self.map_device = map_device
+        self.notes: list[str] = []
+        self._held: list[object] = []
+
+    def library(self, name: str) -> Any:
+        """Imports a guest library, which a stored value of its own needs."""
+        return sys.modules.get(name) or importlib.import_module(name)
+
+    def read_buffer_into(self, index: int, target: memoryview) -> None:
+        """Copies an out-of-band buffer into memory that a builder allocated."""
+        self.buffers.read_buffer_into(index, target.cast("B") if target.format != "B" else target)
+
+    def device_for(self, recorded: str) -> str:
+        """Returns where a tensor recorded on a device goes: the map, the device itself if it is here, else the CPU."""
+        if recorded == "cpu":
+            return recorded
+        if self.map_device:
+            return self.map_device
+        torch = self.library("torch")
+        kind, _, index = recorded.partition(":")
+        if kind == "cuda" and torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count():
+            return recorded
+        self.note(f"a tensor of device {recorded} was loaded on the CPU")
+        return "cpu"
+
+    def hold(self, value: object) -> Any:
+        """Keeps a referent alive until the load ends and its owner has it."""
+        self._held.append(value)
+        return value
+
+    def note(self, text: str) -> None:
+        """Records something about the load that the user should know."""
+        self.notes.append(text)
+
+    def refuse(self, reason: str) -> Unloadable:
+        """Returns the verdict that the value cannot be made here."""
+        return Unloadable(reason)
+
+
+class _StateUnpickler(pickle.Unpickler):
+    def __init__(self, stream: bytes, loading: Loading) -> None:
+        super().__init__(io.BytesIO(stream), buffers=_iter_foreign(stream, loading.buffers))
+        self.loading = loading
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "dartvc.state.rebuild":
+            if name == "namespace":
+                return self.loading.namespace
+            builder = adapters.BUILDERS.get(name)
+            if builder is None:
+                raise Unloadable(f"it was stored by a newer dartvc (builder {name})")
+            return functools.partial(cast(Callable[..., Any], builder), self.loading)
+        if is_forbidden(module, name.split(".")[0]):
+            raise Unloadable(f"loading it would call {module}.{name}")
+        try:
+            return super().find_class(module, name)
+        except ModuleNotFoundError as error:
+            raise Unloadable(f"it needs the module {error.name}, which is not installed here") from error
+        except AttributeError as error:
+            raise Unloadable(f"{module} has no {name} here: another version of the library, or of your module") from error
+
+
+def _iter_foreign(stream: bytes, buffers: StoredBuffers) -> Iterator[object]:
+    """Yields the buffers that foreign reducers (protocol 5) ask for; ours are read by position and never come here."""
+    count = int.from_bytes(stream[-4:], "little")
+    total = buffers.buffer_count if count else 0
+    for position in range(total - count, total):
+        content = bytearray(buffers.buffer_size(position))
+        buffers.read_buffer_into(position, memoryview(content))
+        yield content
+
+
+def load(stream: bytes, loading: Loading) -> dict[str, object]:
+    """Loads the names of one co-variable.
+
+    Raises:
+        Unloadable: the value cannot be made here (a library is missing, another Python version).
+    """
+    try:
+        loaded = _StateUnpickler(stream, loading).load()
+    except (Unloadable, CorruptError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        raise Unloadable(f"loading it raises {type(error).__name__}: {text[0] if text else ''}") from error
+    return cast(dict[str, object], loaded)

@@ -1,0 +1,265 @@
+"""The state of the process that belongs to a program: random streams, working directory, environment, import path, module attributes.
+
+Each entry is captured cheaply at every commit, compared with what was captured last, and stored like a name when it differs.
+dartvc itself draws from none of the streams. Environment variables are stored as what the program changed since it started, so that
+secrets which the shell gave to the process never reach the repository.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import random
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dartvc.model import Omission, Payload, StagedName
+from dartvc.state.chunking import match_stream
+from dartvc.state.saving import Refusal, Saving, save
+
+__all__ = ["ENTRIES", "ProcessState", "apply_process"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One part of the process: how to read it, how to put it back, what to tell people."""
+
+    capture: Callable[[], Any]
+    apply: Callable[[Any], None]
+    describe: Callable[[Any], Mapping[str, object]]
+
+
+def _capture_numpy() -> Any:
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is None:
+        return None
+    state = numpy_random.get_state(legacy=False)
+    key = state["state"].get("key")
+    if key is None:
+        return repr(state)
+    return (state["bit_generator"], key.tobytes(), state["state"]["pos"], state["has_gauss"], state["gauss"])
+
+
+def _apply_numpy(value: Any) -> None:
+    if value is None or isinstance(value, str):
+        return
+    import importlib
+
+    numpy = importlib.import_module("numpy")
+    name, key, position, has_gauss, gauss = value
+    numpy.random.set_state((name, numpy.frombuffer(key, numpy.uint32), position, has_gauss, gauss))
+
+
+def _capture_torch() -> Any:
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "get_rng_state"):
+        return None
+    cuda: tuple[bytes, ...] = ()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        cuda = tuple(bytes(state.numpy()) for state in torch.cuda.get_rng_state_all())
+    return bytes(torch.get_rng_state().numpy()), cuda
+
+
+def _apply_torch(value: Any) -> None:
+    if value is None:
+        return
+    import importlib
+
+    torch = importlib.import_module("torch")
+    torch.set_rng_state(torch.frombuffer(bytearray(value[0]), dtype=torch.uint8))
+    if value[1] and torch.cuda.is_available() and len(value[1]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([torch.frombuffer(bytearray(state), dtype=torch.uint8) for state in value[1]])
+
+
+def _initial_environment() -> dict[bytes, bytes]:
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            pairs = (line.partition(b"=") for line in file.read().split(b"\0") if b"=" in line)
+            return {key: value for key, _, value in pairs}
+    except OSError:
+        return {}
+
+
+class _Environment:
+    """`os.environ` as the difference to what the process was started with."""
+
+    def __init__(self) -> None:
+        self._initial = _initial_environment()
+
+    def capture(self) -> dict[bytes, bytes | None]:
+        """Returns the variables that the program set, changed or (None) deleted."""
+        live: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+        changed: dict[bytes, bytes | None] = {key: value for key, value in live.items() if self._initial.get(key) != value}
+        changed.update((key, None) for key in self._initial if key not in live)
+        return changed
+
+    def apply(self, changed: dict[bytes, bytes | None]) -> None:
+        """Makes `os.environ` the initial environment with the recorded changes."""
+        wanted = {**self._initial, **changed}
+        for key in list(os.environb):
+            if wanted.get(key) is None:
+                del os.environb[key]
+        for key, value in wanted.items():
+            if value is not None and os.environb.get(key) != value:
+                os.environb[key] = value
+
+
+def _capture_cwd() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _apply_cwd(path: str | None) -> None:
+    if path is not None and path != _capture_cwd() and os.path.isdir(path):
+        os.chdir(path)
+
+
+def _apply_path(value: tuple[str, tuple[str, ...]]) -> None:
+    prefix, recorded = value
+    wanted = list(recorded) if prefix == sys.prefix else list(dict.fromkeys([*sys.path, *(p for p in recorded if not p.startswith(prefix))]))
+    if sys.path != wanted:
+        sys.path[:] = wanted
+
+
+def _capture_warnings() -> Any:
+    return tuple(warnings.filters)
+
+
+def _apply_warnings(filters: Any) -> None:
+    if tuple(warnings.filters) != filters:
+        warnings.filters[:] = list(filters)
+        warnings._filters_mutated() if hasattr(warnings, "_filters_mutated") else None  # type: ignore[attr-defined]
+
+
+def _capture_modules(namespace: Mapping[str, object], seen: dict[str, frozenset[str]]) -> dict[str, dict[str, object]]:
+    """Returns attributes that the program set on the modules it imported, as far as they can be told from the modules' own."""
+    found: dict[str, dict[str, object]] = {}
+    for module in [value for value in namespace.values() if type(value) is types.ModuleType]:
+        own = seen.get(module.__name__)
+        if own is None:
+            own = seen[module.__name__] = _own_attributes(module)
+        if not own:
+            continue
+        extra = {key: value for key, value in vars(module).items() if key not in own and isinstance(value, int | float | str | bytes | tuple | list | dict)}
+        if extra:
+            found[module.__name__] = extra
+    return found
+
+
+def _own_attributes(module: types.ModuleType) -> frozenset[str]:
+    """Returns the names that a module's own code can define; empty when that cannot be known."""
+    spec = module.__spec__
+    if spec is None or spec.loader is None:
+        return frozenset()
+    if isinstance(spec.loader, importlib.machinery.ExtensionFileLoader) or spec.origin == "built-in":
+        return _fresh_attributes(module.__name__)
+    return frozenset()
+
+
+_KNOWN_PURE = frozenset({"math", "cmath", "_random", "time", "itertools", "array", "zlib", "unicodedata", "binascii"})
+
+
+def _fresh_attributes(name: str) -> frozenset[str]:
+    """Returns the attributes of a fresh copy of a small extension module of the standard library (PEP 489: it makes one at no cost)."""
+    if name not in _KNOWN_PURE:
+        return frozenset()
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return frozenset()
+        fresh = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(fresh)
+        return frozenset(vars(fresh)) | {"__file__", "__cached__"}
+    except Exception:
+        return frozenset()
+
+
+def _apply_modules(recorded: dict[str, dict[str, object]]) -> None:
+    for name, attributes in recorded.items():
+        module = sys.modules.get(name)
+        if module is None:
+            continue
+        for key, value in attributes.items():
+            setattr(module, key, value)
+
+
+def _plain(value: Any) -> Mapping[str, object]:
+    return {"type": type(value).__name__}
+
+
+_ENVIRONMENT = _Environment()
+
+ENTRIES: dict[str, Entry] = {
+    "random": Entry(random.getstate, random.setstate, lambda value: {"type": "random state", "position": value[1][-1]}),
+    "numpy.random": Entry(_capture_numpy, _apply_numpy, lambda value: {"type": "numpy legacy random state"}),
+    "torch.random": Entry(_capture_torch, _apply_torch, lambda value: {"type": "torch random state"}),
+    "cwd": Entry(_capture_cwd, _apply_cwd, lambda value: {"type": "cwd", "path": value}),
+    "environ": Entry(_ENVIRONMENT.capture, _ENVIRONMENT.apply, lambda value: {"type": "environ", "changed": sorted(os.fsdecode(key) for key in value)}),
+    "sys.path": Entry(lambda: (sys.prefix, tuple(sys.path)), _apply_path, lambda value: {"type": "sys.path", "entries": len(value[1])}),
+    "recursionlimit": Entry(sys.getrecursionlimit, sys.setrecursionlimit, lambda value: {"type": "recursion limit", "value": value}),
+    "warnings": Entry(_capture_warnings, _apply_warnings, lambda value: {"type": "warnings filters", "entries": len(value)}),
+}
+
+
+class ProcessState:
+    """What of the process was staged last."""
+
+    def __init__(self, namespace: Mapping[str, object]) -> None:
+        self.namespace = namespace
+        self._last: dict[str, Any] = {}
+        self._stored: dict[str, Any] = {}
+        self._own: dict[str, frozenset[str]] = {}
+
+    def _entries(self) -> Iterable[tuple[str, Callable[[], Any], Callable[[Any], Mapping[str, object]]]]:
+        for name, entry in ENTRIES.items():
+            yield name, entry.capture, entry.describe
+        yield "modules", lambda: _capture_modules(self.namespace, self._own), lambda value: {"type": "module attributes", "modules": sorted(value)}
+
+    def stage(self) -> tuple[StagedName, ...]:
+        """Returns the entries that changed since the last call."""
+        staged = []
+        for name, capture, describe in self._entries():
+            value = capture()
+            if name in self._last and self._last[name] == value:
+                continue
+            self._last[name] = value
+            if value is None or (name == "modules" and not value and name not in self._stored):
+                continue
+            try:
+                saved = save({name: value}, Saving(self.namespace, "__main__"))
+            except Refusal as refusal:
+                staged.append(StagedName(name, _plain(value), None, Omission(name, name, refusal.reason)))
+                continue
+            refs, chunks = match_stream(saved.stream, ())
+            if self._stored.get(name) == chunks:
+                continue
+            self._stored[name] = chunks
+            staged.append(StagedName(name, describe(value), Payload((name,), refs)))
+        return tuple(staged)
+
+    def adopt(self, values: Mapping[str, Any]) -> None:
+        """Takes note that these entries were just applied from the repository."""
+        for name in values:
+            self._last.pop(name, None)
+            self._stored.pop(name, None)
+
+
+def apply_process(values: Mapping[str, Any]) -> list[Omission]:
+    """Puts recorded entries back; returns those that could not be."""
+    omissions = []
+    for name, value in values.items():
+        apply = _apply_modules if name == "modules" else ENTRIES[name].apply if name in ENTRIES else None
+        if apply is None:
+            continue
+        try:
+            apply(value)
+        except Exception as error:
+            omissions.append(Omission(f"process:{name}", name, f"{type(error).__name__}: {error}"))
+    return omissions

@@ -1,0 +1,201 @@
+"""Pickling of one co-variable: the C pickler at full speed, with our reducers for what it lacks.
+
+`save` returns the pickled stream and the large buffers beside it. The C pickler does the walk; `reducer_override` is asked only about
+objects that are not plain containers or scalars, and answers from a table by type. Graphs too deep for the C stack go through the
+Python pickler with the same reducers. Nothing is executed here but the objects' own ``__reduce_ex__`` and ``__getstate__``.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from dartvc.state import adapters
+from dartvc.state.chunking import unframe
+
+__all__ = ["IN_BAND_BYTES", "Reduction", "Refusal", "Saved", "Saving", "save"]
+
+Reduction = Any
+"""What ``__reduce_ex__`` may return: a tuple of two to six items, the name of a global, or NotImplemented for pickle's own way."""
+
+IN_BAND_BYTES = 64 * 1024
+"""Buffers smaller than this stay inside the stream."""
+
+DEEP_RECURSION_LIMIT = 1_000_000
+DEEP_STACK_BYTES = 512 * 1024 * 1024
+
+
+class Refusal(Exception):  # noqa: N818  (not an error of ours: a verdict about a user's object)
+    """An object says, or is known, not to be storable."""
+
+    def __init__(self, reason: str, remedy: str = "", culprit: object = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+        self.culprit = culprit
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The stored form of a co-variable, still in memory: ``buffers`` are views of the living objects' own memory.
+
+    The stream ends with the number of buffers (4 bytes, little-endian, behind the pickle's STOP) that foreign reducers gave to
+    pickle's ``buffer_callback``; they are the last of ``buffers`` and are handed to the unpickler in order.
+    """
+
+    stream: bytes
+    buffers: tuple[memoryview, ...]
+    global_names: frozenset[str]
+    user_types: frozenset[type]
+    notes: tuple[str, ...] = ()
+
+
+class Saving:
+    """What the reducers of one pickling share.
+
+    Attributes:
+        namespace: the living namespace; functions whose globals it is come back bound to the namespace of the restore.
+        global_names: names that the functions met so far mention.
+        buffers: out-of-band buffers by position.
+    """
+
+    def __init__(self, namespace: Mapping[str, object], main_name: str, verifier: Callable[[object], None] | None = None) -> None:
+        self.namespace = namespace
+        self.main_name = main_name
+        self.verifier = verifier
+        self.global_names: set[str] = set()
+        self.function_cells: set[int] = set()
+        self.user_types: set[type] = set()
+        self.sources: dict[str, str] = {}
+        self.buffers: list[memoryview] = []
+        self.foreign: list[memoryview] = []
+        self.regions: dict[int, object] = {}
+        self.kept: list[object] = []
+        self.notes: list[str] = []
+
+    def out_of_band(self, buffer: memoryview) -> int:
+        """Registers a large contiguous buffer and returns its position."""
+        self.buffers.append(buffer.cast("B") if buffer.ndim != 1 or buffer.format != "B" else buffer)
+        return len(self.buffers) - 1
+
+    def keep(self, value: object) -> Any:
+        """Keeps a temporary alive until the pickling ends, so that its id is not used again under the pickler's memo."""
+        self.kept.append(value)
+        return value
+
+    def refuse(self, culprit: object, reason: str, remedy: str = "") -> Refusal:
+        """Returns the verdict that ``culprit`` cannot be stored."""
+        return Refusal(reason, remedy, culprit)
+
+    def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
+        """Answers pickle's ``buffer_callback``: true keeps the buffer in the stream."""
+        try:
+            raw = buffer.raw()
+        except BufferError:
+            return True
+        if raw.nbytes < IN_BAND_BYTES:
+            return True
+        self.foreign.append(raw)
+        return False
+
+
+class _StatePickler(pickle.Pickler):
+    def __init__(self, sink: io.BytesIO, saving: Saving) -> None:
+        super().__init__(sink, 5, buffer_callback=cast(Any, saving.take_buffer))
+        self.saving = saving
+        self.reducers = adapters.reducers_by_type()
+
+    def reducer_override(self, obj: Any) -> Reduction:
+        kind = type(obj)
+        try:
+            reducer = self.reducers[kind]
+        except KeyError:
+            reducer = adapters.find_reducer(kind, self.saving.main_name, self.saving.user_types)
+        return NotImplemented if reducer is None else reducer(obj, self.saving)
+
+
+class _DeepPickler(pickle._Pickler):  # type: ignore[name-defined,misc]
+    def __init__(self, sink: io.BytesIO, saving: Saving) -> None:
+        super().__init__(sink, 5, buffer_callback=saving.take_buffer)
+        self.saving = saving
+        self.reducers = adapters.reducers_by_type()
+
+    reducer_override = _StatePickler.reducer_override
+
+
+def save(value: object, saving: Saving) -> Saved:
+    """Pickles ``value``.
+
+    Raises:
+        Refusal: something inside cannot be stored; the reason says what.
+    """
+    collecting = gc.isenabled()
+    gc.disable()  # the walk makes no garbage cycles, and a collection in the middle of a large one costs more than the walk
+    try:
+        return _save(value, saving)
+    except Refusal:
+        raise
+    except RecursionError:
+        return _save_deep(value, saving)
+    except MemoryError as error:
+        raise Refusal("not enough memory to copy it") from error
+    except Exception as error:
+        raise Refusal(_reason_of(error)) from error
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _reason_of(error: BaseException) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return f"{type(error).__name__}: {text}"[:240] if text else type(error).__name__
+
+
+def _save(value: object, saving: Saving) -> Saved:
+    sink = io.BytesIO()
+    _StatePickler(sink, saving).dump(value)
+    with sink.getbuffer() as pickled:
+        stream = unframe(pickled)
+    return _saved(stream, saving)
+
+
+def _saved(stream: bytes, saving: Saving) -> Saved:
+    stream += len(saving.foreign).to_bytes(4, "little")
+    return Saved(stream, (*saving.buffers, *saving.foreign), frozenset(saving.global_names), frozenset(saving.user_types), tuple(saving.notes))
+
+
+def _save_deep(value: object, saving: Saving) -> Saved:
+    """Pickles a graph too deep for the C pickler: Python calls of Python code do not use the C stack (since CPython 3.11)."""
+    fresh = Saving(saving.namespace, saving.main_name, saving.verifier)
+    outcome: list[object] = []
+
+    def work() -> None:
+        sink = io.BytesIO()
+        try:
+            _DeepPickler(sink, fresh).dump(value)
+            with sink.getbuffer() as pickled:
+                outcome.append(unframe(pickled))
+        except Exception as error:
+            outcome.append(error)
+
+    limit, stack = sys.getrecursionlimit(), threading.stack_size(DEEP_STACK_BYTES)
+    try:
+        sys.setrecursionlimit(max(limit, DEEP_RECURSION_LIMIT))
+        thread = threading.Thread(target=work, name="dartvc-deep-pickle")
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(stack)
+        sys.setrecursionlimit(limit)
+    result = outcome[0]
+    if isinstance(result, Refusal):
+        raise result
+    if isinstance(result, Exception):
+        raise Refusal(_reason_of(result)) from result
+    return _saved(cast(bytes, result), fresh)

@@ -1,0 +1,274 @@
+"""The namespace of a living program, and what of it the repository has already.
+
+`WorkingNamespace.stage` looks at the names that could have been touched, compares them by content with what was staged last, and
+returns copies of what differs. Content is compared by digest: the whole pickled stream, and every chunk of every buffer.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dartvc.model import Digest, Omission, Payload, StagedName, Summary
+from dartvc.state.adapters.guarded import is_proven, try_in_child
+from dartvc.state.candidates import is_hidden, touched_names
+from dartvc.state.chunking import StreamChunk, chunk_buffer, digest_buffer, match_stream
+from dartvc.state.covariables import ATOMIC_TYPES, Reach, group_by_sharing, reach
+from dartvc.state.culprits import find_culprit
+from dartvc.state.loading import LiveBuffers, Loading, load
+from dartvc.state.saving import Refusal, Saved, Saving, save
+
+__all__ = ["NamespaceDelta", "StoredVersion", "WorkingNamespace"]
+
+_NO_FOREIGN = b"\0\0\0\0"
+_SMALL_ATOM_BYTES = 4096
+
+
+class StoredVersion(NamedTuple):
+    """What of a co-variable is in the repository: enough to tell whether it changed, and to find the chunks that did not."""
+
+    names: tuple[str, ...]
+    stream: tuple[StreamChunk, ...]
+    buffers: tuple[tuple[Digest, ...], ...]
+    global_names: frozenset[str] = frozenset()
+    omission: Omission | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceDelta:
+    """The difference between the living namespace and what was staged last."""
+
+    changed: tuple[StagedName, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    rebound: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def omissions(self) -> tuple[Omission, ...]:
+        """The names that could not be stored."""
+        return tuple(staged.omission for staged in self.changed if staged.omission is not None)
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.removed)
+
+
+class WorkingNamespace:
+    """The names of a program and their stored versions.
+
+    Args:
+        namespace: the living namespace, an exact dict for functions to be bound to it.
+        summarize: describes a value to people; must be cheap and must not run the user's code.
+        helper: an executor that shares the hashing of large buffers.
+    """
+
+    def __init__(self, namespace: dict[str, object], summarize: Callable[[object], Summary], helper: Executor | None = None) -> None:
+        self.namespace = namespace
+        self.summarize = summarize
+        self.helper = helper
+        self.main_name = str(namespace.get("__name__", "__main__"))
+        self._stored: dict[str, StoredVersion] = {}
+        self._ids: dict[str, int] = {}
+        self._hidden: set[str] = set()
+
+    def names(self) -> list[str]:
+        """Returns the names of the program itself, in the namespace's order."""
+        return [name for name in self.namespace if isinstance(name, str) and not is_hidden(name)]
+
+    def stored(self, name: str) -> StoredVersion | None:
+        """Returns what is known to be stored of a name."""
+        return self._stored.get(name)
+
+    def adopt(self, version: StoredVersion) -> None:
+        """Takes note that the living values of these names are the stored ones (after a restore)."""
+        for name in version.names:
+            self._stored[name] = version
+            self._ids[name] = id(self.namespace.get(name))
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forgets what is stored of these names, so that the next stage looks at them anew."""
+        for name in names:
+            self._stored.pop(name, None)
+            self._ids.pop(name, None)
+
+    def stage(self, mentioned: Iterable[str] | None) -> NamespaceDelta:
+        """Stages what changed.
+
+        Args:
+            mentioned: the names in the code that ran; None when any name may have been touched.
+        """
+        namespace = self.namespace
+        new = self._new_names()
+        removed = tuple(name for name in self._stored if name not in namespace)
+        rebound = {name for name, identity in self._ids.items() if name in namespace and id(namespace[name]) != identity}
+        if mentioned is None:
+            candidates = set(self._stored) | new
+        else:
+            known = {name: version.global_names for name, version in self._stored.items() if version.global_names}
+            touched = touched_names(mentioned, namespace, known)
+            candidates = set(self._stored) | new if touched is None else (touched & self._stored.keys()) | new | rebound
+        candidates |= {mate for name in (*candidates, *removed) if name in self._stored for mate in self._stored[name].names}
+        candidates = {name for name in candidates if name in namespace}
+        changed, notes = self._stage_candidates(candidates)
+        self.forget(removed)
+        return NamespaceDelta(tuple(changed), tuple(name for name in namespace if name in new), removed, tuple(notes), frozenset(rebound | new))
+
+    def _new_names(self) -> set[str]:
+        new = set()
+        for name in self.namespace.keys() - self._stored.keys() - self._hidden:
+            if not isinstance(name, str) or is_hidden(name):
+                self._hidden.add(name)
+            else:
+                new.add(name)
+        return new
+
+    def _stage_candidates(self, candidates: set[str]) -> tuple[list[StagedName], list[str]]:
+        changed: list[StagedName] = []
+        notes: list[str] = []
+        pending = self._in_order(candidates)
+        composite: list[str] = []
+        for name in pending:
+            value = self.namespace[name]
+            if type(value) in ATOMIC_TYPES and len(self._names_with(name)) == 1:
+                self._stage_atom(name, value, changed)
+            else:
+                composite.append(name)
+        if composite:
+            self._stage_composites(composite, candidates, changed, notes)
+        return changed, notes
+
+    def _names_with(self, name: str) -> tuple[str, ...]:
+        version = self._stored.get(name)
+        return version.names if version is not None else (name,)
+
+    def _in_order(self, names: set[str]) -> list[str]:
+        if len(names) * 4 < len(self.namespace):
+            return sorted(names)
+        return [name for name in self.namespace if name in names]
+
+    def _stage_atom(self, name: str, value: object, changed: list[StagedName]) -> None:
+        """Fast path: a scalar shares no mutable memory and needs no reducer; the general path stores the same stream."""
+        if type(value).__reduce_ex__ is not object.__reduce_ex__ or type(value).__name__ in ("module", "code"):
+            self._stage_group((name,), changed, [])
+            return
+        try:
+            stream = pickle.dumps({name: value}, 5) + _NO_FOREIGN
+        except Exception:
+            self._stage_group((name,), changed, [])
+            return
+        if len(stream) > _SMALL_ATOM_BYTES:
+            self._stage_group((name,), changed, [])
+            return
+        before = self._stored.get(name)
+        refs, chunks = match_stream(stream, ())
+        self._ids[name] = id(value)
+        if before is not None and before.omission is None and before.stream == chunks and not before.buffers:
+            return
+        self._stored[name] = StoredVersion((name,), chunks, ())
+        changed.append(StagedName(name, self.summarize(value), Payload((name,), refs)))
+
+    def _stage_composites(self, composite: list[str], candidates: set[str], changed: list[StagedName], notes: list[str]) -> None:
+        """Groups the candidates by sharing, following the functions inside them to further candidates, and stores each group once."""
+        done: set[str] = set()
+        while composite:
+            groups, mentioned = self._groups(composite)
+            for group in groups:
+                mentioned |= self._stage_group(group, changed, notes)
+            done.update(composite)
+            done.update(candidates)
+            further = touched_names(mentioned, self.namespace, {}) if mentioned else set()
+            wanted = set(self._stored) if further is None else further & self._stored.keys()
+            wanted |= {mate for name in wanted for mate in self._stored[name].names}
+            composite = self._in_order({name for name in wanted if name in self.namespace} - done)
+
+    def _groups(self, composite: list[str]) -> tuple[list[tuple[str, ...]], set[str]]:
+        if len(composite) == 1:
+            return [(composite[0],)], set()
+        reaches: dict[str, Reach] = {name: reach(self.namespace[name], self.namespace, self.main_name) for name in composite}
+        mentioned = {name for reached in reaches.values() for name in reached.global_names}
+        return group_by_sharing(reaches), mentioned
+
+    def _saving(self) -> Saving:
+        return Saving(self.namespace, self.main_name)
+
+    def _try_save(self, names: Sequence[str]) -> Saved | Refusal:
+        try:
+            saved = save({name: self.namespace[name] for name in names}, self._saving())
+        except Refusal as refusal:
+            return refusal
+        for kind in saved.user_types:
+            problem = is_proven(kind, lambda: try_in_child(lambda: self._load_back(saved), "loading it back"))
+            if problem:
+                return Refusal(problem)
+        return saved
+
+    def _load_back(self, saved: Saved) -> str:
+        """Loads what was saved, as a restore would."""
+        load(saved.stream, Loading(dict(self.namespace), LiveBuffers(saved.buffers)))
+        return ""
+
+    def _stage_group(self, group: tuple[str, ...], changed: list[StagedName], notes: list[str]) -> set[str]:
+        """Stores one co-variable if its content differs; returns the names that its functions mention."""
+        saved = self._try_save(group)
+        if isinstance(saved, Refusal):
+            return self._stage_refused(group, saved, changed, notes)
+        notes.extend(saved.notes)
+        before = self._version_before(group)
+        refs, chunks = match_stream(saved.stream, before.stream if before else ())
+        digests = [tuple(digest_buffer(buffer, self.helper)) for buffer in saved.buffers]
+        for name in group:
+            self._ids[name] = id(self.namespace[name])
+        if before is not None and before.omission is None and before.names == group and before.stream == chunks and before.buffers == tuple(digests):
+            return set(saved.global_names) if saved.global_names != before.global_names else set()
+        known = {digest for each in before.buffers for digest in each} if before is not None else set()
+        buffers = tuple(chunk_buffer(buffer, each, known) for buffer, each in zip(saved.buffers, digests, strict=True))
+        version = StoredVersion(group, chunks, tuple(digests), saved.global_names)
+        payload = Payload(group, refs, buffers)
+        for name in group:
+            self._stored[name] = version
+            changed.append(StagedName(name, self.summarize(self.namespace[name]), payload))
+        return set(saved.global_names)
+
+    def _version_before(self, group: tuple[str, ...]) -> StoredVersion | None:
+        """Returns the stored version that a group most likely grew out of: that of its largest member."""
+        versions = [self._stored[name] for name in group if name in self._stored]
+        return max(versions, key=lambda version: len(version.stream) + sum(map(len, version.buffers)), default=None)
+
+    def _stage_refused(self, group: tuple[str, ...], refusal: Refusal, changed: list[StagedName], notes: list[str]) -> set[str]:
+        """Sets aside the names that cannot be stored and stores the rest of their group."""
+        mentioned: set[str] = set()
+        if len(group) == 1:
+            self._omit(group[0], refusal, changed)
+            return mentioned
+        outcomes = {name: self._try_save((name,)) for name in group}
+        bad = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Refusal)}
+        good = [name for name in group if name not in bad]
+        if not bad:
+            for name in group:
+                mentioned |= self._stage_group((name,), changed, notes)
+            return mentioned
+        for name, each in bad.items():
+            self._omit(name, each, changed)
+        if good:
+            for part in self._groups(good)[0]:
+                mentioned |= self._stage_group(part, changed, notes)
+        return mentioned
+
+    def _omit(self, name: str, refusal: Refusal, changed: list[StagedName]) -> None:
+        value = self.namespace[name]
+
+        def is_storable(part: object) -> bool:
+            try:
+                save(part, self._saving())
+            except Refusal:
+                return False
+            return True
+
+        path = find_culprit(name, value, is_storable)
+        omission = Omission(name, path, refusal.reason, refusal.remedy, recomputable=True)
+        self._stored[name] = StoredVersion((name,), (), (), frozenset(), omission)
+        self._ids[name] = id(value)
+        changed.append(StagedName(name, self.summarize(value), None, omission))
