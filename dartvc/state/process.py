@@ -244,6 +244,13 @@ class ProcessState:
             staged.append(StagedName(name, describe(value), Payload((name,), refs)))
         return tuple(staged)
 
+    def is_stale(self, name: str) -> bool:
+        """Whether an entry may differ from what was staged last."""
+        for known, capture, _ in self._entries():
+            if known == name:
+                return name not in self._last or bool(capture() != self._last[name])
+        return True
+
     def adopt(self, values: Mapping[str, Any]) -> None:
         """Takes note that these entries were just applied from the repository."""
         for name in values:

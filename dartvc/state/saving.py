@@ -54,6 +54,7 @@ class Saved:
     global_names: frozenset[str]
     user_types: frozenset[type]
     notes: tuple[str, ...] = ()
+    is_in_place: bool = True
 
 
 class Saving:
@@ -75,12 +76,14 @@ class Saving:
         self.sources: dict[str, str] = {}
         self.buffers: list[memoryview] = []
         self.foreign: list[memoryview] = []
-        self.regions: dict[int, object] = {}
+        self.has_copies = False
+        self.regions: dict[object, object] = {}
         self.kept: list[object] = []
         self.notes: list[str] = []
 
-    def out_of_band(self, buffer: memoryview) -> int:
-        """Registers a large contiguous buffer and returns its position."""
+    def out_of_band(self, buffer: memoryview, *, is_copy: bool = False) -> int:
+        """Registers a large contiguous buffer and returns its position; ``is_copy`` tells that it is not the object's own memory."""
+        self.has_copies = self.has_copies or is_copy
         self.buffers.append(buffer.cast("B") if buffer.ndim != 1 or buffer.format != "B" else buffer)
         return len(self.buffers) - 1
 
@@ -167,7 +170,7 @@ def _save(value: object, saving: Saving) -> Saved:
 
 def _saved(stream: bytes, saving: Saving) -> Saved:
     stream += len(saving.foreign).to_bytes(4, "little")
-    return Saved(stream, (*saving.buffers, *saving.foreign), frozenset(saving.global_names), frozenset(saving.user_types), tuple(saving.notes))
+    return Saved(stream, (*saving.buffers, *saving.foreign), frozenset(saving.global_names), frozenset(saving.user_types), tuple(saving.notes), not (saving.has_copies or saving.foreign))
 
 
 def _save_deep(value: object, saving: Saving) -> Saved:

@@ -205,6 +205,11 @@ class WorkingNamespace:
                 return Refusal(problem)
         return saved
 
+    def pickled(self, names: Sequence[str]) -> Saved | None:
+        """Pickles living values as a stage would, without staging them; None when they cannot be stored."""
+        saved = self._try_save(names)
+        return None if isinstance(saved, Refusal) else saved
+
     def _load_back(self, saved: Saved) -> str:
         """Loads what was saved, as a restore would."""
         load(saved.stream, Loading(dict(self.namespace), LiveBuffers(saved.buffers)))

@@ -88,7 +88,8 @@ def _standalone(values: Any, saving: Any) -> Any:
     numpy = sys.modules["numpy"]
     order = tuple(sorted(range(values.ndim), key=lambda axis: -abs(values.strides[axis])))
     laid = values.transpose(order) if order != tuple(range(values.ndim)) else values
-    if not laid.flags.c_contiguous:
+    is_copy = not laid.flags.c_contiguous
+    if is_copy:
         laid = numpy.ascontiguousarray(laid)
         saving.keep(laid)
     flat = laid.reshape(-1).view(numpy.uint8) if values.size and values.dtype.itemsize else None
@@ -97,9 +98,7 @@ def _standalone(values: Any, saving: Any) -> Any:
         return door("numpy_array"), (b"", *described)
     if flat.nbytes < IN_BAND_BYTES:
         return door("numpy_array"), (flat.tobytes(), *described)
-    if values.flags.writeable and laid.base is not None and not flat.flags.writeable:
-        flat = flat.view()
-    return door("numpy_array"), (saving.out_of_band(memoryview(flat)), *described)
+    return door("numpy_array"), (saving.out_of_band(memoryview(flat), is_copy=is_copy), *described)
 
 
 def _reduce_subclass(values: Any, kind: type, numpy: Any, saving: Any) -> Any:

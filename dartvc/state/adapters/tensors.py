@@ -24,13 +24,14 @@ def _bytes_of(storage: Any) -> memoryview:
 
 def _reduce_storage(storage: Any, saving: Any) -> Any:
     size = storage.nbytes()
-    if str(storage.device) != "cpu":
+    is_copy = str(storage.device) != "cpu"
+    if is_copy:
         storage = saving.keep(storage.cpu())
     if not size:
         return door("torch_storage"), (b"", 0)
     content = _bytes_of(storage)
     saving.keep(content)
-    return door("torch_storage"), ((bytes(content) if size < 64 * 1024 else saving.out_of_band(content)), size)
+    return door("torch_storage"), ((bytes(content) if size < 64 * 1024 else saving.out_of_band(content, is_copy=is_copy)), size)
 
 
 def _reduce_tensor(tensor: Any, saving: Any) -> Any:

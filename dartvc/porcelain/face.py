@@ -1,0 +1,246 @@
+"""The Python interface: `init`, `open`, `session`, `attach`, `transaction` and the `Repository` that they return."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from dartvc.errors import NotFoundError
+from dartvc.history import Repository as History
+from dartvc.model import Commit, CommitKind, CommitReport, Oid, RestoreReport
+from dartvc.porcelain.compare import Difference, compare
+from dartvc.porcelain.moves import branch as make_branch
+from dartvc.porcelain.moves import checkout, tag
+from dartvc.porcelain.workspaces import HeadWorkspace
+from dartvc.session import Session, open_sessions
+from dartvc.session import transaction as _transaction
+from dartvc.session.restoring import load_names
+from dartvc.session.writer import Ticket
+
+__all__ = ["PendingCommit", "Repository", "attach", "init", "open", "session", "transaction"]
+
+
+class PendingCommit:
+    """A commit that was just made: its id, what it could not store, and the wait for its durability."""
+
+    def __init__(self, ticket: Ticket, report: CommitReport, session: Session) -> None:
+        self._ticket = ticket
+        self._session = session
+        self.report = report
+
+    @property
+    def oid(self) -> Oid:
+        """The id, 40 hexadecimal digits."""
+        self._ticket.written.wait()
+        if self._ticket.oid is None:
+            self.wait()
+        return cast(Oid, self._ticket.oid)
+
+    def wait(self) -> Oid:
+        """Waits until the commit would survive a power cut.
+
+        Raises:
+            StorageError: the disk refused; there is no such commit.
+        """
+        self._ticket.durable.wait()
+        if self._ticket.error is not None:
+            raise self._ticket.error
+        return cast(Oid, self._ticket.oid)
+
+    def __repr__(self) -> str:
+        return f"<commit {self._ticket.oid or 'in progress'}>"
+
+
+class Repository:
+    """A repository of states, for programs.
+
+    Attributes:
+        history: the engine underneath.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self._sessions: dict[int, Session] = {}
+        self._mirrors: dict[int, tuple[MutableMapping[str, object], dict[str, object]]] = {}
+
+    @property
+    def path(self) -> Path:
+        """The bare git repository."""
+        return self.history.path
+
+    def _session_of(self, namespace: MutableMapping[str, object]) -> Session:
+        for living in open_sessions():
+            if living.namespace is namespace and living.repository.path == self.history.path:
+                return living
+        found = self._sessions.get(id(namespace))
+        if found is None:
+            found = self._sessions[id(namespace)] = Session(self.history, self._plain(namespace), is_shared=False)
+        return found
+
+    def _plain(self, namespace: MutableMapping[str, object]) -> dict[str, object]:
+        """Returns the dict that functions can be bound to: the namespace itself, or a mirror of a mapping that is no dict."""
+        if type(namespace) is dict:
+            return namespace
+        mirror = self._mirrors.setdefault(id(namespace), (namespace, {}))[1]
+        mirror.clear()
+        mirror.update(namespace)
+        return mirror
+
+    def commit(self, namespace: MutableMapping[str, object], message: str = "", wait: bool = True) -> PendingCommit:
+        """Commits a namespace.
+
+        Args:
+            namespace: any mutable mapping of names to objects, for example ``globals()``.
+            message: for `log`; by default the kind of the commit.
+            wait: return when the commit is durable; False: when a consistent copy is taken.
+
+        Returns:
+            The commit; ``.report.omissions`` names what could not be stored.
+
+        Raises:
+            StorageError: the disk refused; there is no such commit.
+        """
+        session = self._session_of(namespace)
+        self._plain(namespace)
+        ticket = session.commit_async(message, CommitKind.MANUAL)
+        assert ticket is not None
+        pending = PendingCommit(ticket, session.last_report, session)
+        if wait:
+            pending.wait()
+        return pending
+
+    def checkout(
+        self, revision: str, namespace: MutableMapping[str, object] | None = None, *, names: Sequence[str] | None = None, trust: bool = False
+    ) -> RestoreReport:
+        """Brings a namespace to the state of a revision, in place: only what differs is written, all of it or nothing.
+
+        Changes that no commit has yet are committed first, so that nothing is lost.
+
+        Args:
+            revision: as in git: ``HEAD~2``, a branch, a tag, a short id.
+            namespace: the namespace; None moves HEAD only.
+            names: only these names, and HEAD stays.
+            trust: restore a commit that was made on another machine.
+
+        Raises:
+            NotFoundError: no such revision or name.
+            UntrustedError: the commit was made elsewhere.
+        """
+        if namespace is None:
+            return checkout(self.history, HeadWorkspace(self.history), revision, names=names, trust=trust).report
+        session = self._session_of(namespace)
+        plain = self._plain(namespace)
+        report = checkout(self.history, session, revision, names=names, trust=trust).report
+        if plain is not namespace:
+            for name in [name for name in namespace if name not in plain]:
+                del namespace[name]
+            for name in (*report.written, *report.recomputed):
+                namespace[name] = plain[name]
+        return report
+
+    def load(self, revision: str = "HEAD", names: Sequence[str] | None = None, *, trust: bool = False) -> dict[str, object]:
+        """Loads a revision's names into a new dict.
+
+        Raises:
+            NotFoundError: no such revision or name.
+            UntrustedError: the commit was made elsewhere and ``trust`` is False.
+        """
+        oid = self.history.resolve(revision)
+        return Session(self.history, {}, is_shared=False).load(oid, names, trust=trust)
+
+    def log(self, revision: str = "HEAD", name: str | None = None) -> Iterator[Commit]:
+        """Yields commits, newest first; with ``name`` only those that wrote it."""
+        return self.history.iter_log([self.history.resolve(revision)], name=name)
+
+    def diff(self, before: str = "HEAD~1", after: str = "HEAD", names: Sequence[str] | None = None) -> Difference:
+        """Compares two revisions by their summaries; nothing is unpickled."""
+        return compare(self.history, self.history.resolve(before), self.history.resolve(after), names)
+
+    def branch(self, name: str, revision: str = "HEAD") -> Oid:
+        """Makes a branch at a revision."""
+        return make_branch(self.history, name, revision)
+
+    def tag(self, name: str, revision: str = "HEAD") -> Oid:
+        """Makes a tag at a revision; a tagged commit is never thinned."""
+        return tag(self.history, name, revision)
+
+    def resolve(self, revision: str) -> Oid:
+        """Returns the commit that a revision names."""
+        return self.history.resolve(revision)
+
+
+def init(path: str | Path = ".") -> Repository:
+    """Makes the repository of a folder (``.dvc-state/``), or opens it when it is there."""
+    return Repository(History.init(path))
+
+
+def open(path: str | Path = ".") -> Repository:
+    """Opens the repository of a folder, or of the nearest one above it.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    return Repository(History.open(path))
+
+
+def session() -> Session:
+    """Returns the session of this process.
+
+    Raises:
+        NotFoundError: none is attached.
+    """
+    sessions = open_sessions()
+    if not sessions:
+        raise NotFoundError("no session is attached in this process", kind="no-session", hint="%load_ext dartvc, or dartvc.attach(globals())")
+    return sessions[-1]
+
+
+def attach(namespace: dict[str, object], path: str | Path = ".") -> Session:
+    """Attaches a namespace to the repository of a folder (made if there is none) and returns its session.
+
+    At the plain ``>>>`` prompt every statement is committed from now on; any other program calls ``session.checkpoint(message)``.
+    """
+    try:
+        history = History.open(path)
+    except NotFoundError:
+        history = History.init(path)
+    made = Session(history, namespace)
+    made.restore_after_crash()
+    made.serve(_answerer(made))
+    if hasattr(sys, "ps1"):
+        sys.ps1 = _Prompt(made, str(sys.ps1))
+    return made
+
+
+def _answerer(living: Session) -> Callable[[list[str], bool], tuple[int, str, str]]:
+    def answer(argv: list[str], color: bool) -> tuple[int, str, str]:
+        import importlib
+        import io
+
+        out, err = io.StringIO(), io.StringIO()
+        run = importlib.import_module("dartvc.cli.entry").run
+        return run(argv, stdout=out, stderr=err, workspace=living, repository=living.repository, color=color), out.getvalue(), err.getvalue()
+
+    return answer
+
+
+class _Prompt:
+    """A primary prompt that commits what the last statement did: Python asks for its text before each statement."""
+
+    def __init__(self, living: Session, text: str) -> None:
+        self._living = living
+        self._text = text
+
+    def __str__(self) -> str:
+        try:
+            self._living.is_dirty = True
+            self._living.begin_unit()
+            self._living.end_unit("", source=None, execution=None, error="", duration_s=0.0, quiet=True)
+        except Exception as error:
+            sys.stderr.write(f"dartvc: not committed: {error}\n")
+        return self._text
+
+
+transaction = _transaction

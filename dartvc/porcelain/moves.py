@@ -1,0 +1,223 @@
+"""The verbs that move state: checkout, restore, switch, branch, tag, reset, revert, cherry-pick, stash, undo, redo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dartvc.errors import NotFoundError, RefusedError, UsageError
+from dartvc.history import Operation, RefMove, Repository
+from dartvc.model import CommitKind, Oid, RestoreReport, Workspace, short
+from dartvc.store.refs import check_ref_name
+
+__all__ = ["Moved", "branch", "checkout", "cherry_pick", "delete_ref", "redo", "reset", "restore", "restore_operation", "revert", "stash", "stash_pop", "tag", "undo"]
+
+_STASH = "refs/dartvc/stash"
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a verb did: where HEAD is now, what was restored, what was committed first so that nothing is lost."""
+
+    verb: str
+    head: Oid | None
+    branch: str | None
+    report: RestoreReport = RestoreReport()  # noqa: RUF009  (frozen and empty)
+    saved: Oid | None = None
+    description: str = ""
+    is_live: bool = False
+
+
+def checkout(
+    repository: Repository, workspace: Workspace, revision: str, *, names: Sequence[str] | None = None, new_branch: str | None = None, trust: bool = False
+) -> Moved:
+    """Goes to a revision; with ``names`` only brings these back and leaves HEAD where it is."""
+    if names:
+        return restore(repository, workspace, names, revision, trust=trust)
+    saved = workspace.checkpoint("before checkout", CommitKind.AUTO)
+    oid = repository.resolve(revision, head=workspace.head)
+    target = new_branch
+    if new_branch is not None:
+        _check_absent(repository, new_branch)
+    elif repository.database.refs.read(f"refs/heads/{revision}") is not None:
+        target = revision
+    report = workspace.restore(oid, trust=trust)
+    description = f"checkout {revision}"
+    workspace.set_head(oid, target, operation="checkout", description=description)
+    return Moved("checkout", oid, target, report, saved, description, workspace.is_live)
+
+
+def restore(repository: Repository, workspace: Workspace, names: Sequence[str], revision: str, *, trust: bool = False) -> Moved:
+    """Brings names back from a revision; HEAD does not move, the change is committed."""
+    saved = workspace.checkpoint("before restore", CommitKind.AUTO)
+    oid = repository.resolve(revision, head=workspace.head)
+    if not workspace.is_live:
+        raise RefusedError("no session is alive whose names could be restored", kind="no-session", hint="start one, or dvc-state checkout REV")
+    report = workspace.restore(oid, names, trust=trust)
+    workspace.checkpoint(f"restore {', '.join(names)} from {short(oid)}", CommitKind.MANUAL)
+    return Moved("restore", workspace.head, workspace.branch, report, saved, f"restore {' '.join(names)}", workspace.is_live)
+
+
+def _check_absent(repository: Repository, name: str) -> None:
+    check_ref_name(name)
+    if repository.database.refs.read(f"refs/heads/{name}") is not None:
+        raise UsageError(f"a branch {name!r} exists already", kind="branch-exists", hint=f"dvc-state switch {name}")
+
+
+def branch(repository: Repository, name: str, revision: str = "HEAD", head: Oid | None = None) -> Oid:
+    """Makes a branch at a revision."""
+    _check_absent(repository, name)
+    oid = repository.resolve(revision, head=head)
+    repository.move_refs([RefMove(f"refs/heads/{name}", None, oid)], operation="branch", description=f"branch {name}")
+    return oid
+
+
+def tag(repository: Repository, name: str, revision: str = "HEAD", head: Oid | None = None) -> Oid:
+    """Makes a tag at a revision."""
+    check_ref_name(name)
+    oid = repository.resolve(revision, head=head)
+    present = repository.database.refs.read(f"refs/tags/{name}")
+    if present is not None and present != oid:
+        raise UsageError(f"a tag {name!r} exists already, at {short(present)}", kind="tag-exists", hint=f"dvc-state tag -d {name}")
+    if present is None:
+        repository.move_refs([RefMove(f"refs/tags/{name}", None, oid)], operation="tag", description=f"tag {name}")
+    return oid
+
+
+def delete_ref(repository: Repository, kind: str, name: str, current: str | None = None) -> Oid:
+    """Deletes a branch or a tag (``kind``: heads or tags); `undo` brings it back."""
+    ref = f"refs/{kind}/{name}"
+    oid = repository.database.refs.read(ref)
+    word = "branch" if kind == "heads" else "tag"
+    if oid is None:
+        raise NotFoundError(f"there is no {word} {name!r}", kind="unknown-ref", hint=f"dvc-state {word}")
+    if kind == "heads" and name == current:
+        raise RefusedError(f"{name!r} is checked out", kind="branch-in-use", hint="dvc-state switch to another first")
+    repository.move_refs([RefMove(ref, oid, None)], operation=f"delete {word}", description=f"{word} -d {name}")
+    return oid
+
+
+def reset(repository: Repository, workspace: Workspace, revision: str, *, trust: bool = False) -> Moved:
+    """Moves the branch (and the namespace) to a revision."""
+    saved = workspace.checkpoint("before reset", CommitKind.AUTO)
+    oid = repository.resolve(revision, head=workspace.head)
+    report = workspace.restore(oid, trust=trust)
+    workspace.set_head(oid, workspace.branch, operation="reset", description=f"reset {revision}")
+    return Moved("reset", oid, workspace.branch, report, saved, f"reset {revision}", workspace.is_live)
+
+
+def cherry_pick(repository: Repository, workspace: Workspace, revision: str, names: Sequence[str] | None = None, *, trust: bool = False) -> Moved:
+    """Brings the names that a commit wrote into the present namespace, and commits."""
+    saved = workspace.checkpoint("before cherry-pick", CommitKind.AUTO)
+    oid = repository.resolve(revision, head=workspace.head)
+    commit = repository.commit(oid)
+    wanted = list(names or (*commit.added, *commit.modified))
+    if not wanted:
+        raise UsageError(f"{short(oid)} wrote no name", kind="nothing-to-pick", hint=f"dvc-state show {short(oid)}")
+    _need_session(workspace)
+    report = workspace.restore(oid, wanted, trust=trust)
+    workspace.checkpoint(commit.subject, CommitKind.CHERRY_PICK, force=True)
+    return Moved("cherry-pick", workspace.head, workspace.branch, report, saved, f"cherry-pick {short(oid)}", workspace.is_live)
+
+
+def revert(repository: Repository, workspace: Workspace, revision: str, *, trust: bool = False) -> Moved:
+    """Gives the names that a commit wrote the values they had before it, and commits."""
+    saved = workspace.checkpoint("before revert", CommitKind.AUTO)
+    oid = repository.resolve(revision, head=workspace.head)
+    commit = repository.commit(oid)
+    if not commit.parents:
+        raise UsageError(f"{short(oid)} is the first commit", kind="no-parent", hint="dvc-state log")
+    _need_session(workspace)
+    parent = commit.parents[0]
+    held = repository.names(parent)
+    wanted = [name for name in (*commit.modified, *commit.removed, *commit.added) if name in held]
+    report = workspace.restore(parent, wanted, trust=trust) if wanted else RestoreReport()
+    workspace.checkpoint(f"revert {commit.subject}", CommitKind.REVERT, force=True)
+    return Moved("revert", workspace.head, workspace.branch, report, saved, f"revert {short(oid)}", workspace.is_live)
+
+
+def _need_session(workspace: Workspace) -> None:
+    if not workspace.is_live:
+        raise RefusedError("no session is alive whose names could change", kind="no-session", hint="start one first")
+
+
+def stash(repository: Repository, workspace: Workspace) -> Moved:
+    """Sets the present state aside and goes back to the last named commit before it (or the first)."""
+    _need_session(workspace)
+    workspace.checkpoint("stash", CommitKind.STASH, force=True)
+    top = workspace.head
+    assert top is not None
+    commits = [commit for commit in repository.iter_log([top]) if commit.oid != top]
+    if not commits:
+        raise RefusedError("there is no earlier state to go back to", kind="nothing-before", hint="dvc-state log")
+    target = next((commit for commit in commits if commit.kind is CommitKind.MANUAL), commits[0])
+    present = repository.database.refs.read(_STASH)
+    repository.move_refs([RefMove(_STASH, present, top)], operation="stash", description="stash")
+    report = workspace.restore(target.oid)
+    workspace.set_head(target.oid, workspace.branch, operation="reset", description="stash: go back")
+    return Moved("stash", target.oid, workspace.branch, report, top, "stash", True)
+
+
+def stash_pop(repository: Repository, workspace: Workspace) -> Moved:
+    """Brings the stashed state back."""
+    present = repository.database.refs.read(_STASH)
+    if present is None:
+        raise NotFoundError("nothing is stashed", kind="no-stash", hint="dvc-state stash")
+    moved = reset(repository, workspace, present)
+    repository.move_refs([RefMove(_STASH, present, None)], operation="stash pop", description="stash pop")
+    return Moved("stash pop", moved.head, moved.branch, moved.report, moved.saved, "stash pop", True)
+
+
+def undo(repository: Repository, workspace: Workspace) -> Moved:
+    """Takes back the last operation; twice takes back two."""
+    saved = workspace.checkpoint("before undo", CommitKind.AUTO)
+    operation = repository.operations.next_undo()
+    if operation is None:
+        raise NotFoundError("there is nothing to undo", kind="nothing-to-undo", hint="dvc-state op log")
+    return _go_back(repository, workspace, operation, "undo", saved)
+
+
+def redo(repository: Repository, workspace: Workspace) -> Moved:
+    """Takes back the last undo."""
+    operation = repository.operations.next_redo()
+    if operation is None:
+        raise NotFoundError("there is nothing to redo", kind="nothing-to-redo", hint="dvc-state op log")
+    return _go_back(repository, workspace, operation, "redo", None)
+
+
+def _go_back(repository: Repository, workspace: Workspace, operation: Operation, verb: str, saved: Oid | None) -> Moved:
+    """Moves everything that an operation moved to where it was before it."""
+    refs = repository.database.refs
+    target = operation.commit_before
+    report = RestoreReport()
+    if target is not None and target != workspace.head:
+        report = workspace.restore(target)
+    elif target is None and operation.commit_after is not None:
+        raise RefusedError("there is no state before the first commit", kind="nothing-before", hint="dvc-state log")
+    head = operation.head_before.removeprefix("ref: ")
+    moves = []
+    for name, before, _ in operation.moves:
+        present = refs.read(name)
+        if present != before and name != head:
+            moves.append(RefMove(name, present, before))
+    description = f"{verb} {operation.kind}: {operation.description}" if verb == "undo" else operation.description.replace("undo", "redo", 1)
+    branch_name = head.removeprefix("refs/heads/") if operation.head_before.startswith("ref: ") else None
+    workspace.set_head(target, branch_name, operation="settle", description=description)
+    repository.move_refs(
+        moves, operation=verb, description=description, session=workspace.session_id, undoes=operation.number,
+        head_before=operation.head_after, head_commits=(operation.commit_after, target),
+    )
+    return Moved(verb, target, branch_name, report, saved, description, workspace.is_live)
+
+
+def restore_operation(repository: Repository, workspace: Workspace, number: int) -> Moved:
+    """Goes to the state right after an operation."""
+    saved = workspace.checkpoint("before op restore", CommitKind.AUTO)
+    operation = repository.operations.find(number)
+    if operation is None or operation.commit_after is None:
+        raise NotFoundError(f"there is no operation {number}", kind="unknown-operation", hint="dvc-state op log")
+    report = workspace.restore(operation.commit_after)
+    head = operation.head_after
+    branch_name = head.removeprefix("ref: refs/heads/") if head.startswith("ref: ") else None
+    workspace.set_head(operation.commit_after, branch_name, operation="op restore", description=f"op restore {number}")
+    return Moved("op restore", operation.commit_after, branch_name, report, saved, f"op restore {number}", workspace.is_live)

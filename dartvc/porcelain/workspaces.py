@@ -1,0 +1,50 @@
+"""HEAD alone: what moves when no session is alive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dartvc.history import RefMove, Repository
+from dartvc.model import CommitKind, Oid, RestoreReport
+
+__all__ = ["HeadWorkspace"]
+
+
+class HeadWorkspace:
+    """A `Workspace` without a namespace: checkouts move HEAD, and the next session starts there."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self.session_id = ""
+        self.is_live = False
+
+    @property
+    def head(self) -> Oid | None:
+        """The commit that HEAD points at."""
+        return self._repository.head.oid
+
+    @property
+    def branch(self) -> str | None:
+        """The checked-out branch, None when HEAD is detached."""
+        ref = self._repository.head.ref
+        return ref.removeprefix("refs/heads/") if ref else None
+
+    def checkpoint(self, message: str, kind: CommitKind, *, force: bool = False) -> Oid | None:
+        """Nothing lives, so there is nothing to commit."""
+        return None
+
+    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False) -> RestoreReport:
+        """Nothing lives, so there is nothing to restore; the next session begins at HEAD."""
+        (self._repository.path / "restore-next").write_text(f"{oid}\n")
+        return RestoreReport()
+
+    def set_head(self, oid: Oid | None, branch: str | None, *, operation: str, description: str) -> None:
+        """Moves HEAD."""
+        moves = []
+        head = str(oid)
+        if branch is not None:
+            head = f"refs/heads/{branch}"
+            present = self._repository.database.refs.read(head)
+            if present != oid:
+                moves.append(RefMove(head, present, oid))
+        self._repository.move_refs(moves, operation=operation, description=description, head=head)

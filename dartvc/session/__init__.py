@@ -1,0 +1,13 @@
+"""A living program attached to a repository: what it commits, when, and how it is brought to another state.
+
+`Session` joins a `dartvc.state.WorkingNamespace` (what changed) with a `BackgroundWriter` (durable, in order, off the program's
+thread). It knows nothing of IPython or of command lines: shims call `begin_unit`/`end_unit`, commands call the `Workspace` methods.
+"""
+
+from __future__ import annotations
+
+from dartvc.session.session import Session, open_sessions
+from dartvc.session.transaction import transaction
+from dartvc.session.writer import BackgroundWriter
+
+__all__ = ["BackgroundWriter", "Session", "open_sessions", "transaction"]

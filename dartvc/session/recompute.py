@@ -1,0 +1,130 @@
+"""Making a value again that could not be stored: its recipe is run in a scratch namespace that may not touch the world outside.
+
+A recipe is a list of steps, each with the code that ran and the commit it started from. Every name that the code mentions is loaded from
+that commit, the value itself is carried from step to step. Files, processes and the network are out of reach while it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dartvc.errors import DartvcError
+from dartvc.model import Oid, Omission
+from dartvc.state.candidates import names_in_source
+from dartvc.state.loading import Loading, Unloadable, load
+
+if TYPE_CHECKING:
+    from dartvc.history import Repository
+
+__all__ = ["recompute"]
+
+
+class _EffectRefused(Exception):  # noqa: N818
+    """A recipe wanted to change the world outside its namespace."""
+
+
+def recompute(repository: Repository, name: str, recipe: Mapping[str, object], living: Mapping[str, object]) -> tuple[object] | Omission:
+    """Runs a recipe.
+
+    Returns:
+        A tuple of the value made, or the omission that says why there is none.
+    """
+    steps = recipe.get("steps")
+    reason = str(recipe.get("reason", "it could not be stored"))
+    if not isinstance(steps, list) or not steps:
+        return Omission(name, str(recipe.get("path", name)), reason, str(recipe.get("remedy", "")))
+    carried: tuple[object] | None = None
+    try:
+        for step in steps:
+            carried = (_run_step(repository, name, step, carried),)
+    except _EffectRefused as refusal:
+        return Omission(name, name, f"{reason}; making it again would {refusal}", "run the cell that made it")
+    except (Unloadable, DartvcError) as error:
+        return Omission(name, name, f"{reason}; what it was made from cannot be loaded: {error}")
+    except Exception as error:
+        return Omission(name, name, f"{reason}; making it again raises {type(error).__name__}: {error}")
+    return carried if carried is not None else Omission(name, name, reason)
+
+
+def _run_step(repository: Repository, name: str, step: Mapping[str, Any], carried: tuple[object] | None) -> object:
+    scratch: dict[str, object] = {"__name__": "__main__", "__builtins__": __builtins__}
+    code = str(step["code"])
+    mentioned = names_in_source(code)
+    if mentioned is None:
+        raise _EffectRefused("need IPython's magics")
+    if step["base"] is not None:
+        _load_mentioned(repository, Oid(step["base"]), set(mentioned), scratch)
+    if carried is not None:
+        scratch[name] = carried[0]
+    with _random_streams_kept(), _no_effects(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        exec(compile(code, "<recipe>", "exec", dont_inherit=True), scratch)
+    if name not in scratch:
+        raise KeyError(name)
+    return scratch[name]
+
+
+def _load_mentioned(repository: Repository, base: Oid, mentioned: set[str], scratch: dict[str, object]) -> None:
+    """Loads the names that a step mentions, and those that the functions among them mention."""
+    entries = repository.names(base)
+    open_names = set(mentioned)
+    while open_names:
+        entry = entries.get(open_names.pop())
+        if entry is None or entry.name in scratch or entry.payload_oid is None:
+            continue
+        payload = repository.payload(entry.payload_oid)
+        loaded = load(payload.read_stream(), Loading(scratch, payload))
+        scratch.update(loaded)
+        for value in loaded.values():
+            code = getattr(value, "__code__", None)
+            if code is not None:
+                open_names.update(code.co_names)
+
+
+@contextlib.contextmanager
+def _random_streams_kept() -> Iterator[None]:
+    import random
+
+    state = random.getstate()
+    numpy_random = sys.modules.get("numpy.random")
+    numpy_state = numpy_random.get_state() if numpy_random is not None else None
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        if numpy_random is not None and numpy_state is not None:
+            numpy_random.set_state(numpy_state)
+
+
+_GUARD = threading.local()
+_INSTALLED: list[bool] = []
+_REFUSED = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.kill", "os.chdir", "os.putenv")
+_REFUSED += ("subprocess.Popen", "socket.connect", "socket.bind", "socket.sendto", "shutil.", "urllib.", "smtplib.", "ftplib.")
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if not getattr(_GUARD, "on", False):
+        return
+    if event == "open":
+        mode, flags = arguments[1], arguments[2]
+        if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+            raise _EffectRefused(f"write the file {arguments[0]!r}")
+    elif event.startswith(_REFUSED):
+        raise _EffectRefused(f"cause {event}")
+
+
+@contextlib.contextmanager
+def _no_effects() -> Iterator[None]:
+    if not _INSTALLED:
+        sys.addaudithook(_audit)
+        _INSTALLED.append(True)
+    _GUARD.on = True
+    try:
+        yield
+    finally:
+        _GUARD.on = False

@@ -1,0 +1,160 @@
+"""Which sessions are alive in a repository, and the socket by which other processes speak to one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dartvc.errors import DartvcError
+
+__all__ = ["LiveSession", "Registration", "living_sessions"]
+
+_ANSWER_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """A session of a living process."""
+
+    session_id: str
+    pid: int
+    started_s: float
+    branch: str | None
+    socket_path: Path
+
+
+def living_sessions(repository_path: Path) -> list[LiveSession]:
+    """Returns the sessions whose process is alive, oldest first."""
+    found = []
+    for path in (repository_path / "sessions").glob("*.json"):
+        try:
+            row = json.loads(path.read_text())
+            os.kill(row["pid"], 0)
+            if _started(row["pid"]) != row["process_start"]:
+                continue
+        except (OSError, ValueError, KeyError):
+            continue
+        found.append(LiveSession(path.stem, row["pid"], row["started"], row["branch"], path.with_suffix(".sock")))
+    return sorted(found, key=lambda each: each.started_s)
+
+
+def _started(pid: int) -> str:
+    """Returns when a process started, in the kernel's words, so that a reused process id is not taken for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+class Registration:
+    """This process's entry among the sessions of a repository."""
+
+    def __init__(self, repository_path: Path, session_id: str) -> None:
+        self._folder = repository_path / "sessions"
+        self._repository_path = repository_path
+        self.session_id = session_id
+        self._path = self._folder / f"{session_id}.json"
+        self._socket: socket.socket | None = None
+        self._began = _now()
+        self._left_behind = self._sweep()
+
+    def _sweep(self) -> bool:
+        """Removes the entries of dead processes; returns whether any of them died without ending its session."""
+        alive = {each.session_id for each in living_sessions(self._repository_path)}
+        crashed = False
+        for path in self._folder.glob("*.json"):
+            if path.stem not in alive and path.stem != self.session_id:
+                crashed = True
+                for stale in (path, path.with_suffix(".sock")):
+                    with contextlib.suppress(OSError):
+                        stale.unlink()
+        marker = self._repository_path / "restore-next"
+        if marker.exists():
+            crashed = True
+            with contextlib.suppress(OSError):
+                marker.unlink()
+        return crashed
+
+    def should_restore(self) -> bool:
+        """Whether a fresh namespace should begin at HEAD: the last session died, or HEAD was moved while none was alive."""
+        return self._left_behind
+
+    def write(self, branch: str | None) -> None:
+        """Writes (or renews) the entry."""
+        row = {"pid": os.getpid(), "process_start": _started(os.getpid()), "started": self._began, "branch": branch}
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(exist_ok=True, mode=0o700)
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(row))
+            os.rename(temporary, self._path)
+
+    def others(self) -> list[LiveSession]:
+        """Returns the other living sessions."""
+        return [each for each in living_sessions(self._repository_path) if each.session_id != self.session_id]
+
+    def is_oldest(self) -> bool:
+        """Whether no older session is alive."""
+        return all((each.started_s, each.session_id) > (self._began, self.session_id) for each in self.others())
+
+    def end(self) -> None:
+        """Removes the entry: the session ended by itself."""
+        if self._socket is not None:
+            self._socket.close()
+        for path in (self._path, self._path.with_suffix(".sock")):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def serve(self, answer: Callable[[list[str], bool], tuple[int, str, str]]) -> None:
+        """Answers command lines on a Unix socket, one JSON line each way, on a thread of its own."""
+        address = self._path.with_suffix(".sock")
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with contextlib.suppress(OSError):
+                address.unlink()
+            _bind_short(server, address)
+            os.chmod(address, 0o600)
+            server.listen(8)
+        except OSError:
+            server.close()
+            return
+        self._socket = server
+        threading.Thread(target=_serve, args=(server, answer), name="dartvc-control", daemon=True).start()
+
+
+def _now() -> float:
+    import time
+
+    return time.time()
+
+
+def _bind_short(server: socket.socket, address: Path) -> None:
+    """Binds to a path of any length: the kernel's limit of 107 bytes applies to what is written, not to where it is."""
+    descriptor = os.open(address.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        server.bind(f"/proc/self/fd/{descriptor}/{address.name}")
+    finally:
+        os.close(descriptor)
+
+
+def _serve(server: socket.socket, answer: Callable[[list[str], bool], tuple[int, str, str]]) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        with connection, contextlib.suppress(OSError, ValueError):
+            line = connection.makefile("rb").readline(_ANSWER_BYTES)
+            request = json.loads(line)
+            try:
+                code, out, err = answer(list(request["argv"]), bool(request.get("color")))
+            except DartvcError as error:
+                code, out, err = error.exit_code, "", f"error: {error.message}\n" + (f"  {error.hint}\n" if error.hint else "")
+            except Exception as error:
+                code, out, err = 1, "", f"error: {type(error).__name__}: {error}\n"
+            connection.sendall(json.dumps({"rc": code, "stdout": out, "stderr": err}).encode() + b"\n")

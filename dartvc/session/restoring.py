@@ -1,0 +1,204 @@
+"""Bringing a namespace to the state of a commit: only what differs, all of it or nothing.
+
+`plan` compares two commits by payload ids; `Restore.prepare` loads and checks everything that differs while the namespace is still
+untouched; `Restore.apply` switches. Of arrays whose structure did not change only the chunks that differ are written, in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dartvc.model import Digest, Oid, Omission, RestoreReport
+from dartvc.session.recompute import recompute
+from dartvc.state.chunking import ANCHOR_BYTES, StreamChunk
+from dartvc.state.loading import Loading, Unloadable, load
+from dartvc.state.process import apply_process
+from dartvc.state.working import StoredVersion, WorkingNamespace
+
+if TYPE_CHECKING:
+    from dartvc.history import Repository
+    from dartvc.history.payloads import StoredPayload
+    from dartvc.history.repository import NameEntry
+
+__all__ = ["Plan", "Restore", "load_names", "plan_restore"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a restore has to do: payloads to load with their names, names to make again, names to delete, names that stay."""
+
+    payloads: Mapping[Oid, tuple[str, ...]]
+    recipes: Mapping[str, NameEntry]
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def plan_restore(live: Mapping[str, NameEntry], target: Mapping[str, NameEntry], names: Sequence[str] | None) -> Plan:
+    """Compares what the namespace holds with what it should hold, by the ids of the stored payloads."""
+    wanted = target if names is None else {name: target[name] for name in names if name in target}
+    payloads: dict[Oid, list[str]] = {}
+    recipes: dict[str, NameEntry] = {}
+    kept = []
+    for name, entry in wanted.items():
+        present = live.get(name)
+        if present is not None and present.payload_oid == entry.payload_oid and present.recipe_oid == entry.recipe_oid:
+            kept.append(name)
+        elif entry.payload_oid is None:
+            recipes[name] = entry
+        else:
+            payloads.setdefault(entry.payload_oid, []).append(name)
+    by_payload = {oid: tuple(name for name, entry in target.items() if entry.payload_oid == oid) for oid in payloads}
+    removed = tuple(name for name in live if name not in target) if names is None else ()
+    return Plan(by_payload, recipes, removed, tuple(name for name in kept if not any(name in group for group in by_payload.values())))
+
+
+def load_names(repository: Repository, entries: Mapping[str, NameEntry], namespace: dict[str, object]) -> dict[str, object]:
+    """Loads names into a new dict; functions are bound to ``namespace``. Names without a payload are left out.
+
+    Raises:
+        Unloadable: a value cannot be made here.
+    """
+    loaded: dict[str, object] = {}
+    for oid in dict.fromkeys(entry.payload_oid for entry in entries.values()):
+        if oid is not None:
+            payload = repository.payload(oid)
+            loaded.update(load(payload.read_stream(), Loading(namespace, payload)))
+    return {name: value for name, value in loaded.items() if name in entries}
+
+
+@dataclass
+class _Patch:
+    """Chunks to copy into living memory: (where, bytes)."""
+
+    writes: list[tuple[memoryview, bytes]] = field(default_factory=list)
+
+
+class Restore:
+    """One restore of one namespace."""
+
+    def __init__(self, repository: Repository, working: WorkingNamespace, plan: Plan, *, map_device: str = "") -> None:
+        self._repository = repository
+        self._working = working
+        self._plan = plan
+        self._map_device = map_device
+        self._values: dict[str, object] = {}
+        self._versions: list[StoredVersion] = []
+        self._patches: list[_Patch] = []
+        self._patched: list[str] = []
+        self._omissions: list[Omission] = []
+        self._recomputed: list[str] = []
+        self.read_bytes = 0
+
+    def prepare(self) -> None:
+        """Loads everything that differs; the namespace is not touched."""
+        for oid, names in self._plan.payloads.items():
+            payload = self._repository.payload(oid)
+            stream = payload.read_stream()
+            version = _version_of(names, payload, stream)
+            patch = self._patch_for(version, payload, stream)
+            if patch is not None:
+                self._patches.append(patch)
+                self._patched.extend(names)
+                self._versions.append(version)
+                continue
+            loading = Loading(self._working.namespace, payload, self._map_device)
+            try:
+                loaded = load(stream, loading)
+            except Unloadable as verdict:
+                self._omissions.extend(Omission(name, name, verdict.reason) for name in names)
+                continue
+            self.read_bytes += len(stream) + sum(payload.buffer_size(index) for index in range(payload.buffer_count))
+            self._omissions.extend(Omission(names[0], names[0], note, "restored, but not as it was") for note in loading.notes)
+            self._values.update((name, value) for name, value in loaded.items() if name in names)
+            self._versions.append(version)
+        for name, entry in self._plan.recipes.items():
+            self._recompute(name, entry)
+
+    def _recompute(self, name: str, entry: NameEntry) -> None:
+        recipe = self._repository.recipe(entry)
+        outcome = recompute(self._repository, name, recipe, self._working.namespace)
+        if isinstance(outcome, Omission):
+            self._omissions.append(outcome)
+            return
+        self._values[name] = outcome[0]
+        self._recomputed.append(name)
+        before, after = self._repository.summary(entry), self._working.summarize(outcome[0])
+        if dict(before) != dict(after):
+            self._omissions.append(Omission(name, name, "recomputed, but it differs from what was committed", "check it before you rely on it"))
+
+    def _patch_for(self, version: StoredVersion, payload: StoredPayload, stream: bytes) -> _Patch | None:
+        """Fast path: the same objects with other contents. Returns the chunks to write, None when the values must be loaded.
+
+        The living values are pickled again (arrays cost nothing there, their memory stays where it is); only when that gives the
+        very stream of the target are buffers paired by position, and only plain arrays are written in place.
+        """
+        namespace = self._working.namespace
+        live = self._working.stored(version.names[0])
+        if live is None or live.names != version.names or not version.buffers or live.stream != version.stream:
+            return None
+        if not all(_is_plain(namespace.get(name)) for name in version.names):
+            return None
+        saved = self._working.pickled(version.names)
+        if saved is None or saved.stream != stream or not saved.is_in_place or any(buffer.readonly for buffer in saved.buffers):
+            return None
+        patch = _Patch()
+        for index, (target, present) in enumerate(zip(version.buffers, live.buffers, strict=True)):
+            at = 0
+            for chunk, wanted, had in zip(payload.buffers[index], target, present, strict=True):
+                size = min(len(saved.buffers[index]) - at, payload.chunk_bytes)
+                if wanted != had:
+                    content = bytearray(size)
+                    payload.read_chunk_into(chunk, memoryview(content))
+                    patch.writes.append((saved.buffers[index][at : at + size], bytes(content)))
+                    self.read_bytes += size
+                at += size
+        return patch
+
+    def apply(self, process: Mapping[str, Any] | None) -> RestoreReport:
+        """Switches the namespace to what was prepared; nothing here can fail half-way."""
+        namespace = self._working.namespace
+        for patch in self._patches:
+            for memory, content in patch.writes:
+                memory[:] = content
+        namespace.update(self._values)
+        for name in self._plan.removed:
+            namespace.pop(name, None)
+        lost = [omission.name for omission in self._omissions if omission.name not in self._values and omission.name in namespace]
+        for name in lost:
+            if name in self._plan.recipes or any(name in names for names in self._plan.payloads.values()):
+                namespace.pop(name, None)
+        self._working.forget([*self._plan.removed, *lost, *self._recomputed])
+        for version in self._versions:
+            self._working.adopt(version)
+        if process is not None:
+            self._omissions.extend(apply_process(process))
+        written = tuple([*self._patched, *(name for name in self._values if name not in self._recomputed)])
+        return RestoreReport(written, tuple(self._recomputed), self._plan.removed, self._plan.kept, tuple(self._omissions), self.read_bytes)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is an array, a tensor, or a plain container of such: nothing that keeps derived state beside its memory."""
+    kind = type(value)
+    if kind.__module__ in ("numpy", "torch"):
+        return kind.__name__ in ("ndarray", "Tensor")
+    if kind in (list, tuple) and isinstance(value, list | tuple):
+        return len(value) <= 1000 and all(_is_plain_leaf(item) for item in value)
+    if kind is dict and isinstance(value, dict):
+        return len(value) <= 1000 and all(_is_plain_leaf(item) for item in value.values())
+    return _is_plain_leaf(value)
+
+
+def _is_plain_leaf(value: object) -> bool:
+    kind = type(value)
+    return kind in (int, float, bool, str, bytes, type(None)) or (kind.__module__ in ("numpy", "torch") and kind.__name__ in ("ndarray", "Tensor"))
+
+
+def _version_of(names: tuple[str, ...], payload: StoredPayload, stream: bytes) -> StoredVersion:
+    chunks, at = [], 0
+    for chunk in payload.stream_chunks:
+        size = chunk.size_bytes if chunk.size_bytes is not None else len(stream) - at
+        chunks.append(StreamChunk(Digest(chunk.digest), size, stream[at : at + min(size, ANCHOR_BYTES)]))
+        at += size
+    return StoredVersion(names, tuple(chunks), tuple(tuple(Digest(chunk.digest) for chunk in chunks) for chunks in payload.buffers))

@@ -1,0 +1,383 @@
+"""A session: one namespace, one HEAD, one background writer."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictError, UntrustedError
+from dartvc.history import Operation, RefMove, Repository
+from dartvc.history.environment import describe_environment
+from dartvc.host.entropy import local_now, new_id
+from dartvc.model import Commit, CommitKind, CommitReport, Oid, Omission, RestoreReport, StagedCommit, StagedName
+from dartvc.session.registry import Registration
+from dartvc.session.restoring import Restore, load_names, plan_restore
+from dartvc.session.writer import BackgroundWriter, Ticket
+from dartvc.state.candidates import names_in_source, user_threads
+from dartvc.state.loading import Loading, load
+from dartvc.state.process import ProcessState
+from dartvc.state.summaries import summarize
+from dartvc.state.working import NamespaceDelta, WorkingNamespace
+
+__all__ = ["Session", "open_sessions"]
+
+_OPEN: list[Session] = []
+
+
+def open_sessions() -> Sequence[Session]:
+    """Returns the sessions of this process, oldest first."""
+    return tuple(_OPEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One executed piece of code: a cell, a statement at a prompt."""
+
+    code: str
+    mentioned: frozenset[str] | None
+    execution: int | None = None
+    error: str = ""
+    duration_ms: float = 0.0
+
+
+class Session:
+    """A living namespace attached to a repository; implements `dartvc.model.Workspace`.
+
+    Args:
+        repository: where commits go.
+        namespace: the living namespace.
+        is_shared: whether commands of other processes may act on it (it gets a control socket).
+    """
+
+    def __init__(self, repository: Repository, namespace: dict[str, object], *, is_shared: bool = True) -> None:
+        self.repository = repository
+        self.namespace = namespace
+        self.session_id = new_id()
+        self.busy = threading.RLock()
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="dartvc-hash")
+        self.working = WorkingNamespace(namespace, summarize, self._helper)
+        self.process = ProcessState(namespace)
+        self._infrastructure = frozenset(thread.ident for thread in threading.enumerate() if thread.ident is not None)
+        head = repository.head
+        self._branch = head.ref.removeprefix("refs/heads/") if head.ref else None
+        self._writer = BackgroundWriter(repository, self._publish, head.oid)
+        self._environment: Mapping[str, object] = {}
+        self._environment_key: object = None
+        self._is_fresh = True
+        self.is_dirty = True
+        self.last_report = CommitReport()
+        self.registration = Registration(repository.path, self.session_id) if is_shared else None
+        self._pid = os.getpid()
+        if is_shared:
+            self._choose_branch()
+            _OPEN.append(self)
+            atexit.register(self.close)
+
+    # -- Workspace ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_live(self) -> bool:
+        """Always: this is the living namespace."""
+        return True
+
+    @property
+    def head(self) -> Oid | None:
+        """The id of the last commit; it may not be durable yet (see `flush`)."""
+        return self._writer.head()
+
+    @property
+    def branch(self) -> str | None:
+        """The branch that commits go to, None when HEAD is detached."""
+        return self._branch
+
+    def flush(self) -> None:
+        """Waits until every commit is durable.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self._writer.flush()
+
+    def checkpoint(self, message: str, kind: CommitKind = CommitKind.MANUAL, *, force: bool = False) -> Oid | None:
+        """Commits what changed since HEAD, durably; None when nothing did (unless ``force``)."""
+        with self.busy:
+            ticket = self._commit(Unit("", None if self.is_dirty else frozenset()), message, kind, force=force)
+            self.flush()
+        return ticket.oid if ticket is not None else None
+
+    def commit_async(self, message: str, kind: CommitKind) -> Ticket | None:
+        """Commits in the background what changed since HEAD; the copy is taken when this returns."""
+        with self.busy:
+            return self._commit(Unit("", None), message, kind, force=True)
+
+    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False) -> RestoreReport:
+        """Brings the namespace to the state at a commit without moving HEAD; on an error nothing has changed.
+
+        Raises:
+            UntrustedError: the commit was made elsewhere.
+            NotFoundError: one of ``names`` is not in it.
+        """
+        with self.busy:
+            self.flush()
+            repository = self.repository
+            target = repository.names(oid)
+            self._check(oid, target, names, trust)
+            head = self.head
+            live = repository.names(head) if head is not None and not self._is_fresh else {}
+            live = {name: entry for name, entry in live.items() if self.working.stored(name) is not None}
+            plan = plan_restore({**dict.fromkeys(self._unknown_names(live), _ABSENT), **live}, target, names)
+            restore = Restore(repository, self.working, plan)
+            restore.prepare()
+            process = self._process_values(oid) if names is None else None
+            report = restore.apply(process)
+            if process is not None:
+                self.process.adopt(process)
+            self._is_fresh = False
+            self.is_dirty = names is not None or self.is_dirty
+            return report
+
+    def set_head(self, oid: Oid | None, branch: str | None, *, operation: str, description: str) -> None:
+        """Moves HEAD to a branch's tip (moving the branch to ``oid``), or detached to ``oid``."""
+        with self.busy:
+            self.flush()
+            before = self.head
+            old = self._head_text()
+            refs = self.repository.database.refs
+            moves = []
+            if branch is not None:
+                ref = f"refs/heads/{branch}"
+                present = refs.read(ref)
+                if present != oid:
+                    moves.append(RefMove(ref, present, oid))
+            new = f"refs/heads/{branch}" if branch is not None else str(oid)
+            self.repository.move_refs(
+                moves, operation=operation, description=description, session=self.session_id,
+                head=new if self._owns_head() else None, head_before=None if self._owns_head() else old, head_commits=(before, oid),
+            )
+            self._branch = branch
+            self._writer.rebase(oid)
+            self._register()
+
+    # -- units of execution -------------------------------------------------------------------------------------------------
+
+    def begin_unit(self) -> None:
+        """Marks that the program runs; commands from elsewhere wait until `end_unit`."""
+        self.busy.acquire()
+
+    def end_unit(self, code: str, *, source: str | None, execution: int | None, error: str, duration_s: float, quiet: bool = False) -> Ticket | None:
+        """Commits what one unit of code did, in the background.
+
+        Args:
+            code: what the user typed.
+            source: what Python ran (magics transformed); None when unknown.
+            execution: IPython's execution count.
+            error: the exception that ended it, as one line.
+            duration_s: how long it ran.
+            quiet: no commit when nothing changed.
+        """
+        try:
+            mentioned = names_in_source(source) if source is not None and not self.is_dirty else None
+            if mentioned is not None and user_threads(self._infrastructure):
+                mentioned = None
+            unit = Unit(code, mentioned, execution, error, duration_s * 1e3)
+            kind = CommitKind.EXCEPTION if error else CommitKind.CELL
+            return self._commit(unit, "", kind, force=not quiet)
+        finally:
+            self.busy.release()
+
+    def _commit(self, unit: Unit, message: str, kind: CommitKind, *, force: bool) -> Ticket | None:
+        if os.getpid() != self._pid:
+            return None  # a forked child never commits to its parent's branch
+        started = time.perf_counter()
+        delta = self.working.stage(unit.mentioned)
+        process = self.process.stage()
+        removed = delta.removed
+        is_first = self._is_fresh
+        if not (delta or process or force):
+            return None
+        self._is_fresh = False
+        self.is_dirty = False
+        now, offset = local_now()
+        staged = StagedCommit(
+            message=message, kind=kind, time_s=now, utc_offset_min=offset, code=unit.code, changed=_with_freshness(delta), added=delta.added,
+            removed=removed, process=process, environment=self._described_environment(), execution=unit.execution, duration_ms=unit.duration_ms,
+            stall_ms=(time.perf_counter() - started) * 1e3, error=unit.error, keep_names=not is_first,
+        )
+        size = sum(name.payload.new_bytes for name in {id(n.payload): n for n in delta.changed if n.payload}.values() if name.payload)
+        self.last_report = CommitReport(delta.omissions, size, staged.stall_ms)
+        return self._writer.submit(staged, size)
+
+    def _described_environment(self) -> Mapping[str, object]:
+        facts = describe_environment(self.repository.root, self._environment)
+        if facts is not self._environment:
+            self._environment = facts
+        return self._environment
+
+    # -- beginning and end --------------------------------------------------------------------------------------------------
+
+    def restore_after_crash(self) -> RestoreReport | None:
+        """Brings back HEAD's state when the last session did not end by itself, or when HEAD was moved while none was alive."""
+        head = self.head
+        if head is None or self.working.names() or self.registration is None or not self.registration.should_restore():
+            return None
+        report = self.restore(head)
+        self.is_dirty = False
+        return report
+
+    def close(self) -> None:
+        """Flushes, tells that this session ended by itself, and stops its threads."""
+        if self not in _OPEN or os.getpid() != self._pid:
+            return
+        _OPEN.remove(self)
+        try:
+            self.flush()
+        except DartvcError:
+            pass
+        self._writer.close()
+        self._helper.shutdown(wait=False)
+        if self.registration is not None:
+            self.registration.end()
+        atexit.unregister(self.close)
+
+    def serve(self, answer: Callable[[list[str], bool], tuple[int, str, str]]) -> None:
+        """Lets commands of other processes act on this session; ``answer`` runs one command line."""
+        if self.registration is not None:
+            self._register()
+            self.registration.serve(lambda argv, color: self._answer(answer, argv, color))
+
+    def _answer(self, answer: Callable[[list[str], bool], tuple[int, str, str]], argv: list[str], color: bool) -> tuple[int, str, str]:
+        if not self.busy.acquire(timeout=30):
+            raise LockedError("the session is running a cell", kind="session-busy", hint="try again when it has ended")
+        try:
+            return answer(argv, color)
+        finally:
+            self.busy.release()
+
+    @contextmanager
+    def quiescent(self) -> Iterator[None]:
+        """Holds the session still while a command acts on it."""
+        with self.busy:
+            yield
+
+    # -- inside -------------------------------------------------------------------------------------------------------------
+
+    def _choose_branch(self) -> None:
+        """Takes a branch of its own when another living session commits to the present one."""
+        assert self.registration is not None
+        taken = {other.branch for other in self.registration.others()}
+        if self._branch is not None and self._branch in taken:
+            base, number = self._branch, 2
+            refs = self.repository.database.refs
+            while f"{base}-{number}" in taken or refs.read(f"refs/heads/{base}-{number}") is not None:
+                number += 1
+            self._branch = f"{base}-{number}"
+        self._register()
+
+    def _register(self) -> None:
+        if self.registration is not None:
+            self.registration.write(self._branch)
+
+    def _owns_head(self) -> bool:
+        """Whether this session's HEAD is the repository's: it is unless an older living session has it."""
+        return self.registration is None or self.registration.is_oldest()
+
+    def _head_text(self) -> str:
+        return f"ref: refs/heads/{self._branch}" if self._branch is not None else str(self.head)
+
+    def _publish(self, before: Oid | None, after: Oid, staged: Sequence[StagedCommit]) -> None:
+        """Moves the branch past new commits (on the writer's thread); takes a new branch when somebody else moved ours."""
+        if self._branch is None:
+            self._branch = f"detached-{(before or after)[:8]}"
+            self._register()
+            before = None
+        for _ in range(100):
+            ref = f"refs/heads/{self._branch}"
+            refs = self.repository.database.refs
+            try:
+                present = refs.read(ref)
+                if present is not None and present != before:
+                    raise RefConflictError(f"{ref} was moved", kind="ref-moved")
+                with self.repository.database.lock():
+                    refs.move(ref, after, expected=present)
+                    if self._owns_head() and refs.head().ref != ref:
+                        refs.set_head(ref)
+                    self.repository.operations.append(*self._operations(ref, before, after, staged))
+                return
+            except RefConflictError:
+                self._branch = f"{self._branch.rstrip('0123456789').rstrip('-')}-{new_id(2)}"
+                self._register()
+
+    def _operations(self, ref: str, before: Oid | None, after: Oid, staged: Sequence[StagedCommit]) -> list[Operation]:
+        oids = [after]
+        while len(oids) < len(staged):
+            oids.append(self.repository.raw_commit(oids[-1]).parents[0])
+        oids.reverse()
+        rows = []
+        for commit, oid in zip(staged, oids, strict=True):
+            text = (commit.message or commit.code).strip().split("\n", 1)[0][:60]
+            head = f"ref: {ref}"
+            rows.append(Operation(0, commit.time_s, self.session_id, "commit", text, ((ref, before, oid),), head, head, before, oid))
+            before = oid
+        return rows
+
+    def _unknown_names(self, live: Mapping[str, object]) -> list[str]:
+        return [name for name in self.working.names() if name not in live]
+
+    def _check(self, oid: Oid, target: Mapping[str, object], names: Iterable[str] | None, trust: bool) -> None:
+        if not trust and not self.repository.is_trusted(oid):
+            raise UntrustedError(
+                f"commit {oid[:8]} was made on another machine; restoring it would run its code", kind="untrusted", hint="repeat with --trust if you know its author"
+            )
+        for name in names or ():
+            if name not in target:
+                raise NotFoundError(f"{name!r} is not in {oid[:8]}", kind="unknown-name", hint=f"dvc-state show {oid[:8]}")
+
+    def _process_values(self, oid: Oid) -> dict[str, Any]:
+        """Loads the entries of the process's state; one that cannot be loaded stays as it is."""
+        values: dict[str, Any] = {}
+        target = self.repository.process(oid)
+        head = self.head
+        live = self.repository.process(head) if head is not None else {}
+        for name, entry in target.items():
+            if entry.payload_oid is None or (name in live and live[name].payload_oid == entry.payload_oid and not self.process.is_stale(name)):
+                continue
+            payload = self.repository.payload(entry.payload_oid)
+            values.update(load(payload.read_stream(), Loading(self.namespace, payload)))
+        return values
+
+    def load(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False) -> dict[str, object]:
+        """Loads a commit's names into a new dict, to which its functions are bound."""
+        target = self.repository.names(oid)
+        self._check(oid, target, names, trust)
+        wanted = target if names is None else {name: target[name] for name in names}
+        state: dict[str, object] = {}
+        state.update(load_names(self.repository, wanted, state))
+        return state
+
+    def commit_of(self, oid: Oid) -> Commit:
+        """Returns a commit of this session's repository."""
+        return self.repository.commit(oid)
+
+
+_ABSENT: Any = type("_Absent", (), {"payload_oid": "", "recipe_oid": "", "tree_oid": ""})()
+
+
+def _with_freshness(delta: NamespaceDelta) -> tuple[StagedName, ...]:
+    """Tells for each omitted name whether this unit made it anew or only touched it."""
+    if not any(isinstance(name.omission, Omission) for name in delta.changed):
+        return delta.changed
+    marked = []
+    for name in delta.changed:
+        if name.omission is None:
+            marked.append(name)
+        else:
+            recipe = {"fresh": name.name in delta.rebound}
+            marked.append(StagedName(name.name, name.summary, None, name.omission, recipe))
+    return tuple(marked)

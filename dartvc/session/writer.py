@@ -1,0 +1,183 @@
+"""Commits in the background: in order, several to one barrier, with bounded memory.
+
+The program's thread hands over a `StagedCommit` (plain bytes) and goes on. The writer's thread turns what has queued up into git
+objects, writes them as one pack, moves the branch and only then acknowledges. An error is kept and raised to whoever waits next; the
+program itself is never interrupted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from dartvc.errors import DartvcError, RefConflictError, StorageError
+from dartvc.model import Oid, StagedCommit, StagedName
+
+if TYPE_CHECKING:
+    from dartvc.history import CommitWriter, Repository
+
+__all__ = ["BackgroundWriter", "Ticket"]
+
+PENDING_BYTES_LIMIT = 256 * 1024 * 1024
+_RECIPE_STEPS_LIMIT = 50
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One commit on its way: ``written`` when its id is known, ``durable`` when it is acknowledged."""
+
+    staged: StagedCommit
+    size_bytes: int
+    oid: Oid | None = None
+    error: Exception | None = None
+    written: threading.Event = field(default_factory=threading.Event)
+    durable: threading.Event = field(default_factory=threading.Event)
+
+
+class BackgroundWriter:
+    """Writes commits of one session to one branch, in the order in which they were submitted.
+
+    Args:
+        repository: where to.
+        publish: moves the session's HEAD from one commit to another, durably; called on the writer's thread.
+        parent: the commit that the first one follows.
+    """
+
+    def __init__(self, repository: Repository, publish: Callable[[Oid | None, Oid, Sequence[StagedCommit]], None], parent: Oid | None) -> None:
+        self._repository = repository
+        self._publish = publish
+        self._published = parent
+        self._parent = parent
+        self._commit_writer: CommitWriter | None = None
+        self._queue: list[Ticket] = []
+        self._pending_bytes = 0
+        self._changed = threading.Condition()
+        self._last: Ticket | None = None
+        self._error: Exception | None = None
+        self._recipes: dict[str, list[dict[str, object]]] = {}
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def submit(self, staged: StagedCommit, size_bytes: int) -> Ticket:
+        """Queues a commit; blocks only while more than `PENDING_BYTES_LIMIT` wait to be written."""
+        ticket = Ticket(staged, size_bytes)
+        with self._changed:
+            while self._pending_bytes > PENDING_BYTES_LIMIT:
+                self._changed.wait()
+            self._queue.append(ticket)
+            self._pending_bytes += size_bytes
+            self._last = ticket
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="dartvc-writer", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+        return ticket
+
+    def head(self) -> Oid | None:
+        """Returns the id of the last submitted commit, waiting until it is known (not until it is durable)."""
+        last = self._last
+        if last is None:
+            return self._parent
+        last.written.wait()
+        return last.oid if last.oid is not None else self._parent
+
+    def flush(self) -> None:
+        """Waits until everything submitted is durable.
+
+        Raises:
+            StorageError: the disk refused; what was not written stays uncommitted.
+        """
+        last = self._last
+        if last is not None:
+            last.durable.wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def rebase(self, parent: Oid | None) -> None:
+        """Makes the next commit follow another one (after a checkout); everything must be flushed before."""
+        self.flush()
+        self._parent = self._published = parent
+        self._last = None
+        self._recipes.clear()
+        self._commit_writer = None
+
+    def close(self) -> None:
+        """Flushes and ends the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self._closing:
+                    self._changed.wait()
+                if not self._queue:
+                    self._thread = None
+                    return
+                tickets, self._queue = self._queue, []
+            self._write(tickets)
+            with self._changed:
+                self._pending_bytes -= sum(ticket.size_bytes for ticket in tickets)
+                self._changed.notify_all()
+            if not self._queue:
+                self._tidy()
+
+    def _write(self, tickets: list[Ticket]) -> None:
+        try:
+            if self._commit_writer is None:
+                self._commit_writer = self._repository.writer()
+            for ticket in tickets:
+                staged = self._with_recipes(ticket.staged)
+                ticket.oid = self._parent = self._commit_writer.write(staged, (self._parent,) if self._parent else ())
+                ticket.written.set()
+            self._commit_writer.publish()
+            self._publish(self._published, self._parent or Oid(""), [ticket.staged for ticket in tickets])
+            self._published = self._parent
+        except (DartvcError, OSError, MemoryError) as error:
+            self._fail(tickets, error if isinstance(error, DartvcError) else StorageError(str(error), kind="write-failed"))
+        except Exception as error:
+            self._fail(tickets, error)
+        finally:
+            for ticket in tickets:
+                ticket.written.set()
+                ticket.durable.set()
+
+    def _fail(self, tickets: list[Ticket], error: Exception) -> None:
+        self._error = error
+        self._parent = self._published
+        self._commit_writer = None
+        for ticket in tickets:
+            ticket.error = error
+            ticket.oid = None
+
+    def _tidy(self) -> None:
+        try:
+            self._repository.database.consolidate()
+        except (DartvcError, OSError, RefConflictError):
+            return
+
+    def _with_recipes(self, staged: StagedCommit) -> StagedCommit:
+        """Gives each omitted name its recipe: the code that made it and touched it since, each piece with the commit that it started from."""
+        if not any(name.omission is not None for name in staged.changed):
+            return staged
+        return replace(staged, changed=tuple(self._with_recipe(name, staged) for name in staged.changed))
+
+    def _with_recipe(self, name: StagedName, staged: StagedCommit) -> StagedName:
+        if name.omission is None:
+            self._recipes.pop(name.name, None)
+            return name
+        fresh = bool((name.recipe or {}).get("fresh", True))
+        steps = [] if fresh else list(self._recipes.get(name.name, []))
+        steps.append({"base": self._parent, "code": staged.code})
+        if len(steps) > _RECIPE_STEPS_LIMIT or not staged.code:
+            steps = []
+        self._recipes[name.name] = steps
+        omission = name.omission if steps else replace(name.omission, recomputable=False)
+        recipe = {"reason": omission.reason, "path": omission.path, "remedy": omission.remedy, "steps": steps}
+        return replace(name, omission=omission, recipe=recipe)

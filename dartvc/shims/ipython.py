@@ -1,0 +1,163 @@
+"""The IPython extension: ``%load_ext dartvc`` commits after every cell, in plain IPython, Jupyter and VS Code kernels alike."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from typing import Any
+
+from dartvc.cli.entry import run as run_command
+from dartvc.errors import DartvcError
+from dartvc.history import Repository
+from dartvc.session import Session
+
+__all__ = ["load_extension", "unload_extension"]
+
+_ATTRIBUTE = "_dartvc_shim"
+
+
+class _Shim:
+    """Joins one IPython shell to one session."""
+
+    def __init__(self, shell: Any, session: Session) -> None:
+        self.shell = shell
+        self.session = session
+        self._cell: Any = None
+        self._began = 0.0
+        self._reported: set[str] = set()
+
+    def attach(self) -> None:
+        events = self.shell.events
+        events.register("pre_run_cell", self.pre_run_cell)
+        events.register("post_run_cell", self.post_run_cell)
+        events.register("post_execute", self.post_execute)
+        for name in ("dvc_state", "dvc-state"):
+            self.shell.register_magic_function(self.magic, "line", name)
+        self.session.serve(self.answer)
+
+    def detach(self) -> None:
+        events = self.shell.events
+        for name in ("pre_run_cell", "post_run_cell", "post_execute"):
+            try:
+                events.unregister(name, getattr(self, name))
+            except ValueError:
+                continue
+        self.session.close()
+
+    def pre_run_cell(self, info: Any) -> None:
+        """A cell begins."""
+        if self._cell is None:
+            self.session.begin_unit()
+        self._cell = info
+        self._began = time.perf_counter()
+
+    def post_run_cell(self, result: Any) -> None:
+        """A cell ended: commit what it did."""
+        if self._cell is None:
+            return  # the cell that loaded the extension
+        info, self._cell = self._cell, None
+        code = info.raw_cell or ""
+        error = result.error_before_exec or result.error_in_exec
+        line = f"{type(error).__name__}: {error}" if error is not None else ""
+        quiet = not info.store_history or code.lstrip().startswith(("%dvc_state", "%dvc-state"))
+        try:
+            self.session.end_unit(
+                code,
+                source=self._source_of(info, code),
+                execution=self.shell.execution_count if info.store_history else None,
+                error=line[:500],
+                duration_s=time.perf_counter() - self._began,
+                quiet=quiet,
+            )
+            self._report()
+        except Exception as error:  # nothing of ours reaches the user's program
+            self._say(f"dartvc: this cell was not committed: {error}")
+
+    def _source_of(self, info: Any, code: str) -> str | None:
+        """Returns what Python ran; a line of our own magic touches nothing by itself."""
+        stripped = code.strip()
+        if stripped.startswith(("%dvc_state", "%dvc-state")) and "\n" not in stripped:
+            return ""
+        transformed = getattr(info, "transformed_cell", None)
+        if isinstance(transformed, str):
+            return transformed
+        try:
+            return str(self.shell.transform_cell(code))
+        except Exception:
+            return None
+
+    def post_execute(self) -> None:
+        """Silent code ran (a widget, an inspector): nothing is known of it, so the next commit looks at everything."""
+        if self._cell is None:
+            self.session.is_dirty = True
+
+    def _report(self) -> None:
+        """Tells once about each name that could not be stored."""
+        for omission in self.session.last_report.omissions:
+            if omission.name not in self._reported:
+                self._reported.add(omission.name)
+                how = "will be made again by re-running its cell" if omission.recomputable else "not stored"
+                self._say(f"dartvc: {omission.path} {how}: {omission.reason}" + (f" ({omission.remedy})" if omission.remedy else ""))
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr)
+
+    def magic(self, line: str) -> None:
+        """Runs a dvc-state command line on this session."""
+        from IPython.core.error import UsageError
+
+        import shlex
+
+        code, out, err = self.answer(shlex.split(line), False)
+        if out:
+            print(out, end="")
+        if err:
+            print(err, end="", file=sys.stderr)
+        if code not in (0, 1):
+            raise UsageError(err.strip().splitlines()[0] if err.strip() else f"dvc-state exited with {code}")
+
+    def answer(self, argv: list[str], color: bool) -> tuple[int, str, str]:
+        """Runs a command line on this session and returns (exit code, output, messages)."""
+        out, err = io.StringIO(), io.StringIO()
+        code = run_command(argv, stdout=out, stderr=err, workspace=self.session, repository=self.session.repository, color=color)
+        return code, out.getvalue(), err.getvalue()
+
+
+def load_extension(shell: Any) -> None:
+    """Attaches the shell's user namespace to the repository of the working directory, made if there is none."""
+    if getattr(shell, _ATTRIBUTE, None) is not None:
+        return
+    try:
+        try:
+            repository = Repository.open()
+        except DartvcError:
+            repository = Repository.init()
+        session = Session(repository, shell.user_ns)
+        shim = _Shim(shell, session)
+        setattr(shell, _ATTRIBUTE, shim)
+        report = session.restore_after_crash()
+        shim.attach()
+    except DartvcError as error:
+        print(f"dartvc: not recording: {error.message}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        return
+    head = session.head
+    where = f"{repository.path}, branch {session.branch or 'detached'}"
+    if report is not None and head is not None:
+        lost = f", {len(report.omissions)} not as they were (dvc-state status)" if report.omissions else ""
+        count = len(report.written) + len(report.recomputed)
+        print(f"dartvc: continued at {head[:8]}: {count} names restored{lost} ({where})", file=sys.stderr)
+        for omission in report.omissions:
+            print(f"dartvc: {omission.path}: {omission.reason}", file=sys.stderr)
+    elif head is not None and not session.working.names():
+        print(f"dartvc: recording in {where}. Bring back the last state: %dvc_state checkout {head[:8]}", file=sys.stderr)
+    else:
+        print(f"dartvc: recording in {where}", file=sys.stderr)
+
+
+def unload_extension(shell: Any) -> None:
+    """Detaches the shell; what was committed stays."""
+    shim = getattr(shell, _ATTRIBUTE, None)
+    if shim is not None:
+        shim.detach()
+        setattr(shell, _ATTRIBUTE, None)
