@@ -1,0 +1,26 @@
+"""Commits and what moves between them: the repository, its revisions, its operation log, its upkeep.
+
+Turns a `StagedCommit` into git objects (`CommitWriter`) and commits back into values (`Repository`), names commits as git does, and
+records every move of a ref so that it can be undone. It never unpickles and knows no living namespace: what a payload means is
+`state`'s business, when to commit is `session`'s.
+"""
+
+from __future__ import annotations
+
+from dartvc.history.namespace import NameEntry
+from dartvc.history.operations import Operation, OperationLog, RefMove, UndoPlan
+from dartvc.history.payloads import StoredChunk, StoredPayload
+from dartvc.history.repository import Repository
+from dartvc.history.writing import CommitWriter
+
+__all__ = [
+    "CommitWriter",
+    "NameEntry",
+    "Operation",
+    "OperationLog",
+    "RefMove",
+    "Repository",
+    "StoredChunk",
+    "StoredPayload",
+    "UndoPlan",
+]

@@ -1,0 +1,101 @@
+"""Settings, in the repository's own git config: ``git config`` and ``dvc-state config`` read and write the same lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pygit2
+
+from dartvc.errors import CorruptError, NotFoundError, UsageError
+from dartvc.store.locks import storage_errors
+
+__all__ = ["SETTINGS", "Config", "parse_duration_s"]
+
+SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "dartvc.author": ("", "Name <address> of the commits; empty: the user's name on this machine"),
+        "dartvc.keepLast": ("1000", "retention: the last N automatic commits of each branch are kept"),
+        "dartvc.keepWithin": ("7d", "retention: automatic commits younger than this are kept (30m, 12h, 7d, 4w)"),
+        "dartvc.keepBest": ("", "retention: max:NAME K or min:NAME K keeps the K commits with the best value of NAME"),
+        "dartvc.undoWindow": ("30d", "what operations younger than this need is kept by gc"),
+        "dartvc.gracePeriod": ("1h", "gc keeps unreachable objects younger than this"),
+        "dartvc.maxOverhead": ("1", "percent of run time that automatic commits may cost"),
+        "dartvc.every": ("300", "seconds after which an automatic commit is due at the latest"),
+        "dartvc.trustedRemotes": ("", "remotes whose commits are restored without --trust, separated by blanks"),
+    }
+)
+"""Every setting: its default and what it means."""
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class Config:
+    """The settings of one repository; unset ones have their default."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, key: str, default: str | None = None) -> str:
+        """Returns a setting (keys are case-insensitive, as in git).
+
+        Raises:
+            NotFoundError: it is not set and has no default.
+        """
+        value = self._read().get(key.lower())
+        if value is not None:
+            return value
+        if default is not None:
+            return default
+        known = {name.lower(): text for name, (text, _) in SETTINGS.items()}
+        if key.lower() not in known:
+            raise NotFoundError(f"there is no setting {key!r}", kind="unknown-setting", hint="dvc-state config --list")
+        return known[key.lower()]
+
+    def set(self, key: str, value: str) -> None:
+        """Sets a setting, durably.
+
+        Raises:
+            UsageError: the key is not one git could hold.
+            StorageError: the disk refused.
+        """
+        with storage_errors(self._path):
+            try:
+                pygit2.Config(str(self._path))[key] = value
+            except (ValueError, pygit2.GitError) as error:
+                raise UsageError(f"{key!r} cannot be set: {error}", kind="bad-setting", hint="dvc-state config --list") from error
+            with open(self._path, "rb") as file:
+                os.fsync(file.fileno())
+
+    def list(self) -> dict[str, str]:
+        """Returns every known setting and everything that is set under ``dartvc.``."""
+        found = {name: default for name, (default, _) in SETTINGS.items()}
+        spelled = {name.lower(): name for name in SETTINGS}
+        for key, value in self._read().items():
+            if key.startswith("dartvc.") and key != "dartvc.formatversion":
+                found[spelled.get(key, key)] = value
+        return found
+
+    def _read(self) -> dict[str, str]:
+        if not self._path.exists():
+            return {}
+        try:
+            return {entry.name.lower(): entry.value or "" for entry in pygit2.Config(str(self._path))}
+        except (pygit2.GitError, ValueError, UnicodeDecodeError) as error:
+            raise CorruptError(f"{self._path} cannot be read: {error}", kind="config", hint="mend the file with an editor") from error
+
+
+def parse_duration_s(text: str) -> float:
+    """Reads a duration such as ``90s``, ``30m``, ``12h``, ``7d``, ``4w``; a bare number counts as seconds.
+
+    Raises:
+        UsageError: it is none.
+    """
+    plain = text.strip().lower()
+    unit = _UNITS_S.get(plain[-1:], 0)
+    try:
+        return float(plain[:-1]) * unit if unit else float(plain)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a duration", kind="bad-duration", hint="write 30m, 12h, 7d or 4w") from None

@@ -1,0 +1,64 @@
+"""What a program ran on: Python, packages, the user's git. Recorded with commits, compared at restore."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["compare_environments", "describe_environment"]
+
+
+def describe_environment(root: Path, before: Mapping[str, object]) -> Mapping[str, object]:
+    """Returns the present environment; ``before`` itself when nothing changed since.
+
+    Packages are those that the program has imported and that say their version; the user's git is only read.
+    """
+    count = len(sys.modules)
+    head = _git_head(root)
+    if before and before.get("modules") == count and before.get("git") == head:
+        return before
+    packages = {}
+    for name, module in list(sys.modules.items()):
+        if "." in name or name.startswith("_") or name in sys.stdlib_module_names:
+            continue
+        version = getattr(module, "__dict__", {}).get("__version__")
+        if isinstance(version, str):
+            packages[name] = version
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "platform": sys.platform,
+        "machine": platform.machine(),
+        "packages": dict(sorted(packages.items())),
+        "git": head,
+        "modules": count,
+    }
+
+
+def _git_head(root: Path) -> str | None:
+    for folder in (root, *root.parents):
+        head = folder / ".git" / "HEAD"
+        try:
+            text = head.read_text().strip()
+        except OSError:
+            continue
+        if not text.startswith("ref: "):
+            return text
+        try:
+            return (folder / ".git" / text[5:]).read_text().strip()
+        except OSError:
+            return None
+    return None
+
+
+def compare_environments(before: Mapping[str, object], after: Mapping[str, object]) -> list[tuple[str, object, object]]:
+    """Returns what differs, as (what, before, after): Python, platform, and packages that both have in different versions."""
+    found: list[tuple[str, object, object]] = [
+        (key, before.get(key), after.get(key)) for key in ("python", "implementation", "platform", "machine") if before.get(key) != after.get(key)
+    ]
+    old, new = before.get("packages"), after.get("packages")
+    if isinstance(old, dict) and isinstance(new, dict):
+        found.extend((name, old[name], new[name]) for name in sorted(old.keys() & new.keys()) if old[name] != new[name])
+    return found

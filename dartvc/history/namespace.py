@@ -1,0 +1,150 @@
+"""The ``names`` and ``process`` trees of a commit: a small tree for each name, in folders by hash where there are many.
+
+Up to 256 names lie in one tree; beyond that each lies in ``~xx``, xx being two hexadecimal digits of xxh3_64 of the name, so that
+one changed name of ten thousand costs a tree of some forty entries and one of 256. The form depends on the number of names alone:
+equal namespaces have equal trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dartvc.errors import CorruptError
+from dartvc.history.quoting import entry_name, name_of_entry, shard_of
+from dartvc.model import Oid
+from dartvc.store import TreeEntry
+
+if TYPE_CHECKING:
+    from dartvc.store import ObjectBatch, ObjectDatabase
+
+__all__ = ["BLOB_MODE", "SHARDING_COUNT", "TREE_MODE", "NameEntry", "NamespaceTree", "iter_name_trees", "read_name_entry"]
+
+BLOB_MODE = 0o100644
+TREE_MODE = 0o40000
+SHARDING_COUNT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class NameEntry:
+    """One name of a commit: the ids of its tree, its summary, and its payload or the recipe that stands for it."""
+
+    name: str
+    tree_oid: Oid
+    summary_oid: Oid
+    payload_oid: Oid | None
+    recipe_oid: Oid | None
+
+
+def iter_name_trees(database: ObjectDatabase, tree_oid: Oid) -> Iterator[tuple[str, Oid]]:
+    """Yields (name, id of the name's tree) of a ``names`` or ``process`` tree."""
+    for entry, (mode, oid) in database.read_tree(tree_oid).items():
+        if mode != TREE_MODE:
+            continue
+        if entry.startswith("~"):
+            for inner, (_, inner_oid) in database.read_tree(oid).items():
+                yield name_of_entry(inner), inner_oid
+        else:
+            yield name_of_entry(entry), oid
+
+
+def read_name_entry(database: ObjectDatabase, name: str, tree_oid: Oid) -> NameEntry:
+    """Reads the tree of one name.
+
+    Raises:
+        CorruptError: it has no summary.
+    """
+    tree = database.read_tree(tree_oid)
+    summary, payload, recipe = tree.get("summary"), tree.get("payload"), tree.get("recipe")
+    if summary is None:
+        raise CorruptError(f"the tree {tree_oid} of {name!r} has no summary", kind="name-shape", hint="dvc-state fsck")
+    return NameEntry(name, tree_oid, summary.oid, payload.oid if payload else None, recipe.oid if recipe else None)
+
+
+class NamespaceTree:
+    """A ``names`` or ``process`` tree that is being changed: only what changed is encoded again.
+
+    Copies share what neither has changed since.
+    """
+
+    __slots__ = ("_dirty", "_oid", "_shards", "_top")
+
+    def __init__(self) -> None:
+        self._top: dict[str, TreeEntry] = {}  # names, or the shards' trees
+        self._shards: dict[str, dict[str, TreeEntry]] | None = None
+        self._dirty: set[str] = set()
+        self._oid: Oid | None = None
+
+    @classmethod
+    def read(cls, database: ObjectDatabase, tree_oid: Oid) -> NamespaceTree:
+        """Reads a tree that is stored."""
+        namespace = cls()
+        namespace._oid = tree_oid
+        namespace._top = database.read_tree(tree_oid)
+        if any(entry.startswith("~") for entry in namespace._top):
+            namespace._shards = {shard: database.read_tree(entry.oid) for shard, entry in namespace._top.items()}
+        return namespace
+
+    def copy(self) -> NamespaceTree:
+        """Returns a copy that can be changed without changing this one; this one is not changed afterwards."""
+        twin = NamespaceTree()
+        twin._top = self._top.copy()
+        twin._shards = None if self._shards is None else self._shards.copy()
+        twin._oid = self._oid
+        return twin
+
+    def __len__(self) -> int:
+        return len(self._top) if self._shards is None else sum(map(len, self._shards.values()))
+
+    def find(self, name: str) -> Oid | None:
+        """Returns the tree of a name, None when there is no such name."""
+        entries = self._top if self._shards is None else self._shards.get(shard_of(name), {})
+        entry = entries.get(entry_name(name))
+        return entry.oid if entry is not None else None
+
+    def put(self, name: str, tree_oid: Oid) -> None:
+        """Sets the tree of a name."""
+        self._change(name)[entry_name(name)] = TreeEntry(TREE_MODE, tree_oid)
+
+    def drop(self, name: str) -> None:
+        """Takes a name out; one that is not there is no error."""
+        self._change(name).pop(entry_name(name), None)
+
+    def write(self, batch: ObjectBatch) -> Oid | None:
+        """Adds what changed to a batch; returns the id of the tree, None when there are no names."""
+        if self._oid is not None:
+            return self._oid
+        self._reshape()
+        if self._shards is not None:
+            for shard in self._dirty:
+                if self._shards[shard]:
+                    self._top[shard] = TreeEntry(TREE_MODE, batch.add_tree(self._shards[shard]))
+                else:
+                    self._top.pop(shard, None)
+                    del self._shards[shard]
+            self._dirty.clear()
+        if self._top:
+            self._oid = batch.add_tree(self._top)
+        return self._oid
+
+    def _change(self, name: str) -> dict[str, TreeEntry]:
+        self._oid = None
+        if self._shards is None:
+            return self._top
+        shard = shard_of(name)
+        if shard not in self._dirty:
+            self._dirty.add(shard)
+            self._shards[shard] = self._shards.get(shard, {}).copy()
+        return self._shards[shard]
+
+    def _reshape(self) -> None:
+        """Goes from one form to the other when the number of names asks for it."""
+        if self._shards is None and len(self._top) > SHARDING_COUNT:
+            shards: dict[str, dict[str, TreeEntry]] = {}
+            for entry, tree in self._top.items():
+                shards.setdefault(shard_of(name_of_entry(entry)), {})[entry] = tree
+            self._top, self._shards, self._dirty = {}, shards, set(shards)
+        elif self._shards is not None and len(self) <= SHARDING_COUNT:
+            self._top = {entry: tree for shard in self._shards.values() for entry, tree in shard.items()}
+            self._shards, self._dirty = None, set()

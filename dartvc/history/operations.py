@@ -1,0 +1,293 @@
+"""The operation log: every move of a ref or of a HEAD, so that each can be undone. It is the reflog, too.
+
+An append-only file of JSON lines, each synced before it counts; a torn last line is ignored and cut off by the next append. It is read
+from its end, so that nothing here grows with history. Undo and redo move a pointer: an undo is an operation itself, undoing twice goes
+two operations back, and an operation after an undo starts from where the undo went (the model of jj's ``op log``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dartvc.errors import NotFoundError, RefusedError
+from dartvc.host.entropy import new_id
+from dartvc.model import Oid
+from dartvc.store import Head
+from dartvc.store.locks import storage_errors
+
+__all__ = ["Operation", "OperationLog", "RefMove", "UndoPlan", "decode_operation"]
+
+_BLOCK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RefMove:
+    """A ref that goes from one commit to another; None: the ref is absent."""
+
+    name: str
+    old: Oid | None
+    new: Oid | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One entry of the log.
+
+    ``pointer`` is the operation whose outcome holds after this one: its own number, except for undo and redo. ``redo`` are the
+    operations that a redo would do again, the next one last.
+    """
+
+    number: int
+    key: str
+    time: datetime
+    session: str
+    operation: str
+    description: str
+    moves: tuple[RefMove, ...]
+    head_before: Head
+    head_after: Head
+    pointer: int
+    redo: tuple[int, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The id for people and programs: the number and a short random key."""
+        return f"{self.number}-{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class UndoPlan:
+    """What an undo, a redo or a restore has to do: moves of refs, and where HEAD and the namespace must be afterwards."""
+
+    operation: str
+    description: str
+    moves: tuple[RefMove, ...]
+    head: Head
+    pointer: int | None
+    redo: tuple[int, ...]
+
+    @property
+    def head_oid(self) -> Oid | None:
+        """The commit that the namespace must be brought to."""
+        return self.head.oid
+
+
+class OperationLog:
+    """The log of one repository. Appending is for whoever holds the repository's lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(
+        self,
+        moves: Sequence[RefMove],
+        *,
+        operation: str,
+        description: str,
+        session: str,
+        head_before: Head,
+        head_after: Head,
+        pointer: int | None = None,
+        redo: Sequence[int] = (),
+    ) -> Operation:
+        """Adds an entry, durably; the caller holds the repository's lock.
+
+        Raises:
+            StorageError: the disk refused; the entry does not count.
+        """
+        last = next(self.iter_newest(), None)
+        number = last.number + 1 if last is not None else 1
+        entry = Operation(
+            number, new_id(), datetime.now(UTC), session, operation, description, tuple(moves), head_before, head_after, number if pointer is None else pointer, tuple(redo)
+        )
+        with storage_errors(self.path):
+            fresh = not self.path.exists()
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                end = _end_of_last_line(descriptor)
+                os.ftruncate(descriptor, end)
+                line = _encode(entry)
+                if os.pwrite(descriptor, line, end) != len(line):
+                    raise OSError(28, "No space left on device", str(self.path))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if fresh:
+                _sync_folder(self.path.parent)
+        return entry
+
+    def iter_newest(self) -> Iterator[Operation]:
+        """Yields the entries from the newest to the oldest; what cannot be read is passed over (fsck names it)."""
+        for line in self.iter_lines():
+            entry = decode_operation(line)
+            if entry is not None:
+                yield entry
+
+    def iter_lines(self) -> Iterator[bytes]:
+        """Yields the complete lines of the file from the last to the first."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            at = _end_of_last_line(descriptor)
+            rest = b""
+            while at > 0:
+                size = min(_BLOCK_BYTES, at)
+                at -= size
+                pieces = (os.pread(descriptor, size, at) + rest).split(b"\n")
+                rest = pieces[0]
+                yield from (piece for piece in reversed(pieces[1:]) if piece)
+            if rest:
+                yield rest
+        finally:
+            os.close(descriptor)
+
+    def find(self, operation_id: str) -> Operation:
+        """Returns the entry with an id: its number, or the number and the key.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        for entry in self.iter_newest():
+            if operation_id in (str(entry.number), entry.id, entry.key):
+                return entry
+        raise NotFoundError(f"there is no operation {operation_id!r}", kind="unknown-operation", hint="dvc-state op log")
+
+    def iter_positions(self, ref: str | None = None) -> Iterator[Oid]:
+        """Yields where HEAD (or a ref) has been, the present place first, the same place once in a row."""
+        last: Oid | None = None
+        for entry in self.iter_newest():
+            if ref is None:
+                places: Iterable[Oid | None] = (entry.head_after.oid, entry.head_before.oid)
+            else:
+                places = (place for move in entry.moves if move.name == ref for place in (move.new, move.old))
+            for place in places:
+                if place is not None and place != last:
+                    yield place
+                    last = place
+
+    def plan_undo(self, session: str = "") -> UndoPlan:
+        """Returns what takes back the operation that holds now.
+
+        Args:
+            session: only operations of this session count; empty: all do.
+
+        Raises:
+            NotFoundError: there is nothing to undo.
+        """
+        entries = self._iter_of(session)
+        last = next(entries, None)
+        held = last
+        while held is not None and last is not None and held.number > last.pointer:
+            held = next(entries, None)
+        if last is None or held is None or last.pointer == 0:
+            raise NotFoundError("there is nothing to undo", kind="nothing-to-undo", hint="dvc-state op log")
+        before = next(entries, None)
+        moves = tuple(RefMove(move.name, move.new, move.old) for move in reversed(held.moves))
+        pointer = before.pointer if before is not None else 0
+        return UndoPlan("undo", f"undo {held.id}: {held.description}", moves, held.head_before, pointer, (*last.redo, held.number))
+
+    def plan_redo(self, session: str = "") -> UndoPlan:
+        """Returns what does again the operation that was undone last.
+
+        Raises:
+            NotFoundError: the last operation was no undo.
+        """
+        last = next(self._iter_of(session), None)
+        if last is None or not last.redo:
+            raise NotFoundError("there is nothing to redo", kind="nothing-to-redo", hint="dvc-state op log")
+        held = self.find(str(last.redo[-1]))
+        return UndoPlan("redo", f"redo {held.id}: {held.description}", held.moves, held.head_after, held.number, last.redo[:-1])
+
+    def plan_restore(self, operation_id: str) -> UndoPlan:
+        """Returns what brings all refs and HEAD to where they were after an operation.
+
+        Raises:
+            NotFoundError: there is no such operation.
+            RefusedError: the log has a gap.
+        """
+        goal = self.find(operation_id)
+        present: dict[str, Oid | None] = {}
+        wanted: dict[str, Oid | None] = {}
+        expected = None
+        for entry in self.iter_newest():
+            if expected is not None and entry.number != expected:
+                raise RefusedError(f"the operation log has a gap before {expected + 1}", kind="log-gap", hint="dvc-state fsck")
+            if entry.number == goal.number:
+                break
+            expected = entry.number - 1
+            for move in reversed(entry.moves):
+                present.setdefault(move.name, move.new)
+                wanted[move.name] = move.old
+        moves = tuple(RefMove(name, present[name], oid) for name, oid in wanted.items() if present[name] != oid)
+        return UndoPlan("restore", f"restore {goal.id}: {goal.description}", moves, goal.head_after, None, ())
+
+    def _iter_of(self, session: str) -> Iterator[Operation]:
+        return (entry for entry in self.iter_newest() if not session or entry.session == session)
+
+
+def decode_operation(line: bytes) -> Operation | None:
+    """Reads one line of the log; None when it is damaged."""
+    try:
+        record = json.loads(line)
+        number = int(record["id"])
+        heads = [Head(ref, None if oid is None else Oid(oid)) for ref, oid in record["head"]]
+        return Operation(
+            number,
+            str(record["key"]),
+            datetime.fromisoformat(record["time"]),
+            str(record["session"]),
+            str(record["operation"]),
+            str(record["description"]),
+            tuple(RefMove(name, old, new) for name, old, new in record["refs"]),
+            heads[0],
+            heads[1],
+            int(record.get("pointer", number)),
+            tuple(int(each) for each in record.get("redo", ())),
+        )
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+def _encode(entry: Operation) -> bytes:
+    record: dict[str, object] = {
+        "id": entry.number,
+        "key": entry.key,
+        "time": entry.time.isoformat(),
+        "session": entry.session,
+        "operation": entry.operation,
+        "description": entry.description,
+        "refs": [[move.name, move.old, move.new] for move in entry.moves],
+        "head": [[head.ref, head.oid] for head in (entry.head_before, entry.head_after)],
+    }
+    if entry.pointer != entry.number:
+        record["pointer"] = entry.pointer
+    if entry.redo:
+        record["redo"] = entry.redo
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+
+
+def _end_of_last_line(descriptor: int) -> int:
+    """Returns the size of the file without a torn last line."""
+    end = os.fstat(descriptor).st_size
+    while end > 0:
+        size = min(_BLOCK_BYTES, end)
+        found = os.pread(descriptor, size, end - size).rfind(b"\n")
+        if found >= 0:
+            return end - size + found + 1
+        end -= size
+    return 0
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

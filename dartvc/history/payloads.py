@@ -1,0 +1,197 @@
+"""The stored form of one co-variable, read back: a pickled stream and out-of-band buffers, both cut into chunks.
+
+A chunk's entry name carries the xxh3_128 of its bytes. The stream will be unpickled, so its blobs are verified by git's hash too;
+buffers are copied straight out of the mapped pack and verified by xxh3 alone (25 GB/s against 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from xxhash import xxh3_128_digest
+
+from dartvc.errors import CorruptError
+from dartvc.model import Digest, Oid
+from dartvc.store.packs import BLOB
+
+if TYPE_CHECKING:
+    from dartvc.store import ObjectDatabase, TreeEntry
+
+__all__ = ["PLAIN_PAYLOAD_BYTES", "StoredChunk", "StoredPayload", "chunk_entry", "read_payload"]
+
+PLAIN_PAYLOAD_BYTES = 64 * 1024
+"""A payload of one chunk without buffers up to this size is a plain blob instead of a tree."""
+
+_TREE_MODE = 0o40000
+
+
+class StoredChunk(NamedTuple):
+    """A piece of a stored payload; ``size_bytes`` is None where only reading the blob would tell."""
+
+    digest: Digest
+    size_bytes: int | None
+    oid: Oid
+
+
+def chunk_entry(index: int, digest: Digest) -> str:
+    """Returns the tree entry of a chunk: its number and its xxh3_128 in hexadecimal."""
+    return f"{index:06d}-{digest.hex()}"
+
+
+def read_payload(database: ObjectDatabase, payload_oid: Oid, *, where: str = "") -> StoredPayload:
+    """Reads the structure of a payload (trees only, plus the blob where the payload is one).
+
+    Args:
+        database: where it is stored.
+        payload_oid: the blob or tree.
+        where: how errors call it, e.g. ``names/df/payload of commit 1a2b3c4d``.
+
+    Raises:
+        MissingObjectError: an object of it is gone.
+        CorruptError: it is not a payload.
+    """
+    where = where or f"payload {payload_oid}"
+    kind, stream = database.read(payload_oid)
+    if kind == BLOB:
+        chunk = StoredChunk(Digest(xxh3_128_digest(stream)), len(stream), payload_oid)
+        return StoredPayload(database, payload_oid, (chunk,), (), where, stream)
+    tree = database.read_tree(payload_oid)
+    stream_entry = tree.get("stream")
+    if stream_entry is None:
+        raise CorruptError(f"{where} has no stream", kind="payload-shape", hint="dvc-state fsck")
+    chunks = _chunks(database.read_tree(stream_entry.oid), where)
+    sized = tuple(chunk._replace(size_bytes=database.blob_size(chunk.oid)) for chunk in chunks) if len(chunks) > 1 else chunks
+    buffers: list[tuple[StoredChunk, ...]] = []
+    if "buffers" in tree:
+        folders = database.read_tree(tree["buffers"].oid)
+        for position, name in enumerate(sorted(folders, key=_number)):
+            if _number(name) != position:
+                raise CorruptError(f"{where} lacks buffer {position}", kind="payload-shape", hint="dvc-state fsck")
+            buffers.append(_chunks(database.read_tree(folders[name].oid), where))
+    return StoredPayload(database, payload_oid, sized, tuple(buffers), where)
+
+
+class StoredPayload:
+    """A co-variable's payload in the repository."""
+
+    def __init__(
+        self,
+        database: ObjectDatabase,
+        payload_oid: Oid,
+        stream_chunks: tuple[StoredChunk, ...],
+        buffers: tuple[tuple[StoredChunk, ...], ...],
+        where: str,
+        stream: bytes | None = None,
+    ) -> None:
+        self._database = database
+        self._where = where
+        self._stream = stream
+        self._sizes: dict[int, int] = {}
+        self.payload_oid = payload_oid
+        self.stream_chunks = stream_chunks
+        self.buffers = buffers
+
+    @property
+    def buffer_count(self) -> int:
+        """How many out-of-band buffers there are."""
+        return len(self.buffers)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Size of every chunk of a buffer but the last; 0 without buffers."""
+        return max((self.chunk_size(chunks[0]) for chunks in self.buffers if chunks), default=0)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the stream and of all buffers."""
+        stream = sum(self.chunk_size(chunk) for chunk in self.stream_chunks)
+        return stream + sum(self.buffer_size(index) for index in range(len(self.buffers)))
+
+    def chunk_size(self, chunk: StoredChunk) -> int:
+        """Returns the bytes of a chunk without verifying them."""
+        return chunk.size_bytes if chunk.size_bytes is not None else self._database.blob_size(chunk.oid)
+
+    def read_stream(self) -> bytes:
+        """Returns the pickled stream, every chunk verified by git's hash and by its xxh3.
+
+        Raises:
+            CorruptError: the bytes are not the ones that were written.
+            MissingObjectError: a chunk is gone.
+        """
+        if self._stream is not None:
+            return self._stream
+        pieces = []
+        for chunk in self.stream_chunks:
+            piece = self._database.read_blob(chunk.oid)
+            if xxh3_128_digest(piece) != chunk.digest:
+                raise self._corrupt(chunk)
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def buffer_size(self, index: int) -> int:
+        """Returns the bytes of a buffer: every chunk but the last is as large as the first."""
+        size = self._sizes.get(index)
+        if size is None:
+            chunks = self.buffers[index]
+            size = 0
+            if chunks:
+                size = self.chunk_size(chunks[-1])
+                if len(chunks) > 1:
+                    size += self.chunk_size(chunks[0]) * (len(chunks) - 1)
+            self._sizes[index] = size
+        return size
+
+    def read_buffer_into(self, index: int, target: memoryview) -> None:
+        """Copies a buffer into memory of the same size, verified by xxh3.
+
+        Raises:
+            CorruptError: the bytes are not the ones that were written; ``target`` holds nothing of use then.
+        """
+        target = target if target.format == "B" and target.ndim == 1 else target.cast("B")
+        at = 0
+        for chunk in self.buffers[index]:
+            end = at + self.chunk_size(chunk)
+            if end > len(target):
+                raise self._corrupt(chunk)
+            self._copy(chunk, target[at:end])
+            at = end
+        if at != len(target):
+            raise CorruptError(f"buffer {index} of {self._where} has {at} bytes instead of {len(target)}", kind="payload-size", hint="dvc-state fsck")
+
+    def read_chunk_into(self, chunk: StoredChunk, target: memoryview) -> None:
+        """Copies one chunk into memory of its size, verified by xxh3.
+
+        Raises:
+            CorruptError: the bytes are not the ones that were written.
+        """
+        if self.chunk_size(chunk) != target.nbytes:
+            raise self._corrupt(chunk)
+        self._copy(chunk, target)
+
+    def _copy(self, chunk: StoredChunk, target: memoryview) -> None:
+        """Copies first and verifies the copy: what is checked is what the program gets, even if the file changes meanwhile."""
+        self._database.read_blob_into(chunk.oid, target)
+        if xxh3_128_digest(target) != chunk.digest:
+            raise self._corrupt(chunk)
+
+    def _corrupt(self, chunk: StoredChunk) -> CorruptError:
+        return CorruptError(f"chunk {chunk.oid} of {self._where} is not what was written", kind="payload-digest", hint="dvc-state fsck")
+
+
+def _chunks(entries: Mapping[str, TreeEntry], where: str) -> tuple[StoredChunk, ...]:
+    chunks = []
+    for position, name in enumerate(sorted(entries, key=_number)):
+        index, _, digest = name.partition("-")
+        if _number(index) != position or len(digest) != 32 or entries[name].mode == _TREE_MODE:
+            raise CorruptError(f"{where} lacks chunk {position}", kind="payload-shape", hint="dvc-state fsck")
+        try:
+            chunks.append(StoredChunk(Digest(bytes.fromhex(digest)), None, entries[name].oid))
+        except ValueError as error:
+            raise CorruptError(f"{where} has a chunk named {name!r}", kind="payload-shape", hint="dvc-state fsck") from error
+    return tuple(chunks)
+
+
+def _number(name: str) -> int:
+    head = name.partition("-")[0]
+    return int(head) if head.isdecimal() and head.isascii() else -1

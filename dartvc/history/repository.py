@@ -1,0 +1,296 @@
+"""The repository of one project: commits read and written, refs moved with a record of every move."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, RefConflictError
+from dartvc.history import revisions
+from dartvc.history.config import Config
+from dartvc.history.namespace import NameEntry, iter_name_trees, read_name_entry
+from dartvc.history.operations import Operation, OperationLog, RefMove, UndoPlan
+from dartvc.history.payloads import StoredPayload, read_payload
+from dartvc.history.replaced import Replaced
+from dartvc.history.trailers import commit_of_message, seal_payload, split_seal
+from dartvc.history.trust import TrustList, default_key_path, default_trust_path
+from dartvc.history.writing import CommitWriter
+from dartvc.model import Commit, Oid
+from dartvc.store import Head, ObjectDatabase, RawCommit, Seals
+from dartvc.store.locks import storage_errors
+
+__all__ = ["FOLDER", "NameEntry", "RefMove", "Repository"]
+
+FOLDER = ".dvc-state"
+_ENTRY_CACHE = 20_000
+
+
+class Repository:
+    """What one project has recorded: ``root/.dvc-state``.
+
+    Args:
+        root: the project's folder.
+        key_path: this machine's key for seals; None: the user's own.
+        trust_path: the user's list of trusted commits; None: the user's own.
+    """
+
+    def __init__(self, root: Path, *, key_path: Path | None = None, trust_path: Path | None = None) -> None:
+        self.root = root
+        self.path = root / FOLDER
+        self.database = ObjectDatabase.open(self.path)
+        self.operations = OperationLog(self.path / "operations.jsonl")
+        self.config = Config(self.path / "config")
+        self.seals = Seals(key_path or default_key_path())
+        self._trust = TrustList(trust_path or default_trust_path())
+        self._replaced = Replaced(self.path / "replaced")
+        self._entries: dict[Oid, NameEntry] = {}
+
+    @classmethod
+    def init(cls, path: Path | str = ".", *, key_path: Path | None = None, trust_path: Path | None = None) -> Self:
+        """Makes the repository of a project's folder, durably; one that exists is opened.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        root = Path(path).resolve()
+        with storage_errors(root):
+            root.mkdir(parents=True, exist_ok=True)
+        ObjectDatabase.create(root / FOLDER)
+        with contextlib.suppress(OSError):
+            _exclude_from_git(root)
+        return cls(root, key_path=key_path, trust_path=trust_path)
+
+    @classmethod
+    def open(cls, path: Path | str = ".", walk_up: bool = True, *, key_path: Path | None = None, trust_path: Path | None = None) -> Self:
+        """Opens the repository of a folder, or of the nearest folder above that has one.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        start = Path(path).resolve()
+        if start.name == FOLDER:
+            start = start.parent
+        for folder in (start, *start.parents) if walk_up else (start,):
+            if (folder / FOLDER / "HEAD").exists():
+                return cls(folder, key_path=key_path, trust_path=trust_path)
+        raise NotFoundError(f"there is no repository in {start} or above", kind="no-repository", hint="dvc-state init")
+
+    def resolve(self, revision: str, *, head: Oid | None = None) -> Oid:
+        """Returns the commit that a revision names (git's grammar).
+
+        Args:
+            revision: HEAD, HEAD~2, main^, @{1}, a branch, a tag, a short id, ``:/text``.
+            head: what HEAD means; None: the repository's.
+
+        Raises:
+            NotFoundError: nothing has this name; the hint suggests what has.
+            UsageError: it is malformed or ambiguous.
+        """
+        return revisions.resolve_revision(self, revision, head=head)
+
+    def commit(self, oid: Oid) -> Commit:
+        """Returns a commit, from its commit object alone."""
+        raw = self._raw(oid)
+        return commit_of_message(raw.oid, raw.tree, raw.parents, raw.message, raw.time_s, raw.utc_offset_min)
+
+    def iter_log(self, tips: Iterable[Oid], *, name: str | None = None, hide: Iterable[Oid] = ()) -> Iterator[Commit]:
+        """Yields commits newest first, children before parents; only those that touched ``name`` if it is given."""
+        for oid in self.database.iter_commits(tips, hide):
+            commit = self.commit(oid)
+            if name is None or name in commit.added or name in commit.modified or name in commit.removed:
+                yield commit
+
+    def find_commits(self, prefix: str) -> list[Oid]:
+        """Returns the commits whose id begins with ``prefix``; ids from before a thinning count as what replaced them."""
+        found = self.database.find_commits(prefix)
+        return list(dict.fromkeys([*found, *self._replaced.find(prefix)]))
+
+    def current_id(self, oid: Oid) -> Oid:
+        """Returns the id under which a commit exists today: another one if retention wrote its descendants anew."""
+        return self._replaced.current(oid)
+
+    def names(self, oid: Oid) -> dict[str, NameEntry]:
+        """Returns the names of a commit."""
+        return self._space(oid, "names")
+
+    def process(self, oid: Oid) -> dict[str, NameEntry]:
+        """Returns the entries of the process's state of a commit."""
+        return self._space(oid, "process")
+
+    def summary(self, entry: NameEntry) -> dict[str, object]:
+        """Returns what describes a value to people."""
+        return self._json(entry.summary_oid)
+
+    def recipe(self, entry: NameEntry) -> dict[str, object]:
+        """Returns how an omitted name can be made again; empty when it is stored."""
+        return self._json(entry.recipe_oid) if entry.recipe_oid is not None else {}
+
+    def payload(self, payload_oid: Oid) -> StoredPayload:
+        """Returns the stored form of a co-variable; its bytes are read on demand."""
+        return read_payload(self.database, payload_oid)
+
+    def code(self, oid: Oid) -> str:
+        """Returns the source that ran; empty when none did."""
+        entry = self.database.read_tree(self._raw(oid).tree).get("code")
+        return self.database.read_blob(entry.oid).decode("utf-8", "surrogatepass") if entry is not None else ""
+
+    def environment(self, oid: Oid) -> dict[str, object]:
+        """Returns Python, platform, packages and the user's git at a commit."""
+        entry = self.database.read_tree(self._raw(oid).tree).get("environment")
+        return self._json(entry.oid) if entry is not None else {}
+
+    def is_trusted(self, oid: Oid) -> bool:
+        """Whether a commit may be unpickled: sealed with this machine's key, or trusted by the user."""
+        return self.is_sealed(oid) or oid in self._trust
+
+    def is_sealed(self, oid: Oid) -> bool:
+        """Whether this machine's key made the seal of a commit."""
+        raw = self._raw(oid)
+        message, seal = split_seal(raw.message)
+        return self.seals.is_ours(seal_payload(raw.tree, raw.parents, raw.time_s, raw.utc_offset_min, message), seal)
+
+    def trust(self, oid: Oid) -> None:
+        """Adds a commit to the user's list of trusted commits (kept outside the repository)."""
+        self._trust.add(oid)
+
+    def writer(self) -> CommitWriter:
+        """Begins writing commits."""
+        return CommitWriter(self.database, self.seals, self._author())
+
+    def move_refs(
+        self,
+        moves: Sequence[RefMove],
+        *,
+        operation: str,
+        description: str,
+        session: str = "",
+        head: Head | None = None,
+        head_before: Head | None = None,
+        plan: UndoPlan | None = None,
+    ) -> Operation:
+        """Moves refs, all or none, durably, with one entry in the operation log.
+
+        Args:
+            moves: from where to where; a name that is not ``refs/...`` is a branch.
+            operation: the verb.
+            description: for ``op log``.
+            session: the session that does it.
+            head: where HEAD goes; None: it stays (and follows its branch).
+            head_before: where the session's own HEAD was. Given: the repository's HEAD is not touched, the session keeps its own.
+            plan: the undo or redo that this carries out.
+
+        Raises:
+            RefConflictError: a ref is not where it should be; nothing was moved.
+        """
+        moves = [RefMove(move.name if move.name.startswith("refs/") else f"refs/heads/{move.name}", move.old, move.new) for move in moves]
+        refs = self.database.refs
+        with self.database.lock():
+            for move in moves:
+                if refs.read(move.name) != move.old:
+                    raise RefConflictError(f"{move.name} was moved by somebody else", kind="ref-moved", hint="try again")
+            before = head_before if head_before is not None else refs.head()
+            done: list[RefMove] = []
+            try:
+                for move in moves:
+                    refs.move(move.name, move.new, expected=move.old)
+                    done.append(move)
+                if head is not None and head_before is None and (head.ref, head.ref or head.oid) != (before.ref, before.ref or before.oid):
+                    refs.set_head(head.ref or head.oid or "")
+                after = self._after(head if head is not None else before)
+                return self.operations.append(
+                    moves,
+                    operation=operation,
+                    description=description,
+                    session=session,
+                    head_before=before,
+                    head_after=after,
+                    pointer=plan.pointer if plan is not None else None,
+                    redo=plan.redo if plan is not None else (),
+                )
+            except BaseException:
+                for move in reversed(done):
+                    refs.move(move.name, move.old, expected=move.new)
+                if head is not None and head_before is None and refs.head() != before:
+                    refs.set_head(before.ref or before.oid or "")
+                raise
+
+    def carry_out(self, plan: UndoPlan, *, session: str = "", head_before: Head | None = None) -> Operation:
+        """Does what `OperationLog.plan_undo`, `plan_redo` or `plan_restore` planned: refs and HEAD, not the namespace.
+
+        Raises:
+            RefConflictError: a ref was moved since by somebody else.
+        """
+        return self.move_refs(
+            plan.moves, operation=plan.operation, description=plan.description, session=session, head=plan.head, head_before=head_before, plan=plan
+        )
+
+    def _after(self, head: Head) -> Head:
+        return Head(head.ref, self.database.refs.read(head.ref)) if head.ref is not None else head
+
+    def _author(self) -> str:
+        configured = self.config.get("dartvc.author")
+        if configured and "<" in configured:
+            return configured
+        try:
+            user = getpass.getuser()
+        except (OSError, KeyError):
+            user = "unknown"
+        clean = "".join(char for char in user if char.isprintable() and char not in "<>") or "unknown"
+        return f"{configured or clean} <{clean}@{platform.node() or 'localhost'}>"
+
+    def _raw(self, oid: Oid) -> RawCommit:
+        try:
+            return self.database.read_commit(oid)
+        except MissingObjectError:
+            present = self._replaced.current(oid)
+            if present == oid:
+                raise
+            return self.database.read_commit(present)
+
+    def _space(self, oid: Oid, part: str) -> dict[str, NameEntry]:
+        root = self.database.read_tree(self._raw(oid).tree)
+        if part not in root:
+            return {}
+        found = {}
+        cache = self._entries
+        for name, tree_oid in iter_name_trees(self.database, root[part].oid):
+            entry = cache.get(tree_oid)
+            if entry is None or entry.name != name:
+                entry = read_name_entry(self.database, name, tree_oid)
+                if len(cache) >= _ENTRY_CACHE:
+                    cache.clear()
+                cache[tree_oid] = entry
+            found[name] = entry
+        return found
+
+    def _json(self, oid: Oid) -> dict[str, object]:
+        try:
+            value = json.loads(self.database.read_blob(oid))
+        except ValueError as error:
+            raise CorruptError(f"object {oid} is not JSON: {error}", kind="summary", hint="dvc-state fsck") from error
+        return value if isinstance(value, dict) else {"value": value}
+
+
+def _exclude_from_git(root: Path) -> None:
+    """Adds our folder to ``.git/info/exclude`` of the user's git, if there is one; touches nothing else of it."""
+    for folder in (root, *root.parents):
+        git = folder / ".git"
+        if git.is_file():  # a worktree or submodule: the line belongs to the common folder
+            target = git.read_text().partition("gitdir:")[2].strip()
+            git = (folder / target).resolve()
+            common = git / "commondir"
+            if common.is_file():
+                git = (git / common.read_text().strip()).resolve()
+        if git.is_dir():
+            exclude = git / "info" / "exclude"
+            text = exclude.read_text() if exclude.exists() else ""
+            if f"{FOLDER}/" not in text.split():
+                exclude.parent.mkdir(exist_ok=True)
+                with open(exclude, "a") as file:
+                    file.write(("" if not text or text.endswith("\n") else "\n") + f"{FOLDER}/\n")
+            return

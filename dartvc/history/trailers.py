@@ -1,0 +1,164 @@
+"""The message of a commit: the user's text, then a last paragraph of trailers that opens with ``Dvc-State: 1``.
+
+``log`` reads commit objects only, so everything it shows is here. The text is free: it may have blank lines and lines that look
+like trailers, because only the last paragraph that opens with the fixed line counts and no trailer's value can contain a line break.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+
+from dartvc.history.quoting import quote_line, quote_words, unquote, unquote_words
+from dartvc.model import Commit, CommitKind, Oid, Position, StagedCommit
+
+__all__ = ["OPENING", "commit_of_message", "message_of", "seal_payload", "split_seal"]
+
+OPENING = "Dvc-State: 1"
+_OPENING_PARAGRAPH = f"\n\n{OPENING}\n"
+_SEAL_LINE = "\nSeal: "
+_FORMAT_KEY = "Dvc-State"
+
+
+def message_of(staged: StagedCommit, size_bytes: int) -> str:
+    """Returns the message of a commit to be written, without its seal.
+
+    Args:
+        staged: what the commit records.
+        size_bytes: the new bytes that it stores.
+    """
+    text = staged.message or _first_line(staged.code)
+    lines = [OPENING, f"Kind: {staged.kind.value}"]
+    added = staged.added
+    modified = [changed.name for changed in staged.changed if changed.name not in added]
+    omitted = [changed.name for changed in staged.changed if changed.payload is None]
+    for key, names in (("Added", added), ("Modified", modified), ("Removed", staged.removed), ("Omitted", omitted)):
+        if names:
+            lines.append(f"{key}: {quote_words(list(names))}")
+    if staged.run:
+        lines.append(f"Run: {quote_line(staged.run)}")
+    if staged.position is not None:
+        place = staged.position
+        lines.append(f"Position: {quote_line(json.dumps([place.file, place.line, place.function, place.stack]))}")
+    if staged.execution is not None:
+        lines.append(f"Execution: {staged.execution}")
+    lines.append(f"Bytes: {size_bytes}")
+    lines.append(f"Stall-Ms: {staged.stall_ms:g}")
+    lines.append(f"Duration-Ms: {staged.duration_ms:g}")
+    if staged.error:
+        lines.append(f"Error: {quote_line(staged.error)}")
+    lines.append(f"Time: {staged.time_s:.6f} {staged.utc_offset_min}")
+    plain = _plain_text(text)
+    if plain != text:
+        lines.append(f"Message: {quote_line(text)}")
+    return plain + "\n\n" + "\n".join(lines)
+
+
+def seal_payload(tree: Oid, parents: tuple[Oid, ...], time_s: float, utc_offset_min: int, message: str) -> bytes:
+    """Returns the bytes that a seal is made over: everything of a commit but the seal."""
+    head = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"time {int(time_s)} {utc_offset_min}", "", message]
+    return "\n".join(head).encode("utf-8", "surrogatepass")
+
+
+def split_seal(message: str) -> tuple[str, str]:
+    """Takes the seal off a message; returns (message without it, seal or an empty string)."""
+    at = message.rfind(_SEAL_LINE)
+    if at < 0 or "\n" in message[at + len(_SEAL_LINE) :].rstrip("\n"):
+        return message, ""
+    return message[:at], message[at + len(_SEAL_LINE) :].strip()
+
+
+def commit_of_message(oid: Oid, tree: Oid, parents: tuple[Oid, ...], message: str, time_s: float, utc_offset_min: int) -> Commit:
+    """Reads a commit from its commit object. A commit that somebody else's git made has no trailers and counts as manual."""
+    body, seal = split_seal(message)
+    text, fields = _split(body)
+    time = _time_of(fields.get("Time", ""), time_s, utc_offset_min)
+    if not fields:
+        return Commit(oid, tree, parents, message.rstrip("\n"), time, CommitKind.MANUAL)
+    return Commit(
+        oid=oid,
+        tree=tree,
+        parents=parents,
+        message=unquote(fields["Message"]) if "Message" in fields else text,
+        time=time,
+        kind=_kind_of(fields.get("Kind", "")),
+        added=unquote_words(fields.get("Added", "")),
+        modified=unquote_words(fields.get("Modified", "")),
+        removed=unquote_words(fields.get("Removed", "")),
+        omitted=unquote_words(fields.get("Omitted", "")),
+        run=unquote(fields.get("Run", "")),
+        position=_position_of(fields.get("Position", "")),
+        execution=_integer(fields["Execution"]) if "Execution" in fields else None,
+        size_bytes=_integer(fields.get("Bytes", "")),
+        stall_ms=_number(fields.get("Stall-Ms", "")),
+        duration_ms=_number(fields.get("Duration-Ms", "")),
+        error=unquote(fields.get("Error", "")),
+        seal=seal,
+    )
+
+
+def _plain_text(text: str) -> str:
+    """Returns the text as a commit object can hold it: UTF-8, no NUL, no leading line breaks, no carriage returns."""
+    if text and text[0] != "\n" and text.isascii() and "\0" not in text and "\r" not in text:
+        return text
+    kept = text.replace("\0", "").replace("\r", "").lstrip("\n").encode("utf-8", "replace").decode("utf-8")
+    return kept or "(no message)"
+
+
+def _first_line(code: str) -> str:
+    return next((line.strip() for line in code.splitlines() if line.strip()), "")
+
+
+def _split(message: str) -> tuple[str, dict[str, str]]:
+    at = message.rfind(_OPENING_PARAGRAPH)
+    if at < 0:
+        return message, {}
+    fields = {}
+    for line in message[at + len(_OPENING_PARAGRAPH) :].split("\n"):
+        key, separator, value = line.partition(": ")
+        if separator:
+            fields[key] = value
+    return message[:at], fields
+
+
+def _time_of(recorded: str, time_s: float, utc_offset_min: int) -> datetime:
+    seconds, _, offset = recorded.partition(" ")
+    exact = _number(seconds)
+    if int(exact) != int(time_s):  # a commit whose header was rewritten by another tool: the header counts
+        exact = time_s
+    minutes = _integer(offset) if offset else utc_offset_min
+    try:
+        return datetime.fromtimestamp(exact, timezone(timedelta(minutes=minutes)))
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, timezone.utc)  # noqa: UP017  (the plain name reads better beside timezone above)
+
+
+def _kind_of(value: str) -> CommitKind:
+    try:
+        return CommitKind(value)
+    except ValueError:
+        return CommitKind.MANUAL
+
+
+def _position_of(value: str) -> Position | None:
+    if not value:
+        return None
+    try:
+        file, line, function, stack = json.loads(unquote(value))
+    except ValueError:
+        return None
+    return Position(str(file), int(line), str(function), str(stack))
+
+
+def _integer(value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        return 0
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0

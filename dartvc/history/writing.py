@@ -1,0 +1,276 @@
+"""Staged commits to git objects. What a commit costs follows what it changes, not how much there is.
+
+The trees of the last commits stay in memory, so that a commit reads nothing; an environment equal to the one before is not encoded
+again; a chunk that the repository has is found by its digest among the chunks of the same co-variable.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dartvc.errors import MissingObjectError
+from dartvc.history.namespace import BLOB_MODE, TREE_MODE, NamespaceTree
+from dartvc.history.payloads import PLAIN_PAYLOAD_BYTES, chunk_entry, read_payload
+from dartvc.history.trailers import message_of, seal_payload
+from dartvc.model import ChunkRef, Digest, Oid, Payload, StagedCommit, StagedName
+from dartvc.store import TreeEntry
+
+if TYPE_CHECKING:
+    from dartvc.store import ObjectBatch, ObjectDatabase, Seals
+
+__all__ = ["CommitWriter", "encode_json"]
+
+_TRIAL_BYTES = 4096
+_WORTHWHILE_RATIO = 0.8
+_plain_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_ascii_json = json.JSONEncoder(ensure_ascii=True, default=str).encode
+
+
+@dataclass(slots=True)
+class _Trees:
+    """The parts of one commit's tree."""
+
+    names: NamespaceTree
+    process: NamespaceTree
+    code: TreeEntry | None = None
+    environment: TreeEntry | None = None
+
+
+class CommitWriter:
+    """Writes commits: any number with `write`, then one barrier with `publish`. Of one thread at a time.
+
+    Args:
+        database: where to.
+        seals: this machine's seals.
+        author: ``Name <address>`` of the commits.
+    """
+
+    def __init__(self, database: ObjectDatabase, seals: Seals, author: str) -> None:
+        self._database = database
+        self._seals = seals
+        self._author = author
+        self._batch: ObjectBatch | None = None
+        self._trees: dict[Oid, _Trees] = {}
+        self._parents: dict[Oid, tuple[Oid, ...]] = {}
+        self._chunks: dict[str, dict[Digest, Oid]] = {}
+        self._environment: tuple[Mapping[str, object], TreeEntry] | None = None
+
+    def write(self, staged: StagedCommit, parents: Sequence[Oid]) -> Oid:
+        """Adds a commit; its id is known at once, nothing is durable before `publish`.
+
+        Args:
+            staged: what differs from the first parent.
+            parents: commits that are stored, or that this writer has written.
+
+        Raises:
+            MissingObjectError: a chunk that should be in the repository is not.
+            StorageError: the disk refused.
+        """
+        batch = self._batch
+        if batch is None:
+            batch = self._batch = self._database.batch()
+        trees = self._begin(parents[0] if parents and staged.keep_names else None)
+        stored: dict[int, TreeEntry] = {}
+        size_bytes = 0
+        for space, changed, removed in ((trees.names, staged.changed, staged.removed), (trees.process, staged.process, staged.process_removed)):
+            for name in removed:
+                space.drop(name)
+                self._chunks.pop(name, None)
+            for item in changed:
+                payload = item.payload
+                if payload is not None and id(payload) not in stored:
+                    stored[id(payload)] = self._add_payload(batch, payload, parents)
+                    size_bytes += payload.new_bytes
+                space.put(item.name, self._add_name(batch, item, stored.get(id(payload))))
+        if staged.code:
+            trees.code = TreeEntry(BLOB_MODE, batch.add_blob(staged.code.encode("utf-8", "surrogatepass")))
+        else:
+            trees.code = None
+        if staged.environment:
+            trees.environment = self._add_environment(batch, staged.environment)
+        tree = batch.add_tree(_root_entries(trees, batch))
+        message = message_of(staged, size_bytes)
+        ancestors = tuple(parents)
+        seal = self._seals.seal(seal_payload(tree, ancestors, staged.time_s, staged.utc_offset_min, message))
+        oid = batch.add_commit(tree, ancestors, f"{message}\nSeal: {seal}\n", staged.time_s, staged.utc_offset_min, self._author)
+        self._trees[oid] = trees
+        self._parents[oid] = ancestors
+        return oid
+
+    def publish(self) -> None:
+        """Makes everything written so far durable and visible.
+
+        Raises:
+            StorageError: the disk refused; nothing became visible and everything written since the last publish is forgotten.
+        """
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
+        try:
+            batch.publish()
+        except BaseException:
+            self._forget()
+            raise
+        while len(self._trees) > 1:  # the last commit is the parent of the next one
+            del self._trees[next(iter(self._trees))]
+        self._parents.clear()
+        self._database.consolidate()
+
+    def abandon(self) -> None:
+        """Throws away what was written since the last publish."""
+        if self._batch is not None:
+            self._batch.abandon()
+            self._batch = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._trees.clear()
+        self._parents.clear()
+        self._chunks.clear()
+        self._environment = None
+
+    def _begin(self, parent: Oid | None) -> _Trees:
+        """Returns the trees that a commit starts from: copies of its parent's."""
+        if parent is None:
+            return _Trees(NamespaceTree(), NamespaceTree())
+        known = self._trees.get(parent)
+        if known is None:
+            known = self._trees[parent] = self._read(parent)
+        return _Trees(known.names.copy(), known.process.copy(), None, known.environment)
+
+    def _read(self, oid: Oid) -> _Trees:
+        root = self._database.read_tree(self._database.read_commit(oid).tree)
+        spaces = [NamespaceTree.read(self._database, root[part].oid) if part in root else NamespaceTree() for part in ("names", "process")]
+        return _Trees(spaces[0], spaces[1], root.get("code"), root.get("environment"))
+
+    def _add_environment(self, batch: ObjectBatch, environment: Mapping[str, object]) -> TreeEntry:
+        """Fast path: an environment equal to the one before has the same blob."""
+        last = self._environment
+        if last is not None and (last[0] is environment or last[0] == environment):
+            return last[1]
+        entry = TreeEntry(BLOB_MODE, batch.add_blob(encode_json(environment)))
+        self._environment = (environment, entry)
+        return entry
+
+    def _add_name(self, batch: ObjectBatch, item: StagedName, payload: TreeEntry | None) -> Oid:
+        entries = {"summary": TreeEntry(BLOB_MODE, batch.add_blob(encode_json(item.summary)))}
+        if payload is not None:
+            entries["payload"] = payload
+        else:
+            recipe = dict(item.recipe or {})
+            if item.omission is not None:
+                omission = item.omission
+                recipe = {"reason": omission.reason, "path": omission.path, "remedy": omission.remedy, "recomputable": omission.recomputable, **recipe}
+            entries["recipe"] = TreeEntry(BLOB_MODE, batch.add_blob(encode_json(recipe)))
+        return batch.add_tree(entries)
+
+    def _add_payload(self, batch: ObjectBatch, payload: Payload, parents: Sequence[Oid]) -> TreeEntry:
+        stream = payload.stream
+        if len(stream) == 1 and not payload.buffers and stream[0].size_bytes <= PLAIN_PAYLOAD_BYTES:
+            only = stream[0]
+            oid = batch.add_blob(only.data) if only.data is not None else self._stored_chunk(only, payload.names, parents)
+            for name in payload.names:
+                self._chunks[name] = {only.digest: oid}
+            return TreeEntry(BLOB_MODE, oid)
+        chunks: dict[Digest, Oid] = {}
+        entries = {"stream": TreeEntry(TREE_MODE, self._add_chunks(batch, stream, payload.names, parents, chunks, is_stream=True))}
+        if payload.buffers:
+            folders = {
+                f"{index:04d}": TreeEntry(TREE_MODE, self._add_chunks(batch, buffer, payload.names, parents, chunks, is_stream=False))
+                for index, buffer in enumerate(payload.buffers)
+            }
+            entries["buffers"] = TreeEntry(TREE_MODE, batch.add_tree(folders))
+        for name in payload.names:
+            self._chunks[name] = chunks
+        return TreeEntry(TREE_MODE, batch.add_tree(entries))
+
+    def _add_chunks(
+        self, batch: ObjectBatch, refs: Iterable[ChunkRef], names: Sequence[str], parents: Sequence[Oid], chunks: dict[Digest, Oid], *, is_stream: bool
+    ) -> Oid:
+        entries = {}
+        for index, ref in enumerate(refs):
+            oid = chunks.get(ref.digest)
+            if oid is None:
+                if ref.data is None:
+                    oid = self._stored_chunk(ref, names, parents)
+                else:
+                    oid = batch.add_blob(ref.data, compress=is_stream and _is_compressible(ref.data))
+                chunks[ref.digest] = oid
+            entries[chunk_entry(index, ref.digest)] = TreeEntry(BLOB_MODE, oid)
+        return batch.add_tree(entries)
+
+    def _stored_chunk(self, ref: ChunkRef, names: Sequence[str], parents: Sequence[Oid]) -> Oid:
+        """Finds a chunk that the repository has: in this writer's memory, else in the nearest ancestor that has it."""
+        for name in names:
+            oid = self._chunks.get(name, {}).get(ref.digest)
+            if oid is not None:
+                return oid
+        ancestor = parents[0] if parents else None
+        while ancestor is not None:
+            for name, chunks in self._chunks_of(ancestor, names).items():
+                if ref.digest in chunks:
+                    self._chunks[name] = {**chunks, **self._chunks.get(name, {})}
+                    return chunks[ref.digest]
+            above = self._parents.get(ancestor)
+            if above is None:
+                above = self._database.read_commit(ancestor).parents
+            ancestor = above[0] if above else None
+        raise MissingObjectError(f"a chunk of {', '.join(names)} is not in the repository", kind="missing-chunk", hint="commit again")
+
+    def _chunks_of(self, commit: Oid, names: Sequence[str]) -> dict[str, dict[Digest, Oid]]:
+        trees = self._trees.get(commit) or self._read(commit)
+        found: dict[str, dict[Digest, Oid]] = {}
+        for name in names:
+            for space in (trees.names, trees.process):
+                tree_oid = space.find(name)
+                if tree_oid is None or not self._database.contains(tree_oid):  # an unpublished one is in `_chunks` anyway
+                    continue
+                entry = self._database.read_tree(tree_oid).get("payload")
+                if entry is not None:
+                    payload = read_payload(self._database, entry.oid, where=f"{name} of commit {commit}")
+                    found[name] = {chunk.digest: chunk.oid for chunks in (payload.stream_chunks, *payload.buffers) for chunk in chunks}
+        return found
+
+
+def encode_json(value: Mapping[str, object]) -> bytes:
+    """Encodes an object as JSON, one key a line, so that plain ``git diff`` reads well.
+
+    Fast path: the result of ``json.dumps(value, indent=1)`` for flat objects, from the C encoder.
+    """
+    if not value:
+        return b"{}\n"
+    try:
+        return _lines(value, _plain_json).encode()
+    except UnicodeEncodeError:  # lone surrogates
+        return _lines(value, _ascii_json).encode()
+
+
+def _lines(value: Mapping[str, object], encode: object) -> str:
+    assert callable(encode)
+    return "{\n" + ",\n".join([f" {encode(str(key))}: {encode(item)}" for key, item in value.items()]) + "\n}\n"
+
+
+def _root_entries(trees: _Trees, batch: ObjectBatch) -> dict[str, TreeEntry]:
+    entries = {}
+    for part, space in (("names", trees.names), ("process", trees.process)):
+        oid = space.write(batch)
+        if oid is not None:
+            entries[part] = TreeEntry(TREE_MODE, oid)
+    if trees.code is not None:
+        entries["code"] = trees.code
+    if trees.environment is not None:
+        entries["environment"] = trees.environment
+    return entries
+
+
+def _is_compressible(data: bytes) -> bool:
+    """Whether to compress a chunk: small ones always, larger ones when a piece from the middle shrinks."""
+    if len(data) < PLAIN_PAYLOAD_BYTES:
+        return True
+    middle = len(data) // 2
+    trial = bytes(memoryview(data)[middle : middle + _TRIAL_BYTES])
+    return len(zlib.compress(trial, 1)) < _WORTHWHILE_RATIO * len(trial)
