@@ -63,3 +63,7 @@ class Workspace(Protocol):
     def set_head(self, oid: Oid | None, branch: str | None, *, operation: str, description: str) -> None:
         """Moves HEAD (to a branch's tip, or detached) and records the operation."""
         ...
+
+    def follow_head(self, oid: Oid | None, branch: str | None) -> None:
+        """Takes note that HEAD was moved by an undo or redo that recorded itself; the next commit follows ``oid``."""
+        ...

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dartvc.errors import NotFoundError, RefusedError, UsageError
-from dartvc.history import Operation, RefMove, Repository
+from dartvc.history import RefMove, Repository, UndoPlan
 from dartvc.model import CommitKind, Oid, RestoreReport, Workspace, short
 from dartvc.store.refs import check_ref_name
 
@@ -169,55 +169,28 @@ def stash_pop(repository: Repository, workspace: Workspace) -> Moved:
 
 
 def undo(repository: Repository, workspace: Workspace) -> Moved:
-    """Takes back the last operation; twice takes back two."""
+    """Takes back the last operation; twice takes back two. What no commit has yet is committed first, and is what is taken back."""
     saved = workspace.checkpoint("before undo", CommitKind.AUTO)
-    operation = repository.operations.next_undo()
-    if operation is None:
-        raise NotFoundError("there is nothing to undo", kind="nothing-to-undo", hint="dvc-state op log")
-    return _go_back(repository, workspace, operation, "undo", saved)
+    return _carry_out(repository, workspace, repository.operations.plan_undo(), "undo", saved)
 
 
 def redo(repository: Repository, workspace: Workspace) -> Moved:
-    """Takes back the last undo."""
-    operation = repository.operations.next_redo()
-    if operation is None:
-        raise NotFoundError("there is nothing to redo", kind="nothing-to-redo", hint="dvc-state op log")
-    return _go_back(repository, workspace, operation, "redo", None)
+    """Does again what the last undo took back."""
+    return _carry_out(repository, workspace, repository.operations.plan_redo(), "redo", None)
 
 
-def _go_back(repository: Repository, workspace: Workspace, operation: Operation, verb: str, saved: Oid | None) -> Moved:
-    """Moves everything that an operation moved to where it was before it."""
-    refs = repository.database.refs
-    target = operation.commit_before
-    report = RestoreReport()
-    if target is not None and target != workspace.head:
-        report = workspace.restore(target)
-    elif target is None and operation.commit_after is not None:
-        raise RefusedError("there is no state before the first commit", kind="nothing-before", hint="dvc-state log")
-    head = operation.head_before.removeprefix("ref: ")
-    moves = []
-    for name, before, _ in operation.moves:
-        present = refs.read(name)
-        if present != before and name != head:
-            moves.append(RefMove(name, present, before))
-    description = f"{verb} {operation.kind}: {operation.description}" if verb == "undo" else operation.description.replace("undo", "redo", 1)
-    branch_name = head.removeprefix("refs/heads/") if operation.head_before.startswith("ref: ") else None
-    workspace.set_head(target, branch_name, operation="settle", description=description)
-    repository.move_refs(
-        moves, operation=verb, description=description, session=workspace.session_id, undoes=operation.number,
-        head_before=operation.head_after, head_commits=(operation.commit_after, target),
-    )
-    return Moved(verb, target, branch_name, report, saved, description, workspace.is_live)
-
-
-def restore_operation(repository: Repository, workspace: Workspace, number: int) -> Moved:
-    """Goes to the state right after an operation."""
+def restore_operation(repository: Repository, workspace: Workspace, operation_id: str) -> Moved:
+    """Brings refs, HEAD and namespace to where they were after an operation."""
     saved = workspace.checkpoint("before op restore", CommitKind.AUTO)
-    operation = repository.operations.find(number)
-    if operation is None or operation.commit_after is None:
-        raise NotFoundError(f"there is no operation {number}", kind="unknown-operation", hint="dvc-state op log")
-    report = workspace.restore(operation.commit_after)
-    head = operation.head_after
-    branch_name = head.removeprefix("ref: refs/heads/") if head.startswith("ref: ") else None
-    workspace.set_head(operation.commit_after, branch_name, operation="op restore", description=f"op restore {number}")
-    return Moved("op restore", operation.commit_after, branch_name, report, saved, f"op restore {number}", workspace.is_live)
+    return _carry_out(repository, workspace, repository.operations.plan_restore(operation_id), "op restore", saved)
+
+
+def _carry_out(repository: Repository, workspace: Workspace, plan: UndoPlan, verb: str, saved: Oid | None) -> Moved:
+    target = plan.head_oid
+    if target is None:
+        raise RefusedError("there is no state before the first commit", kind="nothing-before", hint="dvc-state log")
+    report = workspace.restore(target)
+    repository.carry_out(plan, session=workspace.session_id)
+    branch_name = plan.head.ref.removeprefix("refs/heads/") if plan.head.ref else None
+    workspace.follow_head(target, branch_name)
+    return Moved(verb, target, branch_name, report, saved, plan.description, workspace.is_live)

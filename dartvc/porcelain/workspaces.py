@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dartvc.history import RefMove, Repository
 from dartvc.model import CommitKind, Oid, RestoreReport
+from dartvc.store import Head
 
 __all__ = ["HeadWorkspace"]
 
@@ -21,12 +22,12 @@ class HeadWorkspace:
     @property
     def head(self) -> Oid | None:
         """The commit that HEAD points at."""
-        return self._repository.head.oid
+        return self._repository.database.refs.head().oid
 
     @property
     def branch(self) -> str | None:
         """The checked-out branch, None when HEAD is detached."""
-        ref = self._repository.head.ref
+        ref = self._repository.database.refs.head().ref
         return ref.removeprefix("refs/heads/") if ref else None
 
     def checkpoint(self, message: str, kind: CommitKind, *, force: bool = False) -> Oid | None:
@@ -41,10 +42,13 @@ class HeadWorkspace:
     def set_head(self, oid: Oid | None, branch: str | None, *, operation: str, description: str) -> None:
         """Moves HEAD."""
         moves = []
-        head = str(oid)
+        ref = None
         if branch is not None:
-            head = f"refs/heads/{branch}"
-            present = self._repository.database.refs.read(head)
+            ref = f"refs/heads/{branch}"
+            present = self._repository.database.refs.read(ref)
             if present != oid:
-                moves.append(RefMove(head, present, oid))
-        self._repository.move_refs(moves, operation=operation, description=description, head=head)
+                moves.append(RefMove(ref, present, oid))
+        self._repository.move_refs(moves, operation=operation, description=description, head=Head(ref, oid))
+
+    def follow_head(self, oid: Oid | None, branch: str | None) -> None:
+        """Nothing to do: HEAD itself is all there is."""

@@ -20,7 +20,7 @@ from dartvc.state.working import StoredVersion, WorkingNamespace
 if TYPE_CHECKING:
     from dartvc.history import Repository
     from dartvc.history.payloads import StoredPayload
-    from dartvc.history.repository import NameEntry
+    from dartvc.history import NameEntry
 
 __all__ = ["Plan", "Restore", "load_names", "plan_restore"]
 
@@ -198,7 +198,7 @@ def _is_plain_leaf(value: object) -> bool:
 def _version_of(names: tuple[str, ...], payload: StoredPayload, stream: bytes) -> StoredVersion:
     chunks, at = [], 0
     for chunk in payload.stream_chunks:
-        size = chunk.size_bytes if chunk.size_bytes is not None else len(stream) - at
+        size = payload.chunk_size(chunk)
         chunks.append(StreamChunk(Digest(chunk.digest), size, stream[at : at + min(size, ANCHOR_BYTES)]))
         at += size
     return StoredVersion(names, tuple(chunks), tuple(tuple(Digest(chunk.digest) for chunk in chunks) for chunks in payload.buffers))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictError, UntrustedError
-from dartvc.history import Operation, RefMove, Repository
+from dartvc.history import RefMove, Repository
 from dartvc.history.environment import describe_environment
 from dartvc.host.entropy import local_now, new_id
 from dartvc.model import Commit, CommitKind, CommitReport, Oid, Omission, RestoreReport, StagedCommit, StagedName
@@ -25,6 +25,7 @@ from dartvc.state.loading import Loading, load
 from dartvc.state.process import ProcessState
 from dartvc.state.summaries import summarize
 from dartvc.state.working import NamespaceDelta, WorkingNamespace
+from dartvc.store import Head
 
 __all__ = ["Session", "open_sessions"]
 
@@ -65,7 +66,7 @@ class Session:
         self.working = WorkingNamespace(namespace, summarize, self._helper)
         self.process = ProcessState(namespace)
         self._infrastructure = frozenset(thread.ident for thread in threading.enumerate() if thread.ident is not None)
-        head = repository.head
+        head = repository.database.refs.head()
         self._branch = head.ref.removeprefix("refs/heads/") if head.ref else None
         self._writer = BackgroundWriter(repository, self._publish, head.oid)
         self._environment: Mapping[str, object] = {}
@@ -147,20 +148,27 @@ class Session:
         """Moves HEAD to a branch's tip (moving the branch to ``oid``), or detached to ``oid``."""
         with self.busy:
             self.flush()
-            before = self.head
-            old = self._head_text()
-            refs = self.repository.database.refs
+            before = Head(f"refs/heads/{self._branch}" if self._branch is not None else None, self.head)
             moves = []
+            ref = None
             if branch is not None:
                 ref = f"refs/heads/{branch}"
-                present = refs.read(ref)
+                present = self.repository.database.refs.read(ref)
                 if present != oid:
                     moves.append(RefMove(ref, present, oid))
-            new = f"refs/heads/{branch}" if branch is not None else str(oid)
             self.repository.move_refs(
-                moves, operation=operation, description=description, session=self.session_id,
-                head=new if self._owns_head() else None, head_before=None if self._owns_head() else old, head_commits=(before, oid),
+                moves,
+                operation=operation,
+                description=description,
+                session=self.session_id,
+                head=Head(ref, oid),
+                head_before=None if self._owns_head() else before,
             )
+            self.follow_head(oid, branch)
+
+    def follow_head(self, oid: Oid | None, branch: str | None) -> None:
+        """Takes note that HEAD was moved (by an undo); the next commit follows ``oid``."""
+        with self.busy:
             self._branch = branch
             self._writer.rebase(oid)
             self._register()
@@ -288,9 +296,6 @@ class Session:
         """Whether this session's HEAD is the repository's: it is unless an older living session has it."""
         return self.registration is None or self.registration.is_oldest()
 
-    def _head_text(self) -> str:
-        return f"ref: refs/heads/{self._branch}" if self._branch is not None else str(self.head)
-
     def _publish(self, before: Oid | None, after: Oid, staged: Sequence[StagedCommit]) -> None:
         """Moves the branch past new commits (on the writer's thread); takes a new branch when somebody else moved ours."""
         if self._branch is None:
@@ -308,24 +313,28 @@ class Session:
                     refs.move(ref, after, expected=present)
                     if self._owns_head() and refs.head().ref != ref:
                         refs.set_head(ref)
-                    self.repository.operations.append(*self._operations(ref, before, after, staged))
+                    self._log_commits(ref, present, after, staged)
                 return
             except RefConflictError:
                 self._branch = f"{self._branch.rstrip('0123456789').rstrip('-')}-{new_id(2)}"
                 self._register()
 
-    def _operations(self, ref: str, before: Oid | None, after: Oid, staged: Sequence[StagedCommit]) -> list[Operation]:
+    def _log_commits(self, ref: str, before: Oid | None, after: Oid, staged: Sequence[StagedCommit]) -> None:
+        """Records one operation for each commit, so that each can be undone by itself."""
         oids = [after]
         while len(oids) < len(staged):
-            oids.append(self.repository.raw_commit(oids[-1]).parents[0])
-        oids.reverse()
-        rows = []
-        for commit, oid in zip(staged, oids, strict=True):
-            text = (commit.message or commit.code).strip().split("\n", 1)[0][:60]
-            head = f"ref: {ref}"
-            rows.append(Operation(0, commit.time_s, self.session_id, "commit", text, ((ref, before, oid),), head, head, before, oid))
+            oids.append(self.repository.database.read_commit(oids[-1]).parents[0])
+        for commit, oid in zip(staged, reversed(oids), strict=True):
+            text = (commit.message or commit.code or commit.kind).strip().split("\n", 1)[0][:60]
+            self.repository.operations.append(
+                [RefMove(ref, before, oid)],
+                operation="commit",
+                description=text,
+                session=self.session_id,
+                head_before=Head(ref, before),
+                head_after=Head(ref, oid),
+            )
             before = oid
-        return rows
 
     def _unknown_names(self, live: Mapping[str, object]) -> list[str]:
         return [name for name in self.working.names() if name not in live]
