@@ -7,7 +7,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["compare_environments", "describe_environment"]
+import pygit2
+
+__all__ = ["compare_environments", "describe_environment", "is_dirty"]
 
 
 def describe_environment(root: Path, before: Mapping[str, object]) -> Mapping[str, object]:
@@ -33,8 +35,20 @@ def describe_environment(root: Path, before: Mapping[str, object]) -> Mapping[st
         "machine": platform.machine(),
         "packages": dict(sorted(packages.items())),
         "git": head,
+        "git_dirty": is_dirty(root) if head is not None else None,
         "modules": count,
     }
+
+
+def is_dirty(root: Path) -> bool | None:
+    """Whether tracked files of the user's git differ from its HEAD; None without a git. Only reads."""
+    found = pygit2.discover_repository(str(root))
+    if found is None:
+        return None
+    try:
+        return bool(pygit2.Repository(found).status(untracked_files="no"))
+    except (pygit2.GitError, KeyError, ValueError, OSError):
+        return None
 
 
 def _git_head(root: Path) -> str | None:
@@ -49,14 +63,24 @@ def _git_head(root: Path) -> str | None:
         try:
             return (folder / ".git" / text[5:]).read_text().strip()
         except OSError:
-            return None
+            return _packed_ref(folder / ".git", text[5:])
     return None
+
+
+def _packed_ref(git: Path, name: str) -> str | None:
+    try:
+        lines = (git / "packed-refs").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.split(" ", 1)[0] for line in lines if line.endswith(f" {name}")), None)
 
 
 def compare_environments(before: Mapping[str, object], after: Mapping[str, object]) -> list[tuple[str, object, object]]:
     """Returns what differs, as (what, before, after): Python, platform, and packages that both have in different versions."""
     found: list[tuple[str, object, object]] = [
-        (key, before.get(key), after.get(key)) for key in ("python", "implementation", "platform", "machine") if before.get(key) != after.get(key)
+        (key, before.get(key), after.get(key))
+        for key in ("python", "implementation", "platform", "machine")
+        if before.get(key) != after.get(key)
     ]
     old, new = before.get("packages"), after.get("packages")
     if isinstance(old, dict) and isinstance(new, dict):

@@ -103,7 +103,17 @@ class OperationLog:
         last = next(self.iter_newest(), None)
         number = last.number + 1 if last is not None else 1
         entry = Operation(
-            number, new_id(), datetime.now(UTC), session, operation, description, tuple(moves), head_before, head_after, number if pointer is None else pointer, tuple(redo)
+            number,
+            new_id(),
+            datetime.now(UTC),
+            session,
+            operation,
+            description,
+            tuple(moves),
+            head_before,
+            head_after,
+            number if pointer is None else pointer,
+            tuple(redo),
         )
         with storage_errors(self.path):
             fresh = not self.path.exists()

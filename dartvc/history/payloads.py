@@ -157,7 +157,9 @@ class StoredPayload:
             self._copy(chunk, target[at:end])
             at = end
         if at != len(target):
-            raise CorruptError(f"buffer {index} of {self._where} has {at} bytes instead of {len(target)}", kind="payload-size", hint="dvc-state fsck")
+            raise CorruptError(
+                f"buffer {index} of {self._where} has {at} bytes instead of {len(target)}", kind="payload-size", hint="dvc-state fsck"
+            )
 
     def read_chunk_into(self, chunk: StoredChunk, target: memoryview) -> None:
         """Copies one chunk into memory of its size, verified by xxh3.

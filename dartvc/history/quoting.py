@@ -93,7 +93,9 @@ def _quote(text: str, reserved: frozenset[str]) -> str:
         return text
     return "".join(
         [
-            char if char.isprintable() and char not in reserved else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
+            char
+            if char.isprintable() and char not in reserved
+            else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
             for char in text
         ]
     )

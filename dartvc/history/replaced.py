@@ -58,7 +58,7 @@ class Replaced:
                 file.writelines(f"{old} {new}\n" for old, new in merged.items())
                 file.flush()
                 os.fsync(file.fileno())
-            os.rename(temporary, self._path)
+            temporary.rename(self._path)
             descriptor = os.open(self._path.parent, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -67,7 +67,7 @@ class Replaced:
 
     def _read(self) -> dict[Oid, Oid]:
         try:
-            status = os.stat(self._path)
+            status = self._path.stat()
         except FileNotFoundError:
             return {}
         stamp = (status.st_mtime_ns, status.st_ino)

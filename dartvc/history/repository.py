@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import json
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -158,9 +158,13 @@ class Repository:
         """Adds a commit to the user's list of trusted commits (kept outside the repository)."""
         self._trust.add(oid)
 
+    def replace_ids(self, replaced: Mapping[Oid, Oid]) -> None:
+        """Records new ids of commits (40 zeros: dropped), so that the old ones still resolve; durable."""
+        self._replaced.add(replaced)
+
     def writer(self) -> CommitWriter:
         """Begins writing commits."""
-        return CommitWriter(self.database, self.seals, self._author())
+        return CommitWriter(self.database, self.seals, self.author())
 
     def move_refs(
         self,
@@ -226,13 +230,20 @@ class Repository:
             RefConflictError: a ref was moved since by somebody else.
         """
         return self.move_refs(
-            plan.moves, operation=plan.operation, description=plan.description, session=session, head=plan.head, head_before=head_before, plan=plan
+            plan.moves,
+            operation=plan.operation,
+            description=plan.description,
+            session=session,
+            head=plan.head,
+            head_before=head_before,
+            plan=plan,
         )
 
     def _after(self, head: Head) -> Head:
         return Head(head.ref, self.database.refs.read(head.ref)) if head.ref is not None else head
 
-    def _author(self) -> str:
+    def author(self) -> str:
+        """Returns ``Name <address>`` for new commits: the setting ``dartvc.author``, else the user and the machine."""
         configured = self.config.get("dartvc.author")
         if configured and "<" in configured:
             return configured

@@ -102,7 +102,11 @@ def _split(revision: str) -> tuple[str, list[re.Match[str]]]:
     while at < len(revision):
         suffix = _SUFFIX.match(revision, at)
         if suffix is None:
-            raise UsageError(f"{revision!r} is not a revision: nothing can follow {revision[:at]!r} like that", kind="bad-revision", hint="HEAD~2, main^, @{1}")
+            raise UsageError(
+                f"{revision!r} is not a revision: nothing can follow {revision[:at]!r} like that",
+                kind="bad-revision",
+                hint="HEAD~2, main^, @{1}",
+            )
         suffixes.append(suffix)
         at = suffix.end()
     return base, suffixes
@@ -176,7 +180,9 @@ def _parent(repository: Repository, oid: Oid, number: int, revision: str) -> Oid
     parents = repository.database.read_commit(oid).parents
     if number > len(parents):
         which = "no parent" if not parents else f"only {len(parents)} parent{'s' if len(parents) > 1 else ''}"
-        raise NotFoundError(f"{revision!r} goes beyond the first commit: {oid[:8]} has {which}", kind="unknown-revision", hint="dvc-state log")
+        raise NotFoundError(
+            f"{revision!r} goes beyond the first commit: {oid[:8]} has {which}", kind="unknown-revision", hint="dvc-state log"
+        )
     return parents[number - 1]
 
 
@@ -201,5 +207,5 @@ def _unknown(repository: Repository, base: str) -> NotFoundError:
     names = [name.split("/", 2)[-1] for name, _ in repository.database.refs.iter_refs()]
     close = difflib.get_close_matches(base, [*names, "HEAD"], n=_SUGGESTIONS)
     hint = f"did you mean {' or '.join(close)}?" if close else "dvc-state log --oneline, dvc-state branch"
-    reason = f"no commit's id begins with it and no branch or tag has this name" if _ID.match(base) else "no branch or tag has this name"
+    reason = "no commit's id begins with it and no branch or tag has this name" if _ID.match(base) else "no branch or tag has this name"
     return NotFoundError(f"unknown revision {base!r}: {reason}", kind="unknown-revision", hint=hint)

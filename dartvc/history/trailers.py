@@ -7,17 +7,16 @@ like trailers, because only the last paragraph that opens with the fixed line co
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 from dartvc.history.quoting import quote_line, quote_words, unquote, unquote_words
 from dartvc.model import Commit, CommitKind, Oid, Position, StagedCommit
 
-__all__ = ["OPENING", "commit_of_message", "message_of", "seal_payload", "split_seal"]
+__all__ = ["OPENING", "commit_of_message", "message_of", "seal_payload", "split_seal", "with_changes"]
 
 OPENING = "Dvc-State: 1"
 _OPENING_PARAGRAPH = f"\n\n{OPENING}\n"
 _SEAL_LINE = "\nSeal: "
-_FORMAT_KEY = "Dvc-State"
 
 
 def message_of(staged: StagedCommit, size_bytes: int) -> str:
@@ -97,6 +96,18 @@ def commit_of_message(oid: Oid, tree: Oid, parents: tuple[Oid, ...], message: st
     )
 
 
+def with_changes(message: str, commit: Commit) -> str:
+    """Returns a message (without its seal) whose lists of added, modified and removed names are those of ``commit``."""
+    at = message.rfind(_OPENING_PARAGRAPH)
+    if at < 0:
+        return message
+    head, lines = message[: at + 2], message[at + 2 :].split("\n")
+    rest = [line for line in lines[1:] if line.partition(": ")[0] not in ("Added", "Modified", "Removed")]
+    lists = (("Added", commit.added), ("Modified", commit.modified), ("Removed", commit.removed))
+    changes = [f"{key}: {quote_words(list(names))}" for key, names in lists if names]
+    return head + "\n".join([lines[0], *changes, *rest])
+
+
 def _plain_text(text: str) -> str:
     """Returns the text as a commit object can hold it: UTF-8, no NUL, no leading line breaks, no carriage returns."""
     if text and text[0] != "\n" and text.isascii() and "\0" not in text and "\r" not in text:
@@ -130,7 +141,7 @@ def _time_of(recorded: str, time_s: float, utc_offset_min: int) -> datetime:
     try:
         return datetime.fromtimestamp(exact, timezone(timedelta(minutes=minutes)))
     except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(0, timezone.utc)  # noqa: UP017  (the plain name reads better beside timezone above)
+        return datetime.fromtimestamp(0, UTC)
 
 
 def _kind_of(value: str) -> CommitKind:

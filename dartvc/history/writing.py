@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dartvc.errors import MissingObjectError
+from dartvc.history.epoch import read_epoch
 from dartvc.history.namespace import BLOB_MODE, TREE_MODE, NamespaceTree
 from dartvc.history.payloads import PLAIN_PAYLOAD_BYTES, chunk_entry, read_payload
 from dartvc.history.trailers import message_of, seal_payload
@@ -54,6 +55,8 @@ class CommitWriter:
         self._seals = seals
         self._author = author
         self._batch: ObjectBatch | None = None
+        self._epoch = ""
+        self._pending: list[tuple[StagedCommit, tuple[Oid, ...]]] = []
         self._trees: dict[Oid, _Trees] = {}
         self._parents: dict[Oid, tuple[Oid, ...]] = {}
         self._chunks: dict[str, dict[Digest, Oid]] = {}
@@ -72,11 +75,15 @@ class CommitWriter:
         """
         batch = self._batch
         if batch is None:
+            self._epoch = read_epoch(self._database.path)
             batch = self._batch = self._database.batch()
+        self._pending.append((staged, tuple(parents)))
         trees = self._begin(parents[0] if parents and staged.keep_names else None)
         stored: dict[int, TreeEntry] = {}
         size_bytes = 0
-        for space, changed, removed in ((trees.names, staged.changed, staged.removed), (trees.process, staged.process, staged.process_removed)):
+        names = (trees.names, staged.changed, staged.removed)
+        process = (trees.process, staged.process, staged.process_removed)
+        for space, changed, removed in (names, process):
             for name in removed:
                 space.drop(name)
                 self._chunks.pop(name, None)
@@ -107,18 +114,30 @@ class CommitWriter:
         Raises:
             StorageError: the disk refused; nothing became visible and everything written since the last publish is forgotten.
         """
-        batch, self._batch = self._batch, None
-        if batch is None:
+        if self._batch is None:
             return
         try:
-            batch.publish()
+            with self._database.lock():
+                if read_epoch(self._database.path) != self._epoch:
+                    self._write_again()
+                batch, self._batch = self._batch, None
+                batch.publish()
         except BaseException:
-            self._forget()
+            self.abandon()
             raise
         while len(self._trees) > 1:  # the last commit is the parent of the next one
             del self._trees[next(iter(self._trees))]
         self._parents.clear()
+        self._pending.clear()
         self._database.consolidate()
+
+    def _write_again(self) -> None:
+        """Writes the batch anew: objects that it counted on may have been thrown away since it began. The ids stay the same."""
+        pending = list(self._pending)
+        self.abandon()
+        list(self._database.iter_packs())  # take note of the packs that are gone
+        for staged, parents in pending:
+            self.write(staged, parents)
 
     def abandon(self) -> None:
         """Throws away what was written since the last publish."""
@@ -128,6 +147,7 @@ class CommitWriter:
         self._forget()
 
     def _forget(self) -> None:
+        self._pending.clear()
         self._trees.clear()
         self._parents.clear()
         self._chunks.clear()
@@ -163,8 +183,8 @@ class CommitWriter:
         else:
             recipe = dict(item.recipe or {})
             if item.omission is not None:
-                omission = item.omission
-                recipe = {"reason": omission.reason, "path": omission.path, "remedy": omission.remedy, "recomputable": omission.recomputable, **recipe}
+                why = item.omission
+                recipe = {"reason": why.reason, "path": why.path, "remedy": why.remedy, "recomputable": why.recomputable, **recipe}
             entries["recipe"] = TreeEntry(BLOB_MODE, batch.add_blob(encode_json(recipe)))
         return batch.add_tree(entries)
 
@@ -189,7 +209,14 @@ class CommitWriter:
         return TreeEntry(TREE_MODE, batch.add_tree(entries))
 
     def _add_chunks(
-        self, batch: ObjectBatch, refs: Iterable[ChunkRef], names: Sequence[str], parents: Sequence[Oid], chunks: dict[Digest, Oid], *, is_stream: bool
+        self,
+        batch: ObjectBatch,
+        refs: Iterable[ChunkRef],
+        names: Sequence[str],
+        parents: Sequence[Oid],
+        chunks: dict[Digest, Oid],
+        *,
+        is_stream: bool,
     ) -> Oid:
         entries = {}
         for index, ref in enumerate(refs):
@@ -249,8 +276,7 @@ def encode_json(value: Mapping[str, object]) -> bytes:
         return _lines(value, _ascii_json).encode()
 
 
-def _lines(value: Mapping[str, object], encode: object) -> str:
-    assert callable(encode)
+def _lines(value: Mapping[str, object], encode: Callable[[object], str]) -> str:
     return "{\n" + ",\n".join([f" {encode(str(key))}: {encode(item)}" for key, item in value.items()]) + "\n}\n"
 
 

@@ -14,10 +14,10 @@ from dartvc.porcelain.compare import Difference, compare
 from dartvc.porcelain.moves import branch as make_branch
 from dartvc.porcelain.moves import checkout, tag
 from dartvc.porcelain.workspaces import HeadWorkspace
-from dartvc.session import Session, open_sessions
-from dartvc.session import transaction as _transaction
-from dartvc.session.restoring import load_names
-from dartvc.session.writer import Ticket
+from dartvc.sessions import Session, open_sessions
+from dartvc.sessions import transaction as _transaction
+from dartvc.sessions.restoring import load_names
+from dartvc.sessions.writer import Ticket
 
 __all__ = ["PendingCommit", "Repository", "attach", "init", "open", "session", "transaction"]
 

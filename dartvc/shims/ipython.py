@@ -10,7 +10,7 @@ from typing import Any
 from dartvc.cli.entry import run as run_command
 from dartvc.errors import DartvcError
 from dartvc.history import Repository
-from dartvc.session import Session
+from dartvc.sessions import Session
 
 __all__ = ["load_extension", "unload_extension"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dartvc.model import Digest, Oid, Omission, RestoreReport
-from dartvc.session.recompute import recompute
+from dartvc.sessions.recompute import recompute
 from dartvc.state.chunking import ANCHOR_BYTES, StreamChunk
 from dartvc.state.loading import Loading, Unloadable, load
 from dartvc.state.process import apply_process

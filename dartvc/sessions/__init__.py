@@ -6,8 +6,8 @@ thread). It knows nothing of IPython or of command lines: shims call `begin_unit
 
 from __future__ import annotations
 
-from dartvc.session.session import Session, open_sessions
-from dartvc.session.transaction import transaction
-from dartvc.session.writer import BackgroundWriter
+from dartvc.sessions.session import Session, open_sessions
+from dartvc.sessions.transaction import transaction
+from dartvc.sessions.writer import BackgroundWriter
 
 __all__ = ["BackgroundWriter", "Session", "open_sessions", "transaction"]

@@ -17,9 +17,9 @@ from dartvc.history import RefMove, Repository
 from dartvc.history.environment import describe_environment
 from dartvc.host.entropy import local_now, new_id
 from dartvc.model import Commit, CommitKind, CommitReport, Oid, Omission, RestoreReport, StagedCommit, StagedName
-from dartvc.session.registry import Registration
-from dartvc.session.restoring import Restore, load_names, plan_restore
-from dartvc.session.writer import BackgroundWriter, Ticket
+from dartvc.sessions.registry import Registration
+from dartvc.sessions.restoring import Restore, load_names, plan_restore
+from dartvc.sessions.writer import BackgroundWriter, Ticket
 from dartvc.state.candidates import names_in_source, user_threads
 from dartvc.state.loading import Loading, load
 from dartvc.state.process import ProcessState

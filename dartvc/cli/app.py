@@ -1,0 +1,107 @@
+"""The verbs of ``dvc-state`` as a Typer application."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from dartvc.cli import moving, reading, upkeep
+from dartvc.cli.context import Context, as_current
+from dartvc.cli.live import FORWARDED, find_session, send
+from dartvc.errors import DartvcError
+
+__all__ = ["application", "dispatch"]
+
+_CLICK_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+_VALUE_OPTIONS = ("-C", "--session")
+
+
+def application() -> Any:
+    """Builds the application; commands find their `Context` with `dartvc.cli.context.current`."""
+    app = typer.Typer(name="dvc-state", no_args_is_help=True, rich_markup_mode=None, add_completion=True, help="git for the state of running Python programs")
+
+    @app.callback()
+    def common(
+        directory: Annotated[str, typer.Option("-C", metavar="DIR", help="run as if started there")] = ".",
+        session: Annotated[str, typer.Option("--session", metavar="ID", help="the living session to act on")] = "",
+    ) -> None:
+        """git for the state of running Python programs"""
+
+    for module in (reading, moving, upkeep):
+        module.register(app)
+    return get_command(app)
+
+
+def dispatch(argv: list[str], context: Context) -> int:
+    """Parses and runs one command line; returns the exit code."""
+    context.is_json = "--json" in argv
+    directory, session, words = _split_common(argv)
+    if directory:
+        context.directory = directory
+    try:
+        if not context.is_inside and _verb(words) in FORWARDED and "--help" not in words:
+            living = find_session(context.repository.path, session)
+            if living is not None:
+                code, out, err = send(living, words, context.color)
+                context.stdout.write(out)
+                context.stderr.write(err)
+                return code
+        return _invoke(words, context)
+    except DartvcError as error:
+        return _report(error, context)
+
+
+def _invoke(words: Sequence[str], context: Context) -> int:
+    command = application()
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(shown) if not words or "--help" in words or "--show-completion" in words else contextlib.nullcontext():
+            with as_current(context):
+                result = command.main(list(words), prog_name="dvc-state", standalone_mode=False)
+        context.stdout.write(shown.getvalue())
+        return result if isinstance(result, int) else 0
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except typer.Abort:
+        return 130
+    except _CLICK_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            context.say(error.ctx.get_help())
+        elif context.is_json:
+            context.out(json.dumps({"error": {"code": "usage", "message": error.format_message()}}))
+        else:
+            context.say(f"error: {error.format_message()}")
+            context.say("  dvc-state --help")
+        return 2
+
+
+def _report(error: DartvcError, context: Context) -> int:
+    if context.is_json:
+        context.out(json.dumps({"error": {"code": error.kind, "message": error.message, "hint": error.hint}}))
+    else:
+        context.say(f"error: {error.message}")
+        if error.hint:
+            context.say(f"  {error.hint}")
+    return error.exit_code
+
+
+def _split_common(argv: Sequence[str]) -> tuple[str, str, list[str]]:
+    """Takes the options that stand before the verb."""
+    found = dict.fromkeys(_VALUE_OPTIONS, "")
+    words = list(argv)
+    while words and words[0] in _VALUE_OPTIONS and len(words) > 1:
+        found[words[0]] = words[1]
+        del words[:2]
+    return found["-C"], found["--session"], words
+
+
+def _verb(words: Sequence[str]) -> str:
+    if not words:
+        return ""
+    return " ".join(words[:2]) if words[0] == "op" else words[0]

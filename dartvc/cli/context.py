@@ -1,0 +1,97 @@
+"""What every command needs: where output goes, which repository, which session."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from dartvc.history import Repository
+    from dartvc.model import Workspace
+
+__all__ = ["Context", "as_current", "current", "jsonable"]
+
+_CURRENT: ContextVar[Context] = ContextVar("dartvc_command")
+
+
+def current() -> Context:
+    """Returns the surroundings of the command that runs."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def as_current(context: Context) -> Iterator[None]:
+    """Makes ``context`` the one that commands see."""
+    token = _CURRENT.set(context)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+class Context:
+    """One command's surroundings."""
+
+    def __init__(
+        self, stdout: TextIO, stderr: TextIO, workspace: Workspace | None, repository: Repository | None, color: bool, directory: str
+    ) -> None:
+        self.stdout = stdout
+        self.stderr = stderr
+        self.color = color
+        self.directory = directory
+        self.is_json = False
+        self._workspace = workspace
+        self._repository = repository
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the command runs inside the process of a living session."""
+        return self._workspace is not None
+
+    @property
+    def repository(self) -> Repository:
+        """The repository, found from the directory of the command."""
+        if self._repository is None:
+            from dartvc.history import Repository
+
+            self._repository = Repository.open(self.directory)
+        return self._repository
+
+    @property
+    def workspace(self) -> Workspace:
+        """The living session, or HEAD alone."""
+        if self._workspace is None:
+            from dartvc.porcelain.workspaces import HeadWorkspace
+
+            self._workspace = HeadWorkspace(self.repository)
+        return self._workspace
+
+    def out(self, text: str) -> None:
+        """Writes a line of result."""
+        self.stdout.write(f"{text}\n")
+
+    def say(self, text: str) -> None:
+        """Writes a line of message."""
+        self.stderr.write(f"{text}\n")
+
+    def json(self, verb: str, body: dict[str, Any]) -> None:
+        """Writes a result as JSON under its schema."""
+        self.out(json.dumps({"schema": f"dvc-state/{verb}/1", **body}, default=jsonable, ensure_ascii=False))
+
+    def paint(self, text: str, code: str) -> str:
+        """Colours a text with an ANSI code when colours are wanted."""
+        return f"\x1b[{code}m{text}\x1b[0m" if self.color else text
+
+
+def jsonable(value: object) -> object:
+    """Turns values of ours into what JSON has: dataclasses into objects, times into ISO 8601 UTC."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return str(value)

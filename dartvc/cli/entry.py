@@ -1,0 +1,61 @@
+"""Where command lines come in: the console script, the magics, and the control socket of a session."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from dartvc.history import Repository
+    from dartvc.model import Workspace
+
+__all__ = ["main", "run"]
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdout: TextIO,
+    stderr: TextIO,
+    workspace: Workspace | None = None,
+    repository: Repository | None = None,
+    color: bool = False,
+    directory: str = ".",
+) -> int:
+    """Runs one command line and returns its exit code; never exits the process and writes only to the given streams.
+
+    Args:
+        argv: the words after ``dvc-state``.
+        stdout: results.
+        stderr: messages, hints, errors.
+        workspace: the living session that the verbs act on; None: HEAD alone.
+        repository: the repository; None: found from ``directory``.
+        color: whether to colour.
+        directory: where the command was given.
+    """
+    from dartvc.cli.app import dispatch
+    from dartvc.cli.context import Context
+
+    return dispatch(list(argv), Context(stdout, stderr, workspace, repository, color, directory))
+
+
+def main() -> int:
+    """Runs the console script ``dvc-state``."""
+    argv = sys.argv[1:]
+    if argv in (["--version"], ["version"]):
+        from dartvc import __version__
+
+        sys.stdout.write(f"dvc-state {__version__}\n")
+        return 0
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    try:
+        code = run(argv, stdout=sys.stdout, stderr=sys.stderr, color=color)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0

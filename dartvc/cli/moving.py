@@ -1,0 +1,217 @@
+"""Commands that move state: checkout, restore, switch, branch, tag, reset, revert, cherry-pick, stash, undo, redo, commit."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dartvc.cli.context import current
+from dartvc.cli.text import age, render_moved
+from dartvc.errors import PartialError, UsageError
+from dartvc.model import CommitKind, short
+from dartvc.porcelain import moves
+
+__all__ = ["register"]
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Trust = Annotated[bool, typer.Option("--trust", help="restore a commit that was made on another machine")]
+Names = Annotated[list[str] | None, typer.Argument(help="only these names")]
+
+
+def _show(moved: moves.Moved, is_json: bool) -> None:
+    context = current()
+    if is_json:
+        context.json(moved.verb.replace(" ", "-"), {"head": moved.head, "branch": moved.branch, "report": moved.report, "saved": moved.saved})
+    else:
+        for line in render_moved(context, moved):
+            context.out(line)
+    lost = [omission for omission in moved.report.omissions if not omission.remedy.startswith("restored")]
+    if lost:
+        raise PartialError(f"{len(lost)} of the state did not come back as it was", lost, hint="dvc-state show names what is stored")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for function, name in (
+        (checkout, "checkout"), (restore, "restore"), (switch, "switch"), (branch, "branch"), (tag, "tag"), (reset, "reset"), (revert, "revert"),
+        (cherry_pick, "cherry-pick"), (undo, "undo"), (redo, "redo"), (commit, "commit"),
+    ):  # fmt: skip
+        app.command(name)(function)
+    stash_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True, help="set the present state aside")
+    stash_app.callback()(stash)
+    stash_app.command("pop")(stash_pop)
+    app.add_typer(stash_app, name="stash")
+    op = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="the operation log")
+    op.command("log")(op_log)
+    op.command("restore")(op_restore)
+    app.add_typer(op, name="op")
+
+
+def checkout(
+    revision: str,
+    names: Names = None,
+    new_branch: Annotated[str | None, typer.Option("-b", metavar="NAME", help="make a branch there and go to it")] = None,
+    trust: Trust = False,
+    is_json: Json = False,
+) -> None:
+    """Goes to a revision; with names only brings these back."""
+    context = current()
+    _show(moves.checkout(context.repository, context.workspace, revision, names=names, new_branch=new_branch, trust=trust), is_json)
+
+
+def restore(
+    names: Annotated[list[str], typer.Argument(help="the names to bring back")],
+    source: Annotated[str, typer.Option("--from", metavar="REV", help="from which revision")] = "HEAD",
+    trust: Trust = False,
+    is_json: Json = False,
+) -> None:
+    """Brings names back from a revision; HEAD does not move."""
+    context = current()
+    _show(moves.restore(context.repository, context.workspace, names, source, trust=trust), is_json)
+
+
+def switch(
+    name: str,
+    create: Annotated[bool, typer.Option("-c", help="make the branch")] = False,
+    revision: Annotated[str, typer.Argument(help="where the new branch begins")] = "HEAD",
+    trust: Trust = False,
+    is_json: Json = False,
+) -> None:
+    """Goes to a branch."""
+    context = current()
+    if not create and context.repository.database.refs.read(f"refs/heads/{name}") is None:
+        context.repository.resolve(name, head=context.workspace.head)
+        raise UsageError(f"{name!r} is not a branch", kind="not-a-branch", hint=f"dvc-state checkout {name}, or dvc-state switch -c NAME {name}")
+    target = revision if create else name
+    _show(moves.checkout(context.repository, context.workspace, target, new_branch=name if create else None, trust=trust), is_json)
+
+
+def branch(
+    name: Annotated[str | None, typer.Argument(help="the branch to make; none: list them")] = None,
+    revision: Annotated[str, typer.Argument(help="where it begins")] = "HEAD",
+    delete: Annotated[bool, typer.Option("-d", help="delete it")] = False,
+    is_json: Json = False,
+) -> None:
+    """Lists, makes or deletes branches."""
+    context = current()
+    current = context.workspace.branch
+    if name is None:
+        rows = [(ref.removeprefix("refs/heads/"), oid) for ref, oid in context.repository.database.refs.iter_refs("refs/heads/")]
+        if is_json:
+            context.json("branch", {"items": [{"name": each, "oid": oid, "current": each == current} for each, oid in rows]})
+            return
+        for each, oid in rows:
+            subject = context.repository.commit(oid).subject
+            context.out(f"{'*' if each == current else ' '} {context.paint(each, '32') if each == current else each} {short(oid)} {subject[:60]}")
+    elif delete:
+        oid = moves.delete_ref(context.repository, "heads", name, current)
+        context.out(f"deleted {name} (was {short(oid)}); undo: dvc-state undo")
+    else:
+        oid = moves.branch(context.repository, name, revision, context.workspace.head)
+        context.out(f"{name} at {short(oid)}")
+
+
+def tag(
+    name: Annotated[str | None, typer.Argument(help="the tag to make; none: list them")] = None,
+    revision: Annotated[str, typer.Argument(help="what to tag")] = "HEAD",
+    delete: Annotated[bool, typer.Option("-d", help="delete it")] = False,
+    is_json: Json = False,
+) -> None:
+    """Lists, makes or deletes tags; a tagged commit is never thinned."""
+    context = current()
+    if name is None:
+        rows = [(ref.removeprefix("refs/tags/"), oid) for ref, oid in context.repository.database.refs.iter_refs("refs/tags/")]
+        if is_json:
+            context.json("tag", {"items": [{"name": each, "oid": oid} for each, oid in rows]})
+            return
+        for each, oid in rows:
+            context.out(f"{each} {short(oid)}")
+    elif delete:
+        oid = moves.delete_ref(context.repository, "tags", name)
+        context.out(f"deleted {name} (was {short(oid)}); undo: dvc-state undo")
+    else:
+        oid = moves.tag(context.repository, name, revision, context.workspace.head)
+        context.out(f"{name} at {short(oid)}")
+
+
+def reset(revision: Annotated[str, typer.Argument(help="where to")] = "HEAD", trust: Trust = False, is_json: Json = False) -> None:
+    """Moves the branch, and the namespace, to a revision."""
+    context = current()
+    _show(moves.reset(context.repository, context.workspace, revision, trust=trust), is_json)
+
+
+def revert(revision: str, trust: Trust = False, is_json: Json = False) -> None:
+    """Gives the names that a commit wrote the values they had before it."""
+    context = current()
+    _show(moves.revert(context.repository, context.workspace, revision, trust=trust), is_json)
+
+
+def cherry_pick(revision: str, names: Names = None, trust: Trust = False, is_json: Json = False) -> None:
+    """Brings the names that a commit wrote into the present namespace."""
+    context = current()
+    _show(moves.cherry_pick(context.repository, context.workspace, revision, names, trust=trust), is_json)
+
+
+def stash(ctx: typer.Context) -> None:
+    """Sets the present state aside and goes back to the last named commit."""
+    if ctx.invoked_subcommand is None:
+        context = current()
+        _show(moves.stash(context.repository, context.workspace), context.is_json)
+
+
+def stash_pop() -> None:
+    """Brings the stashed state back."""
+    context = current()
+    _show(moves.stash_pop(context.repository, context.workspace), context.is_json)
+
+
+def undo(is_json: Json = False) -> None:
+    """Takes back the last operation; twice takes back two."""
+    context = current()
+    moved = moves.undo(context.repository, context.workspace)
+    if not is_json:
+        context.out(moved.description)
+    _show(moved, is_json)
+
+
+def redo(is_json: Json = False) -> None:
+    """Does again what the last undo took back."""
+    context = current()
+    moved = moves.redo(context.repository, context.workspace)
+    if not is_json:
+        context.out(moved.description)
+    _show(moved, is_json)
+
+
+def commit(message: Annotated[str, typer.Option("-m", "--message", help="what for")] = "", is_json: Json = False) -> None:
+    """Commits the living namespace under a message; such commits are never thinned."""
+    context = current()
+    if not context.workspace.is_live:
+        raise UsageError("no session is alive whose state could be committed", kind="no-session", hint="%load_ext dartvc in a notebook, or dartvc.attach(globals())")
+    oid = context.workspace.checkpoint(message, CommitKind.MANUAL, force=True)
+    if is_json:
+        context.json("commit", {"oid": oid})
+    else:
+        context.out(f"[{context.workspace.branch or 'detached'} {short(oid or '')}] {message}")
+
+
+def op_log(count: Annotated[int, typer.Option("-n", help="how many")] = 20, is_json: Json = False) -> None:
+    """Lists what moved refs, HEAD and the namespace, newest first."""
+    context = current()
+    rows = [operation for _, operation in zip(range(count), context.repository.operations.iter_newest(), strict=False)]
+    if is_json:
+        items = [
+            {"id": row.id, "time": row.time, "session": row.session, "operation": row.operation, "description": row.description, "head": row.head_after.oid}
+            for row in rows
+        ]
+        context.json("op-log", {"items": items})
+        return
+    for row in rows:
+        context.out(f"{row.id:<12} {age(row.time):<12} {row.operation:<12} {row.description}")
+
+
+def op_restore(operation: str, is_json: Json = False) -> None:
+    """Brings refs, HEAD and namespace to where they were after an operation."""
+    context = current()
+    _show(moves.restore_operation(context.repository, context.workspace, operation), is_json)

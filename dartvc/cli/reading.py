@@ -1,0 +1,288 @@
+"""Commands that only look: init, status, log, show, diff, ls, blame, bisect."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from dartvc.cli.context import current
+from dartvc.cli.text import age, graph_lines, log_line, render_commit, render_difference, render_summary, size
+from dartvc.errors import NotFoundError, UsageError
+from dartvc.model import Commit, short
+from dartvc.porcelain.compare import compare
+from dartvc.porcelain.expressions import holds
+
+__all__ = ["register"]
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for function in (init, status, log, show, diff, ls, blame):
+        app.command(function.__name__)(function)
+    bisect_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="find the first commit for which something holds")
+    bisect_app.command("run")(bisect_run)
+    app.add_typer(bisect_app, name="bisect")
+
+
+def init(directory: Annotated[str, typer.Argument(help="the project's folder")] = ".", is_json: Json = False) -> None:
+    """Makes the repository of a folder; one that exists is left as it is."""
+    from dartvc.history import Repository
+
+    context = current()
+    made = Repository.init(directory if directory != "." else context.directory)
+    if is_json:
+        context.json("init", {"path": str(made.path)})
+    else:
+        context.out(f"repository in {made.path}")
+        context.say("in a notebook: %load_ext dartvc")
+
+
+def status(is_json: Json = False) -> None:
+    """Tells where HEAD is, which sessions live, and what the last commit could not store."""
+    from dartvc.sessions.registry import living_sessions
+
+    context = current()
+    repository, workspace = context.repository, context.workspace
+    head = workspace.head
+    sessions = living_sessions(repository.path)
+    omitted = []
+    names = {}
+    if head is not None:
+        names = repository.names(head)
+        omitted = [(name, repository.recipe(entry)) for name, entry in names.items() if entry.payload_oid is None]
+    if is_json:
+        living = [{"id": each.session_id, "pid": each.pid, "branch": each.branch} for each in sessions]
+        not_stored = [{"name": name, **recipe} for name, recipe in omitted]
+        context.json("status", {"head": head, "branch": workspace.branch, "names": len(names), "sessions": living, "omitted": not_stored})
+        return
+    context.out(f"on branch {workspace.branch}" if workspace.branch else "HEAD is detached: the next commit begins a branch")
+    if head is None:
+        context.out("no commit yet")
+    else:
+        commit = repository.commit(head)
+        context.out(f"{short(head)} {commit.subject[:60]} ({age(commit.time)}), {len(names)} names")
+    for each in sessions:
+        context.out(f"session {each.session_id}: process {each.pid}, branch {each.branch or 'detached'}")
+    if not sessions:
+        context.out("no session is alive")
+    for name, recipe in omitted:
+        how = "its recipe is kept" if recipe.get("steps") else "not stored"
+        context.out(f"{recipe.get('path', name)}: {how}: {recipe.get('reason')}")
+
+
+def _item(commit: Commit) -> dict[str, object]:
+    position = commit.position
+    return {
+        "oid": commit.oid,
+        "parents": list(commit.parents),
+        "refs": list(commit.refs),
+        "message": commit.message,
+        "time": commit.time.astimezone(UTC).isoformat(),
+        "kind": commit.kind,
+        "run": commit.run,
+        "added": list(commit.added),
+        "modified": list(commit.modified),
+        "removed": list(commit.removed),
+        "position": {"file": position.file, "line": position.line, "function": position.function} if position else None,
+        "bytes": commit.size_bytes,
+        "stall_ms": commit.stall_ms,
+        "error": commit.error,
+        "execution": commit.execution,
+    }
+
+
+def log(
+    revision: Annotated[str, typer.Argument(help="where to begin, or A..B")] = "HEAD",
+    graph: Annotated[bool, typer.Option("--graph", help="draw the lines of history")] = False,
+    oneline: Annotated[bool, typer.Option("--oneline", help="a line a commit")] = False,
+    count: Annotated[int | None, typer.Option("-n", help="at most so many")] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="from every branch and tag")] = False,
+    name: Annotated[str | None, typer.Option("--var", metavar="NAME", help="only commits that wrote it")] = None,
+    where: Annotated[str | None, typer.Option("--where", metavar="EXPR", help="only commits whose scalars satisfy it: 'loss < 0.1'")] = None,
+    patch: Annotated[bool, typer.Option("-p", help="with what changed")] = False,
+    is_json: Json = False,
+) -> None:
+    """Lists commits, newest first."""
+    context = current()
+    repository = context.repository
+    head = context.workspace.head
+    start, _, end = revision.partition("..")
+    hide = [repository.resolve(start or "HEAD", head=head)] if ".." in revision else []
+    tips = [oid for _, oid in repository.database.refs.iter_refs()] if is_all else [repository.resolve((end or "HEAD") if hide else start, head=head)]
+    if head is not None and is_all:
+        tips.append(head)
+    found = (commit for commit in repository.iter_log(tips, name=name, hide=hide) if where is None or holds(repository, commit.oid, where))
+    commits = islice(found, count) if count is not None else found
+    if is_json:
+        context.json("log", {"items": [_item(commit) for commit in commits]})
+        return
+    now = datetime.now(UTC)
+    for lanes, commit in graph_lines(commits) if graph else ((None, commit) for commit in commits):
+        prefix = f"{lanes} " if lanes is not None else ""
+        if oneline or graph:
+            context.out(prefix + log_line(context, commit, now, head))
+        else:
+            for line in render_commit(context, commit, head):
+                context.out(line)
+        if patch and commit.parents:
+            for line in render_difference(context, compare(repository, commit.parents[0], commit.oid)):
+                context.out(f"    {line}")
+
+
+def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD", is_json: Json = False) -> None:
+    """Shows a commit, or what is known of one name in it; nothing is unpickled."""
+    from dartvc.history.revisions import split_path
+
+    context = current()
+    repository = context.repository
+    revision, name, path = split_path(target)
+    oid = repository.resolve(revision, head=context.workspace.head)
+    if name:
+        entry = repository.names(oid).get(name)
+        if entry is None:
+            raise NotFoundError(f"{name!r} is not in {short(oid)}", kind="unknown-name", hint=f"dvc-state ls {short(oid)}")
+        summary = repository.summary(entry)
+        recipe = repository.recipe(entry) if entry.recipe_oid else {}
+        if path:
+            summary = _inside(summary, path, target)
+        if is_json:
+            context.json("show", {"name": name, "summary": summary, "recipe": recipe})
+            return
+        for line in render_summary(summary):
+            context.out(line)
+        if recipe:
+            context.out(f"not stored: {recipe.get('reason')}")
+        return
+    commit = repository.commit(oid)
+    code = repository.code(oid)
+    if is_json:
+        context.json("show", {"commit": _item(commit), "code": code, "environment": repository.environment(oid)})
+        return
+    for line in render_commit(context, commit, context.workspace.head):
+        context.out(line)
+    if code:
+        for line in code.splitlines():
+            context.out(f"    >>> {line}")
+        context.out("")
+    if commit.parents:
+        for line in render_difference(context, compare(repository, commit.parents[0], oid)):
+            context.out(line)
+
+
+def _inside(summary: dict[str, object], path: str, target: str) -> dict[str, object]:
+    """Returns the part of a summary that a path such as ``.weight`` or ``['age']`` names."""
+    key = path.strip(".[]'\"")
+    for group in ("attributes", "dtypes", "layers", "items"):
+        part = summary.get(group)
+        if isinstance(part, dict) and key in part:
+            return {"type": str(part[key])}
+    if key in summary:
+        return {key: summary[key]}
+    raise NotFoundError(f"the summary says nothing of {target}", kind="unknown-path", hint=f"dvc-state show {target.removesuffix(path)}")
+
+
+def diff(
+    before: Annotated[str, typer.Argument(help="by default the parent of HEAD")] = "",
+    after: Annotated[str, typer.Argument(help="by default HEAD")] = "",
+    names: Annotated[list[str] | None, typer.Argument(help="only these names")] = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="exit 1 when something differs")] = False,
+    is_json: Json = False,
+) -> None:
+    """Shows what differs between two revisions; equal names are not mentioned."""
+    context = current()
+    repository = context.repository
+    head = context.workspace.head
+    if not before and head is not None and not repository.commit(head).parents:
+        raise UsageError("there is only one commit", kind="one-commit", hint="dvc-state show")
+    first = repository.resolve(before or "HEAD~1", head=head)
+    second = repository.resolve(after or "HEAD", head=head)
+    found = compare(repository, first, second, names or None)
+    if is_json:
+        context.json("diff", {"before": found.before, "after": found.after, "items": found.names})
+    else:
+        for line in render_difference(context, found):
+            context.out(line)
+    if exit_code and found.names:
+        raise typer.Exit(1)
+
+
+def ls(revision: Annotated[str, typer.Argument(help="of which commit")] = "HEAD", is_json: Json = False) -> None:
+    """Lists the names of a commit."""
+    context = current()
+    repository = context.repository
+    oid = repository.resolve(revision, head=context.workspace.head)
+    rows = [(name, repository.summary(entry), entry) for name, entry in sorted(repository.names(oid).items())]
+    if is_json:
+        context.json("ls", {"items": [{"name": name, "summary": summary, "stored": entry.payload_oid is not None} for name, summary, entry in rows]})
+        return
+    width = max((len(name) for name, _, _ in rows), default=0)
+    for name, summary, entry in rows:
+        text = " ".join(str(summary[key]) for key in ("type", "repr", "signature", "shape", "dtype", "rows", "columns", "length") if key in summary)
+        context.out(f"{name:<{width}}  {text}" + ("" if entry.payload_oid else "  (not stored)"))
+
+
+def blame(name: Annotated[str | None, typer.Argument(help="one name; none: all")] = None, is_json: Json = False) -> None:
+    """Tells which commit, and which cell, last wrote each name."""
+    context = current()
+    repository = context.repository
+    oid = repository.resolve("HEAD", head=context.workspace.head)
+    wanted = set(repository.names(oid)) if name is None else {name}
+    if name is not None and name not in repository.names(oid):
+        raise NotFoundError(f"{name!r} is not in HEAD", kind="unknown-name", hint="dvc-state ls")
+    found: dict[str, Commit] = {}
+    for commit in repository.iter_log([oid]):
+        for each in (*commit.added, *commit.modified):
+            if each in wanted and each not in found:
+                found[each] = commit
+        if len(found) == len(wanted):
+            break
+    if is_json:
+        context.json("blame", {"items": [{"name": each, "oid": found[each].oid, "code": repository.code(found[each].oid)} for each in sorted(found)]})
+        return
+    width = max(map(len, found), default=0)
+    for each in sorted(found):
+        commit = found[each]
+        cell = f"In [{commit.execution}]" if commit.execution is not None else commit.kind
+        context.out(f"{each:<{width}}  {short(commit.oid)}  {cell:<8}  {commit.subject[:60]}  ({age(commit.time)}, {size(commit.size_bytes)})")
+
+
+def bisect_run(
+    expression: Annotated[str, typer.Option("--expr", metavar="EXPR", help="over the scalars of a commit: 'loss < 0.1'")],
+    is_json: Json = False,
+) -> None:
+    """Finds the first commit for which an expression holds, by halves along the first parents."""
+    context = current()
+    repository = context.repository
+    line: list[Commit] = []
+    oid = repository.resolve("HEAD", head=context.workspace.head)
+    while True:
+        commit = repository.commit(oid)
+        line.append(commit)
+        if not commit.parents:
+            break
+        oid = commit.parents[0]
+    line.reverse()
+    tested = 0
+    low, high = 0, len(line)
+    while low < high:
+        middle = (low + high) // 2
+        tested += 1
+        if holds(repository, line[middle].oid, expression):
+            high = middle
+        else:
+            low = middle + 1
+    if low == len(line):
+        context.say(f"no commit has {expression} ({tested} tested)")
+        raise typer.Exit(1)
+    first = line[low]
+    if is_json:
+        context.json("bisect", {"oid": first.oid, "tested": tested})
+    else:
+        context.out(f"{first.oid} is the first commit with {expression} ({tested} tested)")
+        for text in render_commit(context, first):
+            context.out(text)

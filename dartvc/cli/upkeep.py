@@ -1,0 +1,167 @@
+"""Commands that keep a repository well: fsck, du, doctor, config, trust, gc, shell, jupyter."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from dartvc.cli.context import current
+from dartvc.cli.text import size
+from dartvc.model import short
+
+__all__ = ["register"]
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for function in (fsck, du, doctor, config, trust, shell):
+        app.command(function.__name__)(function)
+    jupyter = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="record every notebook without a line in it")
+    jupyter.command("enable")(jupyter_enable)
+    jupyter.command("disable")(jupyter_disable)
+    app.add_typer(jupyter, name="jupyter")
+
+
+def fsck(
+    loadable: Annotated[bool, typer.Option("--loadable", help="load every value of HEAD in this process")] = False,
+    is_json: Json = False,
+) -> None:
+    """Checks every stored byte and names what is wrong; exits 1 then."""
+    from dartvc.porcelain.checking import check
+
+    context = current()
+    problems = list(check(context.repository, loadable=loadable))
+    if is_json:
+        context.json("fsck", {"items": problems})
+    else:
+        for problem in problems:
+            context.out(f"{problem.where}: {problem.detail}" + (f" ({problem.remedy})" if problem.remedy else ""))
+        if not problems:
+            context.out("every object, ref and commit is sound")
+    if problems:
+        raise typer.Exit(1)
+
+
+def du(is_json: Json = False) -> None:
+    """Tells what the repository weighs, and which names of HEAD weigh most."""
+    context = current()
+    repository = context.repository
+    total = sum(entry.stat().st_blocks * 512 for entry in repository.path.rglob("*") if entry.is_file())
+    head = context.workspace.head
+    seen: set[str] = set()
+    rows: list[tuple[str, int]] = []
+    for name, entry in (repository.names(head) if head is not None else {}).items():
+        if entry.payload_oid is not None and entry.payload_oid not in seen:
+            seen.add(entry.payload_oid)
+            rows.append((name, repository.payload(entry.payload_oid).size_bytes))
+    rows.sort(key=lambda row: -row[1])
+    if is_json:
+        context.json("du", {"bytes": total, "items": [{"name": name, "bytes": count} for name, count in rows]})
+        return
+    context.out(f"{size(total):>10}  on disk, the whole history")
+    for name, count in rows[:20]:
+        context.out(f"{size(count):>10}  {name}")
+
+
+def doctor(is_json: Json = False) -> None:
+    """Looks for what could trouble a session: another Python, packages of other versions, names that are not stored, a full disk."""
+    import shutil
+
+    from dartvc.history.environment import compare_environments, describe_environment
+
+    context = current()
+    repository = context.repository
+    findings: list[str] = []
+    head = context.workspace.head
+    if head is not None:
+        present: Any = describe_environment(repository.root, {})
+        for what, before, after in compare_environments(repository.environment(head), present):
+            findings.append(f"{what}: recorded {before}, here {after}")
+        for name, entry in repository.names(head).items():
+            if entry.payload_oid is None:
+                recipe = repository.recipe(entry)
+                findings.append(f"{recipe.get('path', name)} is not stored: {recipe.get('reason')} {recipe.get('remedy', '')}".rstrip())
+        if not repository.is_trusted(head):
+            findings.append(f"HEAD ({short(head)}) was made on another machine: dvc-state trust HEAD if you know its author")
+    free = shutil.disk_usage(repository.path).free
+    if free < 1 << 30:
+        findings.append(f"only {size(free)} are free on this disk")
+    if is_json:
+        context.json("doctor", {"items": findings})
+        return
+    for finding in findings:
+        context.out(finding)
+    if not findings:
+        context.out("nothing found that could trouble a session")
+
+
+def config(
+    key: Annotated[str | None, typer.Argument(help="none: list all")] = None,
+    value: Annotated[str | None, typer.Argument(help="none: print it")] = None,
+    is_json: Json = False,
+) -> None:
+    """Prints or sets the repository's configuration."""
+    context = current()
+    settings = context.repository.config
+    if key is not None and value is not None:
+        settings.set(key, value)
+    elif key is not None:
+        found = settings.get(key)
+        context.out(str(found) if found is not None else "")
+    else:
+        items = dict(settings.list())
+        if is_json:
+            context.json("config", {"items": items})
+        else:
+            for each, text in items.items():
+                context.out(f"{each}={text}")
+
+
+def trust(revision: Annotated[str, typer.Argument(help="the commit whose author you know")] = "HEAD") -> None:
+    """Takes note that a commit made on another machine may be restored here."""
+    context = current()
+    oid = context.repository.resolve(revision, head=context.workspace.head)
+    context.repository.trust(oid)
+    context.out(f"{short(oid)} is trusted on this machine")
+
+
+def shell(
+    revision: Annotated[str, typer.Argument(help="of which commit")] = "HEAD",
+    is_trusting: Annotated[bool, typer.Option("--trust", help="a commit that was made on another machine")] = False,
+) -> None:
+    """Opens IPython (or Python's own prompt) with the names of a commit; nothing is committed from there."""
+    from dartvc.porcelain.face import Repository
+
+    context = current()
+    names = Repository(context.repository).load(revision, trust=is_trusting)
+    try:
+        from IPython import start_ipython
+    except ImportError:
+        import code
+
+        code.interact(local=names, banner=f"the state of {revision}: {' '.join(sorted(names))}")
+        return
+    start_ipython(argv=["--no-banner"], user_ns=names)
+
+
+def jupyter_enable(
+    kernelspec: Annotated[bool, typer.Option("--kernelspec", help='install the kernel "Python 3 (dartvc)" and leave the others alone')] = False,
+) -> None:
+    """Records every notebook and IPython session of this user from now on."""
+    from dartvc.shims import jupyter
+
+    context = current()
+    for line in jupyter.enable_kernelspec() if kernelspec else jupyter.enable():
+        context.out(line)
+
+
+def jupyter_disable() -> None:
+    """Takes back what `jupyter enable` did."""
+    from dartvc.shims import jupyter
+
+    context = current()
+    for line in jupyter.disable():
+        context.out(line)

@@ -1,0 +1,192 @@
+"""Checking a repository: every object, every commit's tree and payloads, seals, refs, the operation log. Unpickles nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xxhash import xxh3_128_digest
+
+from dartvc.errors import DartvcError
+from dartvc.history.namespace import NameEntry, iter_name_trees, read_name_entry
+from dartvc.history.operations import decode_operation
+from dartvc.history.payloads import StoredPayload, read_payload
+from dartvc.history.quoting import entry_name
+from dartvc.model import Oid, short
+
+if TYPE_CHECKING:
+    from dartvc.history.repository import Repository
+
+__all__ = ["Problem", "check_repository"]
+
+_OID = re.compile(r"[0-9a-f]{40}\Z")
+_NO_UNDO = "what is missing cannot be undone any more"
+_REWRITE = "run the code again and commit: equal data heals the object; or fetch it from a clone"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong: what kind of thing, where, what about it, and what to do."""
+
+    kind: str
+    where: str
+    detail: str
+    remedy: str
+
+
+def check_repository(repository: Repository) -> Iterator[Problem]:
+    """Yields everything that is wrong; reads all of the repository, so it takes as long as the disk does."""
+    yield from _check_config(repository)
+    for where, detail in repository.database.verify():
+        yield Problem("object", where, detail, _REWRITE)
+    tips: dict[Oid, str] = {}
+    yield from _check_refs(repository, tips)
+    yield from _check_operations(repository, tips)
+    yield from _check_commits(repository, tips)
+
+
+def _check_config(repository: Repository) -> Iterator[Problem]:
+    try:
+        repository.config.list()
+    except DartvcError as error:
+        yield Problem("config", "config", error.message, error.hint)
+
+
+def _check_refs(repository: Repository, tips: dict[Oid, str]) -> Iterator[Problem]:
+    """Checks every ref's file and HEAD; collects the commits to check, with what names them."""
+    remedy = "dvc-state op log shows where it pointed; dvc-state op restore ID brings it back"
+    database = repository.database
+    for path in sorted((repository.path / "refs").rglob("*")):
+        if path.is_dir() or path.name.startswith("tmp_"):
+            continue
+        name = str(path.relative_to(repository.path))
+        if path.name.endswith(".lock"):
+            yield Problem("lock", name, "a writer that died left it behind", "dvc-state doctor removes it")
+            continue
+        text = path.read_bytes().decode("utf-8", "replace").strip()
+        if not _OID.match(text) and not text.startswith("ref: "):
+            yield Problem("ref", name, "it holds no commit id", remedy)
+    for name, oid in database.refs.iter_refs():
+        try:
+            database.read_commit(oid)
+        except DartvcError as error:
+            yield Problem("ref", name, f"its commit {oid} cannot be read: {error.message}", remedy)
+        else:
+            tips.setdefault(oid, name)
+    try:
+        head = database.refs.head()
+    except (DartvcError, OSError, ValueError) as error:
+        yield Problem("head", "HEAD", str(error), "dvc-state switch main")
+    else:
+        if head.oid is not None:
+            tips.setdefault(head.oid, "HEAD")
+
+
+def _check_operations(repository: Repository, tips: dict[Oid, str]) -> Iterator[Problem]:
+    expected: int | None = None
+    for line in repository.operations.iter_lines():
+        entry = decode_operation(line)
+        if entry is None:
+            yield Problem(
+                "operation-log",
+                f"before operation {expected + 1 if expected is not None else 'last'}",
+                "a line cannot be read",
+                _NO_UNDO,
+            )
+            expected = expected - 1 if expected is not None else None
+            continue
+        if expected is not None and entry.number != expected:
+            yield Problem(
+                "operation-log",
+                f"operation {entry.number}",
+                f"operation {expected} was expected here",
+                _NO_UNDO,
+            )
+        expected = entry.number - 1
+        for oid in (*(move.new for move in entry.moves), entry.head_after.oid):
+            if oid is not None and oid not in tips and repository.database.contains(oid):
+                tips[oid] = f"operation {entry.number}"
+
+
+def _check_commits(repository: Repository, tips: dict[Oid, str]) -> Iterator[Problem]:
+    """Checks every commit below the tips; what commits share is checked once."""
+    database = repository.database
+    todo = list(tips.items())
+    seen: set[Oid] = set()
+    checked: set[Oid] = set()
+    while todo:
+        oid, named = todo.pop()
+        if oid in seen:
+            continue
+        seen.add(oid)
+        where = f"commit {short(oid)}"
+        try:
+            commit = repository.commit(oid)
+            todo.extend((parent, where) for parent in commit.parents)
+            if commit.seal and not repository.is_trusted(oid):
+                yield Problem(
+                    "seal",
+                    where,
+                    "it was made on another machine, or changed since",
+                    f"dvc-state show {short(oid)}; restore it with --trust if you know its author",
+                )
+            root = database.read_tree(commit.tree)
+        except DartvcError as error:
+            yield Problem("commit", f"commit {oid} ({named})", error.message, _REWRITE)
+            continue
+        for part in ("names", "process"):
+            if part in root and root[part].oid not in checked:
+                checked.add(root[part].oid)
+                yield from _check_space(repository, f"{where}:{part}", root[part].oid, checked)
+        for part in ("code", "environment"):
+            if part in root and not database.contains(root[part].oid):
+                yield Problem("object", f"{where}:{part}", f"object {root[part].oid} is gone", _REWRITE)
+
+
+def _check_space(repository: Repository, where: str, tree_oid: Oid, checked: set[Oid]) -> Iterator[Problem]:
+    try:
+        trees = list(iter_name_trees(repository.database, tree_oid))
+    except (DartvcError, ValueError, IndexError) as error:
+        yield Problem("tree", where, str(error), _REWRITE)
+        return
+    for name, name_tree in trees:
+        if name_tree in checked:
+            continue
+        checked.add(name_tree)
+        place = f"{where}/{entry_name(name)}"
+        try:
+            entry = read_name_entry(repository.database, name, name_tree)
+            _read_parts(repository, entry)
+            if entry.payload_oid is None or entry.payload_oid in checked:
+                continue
+            checked.add(entry.payload_oid)
+            _check_payload(repository, read_payload(repository.database, entry.payload_oid, where=place), checked)
+        except (DartvcError, ValueError, IndexError) as error:
+            yield Problem("payload", place, str(error), _REWRITE)
+
+
+def _read_parts(repository: Repository, entry: NameEntry) -> None:
+    repository.summary(entry)
+    if entry.payload_oid is None:
+        repository.recipe(entry)
+
+
+def _check_payload(repository: Repository, payload: StoredPayload, checked: set[Oid]) -> None:
+    """Checks that every chunk is there, is what its name says, and that buffers are cut evenly.
+
+    Raises:
+        CorruptError: it is not.
+        ValueError: the chunks of a buffer differ in size.
+    """
+    for chunks in (payload.stream_chunks, *payload.buffers):
+        for chunk in chunks:
+            if chunk.oid in checked:
+                continue
+            checked.add(chunk.oid)
+            if xxh3_128_digest(repository.database.read_blob(chunk.oid)) != chunk.digest:
+                raise ValueError(f"chunk {chunk.oid} is not what its name says")
+    for index, chunks in enumerate(payload.buffers):
+        if len({payload.chunk_size(chunk) for chunk in chunks[:-1]}) > 1:
+            raise ValueError(f"the chunks of buffer {index} differ in size")

@@ -1,0 +1,85 @@
+"""What a repository needs: the commits that something names, and every object below them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from dartvc.errors import DartvcError, MissingObjectError
+from dartvc.history.namespace import TREE_MODE
+from dartvc.model import Oid
+
+if TYPE_CHECKING:
+    from dartvc.history.repository import Repository
+
+__all__ = ["live_objects", "logged_commits", "named_commits"]
+
+_SUBMODULE_MODE = 0o160000
+
+
+def named_commits(repository: Repository) -> dict[str, Oid]:
+    """Returns what every ref and HEAD name."""
+    refs = repository.database.refs
+    named = dict(refs.iter_refs())
+    head = refs.head()
+    if head.oid is not None:
+        named["HEAD"] = head.oid
+    return named
+
+
+def logged_commits(repository: Repository, window_s: float, *, now: datetime | None = None) -> Iterator[Oid]:
+    """Yields the commits of operations younger than the undo window, those that still exist, under the ids they have today.
+
+    The newest operation counts whatever its age: it says where each HEAD is.
+    """
+    now = now or datetime.now(UTC)
+    for position, entry in enumerate(repository.operations.iter_newest()):
+        if position and (now - entry.time).total_seconds() > window_s:
+            return
+        oids = [oid for move in entry.moves for oid in (move.old, move.new)]
+        for oid in (*oids, entry.head_before.oid, entry.head_after.oid):
+            if oid is not None:
+                try:
+                    present = repository.current_id(oid)
+                    if repository.database.contains(present):
+                        yield present
+                except DartvcError:
+                    continue
+
+
+def live_objects(repository: Repository, roots: Iterable[Oid]) -> set[bytes]:
+    """Returns the ids (20 bytes each) of all objects reachable from commits.
+
+    Raises:
+        CorruptError: an object on the way is gone or damaged; nothing may be thrown away then.
+    """
+    database = repository.database
+    live: set[bytes] = set()
+    commits = list(dict.fromkeys(roots))
+    while commits:
+        oid = commits.pop()
+        raw = bytes.fromhex(oid)
+        if raw in live:
+            continue
+        commit = database.read_commit(oid)
+        live.add(raw)
+        commits.extend(commit.parents)
+        trees = [commit.tree]
+        while trees:
+            tree_oid = trees.pop()
+            tree = bytes.fromhex(tree_oid)
+            if tree in live:
+                continue
+            live.add(tree)
+            for mode, entry_oid in database.read_tree(tree_oid).values():
+                if mode == TREE_MODE:
+                    trees.append(entry_oid)
+                elif mode != _SUBMODULE_MODE:
+                    blob = bytes.fromhex(entry_oid)
+                    if blob not in live and not database.contains(entry_oid):
+                        raise MissingObjectError(
+                            f"object {entry_oid} of commit {oid} is gone", kind="missing-object", hint="dvc-state fsck"
+                        )
+                    live.add(blob)
+    return live

@@ -1,0 +1,80 @@
+"""Conditions over the scalars of a commit, read from summaries: ``loss < 0.1 and epoch >= 5``. Nothing is unpickled or executed."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dartvc.errors import UsageError
+from dartvc.history import Repository
+from dartvc.model import Oid
+
+__all__ = ["evaluate", "holds"]
+
+_BINARY: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Mod: operator.mod, ast.FloorDiv: operator.floordiv,
+}  # fmt: skip
+_COMPARE: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne,
+    ast.In: lambda left, right: left in right, ast.NotIn: lambda left, right: left not in right, ast.Is: operator.is_, ast.IsNot: operator.is_not,
+}  # fmt: skip
+
+
+def holds(repository: Repository, oid: Oid, expression: str) -> bool:
+    """Whether a condition holds at a commit; False where a name is missing or is no scalar."""
+    tree = _parse(expression)
+    entries = repository.names(oid)
+    values: dict[str, object] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in entries:
+            summary = repository.summary(entries[node.id])
+            try:
+                values[node.id] = ast.literal_eval(str(summary["repr"]))
+            except (KeyError, ValueError, SyntaxError):
+                if summary.get("repr") in ("nan", "inf", "-inf"):
+                    values[node.id] = float(str(summary["repr"]))
+    try:
+        return bool(evaluate(tree.body, values))
+    except (KeyError, TypeError, ZeroDivisionError):
+        return False
+
+
+def _parse(expression: str) -> ast.Expression:
+    try:
+        return ast.parse(expression, mode="eval")
+    except SyntaxError as error:
+        raise UsageError(f"{expression!r} is not an expression: {error.msg}", kind="expression", hint="for example 'loss < 0.1'") from error
+
+
+def evaluate(node: ast.expr, values: Mapping[str, object]) -> Any:
+    """Evaluates comparisons, arithmetic and boolean operators over named scalars and literals.
+
+    Raises:
+        UsageError: the expression has anything else, such as a call.
+        KeyError: a name is unknown.
+    """
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name):
+        return values[node.id]
+    if isinstance(node, ast.BoolOp):
+        results = (evaluate(part, values) for part in node.values)
+        return all(results) if isinstance(node.op, ast.And) else any(results)
+    if isinstance(node, ast.UnaryOp):
+        operand = evaluate(node.operand, values)
+        return not operand if isinstance(node.op, ast.Not) else -operand if isinstance(node.op, ast.USub) else operand
+    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+        return _BINARY[type(node.op)](evaluate(node.left, values), evaluate(node.right, values))
+    if isinstance(node, ast.Compare):
+        left = evaluate(node.left, values)
+        for op, part in zip(node.ops, node.comparators, strict=True):
+            right = evaluate(part, values)
+            if not _COMPARE[type(op)](left, right):
+                return False
+            left = right
+        return True
+    if isinstance(node, ast.Tuple | ast.List):
+        return [evaluate(part, values) for part in node.elts]
+    raise UsageError(f"{ast.unparse(node)!r} is more than a condition over scalars", kind="expression", hint="for example 'loss < 0.1 and epoch > 5'")

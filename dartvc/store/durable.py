@@ -1,0 +1,92 @@
+"""Writing so that it stays written: whole writes, synced folders, errors that name the path and the way out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from dartvc.errors import StorageError
+
+__all__ = ["is_abandoned", "replace_file", "storage_errors", "sync_folder", "write_all"]
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or dvc-state gc",
+    errno.EDQUOT: "free some of your quota, or dvc-state gc",
+    errno.EROFS: "the file system is mounted read-only: mount it writable, or clone the repository elsewhere",
+    errno.EACCES: "check who owns the repository and may write to it",
+    errno.EPERM: "check who owns the repository and may write to it",
+    errno.EIO: "the disk fails: check the kernel's log, then dvc-state fsck",
+}
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns what the disk says into a `StorageError` that names the path and the way out."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        remedy = _REMEDIES.get(error.errno or 0, "dvc-state fsck")
+        raise StorageError(f"cannot write to {where}: {error.strerror or error}", kind="write-failed", hint=remedy) from error
+
+
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    """Writes all of ``data``; a short write goes on, so that what stopped it is raised."""
+    written = os.write(descriptor, data)
+    if written < len(data):
+        view = memoryview(data)
+        while written < len(view):
+            step = os.write(descriptor, view[written:])
+            if step == 0:
+                raise OSError(errno.EIO, "the disk takes no more bytes")
+            written += step
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes, *, temporary: Path) -> None:
+    """Replaces a file durably: all of the new content or all of the old. ``temporary`` must not exist (it is git's lock for refs).
+
+    Raises:
+        FileExistsError: ``temporary`` exists.
+        OSError: the disk refused; the file is as it was.
+    """
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody holds a temporary file open: its writer keeps an flock on it for as long as it lives."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
