@@ -1,122 +1,37 @@
-"""The object database: packs of our own, read through a map; libgit2 for all else that git may have put there."""
+"""The object database: packs read through a map, loose objects of git's, and the way to write more."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
-import pygit2
-from pygit2.enums import ObjectType, SortMode
-
-from dartvc.errors import CorruptError, DartvcError, MissingObjectError, NotFoundError, RefusedError
+from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, UsageError
 from dartvc.model import Oid
-from dartvc.store.locks import RepositoryLock, storage_errors
-from dartvc.store.packs import BLOB, COMMIT, TREE, Pack, PackBuilder, TreeEntry, encode_tree, merge_packs, object_id
+from dartvc.store.batch import ObjectBatch
+from dartvc.store.checking import Problem, rebuild_index, verify
+from dartvc.store.durable import is_abandoned, storage_errors
+from dartvc.store.layout import FORMAT_VERSION, check_format, create_layout
+from dartvc.store.locks import RepositoryLock
+from dartvc.store.loose import iter_loose, read_loose
+from dartvc.store.merging import find_mergeable, merge_packs
+from dartvc.store.objects import BLOB, COMMIT, TREE, RawCommit, TreeEntry, decode_commit, decode_tree, object_id
+from dartvc.store.packs import Pack
+from dartvc.store.packwriter import TEMPORARY_PREFIX
 from dartvc.store.refs import Refs
+from dartvc.store.walking import iter_topological
 
-__all__ = ["FORMAT_VERSION", "ObjectBatch", "ObjectDatabase", "RawCommit"]
+__all__ = ["FORMAT_VERSION", "ObjectDatabase"]
 
-FORMAT_VERSION = 1
-_CONFIG = """[core]
-\trepositoryformatversion = 0
-\tfilemode = true
-\tbare = true
-\tfsync = all
-[gc]
-\tauto = 0
-\tpruneExpire = never
-[receive]
-\tautogc = false
-[dartvc]
-\tformatversion = {version}
-"""
-_CONSOLIDATE_COUNT = 8
-_CONSOLIDATE_CLASS = 8
-_LARGE_PACK_BYTES = 32 * 1024 * 1024
-_COMMIT_TIME = re.compile(rb"^author .*> (\d+) ([+-])(\d\d)(\d\d)$", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class RawCommit:
-    """A commit object as git has it; ``time_s`` in seconds since the epoch."""
-
-    oid: Oid
-    tree: Oid
-    parents: tuple[Oid, ...]
-    time_s: int
-    utc_offset_min: int
-    message: str
-
-
-class ObjectBatch:
-    """Objects of one or more commits: nothing is visible before `publish`."""
-
-    def __init__(self, database: ObjectDatabase) -> None:
-        self._database = database
-        self._builder: PackBuilder | None = None
-        self._number = 0
-
-    def _add(self, kind: int, data: bytes | memoryview, compress: bool) -> Oid:
-        raw = object_id(kind, data)
-        builder = self._builder
-        if builder is not None and raw in builder:
-            return Oid(raw.hex())
-        if not self._database.vouches_for(raw):
-            if builder is None:
-                self._number += 1
-                builder = self._builder = PackBuilder(self._database.pack_folder, f"{os.getpid()}_{id(self):x}_{self._number}")
-            with storage_errors(self._database.path):
-                builder.add(kind, raw, data, compress)
-        return Oid(raw.hex())
-
-    def add_blob(self, data: bytes | memoryview, *, compress: bool = True) -> Oid:
-        """Adds a blob; ``compress`` False stores it so that reading is a copy out of the mapped pack."""
-        return self._add(BLOB, data, compress)
-
-    def add_tree(self, entries: Mapping[str, TreeEntry]) -> Oid:
-        """Adds a tree."""
-        return self._add(TREE, encode_tree(entries), True)
-
-    def add_commit(self, tree: Oid, parents: Iterable[Oid], message: str, time_s: float, utc_offset_min: int, author: str) -> Oid:
-        """Adds a commit; author and committer are the same."""
-        sign = "-" if utc_offset_min < 0 else "+"
-        hours, minutes = divmod(abs(utc_offset_min), 60)
-        stamp = f"{author} {int(time_s)} {sign}{hours:02d}{minutes:02d}"
-        lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {stamp}", f"committer {stamp}", "", message]
-        return self._add(COMMIT, "\n".join(lines).encode("utf-8", "surrogatepass"), True)
-
-    def publish(self) -> None:
-        """Makes everything added durable and visible, as one pack.
-
-        Raises:
-            StorageError: the disk refused; nothing became visible.
-        """
-        builder, self._builder = self._builder, None
-        if builder is None or not len(builder):
-            return
-        try:
-            with storage_errors(self._database.path):
-                checksum = builder.finish()
-        except BaseException:
-            with contextlib.suppress(OSError):
-                builder.abandon()
-            raise
-        self._database.adopt_pack(checksum)
-
-    def abandon(self) -> None:
-        """Throws away what was not published."""
-        if self._builder is not None:
-            self._builder.abandon()
-            self._builder = None
+_OID = re.compile(r"[0-9a-f]{40}\Z")
 
 
 class ObjectDatabase:
-    """Reads and writes the objects of one bare repository."""
+    """Reads and writes the objects of one bare repository. Threads may share one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -124,28 +39,18 @@ class ObjectDatabase:
         self._lock = RepositoryLock(path / "dartvc.lock")
         self.refs = Refs(path, self._lock)
         self._packs: dict[str, Pack] = {}
+        self._unreadable: dict[str, str] = {}
         self._distrusted: set[bytes] = set()
-        self._git: pygit2.Repository | None = None
+        self._scan_lock = threading.Lock()
+        self._is_swept = False
         self._scan()
 
     @classmethod
     def create(cls, path: Path) -> Self:
         """Makes a bare repository, durably; one that exists is opened."""
-        if (path / "HEAD").exists():
-            return cls.open(path)
-        with storage_errors(path):
-            for folder in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info"):
-                (path / folder).mkdir(parents=True, exist_ok=True)
-            (path / "config").write_text(_CONFIG.format(version=FORMAT_VERSION))
-            (path / "description").write_text("states of a Python program (dartvc)\n")
-            (path / "HEAD.tmp").write_text("ref: refs/heads/main\n")
-            os.sync()
-            os.rename(path / "HEAD.tmp", path / "HEAD")
-            for folder in (path, path.parent):
-                descriptor = os.open(folder, os.O_RDONLY)
-                os.fsync(descriptor)
-                os.close(descriptor)
-        return cls(path)
+        if not (path / "HEAD").exists():
+            create_layout(path)
+        return cls.open(path)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -155,244 +60,318 @@ class ObjectDatabase:
             NotFoundError: there is none.
             RefusedError: a newer dartvc made it.
         """
-        if not (path / "HEAD").exists():
-            raise NotFoundError(f"there is no repository at {path}", kind="no-repository", hint="dvc-state init")
-        config = (path / "config").read_text() if (path / "config").exists() else ""
-        found = re.search(r"^\s*formatversion\s*=\s*(\d+)", config, re.MULTILINE)
-        if found and int(found.group(1)) > FORMAT_VERSION:
-            raise RefusedError(
-                f"{path} has format {found.group(1)}, this dartvc reads up to {FORMAT_VERSION}", kind="newer-format", hint="pip install -U dartvc"
-            )
+        check_format(path)
         return cls(path)
 
     def lock(self, timeout_s: float = 10.0) -> contextlib.AbstractContextManager[None]:
-        """Holds the repository's lock: one writer of refs, one consolidation at a time."""
+        """Holds the repository's lock: one writer of refs, one consolidation at a time. A thread may take it again."""
         return self._lock.hold(timeout_s)
-
-    @property
-    def git(self) -> pygit2.Repository:
-        """The repository as libgit2 sees it, for what we do not read ourselves."""
-        if self._git is None:
-            self._git = pygit2.Repository(str(self.path))
-        return self._git
 
     def batch(self) -> ObjectBatch:
         """Begins a batch of objects."""
         return ObjectBatch(self)
 
-    def _scan(self) -> bool:
-        """Looks for packs that others wrote; returns whether any was found or went away."""
-        present = {entry.name for entry in os.scandir(self.pack_folder) if entry.name.endswith(".idx") and not entry.name.startswith("tmp_")}
-        changed = present != self._packs.keys()
-        self._packs = {name: pack for name, pack in self._packs.items() if name in present}
-        for name in present - self._packs.keys():
-            with contextlib.suppress(CorruptError, OSError):  # fsck names it; its objects are missing until then
-                self._packs[name] = Pack(self.pack_folder / name)
-        return changed
+    # Packs
 
-    def adopt_pack(self, checksum: bytes) -> None:
-        """Takes note of a pack that this process just wrote."""
-        name = f"pack-{checksum.hex()}.idx"
-        self._packs[name] = Pack(self.pack_folder / name)
+    def _scan(self) -> bool:
+        """Looks for packs that came or went since the last time; returns whether any did."""
+        with self._scan_lock:
+            try:
+                present = {entry.name for entry in os.scandir(self.pack_folder) if entry.name.startswith("pack-") and entry.name.endswith(".idx")}
+            except FileNotFoundError:
+                present = set()
+            known = self._packs
+            if present == known.keys() | self._unreadable.keys():
+                return False
+            packs = {name: pack for name, pack in known.items() if name in present}
+            unreadable = {}
+            for name in present - known.keys():
+                try:
+                    packs[name] = Pack(self.pack_folder / name)
+                except FileNotFoundError:
+                    continue  # merged into another one meanwhile
+                except (CorruptError, OSError, ValueError) as error:
+                    unreadable[name] = str(error)
+            changed = packs.keys() != known.keys()
+            self._unreadable = unreadable
+            self._packs = _newest_first(packs)
+            return changed
+
+    def adopt_packs(self, indexes: Iterable[Path]) -> None:
+        """Takes note of packs that this process just wrote."""
+        fresh = {index.name: Pack(index) for index in indexes}
+        with self._scan_lock:
+            for name in fresh:
+                self._unreadable.pop(name, None)
+            self._packs = {**fresh, **{name: pack for name, pack in self._packs.items() if name not in fresh}}
+            if self._distrusted:
+                self._distrusted = {oid for oid in self._distrusted if not any(pack.find(oid) is not None for pack in fresh.values())}
+
+    def iter_packs(self) -> Iterator[Pack]:
+        """Yields the packs that can be read, newest first."""
+        self._scan()
+        yield from self._packs.values()
 
     def vouches_for(self, oid: bytes) -> bool:
-        """Whether an object is in a pack whose index is sound and was not found damaged."""
+        """Whether an object is in a pack whose index is sound, and was not found damaged."""
         return oid not in self._distrusted and any(pack.find(oid) is not None for pack in self._packs.values())
 
     def distrust(self, oids: Iterable[Oid]) -> None:
-        """Takes note that these objects are damaged: adding one of them writes it again."""
+        """Takes note that these objects are damaged or gone: adding one of them writes it again."""
         self._distrusted.update(bytes.fromhex(oid) for oid in oids)
 
-    def _find(self, oid: str) -> tuple[Pack, int] | None:
-        raw = bytes.fromhex(oid)
+    # Reading
+
+    def _raw(self, oid: str) -> bytes:
+        if not _OID.match(oid):
+            raise UsageError(f"{oid!r} is not an object id", kind="bad-oid", hint="40 hexadecimal digits")
+        return bytes.fromhex(oid)
+
+    def _places(self, raw: bytes) -> Iterator[tuple[Pack, int]]:
+        """Yields where an object lies, newest pack first; looks for new packs when it lies nowhere, or nowhere soundly."""
+        seen: set[Pack] = set()
         for _ in range(2):
             for pack in self._packs.values():
                 offset = pack.find(raw)
-                if offset is not None:
-                    return pack, offset
+                if offset is not None and pack not in seen:
+                    seen.add(pack)
+                    yield pack, offset
             if not self._scan():
-                return None
-        return None
+                return
+
+    def _first_place(self, oid: str) -> tuple[Pack, int] | None:
+        raw = self._raw(oid)
+        if raw in self._distrusted:
+            return None
+        return next(self._places(raw), None)
 
     def contains(self, oid: Oid) -> bool:
-        """Whether the object is here."""
-        return self._find(oid) is not None or oid in self.git
+        """Whether the object is here; its bytes are not looked at."""
+        return next(self._places(self._raw(oid)), None) is not None or (self.path / "objects" / oid[:2] / oid[2:]).exists()
 
     def read(self, oid: Oid) -> tuple[int, bytes]:
-        """Returns (kind, data) of an object, verified against its id.
+        """Returns (kind, data) of an object, verified against its id; a sound copy is found behind a damaged one.
 
         Raises:
             MissingObjectError: it is not here.
             CorruptError: its bytes are not what was written.
         """
-        place = self._find(oid)
-        if place is not None:
-            kind, data = place[0].read(place[1])
-            if object_id(kind, data).hex() != oid:
-                raise CorruptError(f"object {oid} in {place[0].path.name} is damaged", kind="object", hint="dvc-state fsck")
-            return kind, data
+        raw = self._raw(oid)
+        damage: CorruptError | None = None
+        for pack, offset in self._places(raw):
+            try:
+                kind, data = pack.read(offset, self._read_base)
+            except CorruptError as error:
+                damage = damage or error
+                continue
+            if object_id(kind, data) == raw:
+                return kind, data
+            damage = damage or CorruptError(f"object {oid} in {pack.path.name} is damaged", kind="object", hint="dvc-state fsck")
+        found = self._read_elsewhere(oid, damage)
+        if found is not None:
+            return found
+        self._distrusted.add(raw)
+        if damage is not None:
+            raise CorruptError(f"object {oid} cannot be read: {damage.message}", kind=damage.kind, hint=damage.hint) from damage
+        hint = "dvc-state fsck"
+        if self._unreadable:
+            raise CorruptError(f"object {oid} is not in any sound pack; {next(iter(self._unreadable.values()))}", kind="pack", hint=hint)
+        raise MissingObjectError(f"object {oid} is not in the repository", kind="missing-object", hint=hint)
+
+    def _read_base(self, raw: bytes) -> tuple[int, bytes]:
+        return self.read(Oid(raw.hex()))
+
+    def _read_elsewhere(self, oid: Oid, damage: CorruptError | None) -> tuple[int, bytes] | None:
+        """Reads a loose object, or one that git finds in another repository (objects/info/alternates)."""
         try:
-            found, data = self.git.odb.read(oid)
-        except (KeyError, pygit2.GitError) as error:
-            raise MissingObjectError(f"object {oid} is not in the repository", kind="missing-object", hint="dvc-state fsck") from error
-        return int(found), data
+            found = read_loose(self.path / "objects", oid)
+        except CorruptError as error:
+            if damage is None:
+                self._distrusted.add(bytes.fromhex(oid))
+                raise
+            raise damage from error
+        if found is not None:
+            if object_id(*found).hex() == oid:
+                return found
+            raise CorruptError(f"the loose object {oid} is damaged", kind="object", hint="dvc-state fsck")
+        if not (self.path / "objects" / "info" / "alternates").exists():
+            return None
+        import pygit2
+
+        try:
+            kind, data = pygit2.Repository(str(self.path)).odb.read(oid)
+        except (KeyError, ValueError, pygit2.GitError):
+            return None
+        return int(kind), data
 
     def read_blob(self, oid: Oid) -> bytes:
-        """Returns a blob's bytes, verified against its id."""
-        return self.read(oid)[1]
+        """Returns a blob's bytes, verified against its id.
+
+        Raises:
+            MissingObjectError: it is not here.
+            CorruptError: its bytes are not what was written, or it is no blob.
+        """
+        return self._read_kind(oid, BLOB, "blob")
+
+    def _read_kind(self, oid: Oid, wanted: int, name: str) -> bytes:
+        kind, data = self.read(oid)
+        if kind != wanted:
+            raise CorruptError(f"object {oid} is not a {name}", kind=f"not-a-{name}", hint="dvc-state fsck")
+        return data
 
     def blob_size(self, oid: Oid) -> int:
-        """Returns a blob's size in bytes without reading it."""
-        place = self._find(oid)
+        """Returns a blob's size in bytes, without reading it where that is possible."""
+        place = self._first_place(oid)
         if place is not None:
-            kind, size, _ = place[0].entry(place[1])
-            if kind == BLOB:
-                return size
+            with contextlib.suppress(CorruptError):
+                found = place[0].size(place[1])
+                if found is not None and found[0] == BLOB:
+                    return found[1]
         return len(self.read_blob(oid))
 
+    def _stored_blocks(self, oid: Oid) -> list[memoryview] | None:
+        place = self._first_place(oid)
+        if place is None:
+            return None
+        with contextlib.suppress(CorruptError):
+            return place[0].stored_blocks(place[1])
+        return None
+
     def map_blob(self, oid: Oid) -> memoryview:
-        """Returns a blob's bytes, out of the map where they lie in one piece; NOT verified."""
-        place = self._find(oid)
-        pieces = place[0].stored_blocks(place[1]) if place is not None else None
+        """Returns a blob's bytes: out of the map when it is stored in one block (up to 65535 bytes), else joined. NOT verified."""
+        pieces = self._stored_blocks(oid)
         if pieces is None:
             return memoryview(self.read_blob(oid))
         return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 
     def read_blob_into(self, oid: Oid, target: memoryview) -> None:
-        """Copies a blob's bytes into ``target``, which has its size; NOT verified.
+        """Copies a blob's bytes into ``target``, a writable view of bytes of its size. NOT verified where it is stored uncompressed.
 
         Raises:
             CorruptError: the blob has another size.
         """
-        place = self._find(oid)
-        pieces = place[0].stored_blocks(place[1]) if place is not None else None
+        pieces = self._stored_blocks(oid)
         if pieces is None:
             pieces = [memoryview(self.read_blob(oid))]
-        at = 0
+        at, size = 0, len(target)
         for piece in pieces:
             end = at + len(piece)
-            if end > len(target):
-                break
-            target[at:end] = piece
+            if end <= size:
+                target[at:end] = piece
             at = end
-        if at != len(target):
-            raise CorruptError(f"object {oid} has another size than expected", kind="object-size", hint="dvc-state fsck")
+        if at != size:
+            raise CorruptError(f"object {oid} has {at} bytes, not {size}", kind="object-size", hint="dvc-state fsck")
 
     def read_tree(self, oid: Oid) -> dict[str, TreeEntry]:
-        """Returns the entries of a tree."""
-        data = self.read(oid)[1]
-        entries = {}
-        at, end = 0, len(data)
-        while at < end:
-            space = data.index(b" ", at)
-            zero = data.index(b"\0", space)
-            name = data[space + 1 : zero].decode("utf-8", "surrogateescape")
-            entries[name] = TreeEntry(int(data[at:space], 8), Oid(data[zero + 1 : zero + 21].hex()))
-            at = zero + 21
-        return entries
+        """Returns the entries of a tree.
+
+        Raises:
+            MissingObjectError: it is not here.
+            CorruptError: its bytes are not what was written, or it is no tree.
+        """
+        return decode_tree(self._read_kind(oid, TREE, "tree"), oid)
 
     def read_commit(self, oid: Oid) -> RawCommit:
-        """Returns a commit."""
+        """Returns a commit.
+
+        Raises:
+            NotFoundError: the object is no commit.
+            MissingObjectError: it is not here.
+            CorruptError: its bytes are not what was written.
+        """
         kind, data = self.read(oid)
         if kind != COMMIT:
             raise NotFoundError(f"{oid} is not a commit", kind="not-a-commit", hint="dvc-state log")
-        head, _, message = data.partition(b"\n\n")
-        lines = head.split(b"\n")
-        parents = tuple(Oid(line[7:].decode()) for line in lines if line.startswith(b"parent "))
-        stamp = _COMMIT_TIME.search(head)
-        time_s, offset = 0, 0
-        if stamp is not None:
-            time_s = int(stamp.group(1))
-            offset = (int(stamp.group(3)) * 60 + int(stamp.group(4))) * (-1 if stamp.group(2) == b"-" else 1)
-        return RawCommit(oid, Oid(lines[0][5:].decode()), parents, time_s, offset, message.decode("utf-8", "surrogatepass"))
+        return decode_commit(oid, data)
 
     def iter_commits(self, tips: Iterable[Oid], hide: Iterable[Oid] = ()) -> Iterator[Oid]:
-        """Yields commits reachable from ``tips`` and not from ``hide``, newest first, children before parents."""
-        tips = list(dict.fromkeys(tips))
-        if not tips:
-            return
-        try:
-            walker = self.git.walk(pygit2.Oid(hex=tips[0]), SortMode.TOPOLOGICAL)
-            for tip in tips[1:]:
-                walker.push(pygit2.Oid(hex=tip))
-            for oid in hide:
-                walker.hide(pygit2.Oid(hex=oid))
-            for commit in walker:
-                yield Oid(str(commit.id))
-        except (KeyError, pygit2.GitError) as error:
-            raise CorruptError(f"the history is damaged: {error}", kind="history", hint="dvc-state fsck") from error
+        """Yields the commits reachable from ``tips`` and not from ``hide``, newest first, children before parents.
+
+        Raises:
+            CorruptError: a commit is damaged or gone.
+        """
+        return iter_topological(self.read_commit, tips, hide)
 
     def find_commits(self, prefix: str) -> list[Oid]:
         """Returns the commits whose id begins with ``prefix`` (4 to 40 hexadecimal digits)."""
         if not re.fullmatch(r"[0-9a-f]{4,40}", prefix):
             return []
-        if len(prefix) == 40:
-            return [Oid(prefix)] if self.contains(Oid(prefix)) and self.read(Oid(prefix))[0] == COMMIT else []
         self._scan()
         low, high = bytes.fromhex(prefix.ljust(40, "0")), bytes.fromhex(prefix.ljust(40, "f"))
-        found = {oid for pack in self._packs.values() for oid, offset, _ in pack.iter_range(low, high) if pack.read(offset)[0] == COMMIT}
-        try:
-            match = self.git.get(prefix)
-            if match is not None and match.type == ObjectType.COMMIT:
-                found.add(bytes(match.id.raw))
-        except (KeyError, ValueError, pygit2.GitError):
-            pass
-        return [Oid(raw.hex()) for raw in sorted(found)]
+        oids = {raw.hex() for pack in self._packs.values() for raw, _ in pack.index.iter_range(low, high)}
+        oids.update(iter_loose(self.path / "objects", prefix))
+        found = []
+        for oid in sorted(oids):
+            with contextlib.suppress(CorruptError):
+                if self.read(Oid(oid))[0] == COMMIT:
+                    found.append(Oid(oid))
+        return found
+
+    # Upkeep
 
     def consolidate(self) -> None:
-        """Joins small packs of about one size, so that many small commits end in few files; cheap when nothing is due."""
-        if self._due() is None:
+        """Joins small packs, so that many small commits end in few files; cheap when nothing is due. Others may read and write meanwhile.
+
+        Raises:
+            StorageError: the disk refused; nothing was lost.
+        """
+        if self._is_swept and not find_mergeable(self._packs.values()):
             return
         with self.lock():
             self._scan()
-            while (group := self._due()) is not None:
-                with storage_errors(self.path):
-                    joined = merge_packs(self.pack_folder, group, f"{os.getpid()}_merge")
-                self._scan()
-                for pack in joined:
-                    with contextlib.suppress(OSError):
-                        pack.index_path.unlink()
-                        pack.path.unlink()
-                    self._packs.pop(pack.index_path.name, None)
-                if len(joined) < 2:
-                    break
-            self._git = None
-
-    def _due(self) -> list[Pack] | None:
-        classes: dict[int, list[Pack]] = {}
-        for pack in self._packs.values():
-            if pack.size_bytes < _LARGE_PACK_BYTES:
-                level, size = 0, max(pack.size_bytes, 1) // 8192
-                while size:
-                    level, size = level + 1, size // _CONSOLIDATE_CLASS
-                classes.setdefault(level, []).append(pack)
-        for packs in classes.values():
-            if len(packs) >= _CONSOLIDATE_COUNT:
-                return packs
-        return None
-
-    def iter_packs(self) -> Iterator[Pack]:
-        """Yields the packs, after looking for new ones."""
-        self._scan()
-        yield from list(self._packs.values())
-
-    def verify(self) -> Iterator[tuple[str, str]]:
-        """Yields (where, what is wrong) for every damaged object, pack or index; reads everything."""
-        for entry in sorted(self.pack_folder.glob("pack-*.pack")):
-            index = entry.with_suffix(".idx")
-            try:
-                pack = Pack(index)
-            except (DartvcError, OSError) as error:
-                yield entry.name, f"its index cannot be read: {error}"
-                continue
-            for oid, offset, _ in pack.iter_entries():
+            self._sweep()
+            while group := find_mergeable(self._sound_packs()):
                 try:
-                    kind, data = pack.read(offset)
-                    good = object_id(kind, data) == oid
-                except (DartvcError, IndexError, ValueError, RecursionError) as error:
-                    yield f"{entry.name}:{oid.hex()}", str(error)
-                    self._distrusted.add(oid)
+                    with storage_errors(self.pack_folder):
+                        indexes = merge_packs(self.pack_folder, group)
+                except CorruptError as error:
+                    self._unmergeable = getattr(self, "_unmergeable", set()) | {pack.path for pack in group if pack.path.name in error.message}
+                    if not any(pack.path.name in error.message for pack in group):
+                        return
                     continue
-                if not good:
-                    self._distrusted.add(oid)
-                    yield f"{entry.name}:{oid.hex()}", "its bytes are not what was written"
+                self.adopt_packs(indexes)
+                self._remove(pack for pack in group if pack.index_path not in indexes)
+
+    _unmergeable: set[Path] = set()
+
+    def _sound_packs(self) -> list[Pack]:
+        return [
+            pack for pack in self._packs.values() if pack.path not in self._unmergeable and not pack.path.with_suffix(".keep").exists()
+        ]
+
+    def _remove(self, packs: Iterable[Pack]) -> None:
+        """Takes packs away whose objects are durable elsewhere, the index first: a pack without one is nothing to git."""
+        for pack in packs:
+            with contextlib.suppress(OSError):
+                pack.index_path.unlink()
+                for suffix in (".pack", ".rev", ".bitmap"):
+                    pack.path.with_suffix(suffix).unlink(missing_ok=True)
+        self._scan()
+
+    def _sweep(self) -> None:
+        """Takes away what writers left that died, under the lock."""
+        self._is_swept = True
+        for entry in list(os.scandir(self.pack_folder)):
+            path = Path(entry.path)
+            if entry.name.startswith(TEMPORARY_PREFIX) and is_abandoned(path):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            elif entry.name.endswith(".pack") and not path.with_suffix(".idx").exists() and is_abandoned(path):
+                with contextlib.suppress(OSError, CorruptError):
+                    rebuild_index(path)
+
+    def verify(self, oids: Iterable[Oid] | None = None) -> Iterator[Problem]:
+        """Yields what is wrong; reads every object (or those of ``oids``), and rebuilds indexes that are damaged or gone.
+
+        What is found damaged is not trusted afterwards: adding it writes it again.
+        """
+        for problem in verify(self.path, self.refs, self.read, oids):
+            if problem.oid is not None:
+                self.distrust([problem.oid])
+            yield problem
+        self._unreadable = {}
+        self._scan()
+
+
+def _newest_first(packs: dict[str, Pack]) -> dict[str, Pack]:
+    return dict(sorted(packs.items(), key=lambda item: item[1].changed_ns, reverse=True))

@@ -1,438 +1,195 @@
-"""Git packs, written and read by ourselves (gitformat-pack): stored deflate blocks for large data, deltas for trees.
+"""Reading packs (gitformat-pack) through a map of the file.
 
-Large blobs are stored uncompressed inside deflate blocks, so that reading one is a copy out of the mapped file. A tree is stored as a
-delta against the tree before it that looks alike (same first entry), found by common prefix and suffix: a flat tree of hundreds of
-names in which one changed costs some fifty bytes.
+Large blobs are stored in deflate blocks of type 0, so that reading one is a copy out of the map. Every offset and size that comes from
+the file is checked before it is used: a damaged pack is named in a `CorruptError`, it never hangs and never gives wrong data.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from dartvc.errors import CorruptError
-from dartvc.model import Oid
+from dartvc.store.delta import apply_delta
+from dartvc.store.objects import BLOB, COMMIT, KIND_NAMES, TREE
+from dartvc.store.packindex import PackIndex
 
-__all__ = ["BLOB", "COMMIT", "TREE", "Pack", "PackBuilder", "TreeEntry", "encode_tree", "merge_packs", "object_id"]
+__all__ = ["BLOB", "COMMIT", "OFS_DELTA", "REF_DELTA", "TREE", "Pack", "PackedEntry"]
 
-COMMIT, TREE, BLOB, OFS_DELTA = 1, 2, 3, 6
-_NAMES = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob"}
-_STORED_BLOCK_BYTES = 65535
-_SPILL_BYTES = 8 * 1024 * 1024
-_DELTA_DEPTH = 40
-_DELTA_MIN_BYTES = 128
-
-
-class TreeEntry(NamedTuple):
-    """An entry of a tree: its git mode (0o100644 blob, 0o40000 tree) and the object."""
-
-    mode: int
-    oid: Oid
+OFS_DELTA, REF_DELTA = 6, 7
+PACK_HEADER_BYTES = 12
+_CHAIN_MAX = 4096
+_ZERO_COPY_PREFIX = b"\x78\x01"
 
 
-def object_id(kind: int, data: bytes | memoryview) -> bytes:
-    """Returns the 20 bytes of an object's SHA-1."""
-    digest = hashlib.sha1(b"%s %d\0" % (_NAMES[kind], len(data)), usedforsecurity=False)
-    digest.update(data)
-    return digest.digest()
+class PackedEntry(NamedTuple):
+    """An object as it lies in a pack: what it is, its size, where its deflated bytes begin, and what it is a delta of."""
 
-
-def encode_tree(entries: Mapping[str, TreeEntry]) -> bytes:
-    """Encodes a tree in git's order (directories sort as if their name ended in a slash)."""
-    rows = []
-    for name, entry in entries.items():
-        raw = name.encode("utf-8", "surrogateescape")
-        rows.append((raw + b"/" if entry.mode == 0o40000 else raw, b"%o %s\0" % (entry.mode, raw) + bytes.fromhex(entry.oid)))
-    rows.sort()
-    return b"".join([row for _, row in rows])
-
-
-def _header(kind: int, size: int) -> bytes:
-    first = (kind << 4) | (size & 15)
-    size >>= 4
-    out = bytearray()
-    while size:
-        out.append(first | 0x80)
-        first, size = size & 0x7F, size >> 7
-    out.append(first)
-    return bytes(out)
-
-
-def _stored(data: bytes | memoryview) -> list[bytes | memoryview]:
-    """Returns a zlib stream of stored blocks around ``data``, without copying it."""
-    view = memoryview(data)
-    pieces: list[bytes | memoryview] = [b"\x78\x01"]
-    size = len(view)
-    for at in range(0, size, _STORED_BLOCK_BYTES) or (0,):
-        piece = view[at : at + _STORED_BLOCK_BYTES]
-        final = at + _STORED_BLOCK_BYTES >= size
-        pieces.append(struct.pack("<BHH", final, len(piece), len(piece) ^ 0xFFFF))
-        pieces.append(piece)
-    pieces.append(struct.pack(">I", zlib.adler32(view)))
-    return pieces
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _copy(offset: int, size: int) -> bytes:
-    out = bytearray()
-    while size:
-        part = min(size, 0xFFFFFF)
-        op, operands = 0x80, bytearray()
-        for bit in range(4):
-            byte = offset >> (8 * bit) & 0xFF
-            if byte:
-                op |= 1 << bit
-                operands.append(byte)
-        for bit in range(3):
-            byte = part >> (8 * bit) & 0xFF
-            if byte:
-                op |= 16 << bit
-                operands.append(byte)
-        out.append(op)
-        out += operands
-        offset, size = offset + part, size - part
-    return bytes(out)
-
-
-def make_delta(base: bytes, target: bytes) -> bytes:
-    """Encodes ``target`` as copy, insert, copy against ``base`` by their common prefix and suffix."""
-    prefix = len(os.path.commonprefix([base, target]))
-    most = min(len(base), len(target)) - prefix
-    suffix = len(os.path.commonprefix([base[len(base) - most :][::-1], target[len(target) - most :][::-1]])) if most else 0
-    out = [_varint(len(base)), _varint(len(target))]
-    if prefix:
-        out.append(_copy(0, prefix))
-    middle = target[prefix : len(target) - suffix]
-    out.extend(bytes([len(middle[at : at + 127])]) + middle[at : at + 127] for at in range(0, len(middle), 127))
-    if suffix:
-        out.append(_copy(len(base) - suffix, suffix))
-    return b"".join(out)
-
-
-class PackBuilder:
-    """A pack being written to a temporary file; ``finish`` makes it durable and visible.
-
-    Objects are buffered in memory and spilled to the file beyond a few MiB.
-    """
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
-        self._path = folder / f"tmp_dartvc_{name}.pack"
-        self._file: io.FileIO | None = None
-        self._buffer: list[bytes | memoryview] = [b"PACK" + struct.pack(">II", 2, 0)]
-        self._buffered = 12
-        self._at = 12
-        self._sha = hashlib.sha1(usedforsecurity=False)
-        self._entries: dict[bytes, tuple[int, int]] = {}
-        self._trees: dict[bytes, tuple[bytes, int, int]] = {}
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, oid: bytes) -> bool:
-        return oid in self._entries
-
-    def add(self, kind: int, oid: bytes, data: bytes | memoryview, compress: bool) -> None:
-        """Adds an object that the pack does not have yet."""
-        if kind == TREE and len(data) >= _DELTA_MIN_BYTES:
-            pieces = self._tree_pieces(bytes(data))
-        elif compress:
-            pieces = [_header(kind, len(data)), zlib.compress(data, 1)]
-        else:
-            pieces = [_header(kind, len(data)), *_stored(data)]
-        crc = 0
-        size = 0
-        for piece in pieces:
-            crc = zlib.crc32(piece, crc)
-            size += len(piece)
-        self._entries[oid] = (self._at, crc)
-        self._buffer.extend(pieces)
-        self._at += size
-        self._buffered += size
-        if self._buffered > _SPILL_BYTES:
-            self._spill()
-
-    def _tree_pieces(self, data: bytes) -> list[bytes | memoryview]:
-        """Stores a tree whole, or as a delta against the last one that begins with the same entry."""
-        key = data[: data.index(b"\0")]
-        last = self._trees.get(key)
-        if last is not None and last[2] < _DELTA_DEPTH:
-            delta = make_delta(last[0], data)
-            if len(delta) * 2 < len(data):
-                self._trees[key] = (data, self._at, last[2] + 1)
-                distance = self._at - last[1]
-                back = bytearray([distance & 0x7F])
-                while distance := distance >> 7:
-                    distance -= 1
-                    back.insert(0, distance & 0x7F | 0x80)
-                return [_header(OFS_DELTA, len(delta)), bytes(back), zlib.compress(delta, 1)]
-        self._trees[key] = (data, self._at, 0)
-        return [_header(TREE, len(data)), zlib.compress(data, 1)]
-
-    def _spill(self) -> None:
-        if self._file is None:
-            self._file = open(self._path, "wb", buffering=0)  # noqa: SIM115  (closed by finish or abandon)
-        pieces, self._buffer, self._buffered = self._buffer, [], 0
-        joined: list[bytes | memoryview] = []
-        for at in range(0, len(pieces), 512):
-            joined = pieces[at : at + 512]
-            wanted = sum(map(len, joined))
-            if os.writev(self._file.fileno(), joined) != wanted:
-                raise OSError(28, "No space left on device", str(self._path))
-
-    def finish(self) -> bytes:
-        """Writes, syncs and names the pack; returns its checksum. The pack's number of objects is patched in before hashing."""
-        self._spill()
-        assert self._file is not None
-        os.pwrite(self._file.fileno(), struct.pack(">I", len(self._entries)), 8)
-        checksum = _hash_file(self._path)
-        os.write(self._file.fileno(), checksum)
-        os.fsync(self._file.fileno())
-        self._file.close()
-        write_index(self._folder / f"tmp_dartvc_{self._path.stem[4:]}.idx", self._entries, checksum, self._folder, self._path)
-        return checksum
-
-    def abandon(self) -> None:
-        """Throws the pack away."""
-        if self._file is not None:
-            self._file.close()
-        self._path.unlink(missing_ok=True)
-
-
-def _hash_file(path: Path) -> bytes:
-    digest = hashlib.sha1(usedforsecurity=False)
-    with open(path, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                digest.update(content)
-    return digest.digest()
-
-
-def write_index(path: Path, entries: Mapping[bytes, tuple[int, int]], checksum: bytes, folder: Path, pack: Path) -> None:
-    """Writes the version 2 index, syncs it, and renames pack and index into place, the pack first."""
-    oids = sorted(entries)
-    fanout = [0] * 256
-    for oid in oids:
-        fanout[oid[0]] += 1
-    total = 0
-    for byte in range(256):
-        total += fanout[byte]
-        fanout[byte] = total
-    large = [entries[oid][0] for oid in oids if entries[oid][0] >= 0x80000000]
-    places = {offset: index for index, offset in enumerate(large)}
-    offsets = [entries[oid][0] if entries[oid][0] < 0x80000000 else 0x80000000 | places[entries[oid][0]] for oid in oids]
-    content = b"".join(
-        [
-            b"\xfftOc" + struct.pack(">I", 2),
-            struct.pack(">256I", *fanout),
-            *oids,
-            struct.pack(f">{len(oids)}I", *(entries[oid][1] for oid in oids)),
-            struct.pack(f">{len(oids)}I", *offsets),
-            struct.pack(f">{len(large)}Q", *large),
-            checksum,
-        ]
-    )
-    content += hashlib.sha1(content, usedforsecurity=False).digest()
-    with open(path, "wb", buffering=0) as file:
-        if file.write(content) != len(content):
-            raise OSError(28, "No space left on device", str(path))
-        os.fsync(file.fileno())
-    name = checksum.hex()
-    os.rename(pack, folder / f"pack-{name}.pack")
-    os.rename(path, folder / f"pack-{name}.idx")
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    kind: int
+    size: int
+    data_at: int
+    base_at: int | None
+    base_oid: bytes | None
 
 
 class Pack:
-    """A finished pack, mapped."""
+    """A finished pack and its index; the file stays readable through the map after it was unlinked."""
 
-    def __init__(self, index_path: Path) -> None:
+    def __init__(self, index_path: Path, index: PackIndex | None = None) -> None:
+        """Opens a pack by its index; ``index`` gives one that was rebuilt.
+
+        Raises:
+            CorruptError: the index is damaged, or the pack is not the one it was made for.
+            OSError: a file is missing.
+        """
         self.index_path = index_path
         self.path = index_path.with_suffix(".pack")
-        with open(index_path, "rb") as file:
-            self._index = file.read()
-        if self._index[:8] != b"\xfftOc\0\0\0\2" or hashlib.sha1(self._index[:-20], usedforsecurity=False).digest() != self._index[-20:]:
-            raise CorruptError(f"the pack index {index_path.name} is damaged", kind="pack-index", hint="dvc-state fsck")
-        self._fanout = struct.unpack_from(">256I", self._index, 8)
-        self.count = self._fanout[255]
-        self._oids_at = 8 + 1024
-        self._offsets_at = self._oids_at + 24 * self.count
-        self.size_bytes = os.stat(self.path).st_size
-        self._map: mmap.mmap | None = None
+        self.index = PackIndex.read(index_path) if index is None else index
+        with open(self.path, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            self.size_bytes = status.st_size
+            self.changed_ns = status.st_mtime_ns
+            if self.size_bytes < PACK_HEADER_BYTES + 20:
+                raise self._damaged("it ends early")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.content = memoryview(self._map)
+        if self.content[:4] != b"PACK" or self.content[-20:] != self.index.pack_checksum:
+            raise self._damaged("it is not the one that its index was made for")
+        self.end = self.size_bytes - 20
+        self.find = self.index.find
 
-    def content(self) -> memoryview:
-        """Returns the mapped file."""
-        if self._map is None:
-            with open(self.path, "rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return memoryview(self._map)
+    def _damaged(self, what: str) -> CorruptError:
+        return CorruptError(f"the pack {self.path.name} is damaged: {what}", kind="pack", hint="dvc-state fsck")
 
-    def find(self, oid: bytes) -> int | None:
-        """Returns the offset of an object, None when the pack does not have it."""
-        low = self._fanout[oid[0] - 1] if oid[0] else 0
-        high = self._fanout[oid[0]]
-        index, base = self._index, self._oids_at
-        while low < high:
-            middle = (low + high) // 2
-            found = index[base + 20 * middle : base + 20 * middle + 20]
-            if found < oid:
-                low = middle + 1
-            elif found > oid:
-                high = middle
-            else:
-                return self._offset(middle)
-        return None
+    def entry(self, offset: int) -> PackedEntry:
+        """Returns the object at an offset.
 
-    def _offset(self, position: int) -> int:
-        (offset,) = struct.unpack_from(">I", self._index, self._offsets_at + 4 * position)
-        if offset & 0x80000000:
-            (offset,) = struct.unpack_from(">Q", self._index, self._offsets_at + 4 * self.count + 8 * (offset & 0x7FFFFFFF))
-        return int(offset)
-
-    def iter_entries(self) -> Iterator[tuple[bytes, int, int]]:
-        """Yields (object id, offset, crc32) of every object."""
-        for position in range(self.count):
-            oid = self._index[self._oids_at + 20 * position : self._oids_at + 20 * position + 20]
-            (crc,) = struct.unpack_from(">I", self._index, self._oids_at + 20 * self.count + 4 * position)
-            yield oid, self._offset(position), crc
-
-    def iter_range(self, low: bytes, high: bytes) -> Iterator[tuple[bytes, int, int]]:
-        """Yields the entries whose ids lie between two ids."""
-        yield from (entry for entry in self.iter_entries() if low <= entry[0] <= high)
-
-    def entry(self, offset: int) -> tuple[int, int, int]:
-        """Returns (kind, size, start of the deflated data or of a delta's base) of the object at an offset."""
-        content = self.content()
-        byte = content[offset]
-        kind, size, shift = byte >> 4 & 7, byte & 15, 4
-        offset += 1
-        while byte & 0x80:
-            byte = content[offset]
-            size |= (byte & 0x7F) << shift
-            shift += 7
-            offset += 1
-        return kind, size, offset
-
-    def read(self, offset: int) -> tuple[int, bytes]:
-        """Returns (kind, data) of the object at an offset, deltas applied."""
-        kind, size, start = self.entry(offset)
-        if kind == OFS_DELTA:
-            content = self.content()
-            byte = content[start]
-            distance = byte & 0x7F
-            start += 1
-            while byte & 0x80:
-                byte = content[start]
-                distance = ((distance + 1) << 7) | (byte & 0x7F)
-                start += 1
-            base_kind, base = self.read(offset - distance)
-            return base_kind, _apply_delta(base, self._inflate(start, size))
-        if kind not in _NAMES:
-            raise CorruptError(f"the pack {self.path.name} has an object of kind {kind} at {offset}", kind="pack-entry", hint="dvc-state fsck")
-        return kind, self._inflate(start, size)
-
-    def _inflate(self, start: int, size: int) -> bytes:
+        Raises:
+            CorruptError: there is none.
+        """
+        content, at, end = self.content, offset, self.end
         try:
-            data = zlib.decompressobj().decompress(self.content()[start : start + size + size // 1000 + 1024], size) if size else b""
+            if not PACK_HEADER_BYTES <= at < end:
+                raise IndexError
+            byte = content[at]
+            kind, size, shift = byte >> 4 & 7, byte & 15, 4
+            at += 1
+            while byte & 0x80:
+                byte = content[at]
+                size |= (byte & 0x7F) << shift
+                shift += 7
+                at += 1
+            if kind in KIND_NAMES:
+                return PackedEntry(kind, size, at, None, None)
+            if kind == REF_DELTA:
+                return PackedEntry(kind, size, at + 20, None, bytes(content[at : at + 20]))
+            if kind == OFS_DELTA:
+                byte = content[at]
+                distance = byte & 0x7F
+                at += 1
+                while byte & 0x80:
+                    byte = content[at]
+                    distance = ((distance + 1) << 7) | (byte & 0x7F)
+                    at += 1
+                if 0 < distance <= offset - PACK_HEADER_BYTES:
+                    return PackedEntry(kind, size, at, offset - distance, None)
+        except IndexError:
+            pass
+        raise self._damaged(f"there is no object at {offset}")
+
+    def inflate(self, entry: PackedEntry) -> bytes:
+        """Returns the deflated bytes of an entry as they were before.
+
+        Raises:
+            CorruptError: they are not what was written.
+        """
+        return self.inflate_measured(entry)[0]
+
+    def inflate_measured(self, entry: PackedEntry) -> tuple[bytes, int]:
+        """Returns the bytes of an entry and the offset behind it.
+
+        Raises:
+            CorruptError: they are not what was written.
+        """
+        size, start = entry.size, entry.data_at
+        if size > (self.end - start) * 1100 + 64:  # deflate cannot do better than 1032:1
+            raise self._damaged(f"the object at {start} claims {size} bytes")
+        stop = min(self.end, start + size + (size >> 10) + 128)
+        inflater = zlib.decompressobj()
+        try:
+            data = inflater.decompress(self.content[start:stop], size + 1)
+            while not inflater.eof and len(data) <= size:  # a stream larger than its content, or its trailer still to come
+                rest = inflater.unconsumed_tail
+                more = inflater.decompress(rest if rest else self.content[stop : stop + 65536], size + 1 - len(data))
+                if not rest:
+                    if stop >= self.end:
+                        break
+                    stop = min(self.end, stop + 65536)
+                data += more
         except zlib.error as error:
-            raise CorruptError(f"the pack {self.path.name} is damaged at {start}: {error}", kind="pack-data", hint="dvc-state fsck") from error
-        if len(data) != size:
-            raise CorruptError(f"the pack {self.path.name} ends early at {start}", kind="pack-data", hint="dvc-state fsck")
-        return data
+            raise self._damaged(f"at {start}: {error}") from error
+        if len(data) != size or not inflater.eof:
+            raise self._damaged(f"the object at {start} has another size")
+        return data, stop - len(inflater.unused_data)
+
+    def read(self, offset: int, resolve: Callable[[bytes], tuple[int, bytes]] | None = None) -> tuple[int, bytes]:
+        """Returns (kind, data) of the object at an offset, deltas applied; the id is not verified.
+
+        Args:
+            offset: where it begins.
+            resolve: reads the base of a delta by its id, when it is not in this pack.
+
+        Raises:
+            CorruptError: its bytes are not what was written.
+        """
+        entry = self.entry(offset)
+        deltas: list[bytes] = []
+        while entry.kind in (OFS_DELTA, REF_DELTA):
+            deltas.append(self.inflate(entry))
+            base_at = entry.base_at if entry.base_oid is None else self.find(entry.base_oid)
+            if base_at is None or len(deltas) > _CHAIN_MAX:
+                if base_at is None and resolve is not None and entry.base_oid is not None:
+                    kind, data = resolve(entry.base_oid)
+                    break
+                raise self._damaged(f"the object at {offset} is a delta of nothing")
+            entry = self.entry(base_at)
+        else:
+            kind, data = entry.kind, self.inflate(entry)
+        try:
+            for delta in reversed(deltas):
+                data = apply_delta(data, delta)
+        except ValueError as error:
+            raise self._damaged(f"at {offset}: {error}") from error
+        return kind, data
+
+    def size(self, offset: int) -> tuple[int, int] | None:
+        """Returns (kind, size in bytes) of an object that is no delta, without reading it; None for a delta."""
+        entry = self.entry(offset)
+        return (entry.kind, entry.size) if entry.kind in KIND_NAMES else None
 
     def stored_blocks(self, offset: int) -> list[memoryview] | None:
-        """Returns the pieces of a blob that is stored uncompressed, None for any other object."""
-        kind, size, start = self.entry(offset)
-        content = self.content()
-        if kind != BLOB or content[start : start + 2] != b"\x78\x01" or content[start + 2] & 0b110:
+        """Returns the pieces of a blob that is stored uncompressed, in order; None for any other object. Not verified."""
+        entry = self.entry(offset)
+        content, end = self.content, self.end
+        at, left = entry.data_at + 2, entry.size
+        if entry.kind != BLOB or at + 5 > end or content[at - 2 : at] != _ZERO_COPY_PREFIX or content[at] & 0b110:
             return None
         pieces = []
-        at, left = start + 2, size
-        while True:
+        while at + 5 <= end:
             final, length, inverse = struct.unpack_from("<BHH", content, at)
-            if length ^ inverse != 0xFFFF or length > left or final > 1:
+            at += 5
+            if length ^ inverse != 0xFFFF or length > left or at + length > end or final > 1:
                 return None
-            pieces.append(content[at + 5 : at + 5 + length])
-            at += 5 + length
+            pieces.append(content[at : at + length])
+            at += length
             left -= length
             if final:
                 return pieces if left == 0 else None
-
-
-def _apply_delta(base: bytes, delta: bytes) -> bytes:
-    at = 0
-    for _ in range(2):
-        while delta[at] & 0x80:
-            at += 1
-        at += 1
-    out = []
-    while at < len(delta):
-        op = delta[at]
-        at += 1
-        if op & 0x80:
-            offset = size = 0
-            for bit in range(4):
-                if op & 1 << bit:
-                    offset |= delta[at] << 8 * bit
-                    at += 1
-            for bit in range(3):
-                if op & 16 << bit:
-                    size |= delta[at] << 8 * bit
-                    at += 1
-            out.append(base[offset : offset + (size or 0x10000)])
-        else:
-            out.append(delta[at : at + op])
-            at += op
-    return b"".join(out)
-
-
-def merge_packs(folder: Path, packs: list[Pack], name: str) -> list[Pack]:
-    """Joins packs into one by concatenating their bodies: offsets inside a body are relative, so deltas stay valid.
-
-    Returns the packs that were joined: one that repeats an object of another is left out, for a pack must not hold an object twice.
-    """
-    path = folder / f"tmp_dartvc_{name}.pack"
-    entries: dict[bytes, tuple[int, int]] = {}
-    at = 12
-    digest = hashlib.sha1(usedforsecurity=False)
-    bodies = []
-    joined = []
-    for pack in packs:
-        if any(oid in entries for oid, _, _ in pack.iter_entries()):
-            continue
-        joined.append(pack)
-        for oid, offset, crc in pack.iter_entries():
-            entries[oid] = (offset - 12 + at, crc)
-        body = pack.content()[12:-20]
-        bodies.append(body)
-        at += len(body)
-    head = b"PACK" + struct.pack(">II", 2, len(entries))
-    with open(path, "wb", buffering=0) as file:
-        for piece in (head, *bodies):
-            digest.update(piece)
-            if file.write(piece) != len(piece):
-                raise OSError(28, "No space left on device", str(path))
-        file.write(digest.digest())
-        os.fsync(file.fileno())
-    write_index(folder / f"tmp_dartvc_{name}.idx", entries, digest.digest(), folder, path)
-    return joined
+            if not length:
+                return None
+        return None

@@ -1,21 +1,27 @@
-"""Refs: names for commits, moved by durable compare-and-swap."""
+"""Refs: names for commits, moved by durable compare-and-swap.
+
+A ref is written the way git does: ``<ref>.lock`` is made, synced and renamed, so that git processes and we exclude each other.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dartvc.errors import CorruptError, RefConflictError, UsageError
+from dartvc.errors import CorruptError, RefConflictError, StorageError, UsageError
 from dartvc.model import Oid
-from dartvc.store.locks import RepositoryLock, storage_errors
+from dartvc.store.durable import replace_file, storage_errors, sync_folder
+from dartvc.store.locks import RepositoryLock
 
 __all__ = ["Head", "Refs", "check_ref_name"]
 
 _OID = re.compile(r"[0-9a-f]{40}\Z")
 _BAD_REF = re.compile(r"[\x00-\x20~^:?*\[\\\x7f]|\.\.|@\{|//|\.lock(/|\Z)|\.\Z|(\A|/)\.|/\Z|\A/|\A@\Z|\A-")
+_LINK_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +56,26 @@ class Refs:
         Raises:
             CorruptError: the ref's file holds something else.
         """
+        for _ in range(_LINK_MAX):
+            text = self._text(name)
+            if text is None:
+                return self._packed().get(name)
+            if _OID.match(text):
+                return Oid(text)
+            if not text.startswith("ref: refs/"):
+                break
+            name = text[5:]
+        raise CorruptError(f"the ref {name} is damaged", kind="ref", hint="dvc-state op log shows where it pointed")
+
+    def _text(self, name: str) -> str | None:
         try:
-            text = (self._path / name).read_text().strip()
+            return (self._path / name).read_bytes().decode("utf-8", "replace").strip()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            return self._packed().get(name)
-        if not _OID.match(text):
-            raise CorruptError(f"the ref {name} is damaged", kind="ref", hint="dvc-state op log shows where it pointed")
-        return Oid(text)
+            return None
 
     def _packed(self) -> dict[str, Oid]:
         try:
-            lines = (self._path / "packed-refs").read_text().splitlines()
+            lines = (self._path / "packed-refs").read_bytes().decode("utf-8", "replace").splitlines()
         except FileNotFoundError:
             return {}
         pairs = (line.split(" ", 1) for line in lines if line and line[0] not in "#^")
@@ -69,79 +84,125 @@ class Refs:
     def iter_refs(self, prefix: str = "refs/") -> Iterator[tuple[str, Oid]]:
         """Yields (name, commit) of the refs under a prefix, sorted; a damaged one is passed over (fsck names it)."""
         found = {name: oid for name, oid in self._packed().items() if name.startswith(prefix)}
-        for folder, _, files in os.walk(self._path / "refs"):
-            for file in files:
-                name = os.path.relpath(os.path.join(folder, file), self._path)
-                if name.startswith(prefix) and not file.endswith(".lock") and not file.startswith("tmp_"):
-                    try:
-                        oid = self.read(name)
-                    except CorruptError:
-                        continue
+        for name in self.iter_files():
+            if name.startswith(prefix):
+                found.pop(name, None)
+                with contextlib.suppress(CorruptError):
+                    oid = self.read(name)
                     if oid is not None:
                         found[name] = oid
         yield from sorted(found.items())
+
+    def iter_files(self) -> Iterator[str]:
+        """Yields the names of the refs that have a file of their own."""
+        for folder, _, files in os.walk(self._path / "refs"):
+            for file in files:
+                if not file.endswith(".lock"):
+                    yield os.path.relpath(os.path.join(folder, file), self._path)
 
     def move(self, name: str, new: Oid | None, *, expected: Oid | None) -> None:
         """Moves a ref from ``expected`` to ``new`` (None: absent), durably.
 
         Raises:
             RefConflictError: it is not at ``expected``.
+            LockedError: somebody else is writing.
             StorageError: the disk refused; the ref is where it was.
         """
         check_ref_name(name)
         with self._lock.hold(10.0):
-            present = self.read(name)
-            if present != expected:
-                raise RefConflictError(f"{name} was moved by somebody else", kind="ref-moved", hint="try again")
             if new is None:
-                self._delete(name)
-            elif new != present:
-                self._write(self._path / name, f"{new}\n")
+                self._compare(name, expected)
+                if expected is not None:
+                    self._delete(name, expected)
+            else:
+                if not _OID.match(new):
+                    raise UsageError(f"{new!r} is not an object id", kind="bad-oid", hint="40 hexadecimal digits")
+                self._write(name, f"{new}\n", lambda: self._compare(name, expected), is_same=new == expected)
 
-    def _delete(self, name: str) -> None:
-        with storage_errors(self._path / name):
-            packed = self._packed()
-            if name in packed:
-                rest = "".join(f"{oid} {each}\n" for each, oid in sorted(packed.items()) if each != name)
-                self._write(self._path / "packed-refs", "# pack-refs with: sorted\n" + rest)
-            (self._path / name).unlink(missing_ok=True)
-            _sync_folder((self._path / name).parent)
+    def _compare(self, name: str, expected: Oid | None) -> None:
+        present = self.read(name)
+        if present != expected:
+            raise RefConflictError(f"{name} was moved by somebody else", kind="ref-moved", hint="try again")
 
-    def _write(self, path: Path, text: str) -> None:
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f"tmp_{path.name}.{os.getpid()}")
-            try:
-                with open(temporary, "w") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.rename(temporary, path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            _sync_folder(path.parent)
+    def _delete(self, name: str, expected: Oid) -> None:
+        path = self._path / name
+        if name in self._packed():
+
+            def drop() -> str:
+                kept = [f"{oid} {each}\n" for each, oid in sorted(self._packed().items()) if each != name]
+                return "# pack-refs with: sorted \n" + "".join(kept)
+
+            self._write("packed-refs", drop)
+        with self._lock.git_lock(path), storage_errors(path):
+            self._compare_after_unpack(name, expected)
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                sync_folder(path.parent)
+
+    def _compare_after_unpack(self, name: str, expected: Oid) -> None:
+        if self._text(name) is not None:
+            self._compare(name, expected)
+
+    def _write(self, name: str, content: str | Callable[[], str], check: Callable[[], None] | None = None, *, is_same: bool = False) -> None:
+        """Writes a file under git's lock for it; ``check`` is called while nobody else can change it."""
+        path = self._path / name
+        with self._lock.git_lock(path) as lock, storage_errors(path):
+            if check is not None:
+                check()
+            if is_same:
+                return
+            text = content if isinstance(content, str) else content()
+            for _ in range(2):
+                try:
+                    replace_file(path, text.encode("utf-8", "surrogateescape"), temporary=lock)
+                    break
+                except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+                    self._make_room(path, error)
+            else:
+                raise StorageError(f"cannot write to {path}", kind="write-failed", hint="dvc-state fsck")
+        if path.read_bytes() != text.encode("utf-8", "surrogateescape"):
+            raise StorageError(f"{path} does not hold what was written to it", kind="write-failed", hint="dvc-state fsck")
+
+    def _make_room(self, path: Path, error: OSError) -> None:
+        """Makes the folders of a new ref, durably, and takes away empty ones that stand in its place."""
+        if path.is_dir():
+            for folder, _, _ in os.walk(path, topdown=False):
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    raise UsageError(f"there are refs below {path.name}", kind="ref-in-the-way", hint="choose another name") from error
+            return
+        missing = []
+        parent = path.parent
+        while not parent.is_dir():
+            if parent.exists():
+                raise UsageError(f"there is a ref named {parent.name} already", kind="ref-in-the-way", hint="choose another name") from error
+            missing.append(parent)
+            parent = parent.parent
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            sync_folder(folder.parent)
 
     def head(self) -> Head:
-        """Returns where HEAD points; its commit is None before the first one."""
-        text = (self._path / "HEAD").read_text().strip()
-        if text.startswith("ref: "):
+        """Returns where HEAD points; its commit is None before the first one.
+
+        Raises:
+            CorruptError: HEAD holds something else, or is gone.
+        """
+        text = self._text("HEAD") or ""
+        if text.startswith("ref: refs/"):
             return Head(text[5:], self.read(text[5:]))
         if not _OID.match(text):
             raise CorruptError("HEAD is damaged", kind="head", hint="dvc-state switch main")
         return Head(None, Oid(text))
 
     def set_head(self, ref_or_oid: str) -> None:
-        """Points HEAD at a ref or a commit, durably."""
+        """Points HEAD at a ref (``refs/heads/main``) or a commit, durably.
+
+        Raises:
+            LockedError: somebody else is writing.
+            StorageError: the disk refused; HEAD is where it was.
+        """
+        content = f"{ref_or_oid}\n" if _OID.match(ref_or_oid) else f"ref: {check_ref_name(ref_or_oid)}\n"
         with self._lock.hold(10.0):
-            self._write(self._path / "HEAD", f"{ref_or_oid}\n" if _OID.match(ref_or_oid) else f"ref: {check_ref_name(ref_or_oid)}\n")
-
-
-def _sync_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            self._write("HEAD", content)

@@ -1,0 +1,373 @@
+"""Writing packs (gitformat-pack) at the speed of the disk.
+
+The caller's thread hashes an object and copies its bytes into a buffer, once; from 8 MiB on, a second thread takes the buffers, sums
+their checksums and writes them. Beyond `ROLL_BYTES` the pack is finished in the background and the next one begun, so that its last
+checksum and its fsync overlap with what follows. Nothing is visible before `publish` renames.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+import queue
+import struct
+import threading
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dartvc.store.delta import make_tree_delta
+from dartvc.store.durable import sync_folder, write_all
+from dartvc.store.objects import TREE
+from dartvc.store.packindex import encode_index
+from dartvc.store.packs import OFS_DELTA, PACK_HEADER_BYTES
+
+__all__ = ["TEMPORARY_PREFIX", "DeltaWindow", "PackWriter"]
+
+TEMPORARY_PREFIX = "tmp_dartvc_"
+ROLL_BYTES = 128 * 1024 * 1024
+_BUFFER_BYTES = 8 * 1024 * 1024
+_STORED_BLOCK_BYTES = 65535
+_SMALL_BYTES = 4096
+_DELTA_DEPTH = 40
+_DELTA_MIN_BYTES = 100
+_WINDOW = 64
+
+
+def entry_header(kind: int, size: int, distance: int = 0) -> bytes:
+    """Returns the header of a packed object; ``distance`` leads back to the base of an OFS_DELTA."""
+    first = (kind << 4) | (size & 15)
+    size >>= 4
+    out = bytearray()
+    while size:
+        out.append(first | 0x80)
+        first, size = size & 0x7F, size >> 7
+    out.append(first)
+    if kind == OFS_DELTA:
+        back = [distance & 0x7F]
+        while distance := distance >> 7:
+            distance -= 1
+            back.append(distance & 0x7F | 0x80)
+        out.extend(reversed(back))
+    return bytes(out)
+
+
+@dataclass(slots=True)
+class _Base:
+    data: bytes
+    offset: int
+    depth: int
+
+
+class DeltaWindow:
+    """The trees last written to a pack, by their first and their last row's name: likely bases for the next one."""
+
+    def __init__(self) -> None:
+        self._bases: dict[bytes, _Base] = {}
+
+    def find(self, tree: bytes) -> tuple[bytes, _Base] | None:
+        """Returns the smallest delta of ``tree`` and its base, None when none is worth it."""
+        best: tuple[bytes, _Base] | None = None
+        if len(tree) < _DELTA_MIN_BYTES:
+            return None
+        tried: list[_Base] = []
+        for key in _keys(tree):
+            base = self._bases.get(key)
+            if base is None or base.depth >= _DELTA_DEPTH or base in tried:
+                continue
+            tried.append(base)
+            delta = make_tree_delta(base.data, tree)
+            if len(delta) * 2 < len(tree) and (best is None or len(delta) < len(best[0])):
+                best = delta, base
+        return best
+
+    def add(self, tree: bytes, offset: int, depth: int) -> None:
+        """Takes note of a tree that was written at an offset, as a delta ``depth`` steps away from a whole one."""
+        if len(tree) < _DELTA_MIN_BYTES:
+            return
+        base = _Base(tree, offset, depth)
+        for key in _keys(tree):
+            self._bases.pop(key, None)
+            self._bases[key] = base
+        while len(self._bases) > _WINDOW:
+            del self._bases[next(iter(self._bases))]
+
+
+def _keys(tree: bytes) -> tuple[bytes, bytes]:
+    return b"<" + tree[: tree.index(0)], b">" + tree[tree.rindex(b" ", 0, tree.rindex(0, 0, len(tree) - 20)) : -20]
+
+
+@dataclass(slots=True)
+class _PackFile:
+    """One pack on its way: its temporary file, and where its objects lie."""
+
+    path: Path
+    descriptor: int = -1
+    size: int = PACK_HEADER_BYTES
+    flushed: int = 0
+    crc: int = 0
+    offsets: dict[bytes, int] = field(default_factory=dict)
+    crcs: dict[bytes, int] = field(default_factory=dict)
+    checksum: bytes = b""
+    index_descriptor: int = -1
+
+    @property
+    def index_path(self) -> Path:
+        return self.path.with_suffix(".idx")
+
+    def write(self, buffer: bytearray, ends: list[tuple[bytes, int]]) -> None:
+        """Writes a buffer; ``ends`` says which objects end where in it."""
+        if self.descriptor < 0:
+            self.descriptor = _create(self.path)
+        at = PACK_HEADER_BYTES if self.flushed == 0 else 0
+        view = memoryview(buffer)
+        crc = self.crc
+        for oid, end in ends:
+            self.crcs[oid] = zlib.crc32(view[at:end], crc)
+            at, crc = end, 0
+        self.crc = zlib.crc32(view[at:], crc) if at < len(view) else crc
+        write_all(self.descriptor, view)
+        self.flushed += len(view)
+
+    def finish(self) -> None:
+        """Completes the pack and its index and makes both durable under their temporary names."""
+        descriptor = self.descriptor
+        os.pwrite(descriptor, struct.pack(">I", len(self.offsets)), 8)
+        failures: list[OSError] = []
+        flusher = threading.Thread(target=_flush, args=(descriptor, failures), name="dartvc-flush", daemon=True)
+        if self.flushed > _BUFFER_BYTES:
+            flusher.start()
+        with mmap.mmap(descriptor, self.flushed, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ) as content:
+            self.checksum = hashlib.sha1(content, usedforsecurity=False).digest()
+        if self.flushed > _BUFFER_BYTES:
+            flusher.join()
+        if failures:
+            raise failures[0]  # Linux reports a failed write-back once: the fsync below may not see it again
+        write_all(descriptor, self.checksum)
+        os.fsync(descriptor)
+        self._write_index()
+
+    def finish_small(self, buffer: bytearray, ends: list[tuple[bytes, int]]) -> None:
+        """Writes a pack that fits into one buffer.
+
+        Fast path: its checksum is that of the buffer, so nothing is read back.
+        """
+        struct.pack_into(">I", buffer, 8, len(self.offsets))
+        self.checksum = hashlib.sha1(buffer, usedforsecurity=False).digest()
+        ends.append((b"", len(buffer)))
+        buffer += self.checksum
+        self.write(buffer, ends)
+        del self.crcs[b""]
+        os.fsync(self.descriptor)
+        self._write_index()
+
+    def _write_index(self) -> None:
+        self.index_descriptor = _create(self.index_path)
+        crcs = self.crcs
+        write_all(self.index_descriptor, encode_index({oid: (at, crcs[oid]) for oid, at in self.offsets.items()}, self.checksum))
+        os.fsync(self.index_descriptor)
+
+    def rename(self) -> Path:
+        """Gives pack and index their names, the pack first; returns the index."""
+        final = self.path.with_name(f"pack-{self.checksum.hex()}.pack")
+        os.rename(self.path, final)
+        os.rename(self.index_path, final.with_suffix(".idx"))
+        return final.with_suffix(".idx")
+
+    def close(self) -> None:
+        for descriptor in (self.descriptor, self.index_descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.descriptor = self.index_descriptor = -1
+
+    def remove(self) -> None:
+        self.close()
+        for path in (self.path, self.index_path):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                pass  # the next writer sweeps it
+
+
+def _create(path: Path) -> int:
+    """Creates a temporary file, locked for as long as its writer lives, so that a sweep knows the dead ones."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _flush(descriptor: int, failures: list[OSError]) -> None:
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        failures.append(error)
+
+
+_Job = tuple[_PackFile, bytearray, list[tuple[bytes, int]], bool]
+
+
+class PackWriter:
+    """Packs being written; `publish` makes them durable and visible."""
+
+    def __init__(self, folder: Path, *, roll_bytes: int | None = ROLL_BYTES) -> None:
+        self._folder = folder
+        self._roll_bytes = roll_bytes
+        self._files: list[_PackFile] = []
+        self._seen: set[bytes] = set()
+        self._worker: threading.Thread | None = None
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(2)
+        self._failure: BaseException | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        name = f"{TEMPORARY_PREFIX}{os.getpid()}_{os.urandom(6).hex()}.pack"
+        self._file = _PackFile(self._folder / name)
+        self._files.append(self._file)
+        self._buffer = bytearray(b"PACK" + struct.pack(">II", 2, 0))
+        self._ends: list[tuple[bytes, int]] = []
+        self._window = DeltaWindow()
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def __contains__(self, oid: bytes) -> bool:
+        return oid in self._seen
+
+    def add(self, kind: int, oid: bytes, data: bytes | memoryview, *, compress: bool) -> int:
+        """Adds an object that the packs do not have yet; returns its offset. ``data`` may be reused afterwards."""
+        offset = self._start(oid)
+        if kind == TREE:
+            self._add_tree(bytes(data), offset)
+        elif not compress:
+            self._buffer += entry_header(kind, len(data))
+            self._add_stored(data)
+        elif len(data) <= _BUFFER_BYTES:
+            self._buffer += entry_header(kind, len(data))
+            self._buffer += zlib.compress(data, 6 if len(data) <= _SMALL_BYTES else 1)
+        else:
+            self._buffer += entry_header(kind, len(data))
+            deflater = zlib.compressobj(1)
+            for at in range(0, len(data), _BUFFER_BYTES):
+                self._buffer += deflater.compress(data[at : at + _BUFFER_BYTES])
+                self._spill()
+            self._buffer += deflater.flush()
+        self._end(oid)
+        return offset
+
+    def add_packed(self, oid: bytes, header: bytes, body: memoryview) -> int:
+        """Adds an object whose body is deflated already; returns its offset."""
+        offset = self._start(oid)
+        self._buffer += header
+        self._buffer += body
+        self._end(oid)
+        return offset
+
+    def next_offset(self) -> int:
+        """Returns where the next object will begin."""
+        return self._file.size
+
+    def _start(self, oid: bytes) -> int:
+        self._raise_failure()
+        if self._roll_bytes is not None and self._file.size > self._roll_bytes:
+            self._hand_over(last=True)
+            self._begin()
+        self._file.offsets[oid] = self._file.size
+        self._seen.add(oid)
+        self._before = len(self._buffer)
+        return self._file.size
+
+    def _end(self, oid: bytes) -> None:
+        self._file.size += len(self._buffer) - self._before
+        self._ends.append((oid, len(self._buffer)))
+        if len(self._buffer) > _BUFFER_BYTES:
+            self._hand_over(last=False)
+
+    def _spill(self) -> None:
+        if len(self._buffer) > _BUFFER_BYTES:
+            self._file.size += len(self._buffer) - self._before
+            self._hand_over(last=False)
+            self._before = 0
+
+    def _add_tree(self, tree: bytes, offset: int) -> None:
+        """Stores a tree whole, or as a delta of one that was written lately."""
+        found = self._window.find(tree)
+        depth = 0
+        if found is None:
+            self._buffer += entry_header(TREE, len(tree))
+            self._buffer += zlib.compress(tree, 1)
+        else:
+            delta, base = found
+            depth = base.depth + 1
+            self._buffer += entry_header(OFS_DELTA, len(delta), offset - base.offset)
+            self._buffer += zlib.compress(delta, 1)
+        self._window.add(tree, offset, depth)
+
+    def _add_stored(self, data: bytes | memoryview) -> None:
+        """Adds a zlib stream of stored blocks: the one copy of the data."""
+        view = memoryview(data)
+        size = len(view)
+        self._buffer += b"\x78\x01"
+        for at in range(0, size, _STORED_BLOCK_BYTES) or (0,):
+            piece = view[at : at + _STORED_BLOCK_BYTES]
+            length = len(piece)
+            self._buffer += struct.pack("<BHH", at + length >= size, length, length ^ 0xFFFF)
+            self._buffer += piece
+            self._spill()
+        self._buffer += struct.pack(">I", zlib.adler32(view))
+
+    def _hand_over(self, *, last: bool) -> None:
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="dartvc-pack", daemon=True)
+            self._worker.start()
+        self._jobs.put((self._file, self._buffer, self._ends, last))
+        self._buffer, self._ends = bytearray(), []
+        self._raise_failure()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._failure is not None:
+                continue
+            file, buffer, ends, last = job
+            try:
+                file.write(buffer, ends)
+                if last:
+                    file.finish()
+            except BaseException as error:
+                self._failure = error
+
+    def _stop(self) -> None:
+        if self._worker is not None:
+            self._jobs.put(None)
+            self._worker.join()
+            self._worker = None
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def publish(self) -> list[Path]:
+        """Makes everything durable, then visible; returns the paths of the new indexes.
+
+        Raises:
+            OSError: the disk refused; `abandon` takes away what was written.
+        """
+        if self._worker is None:
+            self._file.finish_small(self._buffer, self._ends)
+        else:
+            self._hand_over(last=True)
+            self._stop()
+            self._raise_failure()
+        indexes = [file.rename() for file in self._files]
+        sync_folder(self._folder)
+        for file in self._files:
+            file.close()
+        return indexes
+
+    def abandon(self) -> None:
+        """Throws away what was not published."""
+        self._failure = self._failure or RuntimeError("the batch was abandoned")
+        self._stop()
+        for file in self._files:
+            file.remove()
