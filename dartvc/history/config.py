@@ -10,7 +10,7 @@ from types import MappingProxyType
 import pygit2
 
 from dartvc.errors import CorruptError, NotFoundError, UsageError
-from dartvc.store.locks import storage_errors
+from dartvc.store.durable import storage_errors
 
 __all__ = ["SETTINGS", "Config", "parse_duration_s"]
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dartvc.host.entropy import new_id
-from dartvc.store.locks import storage_errors
+from dartvc.store.durable import storage_errors
 
 __all__ = ["advance_epoch", "read_epoch"]
 

@@ -39,10 +39,13 @@ class Problem:
 def check_repository(repository: Repository) -> Iterator[Problem]:
     """Yields everything that is wrong; reads all of the repository, so it takes as long as the disk does."""
     yield from _check_config(repository)
-    for where, detail in repository.database.verify():
-        yield Problem("object", where, detail, _REWRITE)
+    named = set()
+    for found in repository.database.verify():
+        named.add(found.where)
+        kind = "object" if found.oid else "ref" if found.where.startswith(("refs/", "HEAD")) else "pack"
+        yield Problem(kind, found.where, found.what, "it was put right" if found.is_mended else _REWRITE)
     tips: dict[Oid, str] = {}
-    yield from _check_refs(repository, tips)
+    yield from (problem for problem in _check_refs(repository, tips) if problem.where not in named)
     yield from _check_operations(repository, tips)
     yield from _check_commits(repository, tips)
 

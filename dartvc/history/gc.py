@@ -9,28 +9,25 @@ objects that are thrown away: it sees the new epoch when it publishes and writes
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dartvc.errors import CorruptError
 from dartvc.history.config import parse_duration_s
 from dartvc.history.epoch import advance_epoch
 from dartvc.history.reachability import live_objects, logged_commits, named_commits
-from dartvc.host.entropy import new_id
 from dartvc.model import Oid
-from dartvc.store.locks import storage_errors
-from dartvc.store.packs import BLOB, COMMIT, Pack, PackBuilder, object_id
+from dartvc.store.durable import is_abandoned, storage_errors, sync_folder
+from dartvc.store.merging import merge_packs
+from dartvc.store.objects import COMMIT
+from dartvc.store.packs import Pack
 
 if TYPE_CHECKING:
     from dartvc.history.repository import Repository
 
 __all__ = ["GcReport", "collect_garbage"]
-
-_PACK_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,77 +74,55 @@ def collect_garbage(repository: Repository, *, dry_run: bool = False, grace_s: f
             Oid(oid.hex())
             for pack in packs
             if pack.path in young
-            for oid, offset, _ in pack.iter_entries()
-            if pack.entry(offset)[0] == COMMIT
+            for oid, offset in pack.index.iter_entries()
+            if pack.entry(offset).kind == COMMIT
         ]
         live = live_objects(repository, roots)
         before = sum(pack.size_bytes for pack in packs)
         old = [pack for pack in packs if pack.path not in young]
-        dead = {oid for pack in old for oid, _, _ in pack.iter_entries() if oid not in live}
-        sparse = [pack for pack in old if any(oid in dead for oid, _, _ in pack.iter_entries())]
+        dead = {oid for pack in old for oid, _ in pack.index.iter_entries() if oid not in live}
+        sparse = [pack for pack in old if any(oid in dead for oid, _ in pack.index.iter_entries())]
         commits = sum(_is_commit(packs, oid) for oid in dead)
         freed = _dead_bytes(sparse, dead)
         after = before - freed
         if not dry_run:
             if sparse:
                 advance_epoch(repository.path)
-                _rewrite(database.pack_folder, sparse, live)
+                _rewrite(database.pack_folder, sparse, frozenset(dead))
             _sweep(database.pack_folder, now_s - grace_s)
             after = sum(pack.size_bytes for pack in database.iter_packs())
         return GcReport(dry_run, len(live), len(dead), commits, len(young), len(sparse), before, after)
 
 
 def _is_commit(packs: Sequence[Pack], oid: bytes) -> bool:
-    return any((offset := pack.find(oid)) is not None and pack.entry(offset)[0] == COMMIT for pack in packs)
+    return any((offset := pack.find(oid)) is not None and pack.entry(offset).kind == COMMIT for pack in packs)
 
 
 def _dead_bytes(packs: Sequence[Pack], dead: set[bytes]) -> int:
     total = 0
     for pack in packs:
-        places = sorted((offset, oid) for oid, offset, _ in pack.iter_entries())
-        ends = [offset for offset, _ in places[1:]] + [pack.size_bytes - 20]
+        places = sorted((offset, oid) for oid, offset in pack.index.iter_entries())
+        ends = [offset for offset, _ in places[1:]] + [pack.end]
         total += sum(end - offset for (offset, oid), end in zip(places, ends, strict=True) if oid in dead)
     return total
 
 
-def _rewrite(folder: Path, packs: Sequence[Pack], live: set[bytes]) -> None:
-    """Writes the live objects of packs into new packs, durably, then deletes the old ones."""
+def _rewrite(folder: Path, packs: Sequence[Pack], dead: frozenset[bytes]) -> None:
+    """Writes what lives in packs into new packs, durably, then deletes the old ones."""
     with storage_errors(folder):
-        done: set[bytes] = set()
-        builder: PackBuilder | None = None
-        size = 0
-        made: set[str] = set()
-        try:
-            for pack in packs:
-                for offset, oid in sorted((offset, oid) for oid, offset, _ in pack.iter_entries()):
-                    if oid not in live or oid in done:
-                        continue
-                    done.add(oid)
-                    builder = builder or PackBuilder(folder, f"{os.getpid()}_gc_{new_id()}")
-                    kind, data = pack.read(offset)
-                    if object_id(kind, data) != oid:
-                        raise CorruptError(f"object {oid.hex()} is damaged; nothing was thrown away", kind="object", hint="dvc-state fsck")
-                    builder.add(kind, oid, data, not (kind == BLOB and pack.stored_blocks(offset) is not None))
-                    size += len(data)
-                    if size > _PACK_BYTES:
-                        made.add(builder.finish().hex())
-                        builder, size = None, 0
-            if builder is not None:
-                made.add(builder.finish().hex())
-        except BaseException:
-            if builder is not None:
-                with contextlib.suppress(OSError):
-                    builder.abandon()
-            raise
+        made: set[Path] = set()
         for pack in packs:
-            if pack.path.stem.removeprefix("pack-") not in made:
-                pack.index_path.unlink(missing_ok=True)
+            made.update(merge_packs(folder, [pack], skip=dead))
+        for pack in packs:
+            if pack.index_path not in made:
+                pack.index_path.unlink(missing_ok=True)  # first: a pack without an index is garbage, an index without its pack is damage
                 pack.path.unlink(missing_ok=True)
+        sync_folder(folder)
 
 
 def _sweep(folder: Path, before_s: float) -> None:
     """Deletes what writers that died left behind."""
-    for path in folder.glob("tmp_dartvc_*"):
+    for path in folder.glob("tmp_*"):
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime < before_s:
+            if path.stat().st_mtime < before_s and is_abandoned(path):
                 path.unlink()

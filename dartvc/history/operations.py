@@ -18,7 +18,7 @@ from dartvc.errors import NotFoundError, RefusedError
 from dartvc.host.entropy import new_id
 from dartvc.model import Oid
 from dartvc.store import Head
-from dartvc.store.locks import storage_errors
+from dartvc.store.durable import storage_errors
 
 __all__ = ["Operation", "OperationLog", "RefMove", "UndoPlan", "decode_operation"]
 
@@ -100,22 +100,22 @@ class OperationLog:
         Raises:
             StorageError: the disk refused; the entry does not count.
         """
-        last = next(self.iter_newest(), None)
-        number = last.number + 1 if last is not None else 1
-        entry = Operation(
-            number,
-            new_id(),
-            datetime.now(UTC),
-            session,
-            operation,
-            description,
-            tuple(moves),
-            head_before,
-            head_after,
-            number if pointer is None else pointer,
-            tuple(redo),
-        )
         with storage_errors(self.path):
+            last = next(self.iter_newest(), None)
+            number = last.number + 1 if last is not None else 1
+            entry = Operation(
+                number,
+                new_id(),
+                datetime.now(UTC),
+                session,
+                operation,
+                description,
+                tuple(moves),
+                head_before,
+                head_after,
+                number if pointer is None else pointer,
+                tuple(redo),
+            )
             fresh = not self.path.exists()
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:

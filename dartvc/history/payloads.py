@@ -13,7 +13,7 @@ from xxhash import xxh3_128_digest
 
 from dartvc.errors import CorruptError
 from dartvc.model import Digest, Oid
-from dartvc.store.packs import BLOB
+from dartvc.store.objects import BLOB
 
 if TYPE_CHECKING:
     from dartvc.store import ObjectDatabase, TreeEntry

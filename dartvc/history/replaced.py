@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dartvc.errors import NotFoundError
 from dartvc.model import Oid, short
-from dartvc.store.locks import storage_errors
+from dartvc.store.durable import storage_errors
 
 __all__ = ["DROPPED", "Replaced"]
 

@@ -22,7 +22,7 @@ from dartvc.history.trust import TrustList, default_key_path, default_trust_path
 from dartvc.history.writing import CommitWriter
 from dartvc.model import Commit, Oid
 from dartvc.store import Head, ObjectDatabase, RawCommit, Seals
-from dartvc.store.locks import storage_errors
+from dartvc.store.durable import storage_errors
 
 __all__ = ["FOLDER", "NameEntry", "RefMove", "Repository"]
 
@@ -107,7 +107,7 @@ class Repository:
 
     def find_commits(self, prefix: str) -> list[Oid]:
         """Returns the commits whose id begins with ``prefix``; ids from before a thinning count as what replaced them."""
-        found = self.database.find_commits(prefix)
+        found = [oid if self._replaced.is_dropped(oid) else self._replaced.current(oid) for oid in self.database.find_commits(prefix)]
         return list(dict.fromkeys([*found, *self._replaced.find(prefix)]))
 
     def current_id(self, oid: Oid) -> Oid:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dartvc.host import places
 from dartvc.model import Oid
-from dartvc.store.locks import storage_errors
+from dartvc.store.durable import storage_errors
 
 __all__ = ["TrustList", "default_key_path", "default_trust_path"]
 

@@ -222,10 +222,11 @@ class CommitWriter:
         for index, ref in enumerate(refs):
             oid = chunks.get(ref.digest)
             if oid is None:
-                if ref.data is None:
-                    oid = self._stored_chunk(ref, names, parents)
-                else:
-                    oid = batch.add_blob(ref.data, compress=is_stream and _is_compressible(ref.data))
+                oid = (
+                    self._stored_chunk(ref, names, parents)
+                    if ref.data is None
+                    else batch.add_blob(ref.data, compress=is_stream and _is_compressible(ref.data))
+                )
                 chunks[ref.digest] = oid
             entries[chunk_entry(index, ref.digest)] = TreeEntry(BLOB_MODE, oid)
         return batch.add_tree(entries)
