@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dartvc.porcelain.face import Repository, attach, init, open, session, transaction
 
-__all__ = ["Repository", "__version__", "attach", "init", "load_ipython_extension", "open", "session", "transaction", "unload_ipython_extension"]
+__all__ = [
+    "Repository",
+    "__version__",
+    "attach",
+    "init",
+    "load_ipython_extension",
+    "open",
+    "session",
+    "transaction",
+    "unload_ipython_extension",
+]
 
 __version__ = "0.1.0"
 

@@ -24,7 +24,13 @@ _VALUE_OPTIONS = ("-C", "--session")
 
 def application() -> Any:
     """Builds the application; commands find their `Context` with `dartvc.cli.context.current`."""
-    app = typer.Typer(name="dvc-state", no_args_is_help=True, rich_markup_mode=None, add_completion=True, help="git for the state of running Python programs")
+    app = typer.Typer(
+        name="dvc-state",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        add_completion=True,
+        help="git for the state of running Python programs",
+    )
 
     @app.callback()
     def common(
@@ -61,9 +67,12 @@ def _invoke(words: Sequence[str], context: Context) -> int:
     command = application()
     shown = io.StringIO()
     try:
-        with contextlib.redirect_stdout(shown) if not words or "--help" in words or "--show-completion" in words else contextlib.nullcontext():
-            with as_current(context):
-                result = command.main(list(words), prog_name="dvc-state", standalone_mode=False)
+        with (
+            contextlib.redirect_stdout(shown)
+            if not words or "--help" in words or "--show-completion" in words
+            else contextlib.nullcontext(), as_current(context)
+        ):
+            result = command.main(list(words), prog_name="dvc-state", standalone_mode=False)
         context.stdout.write(shown.getvalue())
         return result if isinstance(result, int) else 0
     except typer.Exit as stop:

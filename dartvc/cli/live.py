@@ -48,7 +48,9 @@ def send(session: LiveSession, argv: Sequence[str], color: bool) -> tuple[int, s
         connection.sendall(json.dumps({"argv": list(argv), "color": color}).encode() + b"\n")
         answer = json.loads(connection.makefile("rb").readline())
     except (OSError, ValueError) as error:
-        raise LockedError(f"session {session.session_id} (process {session.pid}) does not answer: {error}", kind="session-silent", hint="try again") from error
+        raise LockedError(
+            f"session {session.session_id} (process {session.pid}) does not answer: {error}", kind="session-silent", hint="try again"
+        ) from error
     finally:
         os.close(folder)
         connection.close()

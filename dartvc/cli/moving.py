@@ -22,7 +22,9 @@ Names = Annotated[list[str] | None, typer.Argument(help="only these names")]
 def _show(moved: moves.Moved, is_json: bool) -> None:
     context = current()
     if is_json:
-        context.json(moved.verb.replace(" ", "-"), {"head": moved.head, "branch": moved.branch, "report": moved.report, "saved": moved.saved})
+        context.json(
+            moved.verb.replace(" ", "-"), {"head": moved.head, "branch": moved.branch, "report": moved.report, "saved": moved.saved}
+        )
     else:
         for line in render_moved(context, moved):
             context.out(line)
@@ -82,7 +84,9 @@ def switch(
     context = current()
     if not create and context.repository.database.refs.read(f"refs/heads/{name}") is None:
         context.repository.resolve(name, head=context.workspace.head)
-        raise UsageError(f"{name!r} is not a branch", kind="not-a-branch", hint=f"dvc-state checkout {name}, or dvc-state switch -c NAME {name}")
+        raise UsageError(
+            f"{name!r} is not a branch", kind="not-a-branch", hint=f"dvc-state checkout {name}, or dvc-state switch -c NAME {name}"
+        )
     target = revision if create else name
     _show(moves.checkout(context.repository, context.workspace, target, new_branch=name if create else None, trust=trust), is_json)
 
@@ -95,17 +99,19 @@ def branch(
 ) -> None:
     """Lists, makes or deletes branches."""
     context = current()
-    current = context.workspace.branch
+    checked_out = context.workspace.branch
     if name is None:
         rows = [(ref.removeprefix("refs/heads/"), oid) for ref, oid in context.repository.database.refs.iter_refs("refs/heads/")]
         if is_json:
-            context.json("branch", {"items": [{"name": each, "oid": oid, "current": each == current} for each, oid in rows]})
+            context.json("branch", {"items": [{"name": each, "oid": oid, "current": each == checked_out} for each, oid in rows]})
             return
         for each, oid in rows:
             subject = context.repository.commit(oid).subject
-            context.out(f"{'*' if each == current else ' '} {context.paint(each, '32') if each == current else each} {short(oid)} {subject[:60]}")
+            context.out(
+                f"{'*' if each == checked_out else ' '} {context.paint(each, '32') if each == checked_out else each} {short(oid)} {subject[:60]}"
+            )
     elif delete:
-        oid = moves.delete_ref(context.repository, "heads", name, current)
+        oid = moves.delete_ref(context.repository, "heads", name, checked_out)
         context.out(f"deleted {name} (was {short(oid)}); undo: dvc-state undo")
     else:
         oid = moves.branch(context.repository, name, revision, context.workspace.head)
@@ -188,7 +194,11 @@ def commit(message: Annotated[str, typer.Option("-m", "--message", help="what fo
     """Commits the living namespace under a message; such commits are never thinned."""
     context = current()
     if not context.workspace.is_live:
-        raise UsageError("no session is alive whose state could be committed", kind="no-session", hint="%load_ext dartvc in a notebook, or dartvc.attach(globals())")
+        raise UsageError(
+            "no session is alive whose state could be committed",
+            kind="no-session",
+            hint="%load_ext dartvc in a notebook, or dartvc.attach(globals())",
+        )
     oid = context.workspace.checkpoint(message, CommitKind.MANUAL, force=True)
     if is_json:
         context.json("commit", {"oid": oid})
@@ -202,7 +212,14 @@ def op_log(count: Annotated[int, typer.Option("-n", help="how many")] = 20, is_j
     rows = [operation for _, operation in zip(range(count), context.repository.operations.iter_newest(), strict=False)]
     if is_json:
         items = [
-            {"id": row.id, "time": row.time, "session": row.session, "operation": row.operation, "description": row.description, "head": row.head_after.oid}
+            {
+                "id": row.id,
+                "time": row.time,
+                "session": row.session,
+                "operation": row.operation,
+                "description": row.description,
+                "head": row.head_after.oid,
+            }
             for row in rows
         ]
         context.json("op-log", {"items": items})

@@ -103,7 +103,9 @@ def log(
     count: Annotated[int | None, typer.Option("-n", help="at most so many")] = None,
     is_all: Annotated[bool, typer.Option("--all", help="from every branch and tag")] = False,
     name: Annotated[str | None, typer.Option("--var", metavar="NAME", help="only commits that wrote it")] = None,
-    where: Annotated[str | None, typer.Option("--where", metavar="EXPR", help="only commits whose scalars satisfy it: 'loss < 0.1'")] = None,
+    where: Annotated[
+        str | None, typer.Option("--where", metavar="EXPR", help="only commits whose scalars satisfy it: 'loss < 0.1'")
+    ] = None,
     patch: Annotated[bool, typer.Option("-p", help="with what changed")] = False,
     is_json: Json = False,
 ) -> None:
@@ -113,7 +115,11 @@ def log(
     head = context.workspace.head
     start, _, end = revision.partition("..")
     hide = [repository.resolve(start or "HEAD", head=head)] if ".." in revision else []
-    tips = [oid for _, oid in repository.database.refs.iter_refs()] if is_all else [repository.resolve((end or "HEAD") if hide else start, head=head)]
+    tips = (
+        [oid for _, oid in repository.database.refs.iter_refs()]
+        if is_all
+        else [repository.resolve((end or "HEAD") if hide else start, head=head)]
+    )
     if head is not None and is_all:
         tips.append(head)
     found = (commit for commit in repository.iter_log(tips, name=name, hide=hide) if where is None or holds(repository, commit.oid, where))
@@ -218,11 +224,15 @@ def ls(revision: Annotated[str, typer.Argument(help="of which commit")] = "HEAD"
     oid = repository.resolve(revision, head=context.workspace.head)
     rows = [(name, repository.summary(entry), entry) for name, entry in sorted(repository.names(oid).items())]
     if is_json:
-        context.json("ls", {"items": [{"name": name, "summary": summary, "stored": entry.payload_oid is not None} for name, summary, entry in rows]})
+        context.json(
+            "ls", {"items": [{"name": name, "summary": summary, "stored": entry.payload_oid is not None} for name, summary, entry in rows]}
+        )
         return
     width = max((len(name) for name, _, _ in rows), default=0)
     for name, summary, entry in rows:
-        text = " ".join(str(summary[key]) for key in ("type", "repr", "signature", "shape", "dtype", "rows", "columns", "length") if key in summary)
+        text = " ".join(
+            str(summary[key]) for key in ("type", "repr", "signature", "shape", "dtype", "rows", "columns", "length") if key in summary
+        )
         context.out(f"{name:<{width}}  {text}" + ("" if entry.payload_oid else "  (not stored)"))
 
 
@@ -242,13 +252,17 @@ def blame(name: Annotated[str | None, typer.Argument(help="one name; none: all")
         if len(found) == len(wanted):
             break
     if is_json:
-        context.json("blame", {"items": [{"name": each, "oid": found[each].oid, "code": repository.code(found[each].oid)} for each in sorted(found)]})
+        context.json(
+            "blame", {"items": [{"name": each, "oid": found[each].oid, "code": repository.code(found[each].oid)} for each in sorted(found)]}
+        )
         return
     width = max(map(len, found), default=0)
     for each in sorted(found):
         commit = found[each]
         cell = f"In [{commit.execution}]" if commit.execution is not None else commit.kind
-        context.out(f"{each:<{width}}  {short(commit.oid)}  {cell:<8}  {commit.subject[:60]}  ({age(commit.time)}, {size(commit.size_bytes)})")
+        context.out(
+            f"{each:<{width}}  {short(commit.oid)}  {cell:<8}  {commit.subject[:60]}  ({age(commit.time)}, {size(commit.size_bytes)})"
+        )
 
 
 def bisect_run(

@@ -64,7 +64,12 @@ def render_commit(context: Context, commit: Commit, head: str | None = None) -> 
         yield context.paint(f"Error: {commit.error}", "31")
     yield ""
     yield from (f"    {line}" for line in commit.message.splitlines())
-    for label, names in (("added", commit.added), ("modified", commit.modified), ("removed", commit.removed), ("not stored", commit.omitted)):
+    for label, names in (
+        ("added", commit.added),
+        ("modified", commit.modified),
+        ("removed", commit.removed),
+        ("not stored", commit.omitted),
+    ):
         if names:
             yield f"    {label}: {' '.join(names)}"
     yield ""

@@ -17,12 +17,44 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for function in (fsck, du, doctor, config, trust, shell):
+    for function in (gc, fsck, du, doctor, config, trust, shell):
         app.command(function.__name__)(function)
     jupyter = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="record every notebook without a line in it")
     jupyter.command("enable")(jupyter_enable)
     jupyter.command("disable")(jupyter_disable)
     app.add_typer(jupyter, name="jupyter")
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only tell what would go")] = False,
+    keep_last: Annotated[int | None, typer.Option("--keep-last", metavar="N", help="automatic commits to keep on each branch")] = None,
+    keep_within: Annotated[str | None, typer.Option("--keep-within", metavar="AGE", help="keep automatic commits younger than 7d, 12h ...")] = None,
+    keep_best: Annotated[str | None, typer.Option("--keep-best", metavar="WAY:NAME:K", help="keep the K commits with the best value: max:acc:3")] = None,
+    is_json: Json = False,
+) -> None:
+    """Thins automatic commits by age and gives space back to the disk; named commits always stay."""
+    from dataclasses import replace
+
+    from dartvc.history.config import parse_duration_s
+    from dartvc.history.gc import collect_garbage
+    from dartvc.history.retention import parse_best, plan_thinning, retention_of, thin
+
+    context = current()
+    repository = context.repository
+    rules = retention_of(repository)
+    if keep_last is not None:
+        rules = replace(rules, keep_last=keep_last)
+    if keep_within is not None:
+        rules = replace(rules, keep_within_s=parse_duration_s(keep_within))
+    if keep_best is not None:
+        rules = replace(rules, best=parse_best(keep_best))
+    plan = plan_thinning(repository, rules) if dry_run else thin(repository, rules)
+    report = collect_garbage(repository, dry_run=dry_run)
+    if is_json:
+        context.json("gc", {"thinned": plan.dropped, "report": report})
+        return
+    would = "would be " if dry_run else ""
+    context.out(f"{len(plan.dropped)} automatic commits {would}thinned, {report.dropped_objects} objects {would}dropped, {size(report.freed_bytes)} {would}freed")
 
 
 def fsck(
@@ -148,7 +180,9 @@ def shell(
 
 
 def jupyter_enable(
-    kernelspec: Annotated[bool, typer.Option("--kernelspec", help='install the kernel "Python 3 (dartvc)" and leave the others alone')] = False,
+    kernelspec: Annotated[
+        bool, typer.Option("--kernelspec", help='install the kernel "Python 3 (dartvc)" and leave the others alone')
+    ] = False,
 ) -> None:
     """Records every notebook and IPython session of this user from now on."""
     from dartvc.shims import jupyter

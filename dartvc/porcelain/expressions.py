@@ -77,4 +77,6 @@ def evaluate(node: ast.expr, values: Mapping[str, object]) -> Any:
         return True
     if isinstance(node, ast.Tuple | ast.List):
         return [evaluate(part, values) for part in node.elts]
-    raise UsageError(f"{ast.unparse(node)!r} is more than a condition over scalars", kind="expression", hint="for example 'loss < 0.1 and epoch > 5'")
+    raise UsageError(
+        f"{ast.unparse(node)!r} is more than a condition over scalars", kind="expression", hint="for example 'loss < 0.1 and epoch > 5'"
+    )

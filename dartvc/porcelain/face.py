@@ -16,7 +16,6 @@ from dartvc.porcelain.moves import checkout, tag
 from dartvc.porcelain.workspaces import HeadWorkspace
 from dartvc.sessions import Session, open_sessions
 from dartvc.sessions import transaction as _transaction
-from dartvc.sessions.restoring import load_names
 from dartvc.sessions.writer import Ticket
 
 __all__ = ["PendingCommit", "Repository", "attach", "init", "open", "session", "transaction"]
@@ -112,7 +111,12 @@ class Repository:
         return pending
 
     def checkout(
-        self, revision: str, namespace: MutableMapping[str, object] | None = None, *, names: Sequence[str] | None = None, trust: bool = False
+        self,
+        revision: str,
+        namespace: MutableMapping[str, object] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        trust: bool = False,
     ) -> RestoreReport:
         """Brings a namespace to the state of a revision, in place: only what differs is written, all of it or nothing.
 
@@ -193,7 +197,9 @@ def session() -> Session:
     """
     sessions = open_sessions()
     if not sessions:
-        raise NotFoundError("no session is attached in this process", kind="no-session", hint="%load_ext dartvc, or dartvc.attach(globals())")
+        raise NotFoundError(
+            "no session is attached in this process", kind="no-session", hint="%load_ext dartvc, or dartvc.attach(globals())"
+        )
     return sessions[-1]
 
 
@@ -221,7 +227,11 @@ def _answerer(living: Session) -> Callable[[list[str], bool], tuple[int, str, st
 
         out, err = io.StringIO(), io.StringIO()
         run = importlib.import_module("dartvc.cli.entry").run
-        return run(argv, stdout=out, stderr=err, workspace=living, repository=living.repository, color=color), out.getvalue(), err.getvalue()
+        return (
+            run(argv, stdout=out, stderr=err, workspace=living, repository=living.repository, color=color),
+            out.getvalue(),
+            err.getvalue(),
+        )
 
     return answer
 

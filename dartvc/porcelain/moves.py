@@ -10,7 +10,22 @@ from dartvc.history import RefMove, Repository, UndoPlan
 from dartvc.model import CommitKind, Oid, RestoreReport, Workspace, short
 from dartvc.store.refs import check_ref_name
 
-__all__ = ["Moved", "branch", "checkout", "cherry_pick", "delete_ref", "redo", "reset", "restore", "restore_operation", "revert", "stash", "stash_pop", "tag", "undo"]
+__all__ = [
+    "Moved",
+    "branch",
+    "checkout",
+    "cherry_pick",
+    "delete_ref",
+    "redo",
+    "reset",
+    "restore",
+    "restore_operation",
+    "revert",
+    "stash",
+    "stash_pop",
+    "tag",
+    "undo",
+]
 
 _STASH = "refs/dartvc/stash"
 
@@ -29,13 +44,19 @@ class Moved:
 
 
 def checkout(
-    repository: Repository, workspace: Workspace, revision: str, *, names: Sequence[str] | None = None, new_branch: str | None = None, trust: bool = False
+    repository: Repository,
+    workspace: Workspace,
+    revision: str,
+    *,
+    names: Sequence[str] | None = None,
+    new_branch: str | None = None,
+    trust: bool = False,
 ) -> Moved:
     """Goes to a revision; with ``names`` only brings these back and leaves HEAD where it is."""
     if names:
         return restore(repository, workspace, names, revision, trust=trust)
-    saved = workspace.checkpoint("before checkout", CommitKind.AUTO)
     oid = repository.resolve(revision, head=workspace.head)
+    saved = workspace.checkpoint("before checkout", CommitKind.AUTO)
     target = new_branch
     if new_branch is not None:
         _check_absent(repository, new_branch)
@@ -49,10 +70,12 @@ def checkout(
 
 def restore(repository: Repository, workspace: Workspace, names: Sequence[str], revision: str, *, trust: bool = False) -> Moved:
     """Brings names back from a revision; HEAD does not move, the change is committed."""
-    saved = workspace.checkpoint("before restore", CommitKind.AUTO)
     oid = repository.resolve(revision, head=workspace.head)
+    saved = workspace.checkpoint("before restore", CommitKind.AUTO)
     if not workspace.is_live:
-        raise RefusedError("no session is alive whose names could be restored", kind="no-session", hint="start one, or dvc-state checkout REV")
+        raise RefusedError(
+            "no session is alive whose names could be restored", kind="no-session", hint="start one, or dvc-state checkout REV"
+        )
     report = workspace.restore(oid, names, trust=trust)
     workspace.checkpoint(f"restore {', '.join(names)} from {short(oid)}", CommitKind.MANUAL)
     return Moved("restore", workspace.head, workspace.branch, report, saved, f"restore {' '.join(names)}", workspace.is_live)
@@ -99,17 +122,19 @@ def delete_ref(repository: Repository, kind: str, name: str, current: str | None
 
 def reset(repository: Repository, workspace: Workspace, revision: str, *, trust: bool = False) -> Moved:
     """Moves the branch (and the namespace) to a revision."""
-    saved = workspace.checkpoint("before reset", CommitKind.AUTO)
     oid = repository.resolve(revision, head=workspace.head)
+    saved = workspace.checkpoint("before reset", CommitKind.AUTO)
     report = workspace.restore(oid, trust=trust)
     workspace.set_head(oid, workspace.branch, operation="reset", description=f"reset {revision}")
     return Moved("reset", oid, workspace.branch, report, saved, f"reset {revision}", workspace.is_live)
 
 
-def cherry_pick(repository: Repository, workspace: Workspace, revision: str, names: Sequence[str] | None = None, *, trust: bool = False) -> Moved:
+def cherry_pick(
+    repository: Repository, workspace: Workspace, revision: str, names: Sequence[str] | None = None, *, trust: bool = False
+) -> Moved:
     """Brings the names that a commit wrote into the present namespace, and commits."""
-    saved = workspace.checkpoint("before cherry-pick", CommitKind.AUTO)
     oid = repository.resolve(revision, head=workspace.head)
+    saved = workspace.checkpoint("before cherry-pick", CommitKind.AUTO)
     commit = repository.commit(oid)
     wanted = list(names or (*commit.added, *commit.modified))
     if not wanted:
@@ -122,8 +147,8 @@ def cherry_pick(repository: Repository, workspace: Workspace, revision: str, nam
 
 def revert(repository: Repository, workspace: Workspace, revision: str, *, trust: bool = False) -> Moved:
     """Gives the names that a commit wrote the values they had before it, and commits."""
-    saved = workspace.checkpoint("before revert", CommitKind.AUTO)
     oid = repository.resolve(revision, head=workspace.head)
+    saved = workspace.checkpoint("before revert", CommitKind.AUTO)
     commit = repository.commit(oid)
     if not commit.parents:
         raise UsageError(f"{short(oid)} is the first commit", kind="no-parent", hint="dvc-state log")

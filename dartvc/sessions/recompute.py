@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["recompute"]
 
 
-class _EffectRefused(Exception):  # noqa: N818
+class _EffectRefused(Exception):
     """A recipe wanted to change the world outside its namespace."""
 
 
@@ -103,7 +103,19 @@ def _random_streams_kept() -> Iterator[None]:
 
 _GUARD = threading.local()
 _INSTALLED: list[bool] = []
-_REFUSED = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.kill", "os.chdir", "os.putenv")
+_REFUSED: tuple[str, ...] = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.kill",
+    "os.chdir",
+    "os.putenv",
+)
 _REFUSED += ("subprocess.Popen", "socket.connect", "socket.bind", "socket.sendto", "shutil.", "urllib.", "smtplib.", "ftplib.")
 
 
@@ -112,7 +124,9 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event == "open":
         mode, flags = arguments[1], arguments[2]
-        if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+        if (isinstance(mode, str) and set(mode) & set("wax+")) or (
+            isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        ):
             raise _EffectRefused(f"write the file {arguments[0]!r}")
     elif event.startswith(_REFUSED):
         raise _EffectRefused(f"cause {event}")

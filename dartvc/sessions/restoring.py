@@ -18,9 +18,8 @@ from dartvc.state.process import apply_process
 from dartvc.state.working import StoredVersion, WorkingNamespace
 
 if TYPE_CHECKING:
-    from dartvc.history import Repository
+    from dartvc.history import NameEntry, Repository
     from dartvc.history.payloads import StoredPayload
-    from dartvc.history import NameEntry
 
 __all__ = ["Plan", "Restore", "load_names", "plan_restore"]
 
@@ -126,7 +125,9 @@ class Restore:
         self._recomputed.append(name)
         before, after = self._repository.summary(entry), self._working.summarize(outcome[0])
         if dict(before) != dict(after):
-            self._omissions.append(Omission(name, name, "recomputed, but it differs from what was committed", "check it before you rely on it"))
+            self._omissions.append(
+                Omission(name, name, "recomputed, but it differs from what was committed", "check it before you rely on it")
+            )
 
     def _patch_for(self, version: StoredVersion, payload: StoredPayload, stream: bytes) -> _Patch | None:
         """Fast path: the same objects with other contents. Returns the chunks to write, None when the values must be loaded.
@@ -174,7 +175,7 @@ class Restore:
             self._working.adopt(version)
         if process is not None:
             self._omissions.extend(apply_process(process))
-        written = tuple([*self._patched, *(name for name in self._values if name not in self._recomputed)])
+        written = (*self._patched, *(name for name in self._values if name not in self._recomputed))
         return RestoreReport(written, tuple(self._recomputed), self._plan.removed, self._plan.kept, tuple(self._omissions), self.read_bytes)
 
 
@@ -192,7 +193,9 @@ def _is_plain(value: object) -> bool:
 
 def _is_plain_leaf(value: object) -> bool:
     kind = type(value)
-    return kind in (int, float, bool, str, bytes, type(None)) or (kind.__module__ in ("numpy", "torch") and kind.__name__ in ("ndarray", "Tensor"))
+    return kind in (int, float, bool, str, bytes, type(None)) or (
+        kind.__module__ in ("numpy", "torch") and kind.__name__ in ("ndarray", "Tensor")
+    )
 
 
 def _version_of(names: tuple[str, ...], payload: StoredPayload, stream: bytes) -> StoredVersion:

@@ -109,6 +109,8 @@ class Session:
     def checkpoint(self, message: str, kind: CommitKind = CommitKind.MANUAL, *, force: bool = False) -> Oid | None:
         """Commits what changed since HEAD, durably; None when nothing did (unless ``force``)."""
         with self.busy:
+            if not force and self._is_fresh and not self.working.names():
+                return None
             ticket = self._commit(Unit("", None if self.is_dirty else frozenset()), message, kind, force=force)
             self.flush()
         return ticket.oid if ticket is not None else None
@@ -179,7 +181,9 @@ class Session:
         """Marks that the program runs; commands from elsewhere wait until `end_unit`."""
         self.busy.acquire()
 
-    def end_unit(self, code: str, *, source: str | None, execution: int | None, error: str, duration_s: float, quiet: bool = False) -> Ticket | None:
+    def end_unit(
+        self, code: str, *, source: str | None, execution: int | None, error: str, duration_s: float, quiet: bool = False
+    ) -> Ticket | None:
         """Commits what one unit of code did, in the background.
 
         Args:
@@ -214,9 +218,21 @@ class Session:
         self.is_dirty = False
         now, offset = local_now()
         staged = StagedCommit(
-            message=message, kind=kind, time_s=now, utc_offset_min=offset, code=unit.code, changed=_with_freshness(delta), added=delta.added,
-            removed=removed, process=process, environment=self._described_environment(), execution=unit.execution, duration_ms=unit.duration_ms,
-            stall_ms=(time.perf_counter() - started) * 1e3, error=unit.error, keep_names=not is_first,
+            message=message,
+            kind=kind,
+            time_s=now,
+            utc_offset_min=offset,
+            code=unit.code,
+            changed=_with_freshness(delta),
+            added=delta.added,
+            removed=removed,
+            process=process,
+            environment=self._described_environment(),
+            execution=unit.execution,
+            duration_ms=unit.duration_ms,
+            stall_ms=(time.perf_counter() - started) * 1e3,
+            error=unit.error,
+            keep_names=not is_first,
         )
         size = sum(name.payload.new_bytes for name in {id(n.payload): n for n in delta.changed if n.payload}.values() if name.payload)
         self.last_report = CommitReport(delta.omissions, size, staged.stall_ms)
@@ -342,7 +358,9 @@ class Session:
     def _check(self, oid: Oid, target: Mapping[str, object], names: Iterable[str] | None, trust: bool) -> None:
         if not trust and not self.repository.is_trusted(oid):
             raise UntrustedError(
-                f"commit {oid[:8]} was made on another machine; restoring it would run its code", kind="untrusted", hint="repeat with --trust if you know its author"
+                f"commit {oid[:8]} was made on another machine; restoring it would run its code",
+                kind="untrusted",
+                hint="repeat with --trust if you know its author",
             )
         for name in names or ():
             if name not in target:
@@ -355,7 +373,9 @@ class Session:
         head = self.head
         live = self.repository.process(head) if head is not None else {}
         for name, entry in target.items():
-            if entry.payload_oid is None or (name in live and live[name].payload_oid == entry.payload_oid and not self.process.is_stale(name)):
+            if entry.payload_oid is None or (
+                name in live and live[name].payload_oid == entry.payload_oid and not self.process.is_stale(name)
+            ):
                 continue
             payload = self.repository.payload(entry.payload_oid)
             values.update(load(payload.read_stream(), Loading(self.namespace, payload)))

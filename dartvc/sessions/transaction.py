@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import cast
 
 from dartvc.model import Payload
 from dartvc.state.loading import Loading, load
@@ -69,5 +68,5 @@ def transaction(namespace: dict[str, object]) -> Iterator[None]:
             earlier = entries.get(entry.name)
             if earlier is not None and earlier.payload is not None:
                 kept = _MemoryPayload(earlier.payload)
-                apply_process(cast(dict[str, object], load(kept.stream, Loading(namespace, kept))))
+                apply_process(load(kept.stream, Loading(namespace, kept)))
         raise

@@ -45,7 +45,9 @@ class BackgroundWriter:
         parent: the commit that the first one follows.
     """
 
-    def __init__(self, repository: Repository, publish: Callable[[Oid | None, Oid, Sequence[StagedCommit]], None], parent: Oid | None) -> None:
+    def __init__(
+        self, repository: Repository, publish: Callable[[Oid | None, Oid, Sequence[StagedCommit]], None], parent: Oid | None
+    ) -> None:
         self._repository = repository
         self._publish = publish
         self._published = parent

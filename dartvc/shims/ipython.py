@@ -105,9 +105,9 @@ class _Shim:
 
     def magic(self, line: str) -> None:
         """Runs a dvc-state command line on this session."""
-        from IPython.core.error import UsageError
-
         import shlex
+
+        from IPython.core.error import UsageError
 
         code, out, err = self.answer(shlex.split(line), False)
         if out:

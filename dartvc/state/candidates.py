@@ -17,12 +17,57 @@ __all__ = ["DYNAMIC_NAMES", "HIDDEN_NAMES", "is_hidden", "names_in_source", "tou
 
 DYNAMIC_NAMES = frozenset(
     {"globals", "locals", "vars", "exec", "eval", "get_ipython", "__import__", "_getframe", "currentframe", "runpy"}
-    | {"__main__", "user_ns", "gc", "ctypes", "_", "__", "___", "Out", "_oh", "compile", "reload", "importlib", "f_back", "f_globals", "__dict__"}
+    | {
+        "__main__",
+        "user_ns",
+        "gc",
+        "ctypes",
+        "_",
+        "__",
+        "___",
+        "Out",
+        "_oh",
+        "compile",
+        "reload",
+        "importlib",
+        "f_back",
+        "f_globals",
+        "__dict__",
+    }
     | {"__globals__", "__builtins__"}
 )
 HIDDEN_NAMES = frozenset(
-    {"In", "Out", "_ih", "_oh", "_dh", "_i", "_ii", "_iii", "_", "__", "___", "get_ipython", "exit", "quit", "open", "__builtins__", "__builtin__"}
-    | {"__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__", "__cached__", "__annotations__", "__session__", "_exit_code"}
+    {
+        "In",
+        "Out",
+        "_ih",
+        "_oh",
+        "_dh",
+        "_i",
+        "_ii",
+        "_iii",
+        "_",
+        "__",
+        "___",
+        "get_ipython",
+        "exit",
+        "quit",
+        "open",
+        "__builtins__",
+        "__builtin__",
+    }
+    | {
+        "__name__",
+        "__doc__",
+        "__package__",
+        "__loader__",
+        "__spec__",
+        "__file__",
+        "__cached__",
+        "__annotations__",
+        "__session__",
+        "_exit_code",
+    }
     | {"__conditional_annotations__"}
 )
 _INFRASTRUCTURE_THREADS = ("dartvc", "IPython", "tqdm", "pydevd")

@@ -22,7 +22,9 @@ ATOMIC_TYPES = frozenset(
     | {types.ModuleType, types.WrapperDescriptorType, types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType}
     | {types.ClassMethodDescriptorType, types.CodeType}
 )
-_SHARED_FREELY = frozenset({"datetime", "decimal", "fractions", "uuid", "pathlib", "re", "zoneinfo", "ipaddress", "numpy.dtypes", "_thread"})
+_SHARED_FREELY = frozenset(
+    {"datetime", "decimal", "fractions", "uuid", "pathlib", "re", "zoneinfo", "ipaddress", "numpy.dtypes", "_thread"}
+)
 _OPAQUE_ROOTS = frozenset({"IPython", "ipykernel", "zmq", "traitlets", "dartvc", "tornado", "jupyter_client", "prompt_toolkit", "asyncio"})
 
 _ATOMIC, _IMMUTABLE, _MUTABLE, _FUNCTION, _CLASS, _SPECIAL = range(6)
@@ -39,10 +41,21 @@ class Reach:
 
 
 class _Kinds(dict[type, tuple[int, Any]]):
-    """How to treat objects of a type; filled as types are met. One walk's worth: it must not keep the user's classes alive."""
+    """How to treat objects of a type; filled as types are met. One walk's worth: it must not keep the user's classes alive.
+
+    ``user_classes`` are the classes of the program itself that were met for the first time: an object refers to its class even where
+    the garbage collector does not say so.
+    """
+
+    def __init__(self, main_name: str) -> None:
+        super().__init__()
+        self.main_name = main_name
+        self.user_classes: list[object] = []
 
     def __missing__(self, kind: type) -> tuple[int, Any]:
         found = self[kind] = _classify(kind)
+        if found[0] in (_MUTABLE, _SPECIAL) and is_by_value(kind, self.main_name):
+            self.user_classes.append(kind)
         return found
 
 
@@ -68,7 +81,7 @@ def _classify(kind: type) -> tuple[int, Any]:
 def reach(value: object, namespace: Mapping[str, object], main_name: str) -> Reach:
     """Walks everything that ``value`` refers to."""
     found = Reach()
-    kinds = _Kinds()
+    kinds = _Kinds(main_name)
     seen = {id(namespace)}
     level: list[Any] = [value]
     collecting = gc.isenabled()
@@ -102,6 +115,9 @@ def reach(value: object, namespace: Mapping[str, object], main_name: str) -> Rea
                         following.extend(_parts_of_definition(item, found))
             if expand:
                 following.extend(gc.get_referents(*expand))
+            if kinds.user_classes:
+                following.extend(kinds.user_classes)
+                kinds.user_classes.clear()
             level = following
     finally:
         if collecting:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BUILDERS", "REDUCERS", "code_names", "is_by_value", "reduce_class", "reduce_function"]
 
-_CLASS_ATTRIBUTES_MADE_ANEW = frozenset({"__dict__", "__weakref__", "_abc_impl", "__module__", "__qualname__", "__slots__", "__orig_bases__"})
+_CLASS_ATTRIBUTES_MADE_ANEW = frozenset(
+    {"__dict__", "__weakref__", "_abc_impl", "__module__", "__qualname__", "__slots__", "__orig_bases__", "__slotnames__"}
+)
 _MARSHAL_VERSION = 2  # without back references: equal code gives equal bytes whatever its reference counts are
 
 
@@ -102,11 +104,11 @@ def _reduced_code(code: types.CodeType, saving: Saving) -> tuple[bytes, int, str
     """Returns a code object as (marshalled bytes, Python's hex version, file name, source lines when no file has them)."""
     source = ""
     if not os.path.exists(code.co_filename):
-        lines = linecache.cache.get(code.co_filename)
+        lines: Any = linecache.cache.get(code.co_filename)
         if lines is not None and len(lines) == 4:
             first = code.co_firstlineno - 1
             last = max((line for _, _, line in code.co_lines() if line is not None), default=first + 1)
-            source = "".join(lines[2][first:last])  # type: ignore[index]
+            source = "".join(lines[2][first:last])
     saving.sources.setdefault(code.co_filename, source)
     return marshal.dumps(code, _MARSHAL_VERSION), sys.hexversion >> 16, code.co_filename, source
 
@@ -165,7 +167,9 @@ def _reduce_enum(cls: Any) -> Reduction:
     attributes = {
         key: value
         for key, value in vars(cls).items()
-        if key not in made and key not in _CLASS_ATTRIBUTES_MADE_ANEW and not isinstance(value, types.DynamicClassAttribute | enum.property)
+        if key not in made
+        and key not in _CLASS_ATTRIBUTES_MADE_ANEW
+        and not isinstance(value, types.DynamicClassAttribute | enum.property)
         and key not in vars(enum.Enum) | vars(enum.Flag)
     }
     arguments = (type(cls), cls.__name__, cls.__bases__, {"__module__": cls.__module__, "__qualname__": cls.__qualname__}, members)

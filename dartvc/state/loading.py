@@ -7,7 +7,7 @@ import importlib
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast
 
 from dartvc.errors import CorruptError
@@ -54,7 +54,7 @@ class LiveBuffers:
         target[:] = self._buffers[index]
 
 
-class Unloadable(Exception):  # noqa: N818  (a verdict about a stored value, turned into an Omission)
+class Unloadable(Exception):
     """A stored value cannot be made here; the reason says why."""
 
     def __init__(self, reason: str) -> None:
@@ -119,7 +119,7 @@ class _StateUnpickler(pickle.Unpickler):
             builder = adapters.BUILDERS.get(name)
             if builder is None:
                 raise Unloadable(f"it was stored by a newer dartvc (builder {name})")
-            return functools.partial(cast(Callable[..., Any], builder), self.loading)
+            return functools.partial(builder, self.loading)
         if is_forbidden(module, name.split(".")[0]):
             raise Unloadable(f"loading it would call {module}.{name}")
         try:

@@ -123,7 +123,9 @@ def _apply_cwd(path: str | None) -> None:
 
 def _apply_path(value: tuple[str, tuple[str, ...]]) -> None:
     prefix, recorded = value
-    wanted = list(recorded) if prefix == sys.prefix else list(dict.fromkeys([*sys.path, *(p for p in recorded if not p.startswith(prefix))]))
+    wanted = (
+        list(recorded) if prefix == sys.prefix else list(dict.fromkeys([*sys.path, *(p for p in recorded if not p.startswith(prefix))]))
+    )
     if sys.path != wanted:
         sys.path[:] = wanted
 
@@ -134,20 +136,26 @@ def _capture_warnings() -> Any:
 
 def _apply_warnings(filters: Any) -> None:
     if tuple(warnings.filters) != filters:
-        warnings.filters[:] = list(filters)
-        warnings._filters_mutated() if hasattr(warnings, "_filters_mutated") else None  # type: ignore[attr-defined]
+        living: Any = warnings
+        living.filters[:] = list(filters)
+        if hasattr(living, "_filters_mutated"):
+            living._filters_mutated()
 
 
-def _capture_modules(namespace: Mapping[str, object], seen: dict[str, frozenset[str]]) -> dict[str, dict[str, object]]:
+def _capture_modules(namespace: Mapping[str, object], seen: dict[str, frozenset[str]]) -> dict[str, dict[str, Any]]:
     """Returns attributes that the program set on the modules it imported, as far as they can be told from the modules' own."""
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for module in [value for value in namespace.values() if type(value) is types.ModuleType]:
         own = seen.get(module.__name__)
         if own is None:
             own = seen[module.__name__] = _own_attributes(module)
         if not own:
             continue
-        extra = {key: value for key, value in vars(module).items() if key not in own and isinstance(value, int | float | str | bytes | tuple | list | dict)}
+        extra = {
+            key: value
+            for key, value in vars(module).items()
+            if key not in own and isinstance(value, int | float | str | bytes | tuple | list | dict)
+        }
         if extra:
             found[module.__name__] = extra
     return found
@@ -201,7 +209,9 @@ ENTRIES: dict[str, Entry] = {
     "numpy.random": Entry(_capture_numpy, _apply_numpy, lambda value: {"type": "numpy legacy random state"}),
     "torch.random": Entry(_capture_torch, _apply_torch, lambda value: {"type": "torch random state"}),
     "cwd": Entry(_capture_cwd, _apply_cwd, lambda value: {"type": "cwd", "path": value}),
-    "environ": Entry(_ENVIRONMENT.capture, _ENVIRONMENT.apply, lambda value: {"type": "environ", "changed": sorted(os.fsdecode(key) for key in value)}),
+    "environ": Entry(
+        _ENVIRONMENT.capture, _ENVIRONMENT.apply, lambda value: {"type": "environ", "changed": sorted(os.fsdecode(key) for key in value)}
+    ),
     "sys.path": Entry(lambda: (sys.prefix, tuple(sys.path)), _apply_path, lambda value: {"type": "sys.path", "entries": len(value[1])}),
     "recursionlimit": Entry(sys.getrecursionlimit, sys.setrecursionlimit, lambda value: {"type": "recursion limit", "value": value}),
     "warnings": Entry(_capture_warnings, _apply_warnings, lambda value: {"type": "warnings filters", "entries": len(value)}),
@@ -220,7 +230,11 @@ class ProcessState:
     def _entries(self) -> Iterable[tuple[str, Callable[[], Any], Callable[[Any], Mapping[str, object]]]]:
         for name, entry in ENTRIES.items():
             yield name, entry.capture, entry.describe
-        yield "modules", lambda: _capture_modules(self.namespace, self._own), lambda value: {"type": "module attributes", "modules": sorted(value)}
+        yield (
+            "modules",
+            lambda: _capture_modules(self.namespace, self._own),
+            lambda value: {"type": "module attributes", "modules": sorted(value)},
+        )
 
     def stage(self) -> tuple[StagedName, ...]:
         """Returns the entries that changed since the last call."""

@@ -31,7 +31,7 @@ DEEP_RECURSION_LIMIT = 1_000_000
 DEEP_STACK_BYTES = 512 * 1024 * 1024
 
 
-class Refusal(Exception):  # noqa: N818  (not an error of ours: a verdict about a user's object)
+class Refusal(Exception):
     """An object says, or is known, not to be storable."""
 
     def __init__(self, reason: str, remedy: str = "", culprit: object = None) -> None:
@@ -123,7 +123,7 @@ class _StatePickler(pickle.Pickler):
         return NotImplemented if reducer is None else reducer(obj, self.saving)
 
 
-class _DeepPickler(pickle._Pickler):  # type: ignore[name-defined,misc]
+class _DeepPickler(pickle._Pickler):
     def __init__(self, sink: io.BytesIO, saving: Saving) -> None:
         super().__init__(sink, 5, buffer_callback=saving.take_buffer)
         self.saving = saving
@@ -170,7 +170,14 @@ def _save(value: object, saving: Saving) -> Saved:
 
 def _saved(stream: bytes, saving: Saving) -> Saved:
     stream += len(saving.foreign).to_bytes(4, "little")
-    return Saved(stream, (*saving.buffers, *saving.foreign), frozenset(saving.global_names), frozenset(saving.user_types), tuple(saving.notes), not (saving.has_copies or saving.foreign))
+    return Saved(
+        stream,
+        (*saving.buffers, *saving.foreign),
+        frozenset(saving.global_names),
+        frozenset(saving.user_types),
+        tuple(saving.notes),
+        not (saving.has_copies or saving.foreign),
+    )
 
 
 def _save_deep(value: object, saving: Saving) -> Saved:

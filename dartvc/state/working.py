@@ -76,7 +76,11 @@ class WorkingNamespace:
 
     def names(self) -> list[str]:
         """Returns the names of the program itself, in the namespace's order."""
-        return [name for name in self.namespace if isinstance(name, str) and not is_hidden(name)]
+        return [
+            name
+            for name, value in self.namespace.items()
+            if isinstance(name, str) and not is_hidden(name) and not type(value).__module__.startswith("dartvc.")
+        ]
 
     def stored(self, name: str) -> StoredVersion | None:
         """Returns what is known to be stored of a name."""
@@ -114,13 +118,17 @@ class WorkingNamespace:
         candidates = {name for name in candidates if name in namespace}
         changed, notes = self._stage_candidates(candidates)
         self.forget(removed)
-        return NamespaceDelta(tuple(changed), tuple(name for name in namespace if name in new), removed, tuple(notes), frozenset(rebound | new))
+        return NamespaceDelta(
+            tuple(changed), tuple(name for name in namespace if name in new), removed, tuple(notes), frozenset(rebound | new)
+        )
 
     def _new_names(self) -> set[str]:
         new = set()
         for name in self.namespace.keys() - self._stored.keys() - self._hidden:
             if not isinstance(name, str) or is_hidden(name):
                 self._hidden.add(name)
+            elif type(self.namespace[name]).__module__.startswith("dartvc."):
+                continue  # a handle of ours (a repository, a session) belongs to the process, not to the state
             else:
                 new.add(name)
         return new
@@ -226,7 +234,13 @@ class WorkingNamespace:
         digests = [tuple(digest_buffer(buffer, self.helper)) for buffer in saved.buffers]
         for name in group:
             self._ids[name] = id(self.namespace[name])
-        if before is not None and before.omission is None and before.names == group and before.stream == chunks and before.buffers == tuple(digests):
+        if (
+            before is not None
+            and before.omission is None
+            and before.names == group
+            and before.stream == chunks
+            and before.buffers == tuple(digests)
+        ):
             return set(saved.global_names) if saved.global_names != before.global_names else set()
         known = {digest for each in before.buffers for digest in each} if before is not None else set()
         buffers = tuple(chunk_buffer(buffer, each, known) for buffer, each in zip(saved.buffers, digests, strict=True))

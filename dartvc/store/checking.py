@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -54,11 +55,11 @@ def verify(path: Path, refs: Refs, read: Reader, oids: Iterable[Oid] | None) -> 
     for index_path in sorted((path / "objects" / "pack").glob("pack-*.idx")):
         if not index_path.with_suffix(".pack").exists():
             yield Problem(index_path.name, "its pack is gone")
-    for oid in iter_loose(path / "objects"):
+    for loose in map(Oid, iter_loose(path / "objects")):
         try:
-            read(Oid(oid))
+            read(loose)
         except DartvcError as error:
-            yield Problem(f"objects/{oid[:2]}/{oid[2:]}", error.message, Oid(oid))
+            yield Problem(f"objects/{loose[:2]}/{loose[2:]}", error.message, loose)
     yield from _verify_refs(refs, read)
 
 
@@ -96,8 +97,6 @@ def _verify_pack(pack_path: Path, read: Reader) -> Iterator[Problem]:
 
 
 def _checksum(pack: Pack) -> bytes:
-    import hashlib
-
     return hashlib.sha1(pack.content[:-20], usedforsecurity=False).digest()
 
 

@@ -19,7 +19,7 @@ from dartvc.store.layout import FORMAT_VERSION, check_format, create_layout
 from dartvc.store.locks import RepositoryLock
 from dartvc.store.loose import iter_loose, read_loose
 from dartvc.store.merging import find_mergeable, merge_packs
-from dartvc.store.objects import BLOB, COMMIT, TREE, RawCommit, TreeEntry, decode_commit, decode_tree, object_id
+from dartvc.store.objects import BLOB, COMMIT, TREE, RawCommit, TreeEntry, decode_commit, decode_links, decode_tree, object_id
 from dartvc.store.packs import Pack
 from dartvc.store.packwriter import TEMPORARY_PREFIX
 from dartvc.store.refs import Refs
@@ -42,6 +42,7 @@ class ObjectDatabase:
         self._unreadable: dict[str, str] = {}
         self._distrusted: set[bytes] = set()
         self._scan_lock = threading.Lock()
+        self._unmergeable: set[Path] = set()
         self._is_swept = False
         self._scan()
 
@@ -284,13 +285,19 @@ class ObjectDatabase:
             raise NotFoundError(f"{oid} is not a commit", kind="not-a-commit", hint="dvc-state log")
         return decode_commit(oid, data)
 
+    def _read_links(self, oid: Oid) -> tuple[tuple[Oid, ...], float]:
+        kind, data = self.read(oid)
+        if kind != COMMIT:
+            raise NotFoundError(f"{oid} is not a commit", kind="not-a-commit", hint="dvc-state log")
+        return decode_links(oid, data)
+
     def iter_commits(self, tips: Iterable[Oid], hide: Iterable[Oid] = ()) -> Iterator[Oid]:
         """Yields the commits reachable from ``tips`` and not from ``hide``, newest first, children before parents.
 
         Raises:
             CorruptError: a commit is damaged or gone.
         """
-        return iter_topological(self.read_commit, tips, hide)
+        return iter_topological(self._read_links, tips, hide)
 
     def find_commits(self, prefix: str) -> list[Oid]:
         """Returns the commits whose id begins with ``prefix`` (4 to 40 hexadecimal digits)."""
@@ -315,7 +322,7 @@ class ObjectDatabase:
         Raises:
             StorageError: the disk refused; nothing was lost.
         """
-        if self._is_swept and not find_mergeable(self._packs.values()):
+        if self._is_swept and not find_mergeable(self._sound_packs()):
             return
         with self.lock():
             self._scan()
@@ -325,14 +332,11 @@ class ObjectDatabase:
                     with storage_errors(self.pack_folder):
                         indexes = merge_packs(self.pack_folder, group)
                 except CorruptError as error:
-                    self._unmergeable = getattr(self, "_unmergeable", set()) | {pack.path for pack in group if pack.path.name in error.message}
-                    if not any(pack.path.name in error.message for pack in group):
-                        return
+                    damaged = {pack.path for pack in group if pack.path.name in error.message}
+                    self._unmergeable |= damaged or {pack.path for pack in group}  # fsck names it; the others can be joined
                     continue
                 self.adopt_packs(indexes)
                 self._remove(pack for pack in group if pack.index_path not in indexes)
-
-    _unmergeable: set[Path] = set()
 
     def _sound_packs(self) -> list[Pack]:
         return [

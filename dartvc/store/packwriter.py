@@ -1,7 +1,7 @@
 """Writing packs (gitformat-pack) at the speed of the disk.
 
 The caller's thread hashes an object and copies its bytes into a buffer, once; from 8 MiB on, a second thread takes the buffers, sums
-their checksums and writes them. Beyond `ROLL_BYTES` the pack is finished in the background and the next one begun, so that its last
+their checksums and writes them. Beyond `ROLL_BYTES` the pack is finished by a third one and the next pack begun, so that its last
 checksum and its fsync overlap with what follows. Nothing is visible before `publish` renames.
 """
 
@@ -27,7 +27,7 @@ from dartvc.store.packs import OFS_DELTA, PACK_HEADER_BYTES
 __all__ = ["TEMPORARY_PREFIX", "DeltaWindow", "PackWriter"]
 
 TEMPORARY_PREFIX = "tmp_dartvc_"
-ROLL_BYTES = 128 * 1024 * 1024
+ROLL_BYTES = 64 * 1024 * 1024
 _BUFFER_BYTES = 8 * 1024 * 1024
 _STORED_BLOCK_BYTES = 65535
 _SMALL_BYTES = 4096
@@ -218,6 +218,7 @@ class PackWriter:
         self._seen: set[bytes] = set()
         self._worker: threading.Thread | None = None
         self._jobs: queue.Queue[_Job | None] = queue.Queue(2)
+        self._finishers: list[threading.Thread] = []
         self._failure: BaseException | None = None
         self._begin()
 
@@ -333,15 +334,25 @@ class PackWriter:
             try:
                 file.write(buffer, ends)
                 if last:
-                    file.finish()
+                    finisher = threading.Thread(target=self._finish, args=(file,), name="dartvc-finish", daemon=True)
+                    self._finishers.append(finisher)
+                    finisher.start()
             except BaseException as error:
                 self._failure = error
+
+    def _finish(self, file: _PackFile) -> None:
+        try:
+            file.finish()
+        except BaseException as error:
+            self._failure = error
 
     def _stop(self) -> None:
         if self._worker is not None:
             self._jobs.put(None)
             self._worker.join()
             self._worker = None
+        while self._finishers:
+            self._finishers.pop().join()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

@@ -166,9 +166,9 @@ class Refs:
     def _make_room(self, path: Path, error: OSError) -> None:
         """Makes the folders of a new ref, durably, and takes away empty ones that stand in its place."""
         if path.is_dir():
-            for folder, _, _ in os.walk(path, topdown=False):
+            for inner, _, _ in os.walk(path, topdown=False):
                 try:
-                    os.rmdir(folder)
+                    os.rmdir(inner)
                 except OSError:
                     raise UsageError(f"there are refs below {path.name}", kind="ref-in-the-way", hint="choose another name") from error
             return

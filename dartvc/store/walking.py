@@ -6,11 +6,10 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 
 from dartvc.model import Oid
-from dartvc.store.objects import RawCommit
 
 __all__ = ["iter_topological"]
 
-CommitReader = Callable[[Oid], RawCommit]
+CommitReader = Callable[[Oid], tuple[tuple[Oid, ...], float]]
 
 
 def iter_topological(read: CommitReader, tips: Iterable[Oid], hide: Iterable[Oid]) -> Iterator[Oid]:
@@ -27,7 +26,11 @@ def iter_topological(read: CommitReader, tips: Iterable[Oid], hide: Iterable[Oid
     while len(frontier) == 1:
         oid = frontier[0]
         yield oid
-        frontier = list(dict.fromkeys(parent for parent in read(oid).parents if parent not in hidden))
+        parents = read(oid)[0]
+        if len(parents) != 1 or parents[0] in hidden:
+            frontier = list(dict.fromkeys(parent for parent in parents if parent not in hidden))
+        else:
+            frontier[0] = parents[0]
     yield from _ordered(read, frontier, hidden)
 
 
@@ -38,7 +41,7 @@ def _reachable(read: CommitReader, tips: Iterable[Oid]) -> set[Oid]:
         oid = stack.pop()
         if oid not in seen:
             seen.add(oid)
-            stack.extend(read(oid).parents)
+            stack.extend(read(oid)[0])
     return seen
 
 
@@ -51,9 +54,9 @@ def _ordered(read: CommitReader, tips: list[Oid], hidden: set[Oid]) -> Iterator[
         oid = stack.pop()
         if oid in commits:
             continue
-        commit = read(oid)
-        parents = tuple(dict.fromkeys(parent for parent in commit.parents if parent not in hidden))
-        commits[oid] = parents, commit.time_s
+        every, time_s = read(oid)
+        parents = tuple(dict.fromkeys(parent for parent in every if parent not in hidden))
+        commits[oid] = parents, time_s
         for parent in parents:
             children[parent] = children.get(parent, 0) + 1
             stack.append(parent)

@@ -52,7 +52,7 @@ def reduce_array(values: Any, saving: Any) -> Any:
         shared = saving.regions.setdefault(("numpy", _address(values)), values)
         if shared is not values:
             return door("numpy_view"), (shared, 0, values.dtype, values.shape, values.strides, values.flags.writeable)
-    if base is None or values.dtype.hasobject and not isinstance(base, numpy.ndarray):
+    if base is None or (values.dtype.hasobject and not isinstance(base, numpy.ndarray)):
         return NotImplemented if values.dtype.hasobject else _standalone(values, saving)
     if isinstance(base, numpy.ndarray):
         if sys.getrefcount(base) <= _SOLE_HOLDERS + (values.base is not base) and id(base) not in saving.regions:
@@ -69,7 +69,14 @@ def reduce_array(values: Any, saving: Any) -> Any:
             raw = numpy.frombuffer(base, numpy.uint8)
         except (ValueError, BufferError):
             return _standalone(values, saving)
-        return door("numpy_view"), (base, _address(values) - _address(raw), values.dtype, values.shape, values.strides, values.flags.writeable)
+        return door("numpy_view"), (
+            base,
+            _address(values) - _address(raw),
+            values.dtype,
+            values.shape,
+            values.strides,
+            values.flags.writeable,
+        )
     return _standalone(values, saving)
 
 
@@ -180,7 +187,7 @@ def _build_view(loading: Any, root: Any, offset: int, dtype: Any, shape: tuple[i
         made = numpy.ndarray(shape, dtype, buffer=raw, offset=offset, strides=strides)
     elif dtype.hasobject or not root.flags.c_contiguous:
         view = numpy.lib.stride_tricks.as_strided(root.view(), shape, strides) if offset == 0 else None
-        flat = root.reshape(-1, order="K") if view is None else None
+        flat = root.reshape(-1, order="K")
         made = view if view is not None else numpy.lib.stride_tricks.as_strided(flat[offset // root.itemsize :], shape, strides)
         if made.dtype != dtype:
             made = made.view(dtype)

@@ -120,14 +120,27 @@ def _run_child(work: Callable[[], str], what: str, writer: int) -> None:
         os._exit(0)
 
 
-_EFFECTS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.kill", "subprocess.Popen")
+_EFFECTS: tuple[str, ...] = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.kill",
+    "subprocess.Popen",
+)
 _EFFECTS += ("socket.connect", "socket.bind", "socket.sendto", "shutil.", "ftplib.", "smtplib.", "urllib.")
 
 
 def _no_effects(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         mode, flags = arguments[1], arguments[2]
-        if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+        if (isinstance(mode, str) and set(mode) & set("wax+")) or (
+            isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        ):
             raise pickle.PicklingError(f"writes the file {arguments[0]!r}")
     elif event.startswith(_EFFECTS):
         raise pickle.PicklingError(f"has the side effect {event}")

@@ -20,10 +20,10 @@ __all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "reduce_dict_subclass"]
 
 
 def _reduce_file(file: Any, saving: Any) -> Any:
-    for name in ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"):
-        if getattr(sys, name, None) is file:
-            return door("standard_stream"), (name,)
-    name = getattr(file, "name", None)
+    for stream in ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"):
+        if getattr(sys, stream, None) is file:
+            return door("standard_stream"), (stream,)
+    name: Any = getattr(file, "name", None)
     if not isinstance(name, str | bytes) or not os.path.exists(name):
         if file.closed:
             return door("closed_file"), (str(name), getattr(file, "mode", "r"), getattr(file, "encoding", None))
@@ -32,7 +32,9 @@ def _reduce_file(file: Any, saving: Any) -> Any:
     if mode == "rb+":
         mode = "r+b"
     is_text = hasattr(file, "encoding")
-    layout = (getattr(file, "encoding", None), getattr(file, "errors", None), getattr(file, "newlines", None)) if is_text else (None, None, None)
+    layout = (
+        (getattr(file, "encoding", None), getattr(file, "errors", None), getattr(file, "newlines", None)) if is_text else (None, None, None)
+    )
     if file.closed:
         return door("closed_file"), (os.path.abspath(os.fsdecode(name)), mode, layout[0])
     if file.writable():
@@ -261,7 +263,16 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
 }
 for _name in ("tee", "_tee_dataobject", "count", "cycle", "repeat", "accumulate", "chain", "compress", "dropwhile", "islice", "starmap"):
     REDUCERS[f"itertools.{_name}"] = _reduce_itertools
-for _name in ("takewhile", "zip_longest", "product", "permutations", "combinations", "combinations_with_replacement", "groupby", "pairwise"):
+for _name in (
+    "takewhile",
+    "zip_longest",
+    "product",
+    "permutations",
+    "combinations",
+    "combinations_with_replacement",
+    "groupby",
+    "pairwise",
+):
     REDUCERS[f"itertools.{_name}"] = _reduce_itertools
 
 BUILDERS: dict[str, Callable[..., Any]] = {
@@ -275,7 +286,9 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "weak_values": lambda loading, items: weakref.WeakValueDictionary(loading.hold(items)),
     "weak_keys": lambda loading, items: weakref.WeakKeyDictionary(dict(loading.hold(items))),
     "weak_set": lambda loading, items: weakref.WeakSet(loading.hold(items)),
-    "finalizer": lambda loading, value, function, positional, named: weakref.finalize(loading.hold(value), function, *positional, **(named or {})),
+    "finalizer": lambda loading, value, function, positional, named: weakref.finalize(
+        loading.hold(value), function, *positional, **(named or {})
+    ),
     "dead_finalizer": _dead_finalizer,
     "memoryview": lambda loading, owner, start, size, format: memoryview(owner)[start : start + size].cast("B").cast(format),
     "sqlite": _build_sqlite,
@@ -293,6 +306,13 @@ def _dead_reference() -> Any:
     return weakref.ref(Gone())
 
 
+def _proxied(proxy: Any) -> Iterable[object]:
+    try:
+        return (proxy.__repr__.__self__,)
+    except ReferenceError:
+        return ()
+
+
 def _weak_children(reference: Any) -> Iterable[object]:
     return () if reference() is None else (reference(),)
 
@@ -300,6 +320,11 @@ def _weak_children(reference: Any) -> Iterable[object]:
 CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {
     "weakref.ReferenceType": _weak_children,
     "builtins.weakref": _weak_children,
+    "weakref.ProxyType": _proxied,
+    "weakref.CallableProxyType": _proxied,
+    "builtins.weakproxy": _proxied,
+    "builtins.weakcallableproxy": _proxied,
+    "weakref.finalize": lambda finalizer: (finalizer.peek() or ()),
     "weakref.WeakValueDictionary": lambda mapping: list(mapping.values()),
     "weakref.WeakKeyDictionary": lambda mapping: [*mapping.keys(), *mapping.values()],
     "builtins.memoryview": lambda view: (view.obj,),

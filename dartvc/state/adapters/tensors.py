@@ -44,7 +44,12 @@ def _reduce_tensor(tensor: Any, saving: Any) -> Any:
     if not tensor.is_leaf:
         saving.notes.append("a tensor computed with gradients was stored as its value, without the graph that computed it")
     described = (source, tensor.dtype, tensor.storage_offset(), tuple(tensor.size()), tensor.stride(), str(tensor.device))
-    flags = (type(tensor) is torch.nn.Parameter, bool(tensor.requires_grad and tensor.is_leaf), bool(tensor.is_conj()), bool(tensor.is_neg()))
+    flags = (
+        type(tensor) is torch.nn.Parameter,
+        bool(tensor.requires_grad and tensor.is_leaf),
+        bool(tensor.is_conj()),
+        bool(tensor.is_neg()),
+    )
     state = (tensor.grad if tensor.is_leaf else None, dict(tensor.__dict__))
     return door("torch_tensor"), (*described, *flags), saving.keep(state), None, None, door("torch_tensor_state")
 

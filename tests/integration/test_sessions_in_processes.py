@@ -1,0 +1,214 @@
+"""Real programs: an IPython session killed and continued, undone, branched; a terminal that moves a living kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("IPython")
+
+DRIVER = """
+import json, os, signal, sys
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+config = Config(); config.HistoryManager.enabled = False
+shell = InteractiveShell.instance(config=config)
+def cell(code):
+    return shell.run_cell(code, store_history=True)
+shell.run_cell("%load_ext dartvc", silent=True)
+import dartvc
+"""
+
+
+def python(folder: Path, code: str, expected: int = 0) -> str:
+    """Runs a program in a folder and returns what it printed."""
+    environment = {**os.environ, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"), "IPYTHONDIR": str(folder / "ipython")}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == expected, done.stderr
+    return done.stdout
+
+
+def command(folder: Path, *words: str, expected: int = 0) -> str:
+    """Runs dvc-state in a folder."""
+    environment = {**os.environ, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"), "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())", *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == expected, (done.stdout, done.stderr)
+    return done.stdout
+
+
+def test_a_killed_session_continues_at_its_last_cell(tmp_path: Path) -> None:
+    python(
+        tmp_path,
+        DRIVER
+        + """
+cell("import random; random.seed(3); rows = [1, 2]; alias = rows")
+cell("def total(): return sum(rows)")
+cell("rows.append(4); drawn = random.random()")
+dartvc.session().flush()
+os.kill(os.getpid(), signal.SIGKILL)
+""",
+        expected=-signal.SIGKILL,
+    )
+    out = python(
+        tmp_path,
+        DRIVER
+        + """
+cell("import random as r2; probe = (total(), alias is rows, rows)")
+print(json.dumps([shell.user_ns["probe"][0], shell.user_ns["probe"][1], shell.user_ns["probe"][2]]))
+""",
+    )
+    assert json.loads(out.strip().splitlines()[-1]) == [7, True, [1, 2, 4]]
+
+
+def test_a_session_that_ended_by_itself_does_not_fill_the_next_one(tmp_path: Path) -> None:
+    python(tmp_path, DRIVER + 'cell("x = 1")')
+    out = python(tmp_path, DRIVER + 'print("x" in shell.user_ns)\ncell("%dvc_state checkout HEAD")\nprint(shell.user_ns["x"])')
+    assert out.split()[0] == "False"
+    assert out.split()[-1] == "1"
+
+
+def test_undo_twice_then_redo(tmp_path: Path) -> None:
+    out = python(
+        tmp_path,
+        DRIVER
+        + """
+for value in (1, 2, 3):
+    cell(f"x = {value}")
+seen = []
+for verb in ("undo", "undo", "redo"):
+    cell(f"%dvc_state {verb}")
+    seen.append(shell.user_ns["x"])
+print(seen)
+""",
+    )
+    assert out.strip().splitlines()[-1] == "[2, 1, 2]"
+
+
+def test_a_branch_keeps_both_lines(tmp_path: Path) -> None:
+    out = python(
+        tmp_path,
+        DRIVER
+        + """
+cell("x = [1]")
+cell("%dvc_state checkout HEAD -b other")
+cell("x.append(2)")
+cell("%dvc_state switch main")
+print(shell.user_ns["x"])
+cell("x.append(9)")
+cell("%dvc_state switch other")
+print(shell.user_ns["x"])
+""",
+    )
+    lines = [line for line in out.splitlines() if line.startswith("[")]
+    assert lines == ["[1]", "[1, 2]"]
+    assert "other" in command(tmp_path, "branch")
+    git = subprocess.run(["git", "--git-dir", ".dvc-state", "fsck", "--strict"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert git.returncode == 0, git.stderr
+
+
+def test_failing_cells_and_magics_are_committed(tmp_path: Path) -> None:
+    python(tmp_path, DRIVER + 'cell("x = 1")\ncell("x = 2\\nraise ValueError(5)")\ncell("%time y = 3")')
+    items = json.loads(command(tmp_path, "log", "--json"))["items"]
+    assert [item["kind"] for item in items] == ["cell", "exception", "cell"]
+    assert items[0]["added"] == ["y"]
+    assert items[1]["modified"] == ["x"]
+    assert "ValueError" in items[1]["error"]
+
+
+def test_a_terminal_moves_the_living_session(tmp_path: Path) -> None:
+    code = DRIVER + "\ncell('x = 1')\ncell('x = 2')\ndartvc.session().flush()\nprint('ready', flush=True)\nsys.stdin.readline()\nprint(shell.user_ns['x'], flush=True)"
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config"), "IPYTHONDIR": str(tmp_path / "ipython")}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline().strip() == "ready"
+        assert "restored: x" in command(tmp_path, "checkout", "HEAD~1")
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline().strip() == "1"
+        process.stdin.close()
+        process.wait(timeout=60)
+
+
+def test_two_sessions_commit_to_branches_of_their_own(tmp_path: Path) -> None:
+    code = DRIVER + "\nprint(dartvc.session().branch, flush=True)\nsys.stdin.readline()\ncell('x = 1')\ndartvc.session().flush()"
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config"), "IPYTHONDIR": str(tmp_path / "ipython")}
+    processes: list[Any] = []
+    branches = []
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        branches.append(process.stdout.readline().strip())  # type: ignore[union-attr]
+    for process in processes:
+        process.communicate("\n", timeout=60)
+        assert process.returncode == 0
+    assert branches == ["main", "main-2"]
+    listed = command(tmp_path, "branch")
+    assert "main" in listed and "main-2" in listed
+
+
+def test_the_repository_of_a_stranger_is_read_but_not_restored(tmp_path: Path) -> None:
+    python(tmp_path, DRIVER + 'cell("x = [1]")')
+    os.rename(tmp_path / "config", tmp_path / "their-config")
+    assert "x" in command(tmp_path, "ls")
+    python(tmp_path, "import dartvc\ntry:\n    dartvc.open('.').load()\nexcept Exception as e:\n    raise SystemExit(e.exit_code)", expected=4)
+    assert python(tmp_path, "import dartvc; print(dartvc.open('.').load(trust=True))").strip() == "{'x': [1]}"
+
+
+def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
+    out = python(
+        tmp_path,
+        """
+        import dartvc
+        x = [1]; y = x; z = 5
+        try:
+            with dartvc.transaction(globals()):
+                x.append(2); z = 6; extra = 1; del y
+                raise ValueError
+        except ValueError:
+            pass
+        print(x, x is y, z, "extra" in globals())
+        """,
+    )
+    assert out.strip() == "[1] True 5 False"
+
+
+def test_a_checkout_that_cannot_load_changes_nothing_else(tmp_path: Path) -> None:
+    out = python(
+        tmp_path,
+        """
+        import dartvc
+        repo = dartvc.init(".")
+        ns = {"__name__": "__main__", "x": 1}
+        first = repo.commit(ns, "one")
+        ns["x"] = 2
+        repo.commit(ns, "two")
+        try:
+            repo.checkout("nowhere", ns)
+        except Exception as error:
+            print(type(error).__name__, ns["x"])
+        repo.checkout(first.oid, ns)
+        print(ns["x"])
+        """,
+    )
+    assert out.split() == ["NotFoundError", "2", "1"]

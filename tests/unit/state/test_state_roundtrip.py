@@ -1,0 +1,141 @@
+"""What a co-variable's pickle brings back: functions, classes, aliases, views, resources."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
+from dartvc.state.saving import Refusal, Saving, save
+
+
+def run(code: str) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, "<test>", "exec"), namespace)
+    return namespace
+
+
+def through(namespace: dict[str, Any]) -> dict[str, Any]:
+    """Stores all names of a namespace as one co-variable and loads them into a fresh one."""
+    names = {name: value for name, value in namespace.items() if not name.startswith("__")}
+    saved = save(names, Saving(namespace, "__main__"))
+    fresh: dict[str, Any] = {"__name__": "__main__"}
+    copies = [memoryview(bytes(buffer)) for buffer in saved.buffers]
+    fresh.update(load(saved.stream, Loading(fresh, LiveBuffers(copies))))
+    return fresh
+
+
+CASES = {
+    "a function is bound to the living namespace": ("def f(): return g()\ndef g(): return 5", "f() == 5 and f.__globals__ is namespace"),
+    "two closures share one cell": (
+        "def make():\n  n = 0\n  def inc():\n    nonlocal n; n += 1\n  def get(): return n\n  return inc, get\ninc, get = make(); inc()",
+        "get() == 1 and (inc() or get() == 2)",
+    ),
+    "a recursive local function": (
+        "def make():\n  def fact(n): return 1 if n < 2 else n * fact(n - 1)\n  return fact\nf = make()",
+        "f(5) == 120",
+    ),
+    "defaults, keyword defaults, attributes and docstring": (
+        "def f(a, b=[1], *, k=2):\n  'doc'\n  return a + b[0] + k\nf.tag = 'x'",
+        "f(1) == 4 and f.tag == 'x' and f.__doc__ == 'doc'",
+    ),
+    "a class and its instance stay one class": ("class A:\n  k = [1]\n  def m(self): return self.v\na = A(); a.v = 3", "type(a) is A and a.m() == 3"),
+    "super and the method resolution order": (
+        "class A:\n  def f(self): return 'A'\nclass B(A):\n  def f(self): return 'B' + super().f()\nb = B()",
+        "b.f() == 'BA'",
+    ),
+    "an enum member is a member": ("import enum\nclass E(enum.Enum):\n  X = 1\n  Y = 2\n  def up(self): return self.value + 1\ne = E.X", "e is E.X and e.up() == 2"),
+    "a frozen dataclass with slots": (
+        "import dataclasses\n@dataclasses.dataclass(frozen=True, slots=True)\nclass P:\n  a: int = 1\np = P(2)",
+        "p == P(2) and hash(p) == hash(P(2))",
+    ),
+    "a property, a class method and a static method": (
+        "class A:\n  @property\n  def p(self): return 1\n  @classmethod\n  def c(cls): return cls\n  @staticmethod\n  def s(x): return x\na = A()",
+        "a.p == 1 and a.c() is A and A.s(2) == 2",
+    ),
+    "an abstract class and what was registered": (
+        "import abc\nclass A(abc.ABC):\n  @abc.abstractmethod\n  def f(self): ...\nA.register(int)\nclass B(A):\n  def f(self): return 1\nb = B()",
+        "isinstance(3, A) and isinstance(b, A)",
+    ),
+    "a cached function": ("import functools\n@functools.lru_cache(7)\ndef f(x): return x + 1", "f(1) == 2 and f.cache_parameters()['maxsize'] == 7"),
+    "aliases across containers": ("x = [1]; d = {'x': x}; t = (x, d)", "d['x'] is x and t[0] is x and t[1] is d"),
+    "a cycle through a tuple": ("l = []; t = (l,); l.append(t)", "t[0] is l and l[0] is t"),
+    "views of a dict follow it": ("d = {'a': 1}; k = d.keys()", "(d.update(b=2) or 'b' in k)"),
+    "an iterator half used": ("l = [1, 2, 3]; it = iter(l); next(it)", "l.append(4) or list(it) == [2, 3, 4]"),
+    "an unlocked lock": ("import threading\nk = threading.Lock()", "k.acquire(False)"),
+    "a weak reference": ("import weakref\nclass A: pass\na = A(); w = weakref.ref(a)", "w() is a"),
+    "a memoryview shares its bytearray": ("b = bytearray(b'abc'); m = memoryview(b)[1:]", "(b.__setitem__(1, 65) or m[0] == 65)"),
+    "a dict subclass that lies about its items": (
+        "class D(dict):\n  def items(self): return []\nd = D(a=1)",
+        "dict.__getitem__(d, 'a') == 1 and type(d) is D",
+    ),
+    "a chain of 20,000 objects": (
+        "class N: pass\nh = N(); h.v = 0; c = h\nfor i in range(1, 20000):\n  c.n = N(); c = c.n; c.v = i\ndel c",
+        "h.n.n.v == 2",
+    ),
+    "an in-memory database": (
+        "import sqlite3\nc = sqlite3.connect(':memory:'); c.execute('create table t (a)'); c.execute('insert into t values (5)'); c.commit()",
+        "c.execute('select a from t').fetchone() == (5,)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("claim", CASES)
+def test_comes_back(claim: str) -> None:
+    code, check = CASES[claim]
+    fresh = through(run(code))
+    fresh["namespace"] = fresh
+    assert eval(check, fresh)
+
+
+REFUSED = {
+    "a running generator": ("g = (i for i in range(3))", "generator"),
+    "a held lock": ("import threading\nk = threading.Lock(); k.acquire()", "held"),
+    "a thread": ("import threading\nt = threading.Thread(target=int)", "thread"),
+    "an object that raises": ("class A:\n  def __reduce_ex__(self, p): raise RuntimeError('no')\na = A()", "RuntimeError"),
+    "an object whose loading would run a command": (
+        "import os\nclass A:\n  def __reduce__(self): return (os.system, ('true',))\na = A()",
+        "would call posix.system",
+    ),
+    "an object that ends the process": ("import os\nclass A:\n  def __reduce__(self): os._exit(3)\na = A()", "ended the process"),
+}
+
+
+@pytest.mark.parametrize("claim", REFUSED)
+def test_is_refused_with_a_reason(claim: str) -> None:
+    code, reason = REFUSED[claim]
+    with pytest.raises(Refusal) as caught:
+        through(run(code))
+    assert reason in caught.value.reason
+
+
+def test_a_file_comes_back_at_its_position(tmp_path: Any) -> None:
+    (tmp_path / "f.txt").write_text("one\ntwo\n")
+    namespace = run(f"f = open({str(tmp_path / 'f.txt')!r}); f.readline()")
+    assert through(namespace)["f"].read() == "two\n"
+
+
+def test_code_of_another_python_is_refused_by_name() -> None:
+    from dartvc.state.definitions import BUILDERS
+
+    loading = Loading({}, LiveBuffers([]))
+    with pytest.raises(Unloadable) as caught:
+        BUILDERS["code"](loading, b"", 0x030A, "<cell>", "")
+    assert "Python 3.10" in caught.value.reason
+    assert f"{sys.version_info.major}.{sys.version_info.minor}" in caught.value.reason
+
+
+def test_a_stored_value_cannot_name_a_forbidden_function() -> None:
+    stream = b"\x80\x05\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R." + bytes(4)
+    with pytest.raises(Unloadable) as caught:
+        load(stream, Loading({}, LiveBuffers([])))
+    assert "posix.system" in caught.value.reason
+
+
+def test_saving_leaves_threads_and_the_recursion_limit_as_they_were() -> None:
+    before = (sys.getrecursionlimit(), threading.stack_size())
+    through(run(CASES["a chain of 20,000 objects"][0]))
+    assert (sys.getrecursionlimit(), threading.stack_size()) == before

@@ -1,0 +1,131 @@
+"""Change detection: what a unit of code changed is staged, what it did not is not, and nothing is missed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dartvc.state.candidates import names_in_source, touched_names
+from dartvc.state.chunking import STREAM_CHUNK_BYTES, match_stream, unframe
+from dartvc.state.summaries import summarize
+from dartvc.state.working import WorkingNamespace
+
+
+class Program:
+    """A namespace that cells run in, staged after each."""
+
+    def __init__(self) -> None:
+        self.namespace: dict[str, Any] = {"__name__": "__main__"}
+        self.working = WorkingNamespace(self.namespace, summarize)
+
+    def cell(self, code: str) -> set[str]:
+        exec(compile(code, "<cell>", "exec"), self.namespace)
+        delta = self.working.stage(names_in_source(code))
+        return {name.name for name in delta.changed} | {f"-{name}" for name in delta.removed}
+
+
+MISSED_BY_OTHERS = {
+    "rebinding": (["x = 1", "x = 2"], {"x"}),
+    "the same value again": (["x = 1", "x = 1"], set()),
+    "a method that mutates": (["l = [1]", "l.append(2)"], {"l"}),
+    "an alias": (["l = [1]; m = l", "m.append(2)"], {"l", "m"}),
+    "an alias made inside a container": (["l = [1]", "d = {'l': l}", "d['l'].append(2)"], {"l", "d"}),
+    "global in a function": (["x = 1", "def f():\n  global x\n  x = 2", "f()"], {"x"}),
+    "mutation inside a function": (["x = []\ndef f(): x.append(1)", "f()"], {"x"}),
+    "mutation two calls deep": (["x = []\ndef f(): x.append(1)\ndef g(): f()", "g()"], {"x"}),
+    "mutation by a callback in a list": (["x = []\ncallbacks = [lambda: x.append(1)]", "callbacks[0]()"], {"x"}),
+    "mutation by a method": (["x = []\nclass A:\n  def m(self): x.append(1)\na = A()", "a.m()"], {"x"}),
+    "underscore names": (["_p = 1", "_p = 2"], {"_p"}),
+    "globals()": (["x = 1", "globals()['x'] = 2"], {"x"}),
+    "exec": (["x = [1]", "exec('x.append(2)')"], {"x"}),
+    "a closure's cell": (["def mk():\n  n = 0\n  def inc():\n    nonlocal n\n    n += 1\n  return inc\ninc = mk()", "inc()"], {"inc"}),
+    "a class attribute": (["class A: k = 1", "A.k = 2"], {"A"}),
+    "deletion": (["x = 1", "del x"], {"-x"}),
+    "only looking": (["x = [1]", "y = len(x)"], {"y"}),
+    "a dict subclass": (["class D(dict): pass\nd = D()", "d['a'] = 1"], {"D", "d"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("claim", MISSED_BY_OTHERS)
+def test_notices(claim: str) -> None:
+    cells, expected = MISSED_BY_OTHERS[claim]
+    program = Program()
+    for cell in cells[:-1]:
+        program.cell(cell)
+    assert program.cell(cells[-1]) == expected
+
+
+def test_sharing_an_immutable_is_not_aliasing() -> None:
+    program = Program()
+    program.cell("key = 'k' * 50; a = {key: [1]}; b = {key: [2]}; t = (1, 2); c = [t]; d = [t]")
+    assert program.cell("a[key].append(3)") == {"a"}
+    assert program.cell("c.append(0)") == {"c"}
+
+
+def test_one_bad_name_never_costs_another() -> None:
+    program = Program()
+    exec("good = [1]; bad = (i for i in range(3)); also = {'g': good}", program.namespace)
+    delta = program.working.stage(None)
+    assert [omission.name for omission in delta.omissions] == ["bad"]
+    assert {name.name for name in delta.changed if name.payload is not None} == {"good", "also"}
+
+
+def test_the_reason_names_the_path_inside_the_object() -> None:
+    program = Program()
+    exec("import threading\nclass S: pass\ns = S(); s.pool = {'lock': threading.Lock()}; s.pool['lock'].acquire()", program.namespace)
+    delta = program.working.stage(None)
+    assert delta.omissions[0].path == "s.pool['lock']"
+
+
+def test_one_changed_element_of_a_large_array_costs_one_chunk() -> None:
+    pytest.importorskip("numpy")
+    program = Program()
+    program.cell("import numpy as np\na = np.zeros(1_000_000)")
+    program.namespace["a"][5] = 1
+    (staged,) = program.working.stage({"a"}).changed
+    assert staged.payload is not None
+    assert 0 < staged.payload.new_bytes <= 600_000
+
+
+def test_appending_to_a_long_list_costs_its_tail() -> None:
+    program = Program()
+    program.cell("rows = [{'id': i, 'name': f'n{i}'} for i in range(20_000)]")
+    program.namespace["rows"].append({"id": -1, "name": "new"})
+    (staged,) = program.working.stage({"rows"}).changed
+    assert staged.payload is not None
+    assert staged.payload.new_bytes < 3 * STREAM_CHUNK_BYTES
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(min_size=0, max_size=200_000), st.integers(0, 200_000), st.binary(max_size=50), st.integers(0, 100))
+def test_matched_streams_are_the_stream(base: bytes, at: int, inserted: bytes, deleted: int) -> None:
+    """Chunks reused or new, joined, always give the stream; those marked as known were in the version before."""
+    _, before = match_stream(base, ())
+    at = min(at, len(base))
+    changed = base[:at] + inserted + base[at + deleted :]
+    refs, chunks = match_stream(changed, before)
+    known = {chunk.digest: base for chunk in before}
+    place, out = 0, []
+    for ref in refs:
+        out.append(changed[place : place + ref.size_bytes])
+        assert ref.data is None or ref.data == out[-1]
+        assert ref.data is not None or ref.digest in known
+        place += ref.size_bytes
+    assert b"".join(out) == changed
+    assert [chunk.digest for chunk in chunks] == [ref.digest for ref in refs]
+
+
+@given(st.lists(st.one_of(st.integers(), st.text(), st.binary(max_size=300_000)), max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_a_pickle_without_frames_loads_the_same(value: list[object]) -> None:
+    import pickle
+
+    assert pickle.loads(unframe(memoryview(pickle.dumps(value, 5)))) == value
+
+
+def test_dynamic_code_widens_to_everything() -> None:
+    assert touched_names({"globals"}, {"x": 1}, {}) is None
+    assert touched_names({"x"}, {"x": 1, "y": 2}, {}) == {"x"}
