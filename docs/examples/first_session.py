@@ -14,8 +14,7 @@ CELLS = (
     "scores[scores > threshold] = 1.0; threshold = 0.9",
     "%dvc_state diff HEAD~1 HEAD",
     "%dvc_state undo",
-    "threshold, scores[3]",
-    "%dvc_state log --oneline",
+    "threshold, float(scores[3])",
 )
 
 
