@@ -27,7 +27,7 @@ from dartvc.store.packs import OFS_DELTA, PACK_HEADER_BYTES
 __all__ = ["TEMPORARY_PREFIX", "DeltaWindow", "PackWriter"]
 
 TEMPORARY_PREFIX = "tmp_dartvc_"
-ROLL_BYTES = 64 * 1024 * 1024
+ROLL_BYTES = 128 * 1024 * 1024
 _BUFFER_BYTES = 8 * 1024 * 1024
 _STORED_BLOCK_BYTES = 65535
 _SMALL_BYTES = 4096
