@@ -1,7 +1,7 @@
 """git for the state of a running Python program.
 
 Every checkpoint of a namespace is a commit in an ordinary git object database. This module is the public face; it is light
-(nothing is loaded before it is used) and forwards to `dartvc.porcelain.face`.
+(nothing is loaded before it is used) and forwards to `dartvc.porcelain.face` and `dartvc.shims.prompt`.
 
     repo = dartvc.init()                      # or dartvc.open()
     commit = repo.commit(globals(), "before the merge")
@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dartvc.porcelain.face import Repository, attach, init, open, session, transaction
+    from dartvc.porcelain.face import Repository, init, open, session, transaction
+    from dartvc.shims.prompt import attach
 
 __all__ = [
     "Repository",
@@ -35,7 +36,7 @@ def __getattr__(name: str) -> object:
     if name in __all__:
         import importlib
 
-        return getattr(importlib.import_module("dartvc.porcelain.face"), name)
+        return getattr(importlib.import_module("dartvc.shims.prompt" if name == "attach" else "dartvc.porcelain.face"), name)
     raise AttributeError(f"module 'dartvc' has no attribute {name!r}")
 
 

@@ -166,17 +166,9 @@ def shell(
 ) -> None:
     """Opens IPython (or Python's own prompt) with the names of a commit; nothing is committed from there."""
     from dartvc.porcelain.face import Repository
+    from dartvc.shims.shell import interact
 
-    context = current()
-    names = Repository(context.repository).load(revision, trust=is_trusting)
-    try:
-        from IPython import start_ipython
-    except ImportError:
-        import code
-
-        code.interact(local=names, banner=f"the state of {revision}: {' '.join(sorted(names))}")
-        return
-    start_ipython(argv=["--no-banner"], user_ns=names)
+    interact(Repository(current().repository).load(revision, trust=is_trusting), revision)
 
 
 def jupyter_enable(

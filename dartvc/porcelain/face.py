@@ -1,9 +1,8 @@
-"""The Python interface: `init`, `open`, `session`, `attach`, `transaction` and the `Repository` that they return."""
+"""The Python interface: `init`, `open`, `session`, `transaction` and the `Repository` that they return."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +17,7 @@ from dartvc.sessions import Session, open_sessions
 from dartvc.sessions import transaction as _transaction
 from dartvc.sessions.writer import Ticket
 
-__all__ = ["PendingCommit", "Repository", "attach", "init", "open", "session", "transaction"]
+__all__ = ["PendingCommit", "Repository", "init", "open", "session", "transaction"]
 
 
 class PendingCommit:
@@ -201,56 +200,6 @@ def session() -> Session:
             "no session is attached in this process", kind="no-session", hint="%load_ext dartvc, or dartvc.attach(globals())"
         )
     return sessions[-1]
-
-
-def attach(namespace: dict[str, object], path: str | Path = ".") -> Session:
-    """Attaches a namespace to the repository of a folder (made if there is none) and returns its session.
-
-    At the plain ``>>>`` prompt every statement is committed from now on; any other program calls ``session.checkpoint(message)``.
-    """
-    try:
-        history = History.open(path)
-    except NotFoundError:
-        history = History.init(path)
-    made = Session(history, namespace)
-    made.restore_after_crash()
-    made.serve(_answerer(made))
-    if hasattr(sys, "ps1"):
-        sys.ps1 = _Prompt(made, str(sys.ps1))
-    return made
-
-
-def _answerer(living: Session) -> Callable[[list[str], bool], tuple[int, str, str]]:
-    def answer(argv: list[str], color: bool) -> tuple[int, str, str]:
-        import importlib
-        import io
-
-        out, err = io.StringIO(), io.StringIO()
-        run = importlib.import_module("dartvc.cli.entry").run
-        return (
-            run(argv, stdout=out, stderr=err, workspace=living, repository=living.repository, color=color),
-            out.getvalue(),
-            err.getvalue(),
-        )
-
-    return answer
-
-
-class _Prompt:
-    """A primary prompt that commits what the last statement did: Python asks for its text before each statement."""
-
-    def __init__(self, living: Session, text: str) -> None:
-        self._living = living
-        self._text = text
-
-    def __str__(self) -> str:
-        try:
-            self._living.is_dirty = True
-            self._living.begin_unit()
-            self._living.end_unit("", source=None, execution=None, error="", duration_s=0.0, quiet=True)
-        except Exception as error:
-            sys.stderr.write(f"dartvc: not committed: {error}\n")
-        return self._text
 
 
 transaction = _transaction

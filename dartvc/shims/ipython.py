@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from typing import Any
 
-from dartvc.cli.entry import run as run_command
 from dartvc.errors import DartvcError
 from dartvc.history import Repository
 from dartvc.sessions import Session
+from dartvc.shims.prompt import answer
 
 __all__ = ["load_extension", "unload_extension"]
 
@@ -34,7 +33,7 @@ class _Shim:
         events.register("post_execute", self.post_execute)
         for name in ("dvc_state", "dvc-state"):
             self.shell.register_magic_function(self.magic, "line", name)
-        self.session.serve(self.answer)
+        self.session.serve(lambda argv, color: answer(self.session, argv, color))
 
     def detach(self) -> None:
         events = self.shell.events
@@ -109,19 +108,13 @@ class _Shim:
 
         from IPython.core.error import UsageError
 
-        code, out, err = self.answer(shlex.split(line), False)
+        code, out, err = answer(self.session, shlex.split(line), False)
         if out:
             print(out, end="")
         if err:
             print(err, end="", file=sys.stderr)
         if code not in (0, 1):
             raise UsageError(err.strip().splitlines()[0] if err.strip() else f"dvc-state exited with {code}")
-
-    def answer(self, argv: list[str], color: bool) -> tuple[int, str, str]:
-        """Runs a command line on this session and returns (exit code, output, messages)."""
-        out, err = io.StringIO(), io.StringIO()
-        code = run_command(argv, stdout=out, stderr=err, workspace=self.session, repository=self.session.repository, color=color)
-        return code, out.getvalue(), err.getvalue()
 
 
 def load_extension(shell: Any) -> None:

@@ -29,7 +29,6 @@ _TYPESTRINGS = {
     "b1": "bool", "i1": "int8", "u1": "uint8", "i2": "int16", "u2": "uint16", "i4": "int32", "u4": "uint32", "i8": "int64", "u8": "uint64",
     "f2": "float16", "f4": "float32", "f8": "float64", "c8": "complex64", "c16": "complex128",
 }  # fmt: skip
-_SIZES = {"bfloat16": 2, "complex64": 8, "complex128": 16, "complex32": 4}
 
 
 class ArrayChunk(NamedTuple):
@@ -163,8 +162,7 @@ def _has_numpy(differing_bytes: int) -> bool:
 
 def _standard(dtype: str) -> tuple[str, str]:
     """Returns a dtype's name and byte order (``<``, ``>`` or ``=``)."""
-    name = dtype.removeprefix("torch.").lower() if not dtype.startswith(("<U", ">U", "|S", "M8", "m8")) else dtype
-    order = "="
+    name, order = dtype.removeprefix("torch."), "="
     if name[:1] in "<>=|":
         order, name = (name[0] if name[0] in "<>" else "="), name[1:]
     return _TYPESTRINGS.get(name, name), order
@@ -178,7 +176,7 @@ def compare_plain(before: bytes | memoryview, after: bytes | memoryview, dtype: 
     if name == "bfloat16":
         left, right = (_widen(memoryview(data), order) for data in (before, after))
     elif code is None or struct.calcsize(order + code) != itemsize:
-        return _compare_bytes(before, after, itemsize, name)
+        return _compare_bytes(before, after, itemsize, name, order)
     else:
         left, right = (struct.unpack(f"{order}{count}{code}", data) for data in (before, after))
     changed, first, most = 0, None, None
@@ -198,12 +196,13 @@ def _widen(data: memoryview, order: str) -> tuple[float, ...]:
     return struct.unpack(f"={len(halves)}f", struct.pack(f"={len(halves)}I", *(half << 16 for half in halves)))
 
 
-def _compare_bytes(before: bytes | memoryview, after: bytes | memoryview, itemsize: int, name: str) -> _Found:
+def _compare_bytes(before: bytes | memoryview, after: bytes | memoryview, itemsize: int, name: str, order: str) -> _Found:
     parts = {"complex64": "f", "complex128": "d"}.get(name)
     if parts is not None:
-        left, right = (struct.unpack(f"={len(data) // itemsize * 2}{parts}", data) for data in (before, after))
+        left, right = (struct.unpack(f"{order}{len(data) // itemsize * 2}{parts}", data) for data in (before, after))
         return _compare_complex(left, right)
-    places = [place for place in range(len(before) // itemsize) if before[place * itemsize : (place + 1) * itemsize] != after[place * itemsize : (place + 1) * itemsize]]
+    starts = range(0, len(before), itemsize)
+    places = [start // itemsize for start in starts if before[start : start + itemsize] != after[start : start + itemsize]]
     return _Found(len(places), None, places[0] if places else None)
 
 
@@ -229,7 +228,7 @@ def compare_with_numpy(before: bytes | memoryview, after: bytes | memoryview, dt
     if name == "bfloat16":
         left, right = ((numpy.frombuffer(data, f"{order}u2").astype("u4") << 16).view("f4") for data in (before, after))
     elif name in _FORMATS or name in ("complex64", "complex128"):
-        kind = numpy.dtype(name).newbyteorder(order)
+        kind: Any = numpy.dtype(f"{order}{numpy.dtype(name).str[1:]}")
         if kind.itemsize != itemsize:
             return _numpy_bytes(numpy, before, after, itemsize)
         left, right = (numpy.frombuffer(data, kind) for data in (before, after))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 
 from dartvc.model import Summary
 from dartvc.state.value_diff.chunks import ArrayDiff
@@ -247,11 +248,8 @@ def _distance(before: object, after: object) -> str:
     old, new = _number_of(before), _number_of(after)
     if old is None or new is None:
         return ""
-    change = new - old
-    if isinstance(change, int):
-        text = f"{change:+d}" if abs(change) < 10**15 else f"{_float(change):+.6g}"
-    else:
-        text = f"{change:+.6g}"
+    change = new - old if isinstance(old, int) and isinstance(new, int) else _float(new) - _float(old)
+    text = f"{change:+d}" if isinstance(change, int) and abs(change) < 10**15 else f"{_float(change):+.6g}"
     if not old or not math.isfinite(_float(change)) or not math.isfinite(_float(old)):
         return text
     return f"{text}, {_float(change) / abs(_float(old)):+.2%}"
@@ -282,6 +280,5 @@ def _number_of(value: object) -> int | float | None:
 def _source_diff(left: object, right: object) -> Iterator[str]:
     """Yields a unified diff of two sources, without the header."""
     if isinstance(left, list) and isinstance(right, list) and left != right:
-        for line in difflib.unified_diff([str(part) for part in left], [str(part) for part in right], lineterm="", n=3):
-            if not line.startswith(("---", "+++")) or line[3:4] not in (" ", ""):
-                yield line
+        lines = difflib.unified_diff([str(part) for part in left], [str(part) for part in right], lineterm="", n=3)
+        yield from islice(lines, 2, None)

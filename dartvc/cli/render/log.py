@@ -1,0 +1,101 @@
+"""Commits as lines: what `log` prints. Plain string work, a few microseconds a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from dartvc.cli.render.graph import Lanes
+from dartvc.cli.render.paint import Paint
+from dartvc.cli.render.units import format_age, format_duration, format_size, printable
+from dartvc.model import Commit
+
+__all__ = ["render_log"]
+
+_NAMES = 6
+
+
+def render_log(
+    commits: Iterable[Commit], *, now_s: float, oneline: bool = False, graph: bool = False, color: bool = False, head: str = ""
+) -> Iterator[str]:
+    """Yields the lines of a log, newest first as the commits come.
+
+    Args:
+        commits: children before parents.
+        now_s: the present as a Unix time, for relative ages.
+        oneline: one line a commit instead of git's medium form.
+        graph: draw the lanes of history to the left.
+        color: whether to use ANSI colours.
+        head: the id of the commit that HEAD is at; marked where no ref does it.
+    """
+    paint = Paint.when(color)
+    lanes = Lanes(paint) if graph else None
+    is_first = True
+    for commit in commits:
+        refs = _refs(commit, paint, head)
+        if oneline:
+            lines = [_oneline(commit, refs, paint, now_s)]
+        else:
+            lines = _medium(commit, refs, paint, now_s)
+            if not is_first and lanes is None:
+                yield ""
+            is_first = False
+        if lanes is None:
+            yield from lines
+        else:
+            yield from lanes.draw(commit.oid, commit.parents, lines if oneline else [*lines, ""])
+
+
+def _refs(commit: Commit, paint: Paint, head: str) -> str:
+    """Returns `` (HEAD -> main, tag: best)``, or nothing."""
+    if not commit.refs and commit.oid != head:
+        return ""
+    parts = []
+    for ref in commit.refs:
+        name = printable(ref.removeprefix("refs/heads/"))
+        if name.startswith("refs/tags/"):
+            name = "tag: " + name[10:]
+        tint = paint.head if name.startswith("HEAD") else paint.tag if name.startswith("tag: ") else paint.branch
+        parts.append(f"{tint}{name}{paint.off}")
+    if commit.oid == head and not any(ref.startswith("HEAD") for ref in commit.refs):
+        parts.insert(0, f"{paint.head}HEAD{paint.off}")
+    return f" ({', '.join(parts)})"
+
+
+def _oneline(commit: Commit, refs: str, paint: Paint, now_s: float) -> str:
+    subject = printable(commit.message.partition("\n")[0]) or "(no message)"
+    error = f" {paint.removed}[failed]{paint.off}" if commit.error else ""
+    return f"{paint.oid}{commit.oid[:8]}{paint.off}{refs} {subject}{error} {paint.faint}{format_age(now_s - commit.time.timestamp())}{paint.off}"
+
+
+def _medium(commit: Commit, refs: str, paint: Paint, now_s: float) -> list[str]:
+    lines = [f"{paint.oid}commit {commit.oid}{paint.off}{refs}"]
+    if len(commit.parents) > 1:
+        lines.append("Merge:  " + " ".join(parent[:8] for parent in commit.parents))
+    execution = f" [{commit.execution}]" if commit.execution is not None else ""
+    cost = f", {format_duration(commit.duration_ms)}" if commit.duration_ms else ""
+    lines.append(f"Kind:   {commit.kind.value}{execution}{cost}, {format_size(commit.size_bytes)}")
+    lines.append(f"Date:   {commit.time.isoformat(' ', 'seconds')} ({format_age(now_s - commit.time.timestamp())})")
+    if commit.run:
+        lines.append(f"Run:    {printable(commit.run)}")
+    if commit.position is not None:
+        place = commit.position
+        lines.append(f"At:     {printable(place.file)}:{place.line} in {printable(place.function)}")
+    if commit.error:
+        lines.append(f"{paint.removed}Error:  {printable(commit.error)}{paint.off}")
+    lines.append("")
+    lines.extend(f"    {printable(line)}".rstrip() for line in commit.message.split("\n"))
+    names = _names(commit, paint)
+    if names:
+        lines.extend(("", f"    {names}"))
+    return lines
+
+
+def _names(commit: Commit, paint: Paint) -> str:
+    groups = (("+", commit.added, paint.added), ("~", commit.modified, paint.changed), ("-", commit.removed, paint.removed),
+              ("!", commit.omitted, paint.removed))  # fmt: skip
+    return "  ".join(f"{tint}{mark} {_name_list(names)}{paint.off}" for mark, names, tint in groups if names)
+
+
+def _name_list(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(printable(name) for name in names[:_NAMES]) + more
