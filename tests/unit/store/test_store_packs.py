@@ -54,7 +54,7 @@ def test_the_callers_buffer_may_be_reused(database: ObjectDatabase) -> None:
         data[0] = number
         oids.append(batch.add_blob(memoryview(data), compress=False))
     batch.publish()
-    assert database.read_blob(oids[0]) == before or before[0] in range(6)
+    assert database.read_blob(oids[0]) == before
     assert not list(database.verify())
 
 
@@ -122,7 +122,7 @@ def test_many_tiny_commits_end_in_a_few_small_packs(database: ObjectDatabase) ->
     assert min(pack.size_bytes / pack.index.count for pack in packs) < 400
     assert not list(database.verify())
     again = ObjectDatabase.open(database.path)
-    assert [again.read_tree(again.read_commit(oid).tree) for oid in again.iter_commits(parents)][0] == rows
+    assert again.read_tree(again.read_commit(parents[0]).tree) == rows
 
 
 def test_a_reader_keeps_reading_while_packs_are_joined(database: ObjectDatabase) -> None:
