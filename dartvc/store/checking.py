@@ -20,7 +20,7 @@ from dartvc.store.packindex import PackIndex, encode_index
 from dartvc.store.packs import OFS_DELTA, PACK_HEADER_BYTES, REF_DELTA, Pack
 from dartvc.store.refs import Refs
 
-__all__ = ["Problem", "rebuild_index", "verify"]
+__all__ = ["Problem", "find_damaged", "rebuild_index", "verify"]
 
 Reader = Callable[[Oid], tuple[int, bytes]]
 
@@ -81,6 +81,14 @@ def _verify_pack(pack_path: Path, read: Reader) -> Iterator[Problem]:
         if not is_left_over:
             yield Problem(index_path.name, f"{error}; it was rebuilt from its pack", None, True)
     bad = 0
+    if not pack.is_whole:
+        try:
+            rebuild_index(pack_path)
+            pack = Pack(index_path)
+            yield Problem(index_path.name, "it was not the index of its pack; it was rebuilt", None, True)
+        except (DartvcError, OSError, ValueError):
+            bad = 1
+            yield Problem(pack_path.name, "it is cut, or not the pack that its index was made for")
     for raw, offset in pack.index.iter_entries():
         oid = Oid(raw.hex())
         try:
@@ -94,6 +102,18 @@ def _verify_pack(pack_path: Path, read: Reader) -> Iterator[Problem]:
         yield Problem(pack_path.name, what, oid)
     if not bad and _checksum(pack) != pack.index.pack_checksum:
         yield Problem(pack_path.name, "its checksum does not match, though all of its objects are sound")
+
+
+def find_damaged(pack: Pack, read_base: Callable[[bytes], tuple[int, bytes]]) -> frozenset[bytes]:
+    """Returns the ids of the objects of a pack that are not what was written."""
+    bad = set()
+    for raw, offset in pack.index.iter_entries():
+        try:
+            if object_id(*pack.read(offset, read_base)) != raw:
+                bad.add(raw)
+        except DartvcError:
+            bad.add(raw)
+    return frozenset(bad)
 
 
 def _checksum(pack: Pack) -> bytes:

@@ -13,7 +13,7 @@ from typing import Self
 from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, UsageError
 from dartvc.model import Oid
 from dartvc.store.batch import ObjectBatch
-from dartvc.store.checking import Problem, rebuild_index, verify
+from dartvc.store.checking import Problem, find_damaged, rebuild_index, verify
 from dartvc.store.durable import is_abandoned, storage_errors
 from dartvc.store.layout import FORMAT_VERSION, check_format, create_layout
 from dartvc.store.locks import RepositoryLock
@@ -115,7 +115,7 @@ class ObjectDatabase:
 
     def vouches_for(self, oid: bytes) -> bool:
         """Whether an object is in a pack whose index is sound, and was not found damaged."""
-        return oid not in self._distrusted and any(pack.find(oid) is not None for pack in self._packs.values())
+        return oid not in self._distrusted and any(pack.is_whole and pack.find(oid) is not None for pack in self._packs.values())
 
     def distrust(self, oids: Iterable[Oid]) -> None:
         """Takes note that these objects are damaged or gone: adding one of them writes it again."""
@@ -161,7 +161,7 @@ class ObjectDatabase:
         damage: CorruptError | None = None
         for pack, offset in self._places(raw):
             try:
-                kind, data = pack.read(offset, self._read_base)
+                kind, data = pack.read(offset, self.read_base)
             except CorruptError as error:
                 damage = damage or error
                 continue
@@ -179,7 +179,8 @@ class ObjectDatabase:
             raise CorruptError(f"object {oid} is not in any sound pack; {next(iter(self._unreadable.values()))}", kind="pack", hint=hint)
         raise MissingObjectError(f"object {oid} is not in the repository", kind="missing-object", hint=hint)
 
-    def _read_base(self, raw: bytes) -> tuple[int, bytes]:
+    def read_base(self, raw: bytes) -> tuple[int, bytes]:
+        """Returns (kind, data) of an object, by its 20 bytes: of the base of a delta in another pack."""
         return self.read(Oid(raw.hex()))
 
     def _read_elsewhere(self, oid: Oid, damage: CorruptError | None) -> tuple[int, bytes] | None:
@@ -232,7 +233,7 @@ class ObjectDatabase:
 
     def _stored_blocks(self, oid: Oid) -> list[memoryview] | None:
         place = self._first_place(oid)
-        if place is None:
+        if place is None or not place[0].is_whole:
             return None
         with contextlib.suppress(CorruptError):
             return place[0].stored_blocks(place[1])
@@ -340,7 +341,9 @@ class ObjectDatabase:
 
     def _sound_packs(self) -> list[Pack]:
         return [
-            pack for pack in self._packs.values() if pack.path not in self._unmergeable and not pack.path.with_suffix(".keep").exists()
+            pack
+            for pack in self._packs.values()
+            if pack.is_whole and pack.path not in self._unmergeable and not pack.path.with_suffix(".keep").exists()
         ]
 
     def _remove(self, packs: Iterable[Pack]) -> None:
@@ -363,6 +366,33 @@ class ObjectDatabase:
             elif entry.name.endswith(".pack") and not path.with_suffix(".idx").exists() and is_abandoned(path):
                 with contextlib.suppress(OSError, CorruptError):
                     rebuild_index(path)
+
+    def mend(self) -> list[Oid]:
+        """Takes damaged packs out of use and returns the objects that are lost, of which there is no sound copy.
+
+        Their sound objects are written into a new pack; the damaged files stay beside it as ``*.damaged``.
+
+        Raises:
+            StorageError: the disk refused; nothing was lost.
+        """
+        damaged: set[bytes] = set()
+        with self.lock(), storage_errors(self.pack_folder):
+            for pack in list(self.iter_packs()):
+                bad = find_damaged(pack, self.read_base)
+                if bad or not pack.is_whole:
+                    self.adopt_packs(merge_packs(self.pack_folder, [pack], skip=bad))
+                    for path in (pack.index_path, pack.path):
+                        path.rename(path.with_name(path.name + ".damaged"))
+                    damaged |= bad
+            self._scan()
+        lost = []
+        for oid in (Oid(raw.hex()) for raw in sorted(damaged)):
+            try:
+                self.read(oid)
+                self._distrusted.discard(bytes.fromhex(oid))
+            except CorruptError:
+                lost.append(oid)
+        return lost
 
     def verify(self, oids: Iterable[Oid] | None = None) -> Iterator[Problem]:
         """Yields what is wrong; reads every object (or those of ``oids``), and rebuilds indexes that are damaged or gone.

@@ -72,6 +72,9 @@ class _Merge:
         entries = sorted((offset, oid) for oid, offset in pack.index.iter_entries())
         oids = dict(entries)
         ends = [offset for offset, _ in entries[1:]] + [pack.end]
+        if not pack.is_whole:  # where its last sound object ends is not known
+            entries = [each for each in entries if each[1] not in skip]
+            ends = [pack.inflate_measured(pack.entry(offset))[1] for offset, _ in entries]
         for (offset, oid), end in zip(entries, ends, strict=True):
             if oid not in self._placed and oid not in skip:
                 self._add(pack, oid, offset, end, oids)

@@ -45,7 +45,8 @@ class Pack:
         """Opens a pack by its index; ``index`` gives one that was rebuilt.
 
         Raises:
-            CorruptError: the index is damaged, or the pack is not the one it was made for.
+            CorruptError: the index is damaged, or nothing is left of the pack. A pack that is cut or is not the one that the index was
+                made for is opened with ``is_whole`` False: what is left of it can be read, and must be verified.
             OSError: a file is missing.
         """
         self.index_path = index_path
@@ -59,9 +60,8 @@ class Pack:
                 raise self._damaged("it ends early")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.content = memoryview(self._map)
-        if bytes(self.content[:4]) != b"PACK" or bytes(self.content[-20:]) != self.index.pack_checksum:
-            raise self._damaged("it is not the one that its index was made for")
-        self.end = self.size_bytes - 20
+        self.is_whole = bytes(self.content[:4]) == b"PACK" and bytes(self.content[-20:]) == self.index.pack_checksum
+        self.end = self.size_bytes - 20 if self.is_whole else self.size_bytes
         self.find = self.index.find
 
     def _damaged(self, what: str) -> CorruptError:

@@ -175,3 +175,27 @@ def test_a_truncated_loose_object_is_named_at_once(database: ObjectDatabase) -> 
         with pytest.raises(CorruptError, match=oid):
             database.read_blob(oid)
     assert [problem.oid for problem in database.verify()] == [oid]
+
+
+def test_mending_keeps_the_sound_objects_of_a_cut_pack(database: ObjectDatabase) -> None:
+    contents = {}
+    batch = database.batch()
+    for number in range(20):
+        data = os.urandom(500)
+        contents[batch.add_blob(data, compress=number % 2 == 0)] = data
+    batch.publish()
+    (path,) = database.pack_folder.glob("*.pack")
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:5000])
+    fresh = ObjectDatabase.open(database.path)
+    assert len([problem for problem in fresh.verify() if problem.oid]) > 5
+    lost = fresh.mend()
+    assert 5 < len(lost) < 15
+    again = ObjectDatabase.open(database.path)
+    assert not list(again.verify())
+    for oid, data in contents.items():
+        if oid in lost:
+            batch = again.batch()
+            assert batch.add_blob(data) == oid
+            batch.publish()
+        assert again.read_blob(oid) == data
