@@ -145,10 +145,11 @@ class Restore:
         if saved is None or saved.stream != stream or not saved.is_in_place or any(buffer.readonly for buffer in saved.buffers):
             return None
         patch = _Patch()
+        step = payload.chunk_bytes
         for index, (target, present) in enumerate(zip(version.buffers, live.buffers, strict=True)):
             at = 0
             for chunk, wanted, had in zip(payload.buffers[index], target, present, strict=True):
-                size = min(len(saved.buffers[index]) - at, payload.chunk_bytes)
+                size = min(len(saved.buffers[index]) - at, step)
                 if wanted != had:
                     content = bytearray(size)
                     payload.read_chunk_into(chunk, memoryview(content))
