@@ -15,6 +15,16 @@ class Lanes:
     def __init__(self, paint: Paint) -> None:
         self._paint = paint
         self._waits: list[str] = []
+        self._star, self._bar = self._tint("*"), self._tint("|")
+
+    @property
+    def are_empty(self) -> bool:
+        """Whether no commit is waited for."""
+        return not self._waits
+
+    def ends_with(self, oid: str, parents: Sequence[str]) -> bool:
+        """Whether nothing is waited for any more once this commit is drawn."""
+        return not parents and self._waits in ([], [oid])
 
     def draw(self, oid: str, parents: Sequence[str], lines: Sequence[str]) -> Iterator[str]:
         """Yields a commit's lines behind its lanes, then the lines on which lanes part and join.
@@ -25,6 +35,11 @@ class Lanes:
             lines: its text; the first stands beside the mark.
         """
         waits = self._waits
+        if self._stays_alone(oid, parents):
+            yield f"{self._star} {lines[0]}"
+            for line in lines[1:]:
+                yield f"{self._bar} {line}".rstrip()
+            return
         if oid not in waits:
             waits.append(oid)
         lane = waits.index(oid)
@@ -46,6 +61,13 @@ class Lanes:
         for line in lines[1:]:
             yield f"{beside} {line}".rstrip()
         yield from shapes
+
+    def _stays_alone(self, oid: str, parents: Sequence[str]) -> bool:
+        """Fast path: a commit with one parent while there is one lane changes nothing but what the lane waits for."""
+        if len(parents) != 1 or (self._waits and self._waits != [oid]):
+            return False
+        self._waits = [parents[0]]
+        return True
 
     def _beside(self, lane: int, goes_on: bool) -> str:
         marks = ["|"] * len(self._waits)

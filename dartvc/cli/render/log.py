@@ -36,13 +36,13 @@ def render_log(
             lines = [_oneline(commit, refs, paint, now_s)]
         else:
             lines = _medium(commit, refs, paint, now_s)
-            if not is_first and lanes is None:
+            if not is_first and (lanes is None or lanes.are_empty):
                 yield ""
             is_first = False
         if lanes is None:
             yield from lines
         else:
-            yield from lanes.draw(commit.oid, commit.parents, lines if oneline else [*lines, ""])
+            yield from lanes.draw(commit.oid, commit.parents, lines if oneline or lanes.ends_with(commit.oid, commit.parents) else [*lines, ""])
 
 
 def _refs(commit: Commit, paint: Paint, head: str) -> str:

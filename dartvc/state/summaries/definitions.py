@@ -200,7 +200,8 @@ def _describe_suspended(value: Any, prefix: str) -> dict[str, object]:
     code, frame = getattr(value, f"{prefix}_code"), getattr(value, f"{prefix}_frame")
     found: dict[str, object] = {"type": kind.__name__, "name": clean(value.__qualname__)}
     running = getattr(value, f"{prefix}_running")
-    found["state"] = "running" if running else "finished" if frame is None else "created" if frame.f_lasti < 0 else "suspended"
+    is_suspended = getattr(value, f"{prefix}_suspended", True)
+    found["state"] = "running" if running else "finished" if frame is None else "suspended" if is_suspended else "created"
     if frame is not None:
         found["line"] = frame.f_lineno
     return found | {"code": code_digest(code)}

@@ -82,6 +82,10 @@ def type_name(kind: type) -> str:
         module = "pyarrow"
     elif module.startswith("scipy.sparse."):
         module = "scipy.sparse"
+    elif module.startswith(("torch.nn.modules.", "torch.nn.parameter")):
+        module = "torch.nn"
+    elif module.startswith("torch.optim."):
+        module = "torch.optim"
     elif "._" in module:
         module = module.split("._", 1)[0]
     return clean(f"{module}.{name}")

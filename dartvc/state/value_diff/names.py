@@ -79,7 +79,7 @@ def diff_summaries(name: str, before: Summary | None, after: Summary | None, *, 
         return NameDiff(name, DiffKind.REMOVED, *types, *lines)
     if types[0] != types[1]:
         return NameDiff(name, DiffKind.RETYPED, *types, *lines, (_change("", lines[0], lines[1]),))
-    changes = [*_differ(old)(old, new), *_value_changes(diff_values)]
+    changes = [*_value_changes(diff_values), *_differ(old)(old, new)]
     source = tuple(_source_diff(old.get("source"), new.get("source")))
     if not changes and not source:
         changes = [Change("", None, None, "contents changed")]
