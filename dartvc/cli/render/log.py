@@ -83,7 +83,8 @@ def _medium(commit: Commit, refs: str, paint: Paint, now_s: float) -> list[str]:
     if commit.error:
         lines.append(f"{paint.removed}Error:  {printable(commit.error)}{paint.off}")
     lines.append("")
-    lines.extend(f"    {printable(line)}".rstrip() for line in commit.message.split("\n"))
+    for line in commit.message.split("\n"):
+        lines.append(f"    {printable(line)}".rstrip())
     names = _names(commit, paint)
     if names:
         lines.extend(("", f"    {names}"))
@@ -91,11 +92,18 @@ def _medium(commit: Commit, refs: str, paint: Paint, now_s: float) -> list[str]:
 
 
 def _names(commit: Commit, paint: Paint) -> str:
-    groups = (("+", commit.added, paint.added), ("~", commit.modified, paint.changed), ("-", commit.removed, paint.removed),
-              ("!", commit.omitted, paint.removed))  # fmt: skip
-    return "  ".join(f"{tint}{mark} {_name_list(names)}{paint.off}" for mark, names, tint in groups if names)
+    parts = []
+    if commit.added:
+        parts.append(f"{paint.added}+ {_name_list(commit.added)}{paint.off}")
+    if commit.modified:
+        parts.append(f"{paint.changed}~ {_name_list(commit.modified)}{paint.off}")
+    if commit.removed:
+        parts.append(f"{paint.removed}- {_name_list(commit.removed)}{paint.off}")
+    if commit.omitted:
+        parts.append(f"{paint.removed}! {_name_list(commit.omitted)}{paint.off}")
+    return "  ".join(parts)
 
 
 def _name_list(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return ", ".join(printable(name) for name in names[:_NAMES]) + more
+    return printable(", ".join(names[:_NAMES])) + more
