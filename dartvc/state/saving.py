@@ -7,6 +7,7 @@ Python pickler with the same reducers. Nothing is executed here but the objects'
 
 from __future__ import annotations
 
+import copyreg
 import gc
 import io
 import pickle
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, cast
 
 from dartvc.state import adapters
@@ -130,6 +132,38 @@ class _DeepPickler(pickle._Pickler):
         self.reducers = adapters.reducers_by_type()
 
     reducer_override = _StatePickler.reducer_override
+
+    def save(self, obj: Any, save_persistent_id: bool = True) -> None:
+        """Saves one object as `pickle._Pickler.save` does, but calls only plain Python functions.
+
+        The original passes reductions as ``self.save_reduce(obj=obj, *rv)``, which CPython 3.12 and 3.13 run through C, where the depth
+        is limited whatever `sys.setrecursionlimit` says.
+        """
+        pickler = pickle._Pickler
+        self.framer.commit_frame()
+        known = self.memo.get(id(obj))
+        if known is not None:
+            self.write(self.get(known[0]))
+            return
+        kind = type(obj)
+        reduction = NotImplemented
+        special = self.dispatch.get(kind)
+        if special is None or kind in (FunctionType, type):
+            reduction = self.reducer_override(obj)
+        if reduction is NotImplemented:
+            if special is not None:
+                special(self, obj)
+                return
+            if issubclass(kind, type):
+                self.save_global(obj)
+                return
+            copied = copyreg.dispatch_table.get(kind)
+            reduction = copied(obj) if copied is not None else obj.__reduce_ex__(self.proto)
+        if isinstance(reduction, str):
+            self.save_global(obj, reduction)
+            return
+        function, arguments, state, items, pairs, setter = (*reduction, None, None, None, None)[:6]
+        pickler.save_reduce(self, function, arguments, state, items, pairs, setter, obj=obj)
 
 
 def save(value: object, saving: Saving) -> Saved:
