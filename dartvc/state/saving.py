@@ -125,7 +125,10 @@ class _StatePickler(pickle.Pickler):
         return NotImplemented if reducer is None else reducer(obj, self.saving)
 
 
-class _DeepPickler(pickle._Pickler):
+_PurePickler: Any = pickle._Pickler
+
+
+class _DeepPickler(_PurePickler):  # type: ignore[misc]
     def __init__(self, sink: io.BytesIO, saving: Saving) -> None:
         super().__init__(sink, 5, buffer_callback=saving.take_buffer)
         self.saving = saving
@@ -139,14 +142,13 @@ class _DeepPickler(pickle._Pickler):
         The original passes reductions as ``self.save_reduce(obj=obj, *rv)``, which CPython 3.12 and 3.13 run through C, where the depth
         is limited whatever `sys.setrecursionlimit` says.
         """
-        pickler = pickle._Pickler
         self.framer.commit_frame()
         known = self.memo.get(id(obj))
         if known is not None:
             self.write(self.get(known[0]))
             return
         kind = type(obj)
-        reduction = NotImplemented
+        reduction: Any = NotImplemented
         special = self.dispatch.get(kind)
         if special is None or kind in (FunctionType, type):
             reduction = self.reducer_override(obj)
@@ -163,7 +165,7 @@ class _DeepPickler(pickle._Pickler):
             self.save_global(obj, reduction)
             return
         function, arguments, state, items, pairs, setter = (*reduction, None, None, None, None)[:6]
-        pickler.save_reduce(self, function, arguments, state, items, pairs, setter, obj=obj)
+        _PurePickler.save_reduce(self, function, arguments, state, items, pairs, setter, obj=obj)
 
 
 def save(value: object, saving: Saving) -> Saved:
