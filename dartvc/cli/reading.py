@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from dartvc.cli.context import current
-from dartvc.cli.text import age, graph_lines, log_line, render_commit, render_difference, render_summary, size
+from dartvc.cli.render import render_diff, render_headline, render_log, render_summary
+from dartvc.cli.text import age, render_commit, size
 from dartvc.errors import NotFoundError, UsageError
 from dartvc.model import Commit, short
 from dartvc.porcelain.compare import compare
@@ -127,16 +128,16 @@ def log(
     if is_json:
         context.json("log", {"items": [_item(commit) for commit in commits]})
         return
-    now = datetime.now(UTC)
-    for lanes, commit in graph_lines(commits) if graph else ((None, commit) for commit in commits):
-        prefix = f"{lanes} " if lanes is not None else ""
-        if oneline or graph:
-            context.out(prefix + log_line(context, commit, now, head))
-        else:
-            for line in render_commit(context, commit, head):
-                context.out(line)
-        if patch and commit.parents:
-            for line in render_difference(context, compare(repository, commit.parents[0], commit.oid)):
+    now_s = datetime.now(UTC).timestamp()
+    if not patch:
+        for line in render_log(commits, now_s=now_s, oneline=oneline, graph=graph, color=context.color, head=head or ""):
+            context.out(line)
+        return
+    for commit in commits:
+        for line in render_log([commit], now_s=now_s, oneline=oneline, color=context.color, head=head or ""):
+            context.out(line)
+        if commit.parents:
+            for line in render_diff(compare(repository, commit.parents[0], commit.oid).names, color=context.color):
                 context.out(f"    {line}")
 
 
@@ -159,7 +160,7 @@ def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD"
         if is_json:
             context.json("show", {"name": name, "summary": summary, "recipe": recipe})
             return
-        for line in render_summary(summary):
+        for line in render_summary(name, summary, color=context.color):
             context.out(line)
         if recipe:
             context.out(f"not stored: {recipe.get('reason')}")
@@ -176,14 +177,14 @@ def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD"
             context.out(f"    >>> {line}")
         context.out("")
     if commit.parents:
-        for line in render_difference(context, compare(repository, commit.parents[0], oid)):
+        for line in render_diff(compare(repository, commit.parents[0], oid).names, color=context.color):
             context.out(line)
 
 
 def _inside(summary: dict[str, object], path: str, target: str) -> dict[str, object]:
     """Returns the part of a summary that a path such as ``.weight`` or ``['age']`` names."""
     key = path.strip(".[]'\"")
-    for group in ("attributes", "dtypes", "layers", "items"):
+    for group in ("attributes", "fields", "layers", "params", "fitted"):
         part = summary.get(group)
         if isinstance(part, dict) and key in part:
             return {"type": str(part[key])}
@@ -211,7 +212,7 @@ def diff(
     if is_json:
         context.json("diff", {"before": found.before, "after": found.after, "items": found.names})
     else:
-        for line in render_difference(context, found):
+        for line in render_diff(found.names, color=context.color):
             context.out(line)
     if exit_code and found.names:
         raise typer.Exit(1)
@@ -228,12 +229,8 @@ def ls(revision: Annotated[str, typer.Argument(help="of which commit")] = "HEAD"
             "ls", {"items": [{"name": name, "summary": summary, "stored": entry.payload_oid is not None} for name, summary, entry in rows]}
         )
         return
-    width = max((len(name) for name, _, _ in rows), default=0)
     for name, summary, entry in rows:
-        text = " ".join(
-            str(summary[key]) for key in ("type", "repr", "signature", "shape", "dtype", "rows", "columns", "length") if key in summary
-        )
-        context.out(f"{name:<{width}}  {text}" + ("" if entry.payload_oid else "  (not stored)"))
+        context.out(render_headline(name, summary, color=context.color) + ("" if entry.payload_oid else "  (not stored)"))
 
 
 def blame(name: Annotated[str | None, typer.Argument(help="one name; none: all")] = None, is_json: Json = False) -> None:

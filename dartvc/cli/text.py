@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from dartvc.cli.context import Context
 from dartvc.model import Commit, RestoreReport, short
-from dartvc.porcelain.compare import Difference, NameDifference
 from dartvc.porcelain.moves import Moved
 
-__all__ = ["age", "graph_lines", "log_line", "render_commit", "render_difference", "render_moved", "render_summary", "size"]
+__all__ = ["age", "render_commit", "render_moved", "size"]
 
 _STEPS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -32,19 +31,6 @@ def size(count: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{count} B"
-
-
-def _names(commit: Commit, limit: int = 6) -> str:
-    marked = [*(f"+{name}" for name in commit.added), *(f"~{name}" for name in commit.modified), *(f"-{name}" for name in commit.removed)]
-    return " ".join(marked[:limit]) + (f" and {len(marked) - limit} more" if len(marked) > limit else "")
-
-
-def log_line(context: Context, commit: Commit, now: datetime, head: str | None = None) -> str:
-    """Returns one line of `log --oneline`."""
-    refs = _refs(commit, head)
-    shown = context.paint(f"({', '.join(refs)}) ", "33") if refs else ""
-    mark = context.paint("! ", "31") if commit.error else ""
-    return f"{context.paint(short(commit.oid), '33')} {shown}{mark}{commit.subject[:72]}  {context.paint(_names(commit), '2')}  {age(commit.time, now)}"
 
 
 def _refs(commit: Commit, head: str | None) -> list[str]:
@@ -73,69 +59,6 @@ def render_commit(context: Context, commit: Commit, head: str | None = None) -> 
         if names:
             yield f"    {label}: {' '.join(names)}"
     yield ""
-
-
-def graph_lines(commits: Iterable[Commit]) -> Iterator[tuple[str, Commit]]:
-    """Yields (lanes, commit), lanes as `git log --graph` draws them, a column for each line of history."""
-    lanes: list[str] = []
-    for commit in commits:
-        if commit.oid not in lanes:
-            lanes.append(commit.oid)
-        column = lanes.index(commit.oid)
-        yield " ".join("*" if index == column else "|" for index in range(len(lanes))), commit
-        parents = [parent for parent in commit.parents if parent not in lanes]
-        lanes[column : column + 1] = parents[:1]
-        lanes.extend(parents[1:])
-
-
-def render_summary(summary: Mapping[str, object], indent: str = "") -> Iterator[str]:
-    """Yields a summary, a key a line."""
-    for key, value in summary.items():
-        if isinstance(value, Mapping):
-            yield f"{indent}{key}:"
-            yield from render_summary(value, indent + "  ")
-        elif isinstance(value, list) and key == "source":
-            yield from (f"{indent}  {line}" for line in value)
-        elif isinstance(value, list) and key == "shape":
-            yield f"{indent}{key}: {' x '.join(map(str, value))}"
-        else:
-            yield f"{indent}{key}: {value}"
-
-
-def render_difference(context: Context, difference: Difference) -> Iterator[str]:
-    """Yields what differs, a paragraph a name."""
-    for name in difference.names:
-        yield from _render_name(context, name)
-
-
-def _render_name(context: Context, name: NameDifference) -> Iterator[str]:
-    sign, color = {"added": ("+", "32"), "removed": ("-", "31")}.get(name.kind, ("~", "36"))
-    if name.kind in ("added", "removed"):
-        change = name.changes[0]
-        yield context.paint(f"{sign} {name.name}  {change.after if name.kind == 'added' else change.before}", color)
-        return
-    single = name.changes[0] if len(name.changes) == 1 and not name.source else None
-    if single is not None:
-        yield f"{context.paint(f'{sign} {name.name}', color)}  {name.type}  {_render_change(single.path, single.before, single.after, single.note)}"
-        return
-    yield f"{context.paint(f'{sign} {name.name}', color)}  {name.type}"
-    for change in name.changes:
-        yield f"    {_render_change(change.path, change.before, change.after, change.note)}"
-    for line in name.source:
-        yield "    " + context.paint(line, {"+": "32", "-": "31"}.get(line[:1], "0"))
-
-
-def _render_change(path: str, before: object, after: object, note: str) -> str:
-    if path == "contents":
-        return "contents changed"
-    label = "" if path == "repr" else f"{path}: "
-    return f"{label}{_shown(before)} -> {_shown(after)}" + (f"  ({note})" if note else "")
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return " x ".join(map(str, value)) if all(isinstance(item, int) for item in value) else ", ".join(map(str, value))
-    return "none" if value is None else str(value)
 
 
 def render_moved(context: Context, moved: Moved) -> Iterator[str]:

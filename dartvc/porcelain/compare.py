@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dartvc.history import Repository
-from dartvc.model import Oid
+from dartvc.errors import DartvcError
+from dartvc.history import NameEntry, Repository, StoredChunk, StoredPayload
+from dartvc.model import Oid, Summary
+from dartvc.state.value_diff import ArrayChunk, ArrayDiff, NameDiff, diff_arrays, diff_summaries
 
-__all__ = ["Change", "Difference", "NameDifference", "compare"]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One difference inside a name: where, what it was, what it is, and a remark such as the relative change."""
-
-    path: str
-    before: object
-    after: object
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NameDifference:
-    """A name that differs: ``kind`` is added, removed, modified or omitted."""
-
-    name: str
-    kind: str
-    type: str
-    changes: tuple[Change, ...] = ()
-    source: tuple[str, ...] = ()
+__all__ = ["Difference", "compare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +19,11 @@ class Difference:
 
     before: Oid
     after: Oid
-    names: tuple[NameDifference, ...]
+    names: tuple[NameDiff, ...]
 
 
 def compare(repository: Repository, before: Oid, after: Oid, names: Sequence[str] | None = None) -> Difference:
-    """Compares two commits; equal names are not mentioned."""
+    """Compares two commits; equal names are not mentioned. Of arrays the changed elements are counted from their stored chunks."""
     old, new = repository.names(before), repository.names(after)
     found = []
     for name in sorted(old.keys() | new.keys()):
@@ -52,59 +32,39 @@ def compare(repository: Repository, before: Oid, after: Oid, names: Sequence[str
         left, right = old.get(name), new.get(name)
         if left is not None and right is not None and left.tree_oid == right.tree_oid:
             continue
-        if left is None and right is not None:
-            summary = repository.summary(right)
-            found.append(NameDifference(name, "added", str(summary["type"]), (Change("", None, _headline(summary)),)))
-        elif right is None and left is not None:
-            summary = repository.summary(left)
-            found.append(NameDifference(name, "removed", str(summary["type"]), (Change("", _headline(summary), None),)))
-        elif left is not None and right is not None:
-            first, second = repository.summary(left), repository.summary(right)
-            source = tuple(_source_diff(first, second))
-            found.append(NameDifference(name, "modified", str(second["type"]), tuple(_changes("", first, second)), source))
+        first = repository.summary(left) if left is not None else None
+        second = repository.summary(right) if right is not None else None
+        values = _array_diff(repository, left, right, first, second)
+        found.append(diff_summaries(name, first, second, diff_values=values))
     return Difference(before, after, tuple(found))
 
 
-def _headline(summary: Mapping[str, object]) -> str:
-    """Returns one line for a value."""
-    parts = [str(summary["type"])]
-    for key in ("repr", "signature", "shape", "dtype", "rows", "columns", "length", "parameters", "version"):
-        value = summary.get(key)
-        if key in summary and not isinstance(value, Mapping):
-            shape = "x".join(map(str, value)) if key == "shape" and isinstance(value, list) else str(value)
-            parts.append(shape if key in ("repr", "signature", "shape", "dtype") else f"{key} {shape}")
-    return " ".join(parts)
+def _array_diff(
+    repository: Repository, left: NameEntry | None, right: NameEntry | None, first: Summary | None, second: Summary | None
+) -> ArrayDiff | None:
+    """Counts the changed elements of a large array; None for anything else."""
+    if left is None or right is None or first is None or second is None or left.payload_oid is None or right.payload_oid is None:
+        return None
+    if not _is_same_array(first, second):
+        return None
+    try:
+        old, new = repository.payload(left.payload_oid), repository.payload(right.payload_oid)
+        if len(old.buffers) != 1 or len(new.buffers) != 1:
+            return None
+        shape = second["shape"]
+        assert isinstance(shape, list)
+        return diff_arrays(str(second["dtype"]), shape, _chunks(repository, old), _chunks(repository, new))
+    except DartvcError:
+        return None
 
 
-def _changes(path: str, before: Mapping[str, object], after: Mapping[str, object]) -> list[Change]:
-    found: list[Change] = []
-    for key in dict.fromkeys([*before, *after]):
-        left, right = before.get(key), after.get(key)
-        where = f"{path}.{key}" if path else key
-        if left == right or key == "source":
-            continue
-        if isinstance(left, Mapping) and isinstance(right, Mapping):
-            found.extend(_changes(where, left, right))
-        else:
-            found.append(Change(where, left, right, _relative(left, right)))
-    if not found and not path:
-        found.append(Change("contents", None, None, "changed"))
-    return found
+def _is_same_array(first: Mapping[str, object], second: Mapping[str, object]) -> bool:
+    keys = ("type", "shape", "dtype")
+    return first.get("type") == "numpy.ndarray" and all(first.get(key) == second.get(key) for key in keys)
 
 
-def _relative(before: object, after: object) -> str:
-    values = []
-    for value in (before, after):
-        try:
-            values.append(float(str(value)))
-        except ValueError:
-            return ""
-    change = values[1] - values[0]
-    return f"{change:+.6g}" + (f", {change / abs(values[0]):+.2%}" if values[0] else "")
+def _chunks(repository: Repository, payload: StoredPayload) -> list[ArrayChunk]:
+    def reader(chunk: StoredChunk) -> Callable[[], bytes]:
+        return lambda: repository.database.read_blob(chunk.oid)
 
-
-def _source_diff(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    left, right = before.get("source"), after.get("source")
-    if not isinstance(left, list) or not isinstance(right, list) or left == right:
-        return []
-    return [line for line in difflib.unified_diff(left, right, lineterm="", n=2) if not line.startswith(("---", "+++"))]
+    return [ArrayChunk(chunk.digest, payload.chunk_size(chunk), reader(chunk)) for chunk in payload.buffers[0]]

@@ -64,7 +64,7 @@ class _Shim:
             self.session.end_unit(
                 code,
                 source=self._source_of(info, code),
-                execution=self.shell.execution_count if info.store_history else None,
+                execution=result.execution_count if info.store_history else None,
                 error=line[:500],
                 duration_s=time.perf_counter() - self._began,
                 quiet=quiet,

@@ -32,7 +32,8 @@ def attach(namespace: dict[str, object], path: str | Path = ".") -> Session:
 
 
 def answer(living: Session, argv: list[str], color: bool) -> tuple[int, str, str]:
-    """Runs a command line on a session and returns (exit code, output, messages)."""
+    """Runs a command line on a session, everything before it durable; returns (exit code, output, messages)."""
+    living.flush()
     out, err = io.StringIO(), io.StringIO()
     code = run(argv, stdout=out, stderr=err, workspace=living, repository=living.repository, color=color)
     return code, out.getvalue(), err.getvalue()
