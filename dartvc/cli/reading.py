@@ -81,7 +81,7 @@ def _item(commit: Commit) -> dict[str, object]:
     return {
         "oid": commit.oid,
         "parents": list(commit.parents),
-        "refs": list(commit.refs),
+        "refs": [ref.removeprefix("refs/heads/").removeprefix("refs/") for ref in commit.refs],
         "message": commit.message,
         "time": commit.time.astimezone(UTC).isoformat(),
         "kind": commit.kind,

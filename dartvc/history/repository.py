@@ -7,6 +7,7 @@ import getpass
 import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -94,16 +95,30 @@ class Repository:
         return revisions.resolve_revision(self, revision, head=head)
 
     def commit(self, oid: Oid) -> Commit:
-        """Returns a commit, from its commit object alone."""
+        """Returns a commit, from its commit object alone, with the refs that point at it."""
+        commit = self._decode(oid)
+        refs = self.refs_by_commit().get(commit.oid)
+        return replace(commit, refs=refs) if refs else commit
+
+    def _decode(self, oid: Oid) -> Commit:
         raw = self._raw(oid)
         return commit_of_message(raw.oid, raw.tree, raw.parents, raw.message, raw.time_s, raw.utc_offset_min)
 
+    def refs_by_commit(self) -> dict[Oid, tuple[str, ...]]:
+        """Returns the full names of branches and tags by the commit that they point at."""
+        found: dict[Oid, tuple[str, ...]] = {}
+        for prefix in ("refs/heads/", "refs/tags/", "refs/remotes/"):
+            for name, oid in self.database.refs.iter_refs(prefix):
+                found[oid] = (*found.get(oid, ()), name)
+        return found
+
     def iter_log(self, tips: Iterable[Oid], *, name: str | None = None, hide: Iterable[Oid] = ()) -> Iterator[Commit]:
         """Yields commits newest first, children before parents; only those that touched ``name`` if it is given."""
+        refs = self.refs_by_commit()
         for oid in self.database.iter_commits(tips, hide):
-            commit = self.commit(oid)
+            commit = self._decode(oid)
             if name is None or name in commit.added or name in commit.modified or name in commit.removed:
-                yield commit
+                yield replace(commit, refs=refs[oid]) if oid in refs else commit
 
     def find_commits(self, prefix: str) -> list[Oid]:
         """Returns the commits whose id begins with ``prefix``; ids from before a thinning count as what replaced them."""

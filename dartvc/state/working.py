@@ -12,6 +12,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from xxhash import xxh3_128_digest
+
 from dartvc.model import Digest, Omission, Payload, StagedName, Summary
 from dartvc.state.adapters.guarded import is_proven, try_in_child
 from dartvc.state.candidates import is_hidden, touched_names
@@ -35,6 +37,9 @@ class StoredVersion(NamedTuple):
     buffers: tuple[tuple[Digest, ...], ...]
     global_names: frozenset[str] = frozenset()
     omission: Omission | None = None
+    live: bytes | None = None
+    """Digest of what the living values pickle to, where that is not the stored stream: loaded strings are other objects than those that
+    were saved, so the same state has another pickle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,9 @@ class WorkingNamespace:
 
     def adopt(self, version: StoredVersion) -> None:
         """Takes note that the living values of these names are the stored ones (after a restore)."""
+        saved = self.pickled(version.names) if all(name in self.namespace for name in version.names) else None
+        if saved is not None:
+            version = version._replace(live=xxh3_128_digest(saved.stream), global_names=saved.global_names)
         for name in version.names:
             self._stored[name] = version
             self._ids[name] = id(self.namespace.get(name))
@@ -230,6 +238,8 @@ class WorkingNamespace:
             return self._stage_refused(group, saved, changed, notes)
         notes.extend(saved.notes)
         before = self._version_before(group)
+        if self._is_as_restored(group, saved, before):
+            return set()
         refs, chunks = match_stream(saved.stream, before.stream if before else ())
         digests = [tuple(digest_buffer(buffer, self.helper)) for buffer in saved.buffers]
         for name in group:
@@ -250,6 +260,14 @@ class WorkingNamespace:
             self._stored[name] = version
             changed.append(StagedName(name, self.summarize(self.namespace[name]), payload))
         return set(saved.global_names)
+
+    def _is_as_restored(self, group: tuple[str, ...], saved: Saved, before: StoredVersion | None) -> bool:
+        """Whether values that were loaded from the repository are still as they were loaded."""
+        if before is None or before.live is None or before.names != group or before.live != xxh3_128_digest(saved.stream):
+            return False
+        for name in group:
+            self._ids[name] = id(self.namespace[name])
+        return before.buffers == tuple(tuple(digest_buffer(buffer, self.helper)) for buffer in saved.buffers)
 
     def _version_before(self, group: tuple[str, ...]) -> StoredVersion | None:
         """Returns the stored version that a group most likely grew out of: that of its largest member."""

@@ -41,6 +41,7 @@ class ObjectDatabase:
         self._packs: dict[str, Pack] = {}
         self._unreadable: dict[str, str] = {}
         self._distrusted: set[bytes] = set()
+        self._damaged: set[tuple[str, bytes]] = set()
         self._scan_lock = threading.Lock()
         self._unmergeable: set[Path] = set()
         self._is_swept = False
@@ -144,7 +145,7 @@ class ObjectDatabase:
         raw = self._raw(oid)
         if raw in self._distrusted:
             return None
-        return next(self._places(raw), None)
+        return next((place for place in self._places(raw) if (place[0].path.name, raw) not in self._damaged), None)
 
     def contains(self, oid: Oid) -> bool:
         """Whether the object is here; its bytes are not looked at."""
@@ -163,10 +164,12 @@ class ObjectDatabase:
             try:
                 kind, data = pack.read(offset, self.read_base)
             except CorruptError as error:
+                self._damaged.add((pack.path.name, raw))
                 damage = damage or error
                 continue
             if object_id(kind, data) == raw:
                 return kind, data
+            self._damaged.add((pack.path.name, raw))
             damage = damage or CorruptError(f"object {oid} in {pack.path.name} is damaged", kind="object", hint="dvc-state fsck")
         found = self._read_elsewhere(oid, damage)
         if found is not None:

@@ -212,3 +212,19 @@ def test_a_checkout_that_cannot_load_changes_nothing_else(tmp_path: Path) -> Non
         """,
     )
     assert out.split() == ["NotFoundError", "2", "1"]
+
+
+def test_only_looking_at_what_was_restored_changes_nothing(tmp_path: Path) -> None:
+    python(
+        tmp_path,
+        DRIVER
+        + """
+cell("class P: pass\\np = P(); p.name = 'abc'; p.tags = {'abc': ['x', 'abc']}\\ndef look(): return len(p.tags)")
+cell("p.name = 'other'")
+cell("%dvc_state undo")
+cell("n = look()")
+""",
+    )
+    newest = json.loads(command(tmp_path, "log", "--json"))["items"][0]
+    assert (newest["added"], newest["modified"]) == (["n"], [])
+    assert newest["refs"] == ["main"]
