@@ -17,9 +17,10 @@ __all__ = ["BUILDERS", "CHILDREN", "REDUCERS"]
 
 
 def _bytes_of(storage: Any) -> memoryview:
-    torch = sys.modules["torch"]
-    whole = torch.empty(0, dtype=torch.uint8).set_(storage)
-    return memoryview(whole.numpy())
+    """Returns a CPU storage's memory; not by way of ``Tensor.numpy``, which would make the storage impossible to resize."""
+    import ctypes
+
+    return memoryview((ctypes.c_char * storage.nbytes()).from_address(storage.data_ptr())).cast("B")
 
 
 def _reduce_storage(storage: Any, saving: Any) -> Any:
@@ -29,8 +30,8 @@ def _reduce_storage(storage: Any, saving: Any) -> Any:
         storage = saving.keep(storage.cpu())
     if not size:
         return door("torch_storage"), (b"", 0)
+    saving.keep(storage)
     content = _bytes_of(storage)
-    saving.keep(content)
     return door("torch_storage"), ((bytes(content) if size < 64 * 1024 else saving.out_of_band(content, is_copy=is_copy)), size)
 
 
@@ -89,7 +90,7 @@ def _build_storage(loading: Any, source: Any, size: int) -> Any:
     torch = loading.library("torch")
     storage = torch.UntypedStorage(size)
     if size:
-        target = memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())
+        target = _bytes_of(storage)
         if isinstance(source, int):
             loading.read_buffer_into(source, target)
         else:
@@ -112,7 +113,7 @@ def _build_tensor(
 ) -> Any:
     torch = loading.library("torch")
     if not isinstance(source, torch.UntypedStorage):
-        source = torch.from_numpy(source.reshape(-1, order="K").view("u1")).untyped_storage()
+        source = torch.from_numpy((source if source.flags.c_contiguous else source.T).reshape(-1).view("u1")).untyped_storage()
     tensor = torch.empty(0, dtype=dtype).set_(source, offset, size, stride)
     place = loading.device_for(device)
     if place != "cpu":
@@ -141,6 +142,11 @@ def _build_as_numpy(loading: Any, tensor: Any, dtype: Any, shape: tuple[int, ...
     return made if made.dtype == dtype else made.view(dtype)
 
 
+def _reduce_limits(limits: Any, saving: Any) -> Any:
+    torch = sys.modules["torch"]
+    return door("torch_limits"), (type(limits).__name__, getattr(torch, limits.dtype))
+
+
 def _reduce_generator(generator: Any, saving: Any) -> Any:
     return door("torch_generator"), (str(generator.device), generator.get_state())
 
@@ -157,6 +163,8 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "torch.Tensor": _reduce_tensor,
     "torch._C.TensorBase": _reduce_tensor,
     "torch._C.Generator": _reduce_generator,
+    "torch.finfo": _reduce_limits,
+    "torch.iinfo": _reduce_limits,
 }
 BUILDERS: dict[str, Callable[..., Any]] = {
     "torch_storage": _build_storage,
@@ -164,5 +172,6 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "torch_tensor_state": _set_tensor_state,
     "torch_as_numpy": _build_as_numpy,
     "torch_generator": _build_generator,
+    "torch_limits": lambda loading, kind, dtype: getattr(loading.library("torch"), kind)(dtype),
 }
 CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {"torch.Tensor": _tensor_children, "torch._C.TensorBase": _tensor_children}
