@@ -15,7 +15,7 @@ from xxhash import xxh3_128_digest
 
 from dartvc.model import ChunkRef, Digest
 
-__all__ = ["BUFFER_CHUNK_BYTES", "STREAM_CHUNK_BYTES", "StreamChunk", "chunk_buffer", "digest_buffer", "match_stream", "unframe"]
+__all__ = ["BUFFER_CHUNK_BYTES", "STREAM_CHUNK_BYTES", "StreamChunk", "chunk_buffer", "digest_buffers", "match_stream", "unframe"]
 
 BUFFER_CHUNK_BYTES = 512 * 1024
 STREAM_CHUNK_BYTES = 16 * 1024
@@ -103,14 +103,22 @@ def match_stream(stream: bytes, before: Sequence[StreamChunk]) -> tuple[tuple[Ch
     return tuple(refs), tuple(chunks)
 
 
-def digest_buffer(buffer: memoryview, helper: Executor | None = None) -> list[Digest]:
-    """Returns the digests of the fixed-size chunks of ``buffer`` (contiguous bytes), with ``helper`` sharing large ones."""
-    if helper is None or len(buffer) < PARALLEL_BYTES:
-        return _digests(buffer)
-    middle = len(buffer) // 2 // BUFFER_CHUNK_BYTES * BUFFER_CHUNK_BYTES
-    second = helper.submit(_digests, buffer[middle:])
-    first = _digests(buffer[:middle])
-    return first + second.result()
+def digest_buffers(buffers: Sequence[memoryview], helper: Executor | None = None) -> tuple[tuple[Digest, ...], ...]:
+    """Returns the digests of the fixed-size chunks of each buffer (contiguous bytes); ``helper`` shares large amounts of work."""
+    total = sum(map(len, buffers))
+    if helper is None or total < PARALLEL_BYTES:
+        return tuple(tuple(_digests(buffer)) for buffer in buffers)
+    ours: list[memoryview] = []
+    theirs: list[memoryview] = []
+    taken = 0
+    for buffer in buffers:
+        room = max(0, total // 2 - taken) // BUFFER_CHUNK_BYTES * BUFFER_CHUNK_BYTES
+        ours.append(buffer[:room])
+        theirs.append(buffer[room:])
+        taken += min(room, len(buffer))
+    second = helper.submit(lambda: [_digests(part) for part in theirs])
+    first = [_digests(part) for part in ours]
+    return tuple((*before, *after) for before, after in zip(first, second.result(), strict=True))
 
 
 def _digests(buffer: memoryview) -> list[Digest]:

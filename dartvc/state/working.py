@@ -17,7 +17,7 @@ from xxhash import xxh3_128_digest
 from dartvc.model import Digest, Omission, Payload, StagedName, Summary
 from dartvc.state.adapters.guarded import is_proven, try_in_child
 from dartvc.state.candidates import is_hidden, touched_names
-from dartvc.state.chunking import StreamChunk, chunk_buffer, digest_buffer, match_stream
+from dartvc.state.chunking import StreamChunk, chunk_buffer, digest_buffers, match_stream
 from dartvc.state.covariables import ATOMIC_TYPES, Reach, group_by_sharing, reach
 from dartvc.state.culprits import find_culprit
 from dartvc.state.loading import LiveBuffers, Loading, load
@@ -241,7 +241,7 @@ class WorkingNamespace:
         if self._is_as_restored(group, saved, before):
             return set()
         refs, chunks = match_stream(saved.stream, before.stream if before else ())
-        digests = [tuple(digest_buffer(buffer, self.helper)) for buffer in saved.buffers]
+        digests = digest_buffers(saved.buffers, self.helper)
         for name in group:
             self._ids[name] = id(self.namespace[name])
         if (
@@ -249,12 +249,12 @@ class WorkingNamespace:
             and before.omission is None
             and before.names == group
             and before.stream == chunks
-            and before.buffers == tuple(digests)
+            and before.buffers == digests
         ):
             return set(saved.global_names) if saved.global_names != before.global_names else set()
         known = {digest for each in before.buffers for digest in each} if before is not None else set()
         buffers = tuple(chunk_buffer(buffer, each, known) for buffer, each in zip(saved.buffers, digests, strict=True))
-        version = StoredVersion(group, chunks, tuple(digests), saved.global_names)
+        version = StoredVersion(group, chunks, digests, saved.global_names)
         payload = Payload(group, refs, buffers)
         for name in group:
             self._stored[name] = version
@@ -267,7 +267,7 @@ class WorkingNamespace:
             return False
         for name in group:
             self._ids[name] = id(self.namespace[name])
-        return before.buffers == tuple(tuple(digest_buffer(buffer, self.helper)) for buffer in saved.buffers)
+        return before.buffers == digest_buffers(saved.buffers, self.helper)
 
     def _version_before(self, group: tuple[str, ...]) -> StoredVersion | None:
         """Returns the stored version that a group most likely grew out of: that of its largest member."""

@@ -11,7 +11,7 @@ import pytest
 import dartvc
 from dartvc.history import RefMove, Repository
 from dartvc.model import CommitKind, Oid, StagedCommit
-from dartvc.state.chunking import digest_buffer, match_stream
+from dartvc.state.chunking import digest_buffers, match_stream
 from dartvc.state.saving import Saving, save
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_pickling_one_large_array(benchmark: BenchmarkFixture) -> None:
 
 def test_hashing_the_chunks_of_a_buffer(benchmark: BenchmarkFixture) -> None:
     buffer = memoryview(bytes(range(256)) * 400_000)
-    assert len(benchmark(digest_buffer, buffer)) > 1
+    assert len(benchmark(digest_buffers, [buffer])) > 1
 
 
 def test_finding_the_chunks_of_an_appended_stream(benchmark: BenchmarkFixture, records: list[dict[str, object]]) -> None:
