@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from dartvc.cli import moving, reading, upkeep
-from dartvc.cli.context import Context, as_current
+from dartvc.cli.context import Context, as_current, report
 from dartvc.cli.live import FORWARDED, find_session, send
 from dartvc.errors import DartvcError
 
@@ -60,7 +60,7 @@ def dispatch(argv: list[str], context: Context) -> int:
                 return code
         return _invoke(words, context)
     except DartvcError as error:
-        return _report(error, context)
+        return report(error, context)
 
 
 def _invoke(words: Sequence[str], context: Context) -> int:
@@ -88,16 +88,6 @@ def _invoke(words: Sequence[str], context: Context) -> int:
             context.say(f"error: {error.format_message()}")
             context.say("  dvc-state --help")
         return 2
-
-
-def _report(error: DartvcError, context: Context) -> int:
-    if context.is_json:
-        context.out(json.dumps({"error": {"code": error.kind, "message": error.message, "hint": error.hint}}))
-    else:
-        context.say(f"error: {error.message}")
-        if error.hint:
-            context.say(f"  {error.hint}")
-    return error.exit_code
 
 
 def _split_common(argv: Sequence[str]) -> tuple[str, str, list[str]]:

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    from dartvc.errors import DartvcError
     from dartvc.history import Repository
     from dartvc.model import Workspace
 
-__all__ = ["Context", "as_current", "current", "jsonable"]
+__all__ = ["Context", "as_current", "current", "jsonable", "report"]
 
 _CURRENT: ContextVar[Context] = ContextVar("dartvc_command")
 
@@ -86,6 +87,17 @@ class Context:
     def paint(self, text: str, code: str) -> str:
         """Colours a text with an ANSI code when colours are wanted."""
         return f"\x1b[{code}m{text}\x1b[0m" if self.color else text
+
+
+def report(error: DartvcError, context: Context) -> int:
+    """Writes an error for people, or as JSON, and returns its exit code."""
+    if context.is_json:
+        context.out(json.dumps({"error": {"code": error.kind, "message": error.message, "hint": error.hint}}))
+    else:
+        context.say(f"error: {error.message}")
+        if error.hint:
+            context.say(f"  {error.hint}")
+    return error.exit_code
 
 
 def jsonable(value: object) -> object:

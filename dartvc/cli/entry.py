@@ -35,10 +35,24 @@ def run(
         color: whether to colour.
         directory: where the command was given.
     """
-    from dartvc.cli.app import dispatch
-    from dartvc.cli.context import Context
+    from dartvc.cli.context import Context, report
 
-    return dispatch(list(argv), Context(stdout, stderr, workspace, repository, color, directory))
+    context = Context(stdout, stderr, workspace, repository, color, directory)
+    if argv and argv[0] == "log":
+        from dartvc.cli.loglines import parse_plainly, print_log
+        from dartvc.errors import DartvcError
+
+        options = parse_plainly(argv[1:])
+        if options is not None:
+            context.is_json = options.is_json
+            try:
+                print_log(context, options)
+            except DartvcError as error:
+                return report(error, context)
+            return 0
+    from dartvc.cli.app import dispatch
+
+    return dispatch(list(argv), context)
 
 
 def main() -> int:

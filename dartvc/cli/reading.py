@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from itertools import islice
 from typing import Annotated
 
 import typer
 
 from dartvc.cli.context import current
-from dartvc.cli.render import render_diff, render_headline, render_log, render_summary
+from dartvc.cli.loglines import LogOptions, commit_item, print_log
+from dartvc.cli.render import render_diff, render_headline, render_summary
 from dartvc.cli.text import age, render_commit, size
 from dartvc.errors import NotFoundError, UsageError
 from dartvc.model import Commit, short
@@ -76,27 +75,6 @@ def status(is_json: Json = False) -> None:
         context.out(f"{recipe.get('path', name)}: {how}: {recipe.get('reason')}")
 
 
-def _item(commit: Commit) -> dict[str, object]:
-    position = commit.position
-    return {
-        "oid": commit.oid,
-        "parents": list(commit.parents),
-        "refs": [ref.removeprefix("refs/heads/").removeprefix("refs/") for ref in commit.refs],
-        "message": commit.message,
-        "time": commit.time.astimezone(UTC).isoformat(),
-        "kind": commit.kind,
-        "run": commit.run,
-        "added": list(commit.added),
-        "modified": list(commit.modified),
-        "removed": list(commit.removed),
-        "position": {"file": position.file, "line": position.line, "function": position.function} if position else None,
-        "bytes": commit.size_bytes,
-        "stall_ms": commit.stall_ms,
-        "error": commit.error,
-        "execution": commit.execution,
-    }
-
-
 def log(
     revision: Annotated[str, typer.Argument(help="where to begin, or A..B")] = "HEAD",
     graph: Annotated[bool, typer.Option("--graph", help="draw the lines of history")] = False,
@@ -111,34 +89,7 @@ def log(
     is_json: Json = False,
 ) -> None:
     """Lists commits, newest first."""
-    context = current()
-    repository = context.repository
-    head = context.workspace.head
-    start, _, end = revision.partition("..")
-    hide = [repository.resolve(start or "HEAD", head=head)] if ".." in revision else []
-    tips = (
-        [oid for _, oid in repository.database.refs.iter_refs()]
-        if is_all
-        else [repository.resolve((end or "HEAD") if hide else start, head=head)]
-    )
-    if head is not None and is_all:
-        tips.append(head)
-    found = (commit for commit in repository.iter_log(tips, name=name, hide=hide) if where is None or holds(repository, commit.oid, where))
-    commits = islice(found, count) if count is not None else found
-    if is_json:
-        context.json("log", {"items": [_item(commit) for commit in commits]})
-        return
-    now_s = datetime.now(UTC).timestamp()
-    if not patch:
-        for line in render_log(commits, now_s=now_s, oneline=oneline, graph=graph, color=context.color, head=head or ""):
-            context.out(line)
-        return
-    for commit in commits:
-        for line in render_log([commit], now_s=now_s, oneline=oneline, color=context.color, head=head or ""):
-            context.out(line)
-        if commit.parents:
-            for line in render_diff(compare(repository, commit.parents[0], commit.oid).names, color=context.color):
-                context.out(f"    {line}")
+    print_log(current(), LogOptions(revision, graph, oneline, count, is_all, name, where, patch, is_json))
 
 
 def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD", is_json: Json = False) -> None:
@@ -168,7 +119,7 @@ def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD"
     commit = repository.commit(oid)
     code = repository.code(oid)
     if is_json:
-        context.json("show", {"commit": _item(commit), "code": code, "environment": repository.environment(oid)})
+        context.json("show", {"commit": commit_item(commit), "code": code, "environment": repository.environment(oid)})
         return
     for line in render_commit(context, commit, context.workspace.head):
         context.out(line)

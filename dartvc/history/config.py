@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import pygit2
-
 from dartvc.errors import CorruptError, NotFoundError, UsageError
 from dartvc.store.durable import storage_errors
 
@@ -62,6 +60,8 @@ class Config:
             StorageError: the disk refused.
         """
         with storage_errors(self._path):
+            import pygit2
+
             try:
                 pygit2.Config(str(self._path))[key] = value
             except (ValueError, pygit2.GitError) as error:
@@ -81,6 +81,8 @@ class Config:
     def _read(self) -> dict[str, str]:
         if not self._path.exists():
             return {}
+        import pygit2
+
         try:
             return {entry.name.lower(): entry.value or "" for entry in pygit2.Config(str(self._path))}
         except (pygit2.GitError, ValueError, UnicodeDecodeError) as error:

@@ -7,15 +7,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import pygit2
-
 __all__ = ["compare_environments", "describe_environment", "is_dirty"]
 
 
 def describe_environment(root: Path, before: Mapping[str, object]) -> Mapping[str, object]:
     """Returns the present environment; ``before`` itself when nothing changed since.
 
-    Packages are those that the program has imported and that say their version; the user's git is only read.
+    Packages are those that the program has imported and that say their version; the user's git is only read, and looked through for
+    changes only when its HEAD moved, for that takes as long as the user's project is large.
     """
     count = len(sys.modules)
     head = _git_head(root)
@@ -35,13 +34,15 @@ def describe_environment(root: Path, before: Mapping[str, object]) -> Mapping[st
         "machine": platform.machine(),
         "packages": dict(sorted(packages.items())),
         "git": head,
-        "git_dirty": is_dirty(root) if head is not None else None,
+        "git_dirty": before.get("git_dirty") if before and before.get("git") == head else is_dirty(root) if head is not None else None,
         "modules": count,
     }
 
 
 def is_dirty(root: Path) -> bool | None:
     """Whether tracked files of the user's git differ from its HEAD; None without a git. Only reads."""
+    import pygit2
+
     found = pygit2.discover_repository(str(root))
     if found is None:
         return None

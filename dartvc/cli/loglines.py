@@ -1,0 +1,116 @@
+"""`log`, apart from the other verbs: it must answer at once on a long history, so it waits neither for Typer nor for what it does not use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from dartvc.cli.context import Context
+from dartvc.cli.render.log import render_log
+from dartvc.model import Commit
+
+__all__ = ["LogOptions", "commit_item", "parse_plainly", "print_log"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """What `log` was asked for."""
+
+    revision: str = "HEAD"
+    graph: bool = False
+    oneline: bool = False
+    count: int | None = None
+    is_all: bool = False
+    name: str | None = None
+    where: str | None = None
+    patch: bool = False
+    is_json: bool = False
+
+
+_FLAGS = {"--graph": "graph", "--oneline": "oneline", "--all": "is_all", "-p": "patch", "--json": "is_json"}
+
+
+def parse_plainly(words: Sequence[str]) -> LogOptions | None:
+    """Parses the words after ``log``. Fast path: None, for Typer to say, wherever they are not plainly right."""
+    found: dict[str, Any] = {}
+    rest = iter(words)
+    for word in rest:
+        if word in _FLAGS:
+            found[_FLAGS[word]] = True
+        elif word == "-n":
+            value = next(rest, "")
+            if not value.isdigit():
+                return None
+            found["count"] = int(value)
+        elif word in ("--var", "--where"):
+            found["name" if word == "--var" else "where"] = next(rest, "")
+        elif word.startswith("-") or "revision" in found:
+            return None
+        else:
+            found["revision"] = word
+    return LogOptions(**found)
+
+
+def print_log(context: Context, options: LogOptions) -> None:
+    """Prints commits, newest first."""
+    repository = context.repository
+    head = context.workspace.head
+    start, _, end = options.revision.partition("..")
+    hide = [repository.resolve(start or "HEAD", head=head)] if ".." in options.revision else []
+    if options.is_all:
+        tips = [oid for _, oid in repository.database.refs.iter_refs()] + ([head] if head is not None else [])
+    else:
+        tips = [repository.resolve((end or "HEAD") if hide else start, head=head)]
+    found: Iterable[Commit] = repository.iter_log(tips, name=options.name, hide=hide)
+    if options.where is not None:
+        from dartvc.porcelain.expressions import holds
+
+        condition = options.where
+        found = (commit for commit in found if holds(repository, commit.oid, condition))
+    commits = islice(found, options.count) if options.count is not None else found
+    if options.is_json:
+        context.json("log", {"items": [commit_item(commit) for commit in commits]})
+        return
+    now_s = datetime.now(UTC).timestamp()
+    if options.patch:
+        _print_patches(context, commits, options, now_s, head or "")
+        return
+    for line in render_log(commits, now_s=now_s, oneline=options.oneline, graph=options.graph, color=context.color, head=head or ""):
+        context.out(line)
+
+
+def _print_patches(context: Context, commits: Iterable[Commit], options: LogOptions, now_s: float, head: str) -> None:
+    from dartvc.cli.render.diffs import render_diff
+    from dartvc.porcelain.compare import compare
+
+    for commit in commits:
+        for line in render_log([commit], now_s=now_s, oneline=options.oneline, color=context.color, head=head):
+            context.out(line)
+        if commit.parents:
+            for line in render_diff(compare(context.repository, commit.parents[0], commit.oid).names, color=context.color):
+                context.out(f"    {line}")
+
+
+def commit_item(commit: Commit) -> dict[str, object]:
+    """Returns a commit as `log --json` shows it; the keys are fixed."""
+    position = commit.position
+    return {
+        "oid": commit.oid,
+        "parents": list(commit.parents),
+        "refs": [ref.removeprefix("refs/heads/").removeprefix("refs/") for ref in commit.refs],
+        "message": commit.message,
+        "time": commit.time.astimezone(UTC).isoformat(),
+        "kind": commit.kind,
+        "run": commit.run,
+        "added": list(commit.added),
+        "modified": list(commit.modified),
+        "removed": list(commit.removed),
+        "position": {"file": position.file, "line": position.line, "function": position.function} if position else None,
+        "bytes": commit.size_bytes,
+        "stall_ms": commit.stall_ms,
+        "error": commit.error,
+        "execution": commit.execution,
+    }
