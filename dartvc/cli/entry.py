@@ -63,6 +63,10 @@ def main() -> int:
 
         sys.stdout.write(f"dvc-state {__version__}\n")
         return 0
+    if argv and argv[0] in ("run", "resume"):
+        from dartvc.cli.running import main as start
+
+        return start(argv)
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     try:
         code = run(argv, stdout=sys.stdout, stderr=sys.stderr, color=color)

@@ -22,6 +22,8 @@ class CommitKind(StrEnum):
     CHERRY_PICK = "cherry-pick"
     REVERT = "revert"
     STASH = "stash"
+    START = "start"
+    END = "end"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,8 @@ def living_sessions(repository_path: Path) -> list[LiveSession]:
 def _started(pid: int) -> str:
     """Returns when a process started, in the kernel's words, so that a reused process id is not taken for it."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return fields[19] if fields[0] not in "ZX" else ""  # killed, and not yet reaped by its parent
     except (OSError, IndexError):
         return ""
 

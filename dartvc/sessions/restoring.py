@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dartvc.history import NameEntry, Repository
     from dartvc.history.payloads import StoredPayload
 
-__all__ = ["Plan", "Restore", "load_names", "plan_restore"]
+__all__ = ["Plan", "Restore", "load_names", "plan_restore", "version_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Restore:
         for oid, names in self._plan.payloads.items():
             payload = self._repository.payload(oid)
             stream = payload.read_stream()
-            version = _version_of(names, payload, stream)
+            version = version_of(names, payload, stream)
             patch = self._patch_for(version, payload, stream)
             if patch is not None:
                 self._patches.append(patch)
@@ -199,7 +199,8 @@ def _is_plain_leaf(value: object) -> bool:
     )
 
 
-def _version_of(names: tuple[str, ...], payload: StoredPayload, stream: bytes) -> StoredVersion:
+def version_of(names: tuple[str, ...], payload: StoredPayload, stream: bytes) -> StoredVersion:
+    """Returns what is stored of a co-variable, from its payload and the stream that was read of it."""
     chunks, at = [], 0
     for chunk in payload.stream_chunks:
         size = payload.chunk_size(chunk)

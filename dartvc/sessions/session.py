@@ -16,15 +16,15 @@ from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictEr
 from dartvc.history import RefMove, Repository
 from dartvc.history.environment import describe_environment
 from dartvc.host.entropy import local_now, new_id
-from dartvc.model import Commit, CommitKind, CommitReport, Oid, Omission, RestoreReport, StagedCommit, StagedName
+from dartvc.model import Commit, CommitKind, CommitReport, Oid, Omission, Position, RestoreReport, StagedCommit, StagedName
 from dartvc.sessions.registry import Registration
 from dartvc.sessions.restoring import Restore, load_names, plan_restore
 from dartvc.sessions.writer import BackgroundWriter, Ticket
 from dartvc.state.candidates import names_in_source, user_threads
 from dartvc.state.loading import Loading, load
-from dartvc.state.process import ProcessState
+from dartvc.state.process import ProcessState, apply_process, is_process_entry
 from dartvc.state.summaries import summarize
-from dartvc.state.working import NamespaceDelta, WorkingNamespace
+from dartvc.state.working import NamespaceDelta, StoredVersion, WorkingNamespace
 from dartvc.store import Head
 
 __all__ = ["Session", "open_sessions"]
@@ -204,15 +204,25 @@ class Session:
         finally:
             self.busy.release()
 
-    def _commit(self, unit: Unit, message: str, kind: CommitKind, *, force: bool) -> Ticket | None:
+    def _commit(
+        self,
+        unit: Unit,
+        message: str,
+        kind: CommitKind,
+        *,
+        force: bool,
+        process: Callable[[], Sequence[StagedName]] = tuple,
+        run: str = "",
+        position: Position | None = None,
+    ) -> Ticket | None:
         if os.getpid() != self._pid:
             return None  # a forked child never commits to its parent's branch
         started = time.perf_counter()
         delta = self.working.stage(unit.mentioned)
-        process = self.process.stage()
+        entries = (*self.process.stage(), *process())
         removed = delta.removed
         is_first = self._is_fresh
-        if not (delta or process or force):
+        if not (delta or entries or force):
             return None
         self._is_fresh = False
         self.is_dirty = False
@@ -226,17 +236,62 @@ class Session:
             changed=_with_freshness(delta),
             added=delta.added,
             removed=removed,
-            process=process,
+            process=entries,
             environment=self._described_environment(),
             execution=unit.execution,
             duration_ms=unit.duration_ms,
             stall_ms=(time.perf_counter() - started) * 1e3,
             error=unit.error,
+            run=run,
+            position=position,
             keep_names=not is_first,
         )
         size = sum(name.payload.new_bytes for name in {id(n.payload): n for n in delta.changed if n.payload}.values() if name.payload)
         self.last_report = CommitReport(delta.omissions, size, staged.stall_ms)
         return self._writer.submit(staged, size)
+
+    def commit_run(
+        self,
+        further: Mapping[str, object],
+        message: str,
+        kind: CommitKind,
+        *,
+        code: str,
+        process: Callable[[], Sequence[StagedName]],
+        run: str,
+        position: Position | None,
+        error: str = "",
+    ) -> Ticket | None:
+        """Commits a running program in the background: its globals and ``further`` names, everything looked at.
+
+        Args:
+            further: locals of its frames, globals of its modules.
+            message: of the commit.
+            kind: what caused it.
+            code: the script.
+            process: returns entries of the process's state beside those that a session keeps itself; called when open files are flushed.
+            run: the run's id.
+            position: where the program stands.
+            error: the exception that ended it, as one line.
+        """
+        with self.busy, self.working.with_names(further):
+            return self._commit(Unit(code, None, None, error), message, kind, force=True, process=process, run=run, position=position)
+
+    def adopt_run(self, oid: Oid, versions: Sequence[StoredVersion], values: Mapping[str, object]) -> None:
+        """Takes note that the program was loaded from a commit: what it holds is stored already.
+
+        Args:
+            oid: the commit; process state that it recorded is put back.
+            versions: the co-variables that were loaded.
+            values: all loaded values by name.
+        """
+        with self.busy, self.working.with_names(values):
+            for version in versions:
+                self.working.adopt(version)
+            process = self._process_values(oid)
+            apply_process(process)
+            self.process.adopt(process)
+            self._is_fresh = False
 
     def _described_environment(self) -> Mapping[str, object]:
         facts = describe_environment(self.repository.root, self._environment)
@@ -327,6 +382,9 @@ class Session:
                     raise RefConflictError(f"{ref} was moved", kind="ref-moved")
                 with self.repository.database.lock():
                     refs.move(ref, after, expected=present)
+                    if staged[-1].run:
+                        tip = f"refs/runs/{staged[-1].run}"
+                        refs.move(tip, after, expected=refs.read(tip))
                     if self._owns_head() and refs.head().ref != ref:
                         refs.set_head(ref)
                     self._log_commits(ref, present, after, staged)
@@ -373,7 +431,7 @@ class Session:
         head = self.head
         live = self.repository.process(head) if head is not None else {}
         for name, entry in target.items():
-            if entry.payload_oid is None or (
+            if not is_process_entry(name) or entry.payload_oid is None or (
                 name in live and live[name].payload_oid == entry.payload_oid and not self.process.is_stale(name)
             ):
                 continue

@@ -75,7 +75,7 @@ _INFRASTRUCTURE_THREADS = ("dartvc", "IPython", "tqdm", "pydevd")
 
 def is_hidden(name: str) -> bool:
     """Whether a name belongs to the interpreter or to IPython and not to the program."""
-    if name in HIDDEN_NAMES:
+    if name in HIDDEN_NAMES or name.startswith("_."):
         return True
     return name.startswith("_") and (name[1:].isdigit() or (name.startswith("_i") and name[2:].isdigit()))
 

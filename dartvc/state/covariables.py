@@ -18,7 +18,7 @@ from dartvc.state.definitions import code_names, is_by_value
 __all__ = ["ATOMIC_TYPES", "Reach", "group_by_sharing", "reach"]
 
 ATOMIC_TYPES = frozenset(
-    {int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range, slice, types.BuiltinFunctionType}
+    {int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range, slice}
     | {types.ModuleType, types.WrapperDescriptorType, types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType}
     | {types.ClassMethodDescriptorType, types.CodeType}
 )
@@ -66,7 +66,7 @@ def _classify(kind: type) -> tuple[int, Any]:
         return _FUNCTION, None
     if issubclass(kind, type):
         return _CLASS, None
-    if kind in (tuple, frozenset, types.CellType, types.MethodType, property, classmethod, staticmethod):
+    if kind in (tuple, frozenset, types.CellType, types.MethodType, types.BuiltinFunctionType, property, classmethod, staticmethod):
         return (_MUTABLE if kind is types.CellType else _IMMUTABLE), None
     children = adapters.find_children(kind)
     if children is not None:

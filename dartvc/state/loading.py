@@ -8,11 +8,14 @@ import io
 import pickle
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dartvc.errors import CorruptError
 from dartvc.state import adapters
 from dartvc.state.adapters.forbidden import is_forbidden
+
+if TYPE_CHECKING:
+    from dartvc.state.saving import GeneratorCodec
 
 __all__ = ["LiveBuffers", "Loading", "StoredBuffers", "Unloadable", "load"]
 
@@ -70,6 +73,8 @@ class Loading:
         self.buffers = buffers
         self.map_device = map_device
         self.notes: list[str] = []
+        self.generators: GeneratorCodec | None = None
+        self.is_rehearsal = False
         self._held: list[object] = []
 
     def library(self, name: str) -> Any:

@@ -22,7 +22,7 @@ from dartvc.model import Omission, Payload, StagedName
 from dartvc.state.chunking import match_stream
 from dartvc.state.saving import Refusal, Saving, save
 
-__all__ = ["ENTRIES", "ProcessState", "apply_process"]
+__all__ = ["ENTRIES", "ProcessState", "apply_process", "is_process_entry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +216,11 @@ ENTRIES: dict[str, Entry] = {
     "recursionlimit": Entry(sys.getrecursionlimit, sys.setrecursionlimit, lambda value: {"type": "recursion limit", "value": value}),
     "warnings": Entry(_capture_warnings, _apply_warnings, lambda value: {"type": "warnings filters", "entries": len(value)}),
 }
+
+
+def is_process_entry(name: str) -> bool:
+    """Whether an entry is one that `apply_process` puts back; a run keeps others beside them."""
+    return name in ENTRIES or name == "modules"
 
 
 class ProcessState:

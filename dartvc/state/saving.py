@@ -15,13 +15,13 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FunctionType
-from typing import Any, cast
+from types import FunctionType, GeneratorType
+from typing import Any, Protocol, cast
 
 from dartvc.state import adapters
 from dartvc.state.chunking import unframe
 
-__all__ = ["IN_BAND_BYTES", "Reduction", "Refusal", "Saved", "Saving", "save"]
+__all__ = ["IN_BAND_BYTES", "GeneratorCodec", "Reduction", "Refusal", "Saved", "Saving", "save"]
 
 Reduction = Any
 """What ``__reduce_ex__`` may return: a tuple of two to six items, the name of a global, or NotImplemented for pickle's own way."""
@@ -31,6 +31,20 @@ IN_BAND_BYTES = 64 * 1024
 
 DEEP_RECURSION_LIMIT = 1_000_000
 DEEP_STACK_BYTES = 512 * 1024 * 1024
+
+
+class GeneratorCodec(Protocol):
+    """Knows suspended generators: what `dartvc.program` gives to a session's pickling."""
+
+    def take_apart(self, generator: GeneratorType[Any, Any, Any]) -> tuple[Any, ...]:
+        """Returns picklable parts; raises ValueError when it stands where it cannot be stored."""
+        ...
+
+    def make(
+        self, names: dict[str, object], place: Mapping[str, Any], values: dict[str, object], cells: dict[str, Any], stack: list[object]
+    ) -> Any:
+        """Makes a generator from its parts; raises ValueError when its code is not there."""
+        ...
 
 
 class Refusal(Exception):
@@ -82,6 +96,7 @@ class Saving:
         self.regions: dict[object, object] = {}
         self.kept: list[object] = []
         self.notes: list[str] = []
+        self.generators: GeneratorCodec | None = None
 
     def out_of_band(self, buffer: memoryview, *, is_copy: bool = False) -> int:
         """Registers a large contiguous buffer and returns its position; ``is_copy`` tells that it is not the object's own memory."""
@@ -219,6 +234,7 @@ def _saved(stream: bytes, saving: Saving) -> Saved:
 def _save_deep(value: object, saving: Saving) -> Saved:
     """Pickles a graph too deep for the C pickler: Python calls of Python code do not use the C stack (since CPython 3.11)."""
     fresh = Saving(saving.namespace, saving.main_name, saving.verifier)
+    fresh.generators = saving.generators
     outcome: list[object] = []
 
     def work() -> None:

@@ -7,8 +7,9 @@ returns copies of what differs. Content is compared by digest: the whole pickled
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from dartvc.state.chunking import StreamChunk, chunk_buffer, digest_buffers, mat
 from dartvc.state.covariables import ATOMIC_TYPES, Reach, group_by_sharing, reach
 from dartvc.state.culprits import find_culprit
 from dartvc.state.loading import LiveBuffers, Loading, load
-from dartvc.state.saving import Refusal, Saved, Saving, save
+from dartvc.state.saving import GeneratorCodec, Refusal, Saved, Saving, save
 
 __all__ = ["NamespaceDelta", "StoredVersion", "WorkingNamespace"]
 
@@ -78,6 +79,8 @@ class WorkingNamespace:
         self._stored: dict[str, StoredVersion] = {}
         self._ids: dict[str, int] = {}
         self._hidden: set[str] = set()
+        self.generators: GeneratorCodec | None = None
+        self._view: Mapping[str, object] = namespace
 
     def names(self) -> list[str]:
         """Returns the names of the program itself, in the namespace's order."""
@@ -93,12 +96,12 @@ class WorkingNamespace:
 
     def adopt(self, version: StoredVersion) -> None:
         """Takes note that the living values of these names are the stored ones (after a restore)."""
-        saved = self.pickled(version.names) if all(name in self.namespace for name in version.names) else None
+        saved = self.pickled(version.names) if all(name in self._view for name in version.names) else None
         if saved is not None:
             version = version._replace(live=xxh3_128_digest(saved.stream), global_names=saved.global_names)
         for name in version.names:
             self._stored[name] = version
-            self._ids[name] = id(self.namespace.get(name))
+            self._ids[name] = id(self._view.get(name))
 
     def forget(self, names: Iterable[str]) -> None:
         """Forgets what is stored of these names, so that the next stage looks at them anew."""
@@ -106,13 +109,22 @@ class WorkingNamespace:
             self._stored.pop(name, None)
             self._ids.pop(name, None)
 
+    @contextmanager
+    def with_names(self, further: Mapping[str, object]) -> Iterator[None]:
+        """Takes names outside the namespace (locals of frames, globals of other modules) for names of it."""
+        self._view = {**self.namespace, **further}
+        try:
+            yield
+        finally:
+            self._view = self.namespace
+
     def stage(self, mentioned: Iterable[str] | None) -> NamespaceDelta:
         """Stages what changed.
 
         Args:
             mentioned: the names in the code that ran; None when any name may have been touched.
         """
-        namespace = self.namespace
+        namespace = self._view
         new = self._new_names()
         removed = tuple(name for name in self._stored if name not in namespace)
         rebound = {name for name, identity in self._ids.items() if name in namespace and id(namespace[name]) != identity}
@@ -132,10 +144,10 @@ class WorkingNamespace:
 
     def _new_names(self) -> set[str]:
         new = set()
-        for name in self.namespace.keys() - self._stored.keys() - self._hidden:
+        for name in self._view.keys() - self._stored.keys() - self._hidden:
             if not isinstance(name, str) or is_hidden(name):
                 self._hidden.add(name)
-            elif type(self.namespace[name]).__module__.startswith("dartvc."):
+            elif type(self._view[name]).__module__.startswith("dartvc."):
                 continue  # a handle of ours (a repository, a session) belongs to the process, not to the state
             else:
                 new.add(name)
@@ -147,7 +159,7 @@ class WorkingNamespace:
         pending = self._in_order(candidates)
         composite: list[str] = []
         for name in pending:
-            value = self.namespace[name]
+            value = self._view[name]
             if type(value) in ATOMIC_TYPES and len(self._names_with(name)) == 1:
                 self._stage_atom(name, value, changed)
             else:
@@ -161,9 +173,9 @@ class WorkingNamespace:
         return version.names if version is not None else (name,)
 
     def _in_order(self, names: set[str]) -> list[str]:
-        if len(names) * 4 < len(self.namespace):
+        if len(names) * 4 < len(self._view):
             return sorted(names)
-        return [name for name in self.namespace if name in names]
+        return [name for name in self._view if name in names]
 
     def _stage_atom(self, name: str, value: object, changed: list[StagedName]) -> None:
         """Fast path: a scalar shares no mutable memory and needs no reducer; the general path stores the same stream."""
@@ -195,24 +207,26 @@ class WorkingNamespace:
                 mentioned |= self._stage_group(group, changed, notes)
             done.update(composite)
             done.update(candidates)
-            further = touched_names(mentioned, self.namespace, {}) if mentioned else set()
+            further = touched_names(mentioned, self._view, {}) if mentioned else set()
             wanted = set(self._stored) if further is None else further & self._stored.keys()
             wanted |= {mate for name in wanted for mate in self._stored[name].names}
-            composite = self._in_order({name for name in wanted if name in self.namespace} - done)
+            composite = self._in_order({name for name in wanted if name in self._view} - done)
 
     def _groups(self, composite: list[str]) -> tuple[list[tuple[str, ...]], set[str]]:
         if len(composite) == 1:
             return [(composite[0],)], set()
-        reaches: dict[str, Reach] = {name: reach(self.namespace[name], self.namespace, self.main_name) for name in composite}
+        reaches: dict[str, Reach] = {name: reach(self._view[name], self.namespace, self.main_name) for name in composite}
         mentioned = {name for reached in reaches.values() for name in reached.global_names}
         return group_by_sharing(reaches), mentioned
 
     def _saving(self) -> Saving:
-        return Saving(self.namespace, self.main_name)
+        saving = Saving(self.namespace, self.main_name)
+        saving.generators = self.generators
+        return saving
 
     def _try_save(self, names: Sequence[str]) -> Saved | Refusal:
         try:
-            saved = save({name: self.namespace[name] for name in names}, self._saving())
+            saved = save({name: self._view[name] for name in names}, self._saving())
         except Refusal as refusal:
             return refusal
         for kind in saved.user_types:
@@ -228,7 +242,10 @@ class WorkingNamespace:
 
     def _load_back(self, saved: Saved) -> str:
         """Loads what was saved, as a restore would."""
-        load(saved.stream, Loading(dict(self.namespace), LiveBuffers(saved.buffers)))
+        loading = Loading(dict(self.namespace), LiveBuffers(saved.buffers))
+        loading.generators = self.generators
+        loading.is_rehearsal = True
+        load(saved.stream, loading)
         return ""
 
     def _stage_group(self, group: tuple[str, ...], changed: list[StagedName], notes: list[str]) -> set[str]:
@@ -243,7 +260,7 @@ class WorkingNamespace:
         refs, chunks = match_stream(saved.stream, before.stream if before else ())
         digests = digest_buffers(saved.buffers, self.helper)
         for name in group:
-            self._ids[name] = id(self.namespace[name])
+            self._ids[name] = id(self._view[name])
         if (
             before is not None
             and before.omission is None
@@ -258,7 +275,7 @@ class WorkingNamespace:
         payload = Payload(group, refs, buffers)
         for name in group:
             self._stored[name] = version
-            changed.append(StagedName(name, self.summarize(self.namespace[name]), payload))
+            changed.append(StagedName(name, self.summarize(self._view[name]), payload))
         return set(saved.global_names)
 
     def _is_as_restored(self, group: tuple[str, ...], saved: Saved, before: StoredVersion | None) -> bool:
@@ -266,7 +283,7 @@ class WorkingNamespace:
         if before is None or before.live is None or before.names != group or before.live != xxh3_128_digest(saved.stream):
             return False
         for name in group:
-            self._ids[name] = id(self.namespace[name])
+            self._ids[name] = id(self._view[name])
         return before.buffers == digest_buffers(saved.buffers, self.helper)
 
     def _version_before(self, group: tuple[str, ...]) -> StoredVersion | None:
@@ -295,7 +312,7 @@ class WorkingNamespace:
         return mentioned
 
     def _omit(self, name: str, refusal: Refusal, changed: list[StagedName]) -> None:
-        value = self.namespace[name]
+        value = self._view[name]
 
         def is_storable(part: object) -> bool:
             try:

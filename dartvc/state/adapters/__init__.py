@@ -30,6 +30,7 @@ for _module in _MODULES:
 
 _REDUCER_OF_TYPE: dict[type, Reducer | None] = {}
 _CACHED_TYPES = 4096
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time; the interpreter's own nameless types are not
 
 
 def reducers_by_type() -> dict[type, Reducer | None]:
@@ -43,7 +44,7 @@ def find_reducer(kind: type, main_name: str, met: set[type]) -> Reducer | None:
     User classes are added to ``met``: what they pickle to has to be proven to load.
     """
     found: Reducer | None = None
-    by_value = definitions.is_by_value(kind, main_name) and not issubclass(kind, type)
+    by_value = bool(kind.__flags__ & _HEAP_TYPE) and definitions.is_by_value(kind, main_name) and not issubclass(kind, type)
     for base in kind.__mro__[:-1]:
         found = REDUCERS.get(f"{base.__module__}.{base.__qualname__}")
         if found is not None:

@@ -51,6 +51,8 @@ def _reduce_file(file: Any, saving: Any) -> Any:
 
 
 def _build_file(loading: Any, path: str, mode: str, encoding: str | None, errors: str | None, offset: int) -> Any:
+    if loading.is_rehearsal:
+        path, mode, offset = os.devnull, "rb" if "b" in mode else "r", 0
     reopened = mode.replace("w", "r+").replace("x", "r+").replace("++", "+")
     if "b" not in reopened:
         file: Any = open(path, reopened, encoding=encoding, errors=errors)  # noqa: SIM115  (the user's program closes it)
@@ -204,6 +206,25 @@ def _never(reason: str, remedy: str = "") -> Callable[[Any, Any], Any]:
     return reduce
 
 
+def _reduce_generator(generator: Any, saving: Any) -> Any:
+    if saving.generators is None:
+        raise saving.refuse(generator, "a running generator cannot be stored")
+    try:
+        parts = saving.generators.take_apart(generator)
+    except ValueError as error:
+        raise saving.refuse(generator, str(error)) from None
+    return door("generator"), saving.keep(parts)
+
+
+def _build_generator(loading: Any, *parts: Any) -> Any:
+    if loading.generators is None:
+        raise loading.refuse("a generator can only be made again in a session")
+    try:
+        return loading.generators.make(loading.namespace, *parts)
+    except ValueError as error:
+        raise loading.refuse(str(error)) from None
+
+
 def _reduce_finalize(finalizer: Any, saving: Any) -> Any:
     details = finalizer.peek()
     if details is None:
@@ -245,7 +266,7 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "_contextvars.ContextVar": _reduce_contextvar,
     "builtins.ContextVar": _reduce_contextvar,
     "_thread._local": _reduce_local,
-    "builtins.generator": _never("a running generator cannot be stored"),
+    "builtins.generator": _reduce_generator,
     "builtins.coroutine": _never("a coroutine cannot be stored"),
     "builtins.async_generator": _never("a running generator cannot be stored"),
     "builtins.frame": _never("a frame cannot be stored"),
@@ -279,6 +300,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "standard_stream": lambda loading, name: getattr(sys, name),
     "file": _build_file,
     "closed_file": _build_closed_file,
+    "generator": _build_generator,
     "lock": lambda loading: threading.Lock(),
     "rlock": lambda loading: threading.RLock(),
     "weakref": lambda loading, value: weakref.ref(loading.hold(value)) if value is not None else _dead_reference(),

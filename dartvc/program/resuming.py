@@ -1,0 +1,128 @@
+"""Going on from captured frames: each becomes a function that begins in the middle, called by the one outside it."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dartvc.program.capture import CapturedFrame, Entered, Once, Reader
+from dartvc.program.places import NotResumable
+from dartvc.program.sources import MODULE_SCOPE, digest_of_code, iter_codes
+from dartvc.program.variants import CALL, ENTERED, FRAME, MAKER, ONCE, make_variant
+
+__all__ = ["FrameState", "Resumption", "make_function"]
+
+_VERSION = sys.version_info[:2]
+
+
+@dataclass
+class FrameState:
+    """What a variant starts from: the values of its locals and of its stack."""
+
+    values: dict[str, object] = field(default_factory=dict)
+    stack: list[object] = field(default_factory=list)
+
+
+def compile_variant(frame: CapturedFrame, reader: Reader, filename: str) -> types.CodeType:
+    """Compiles the variant of a frame's function that begins where the frame stood.
+
+    Raises:
+        NotResumable: the source is not there or is no longer what ran.
+    """
+    unit = reader.sources.find(filename)
+    if unit is None:
+        raise NotResumable(f"there is no source of {frame.qualname} at {filename}")
+    scope, code = unit.find(frame.qualname, frame.first_line)
+    if scope is None or code is None or digest_of_code(code) != frame.digest:
+        raise NotResumable(f"{frame.qualname} in {filename} is not the code that ran")
+    tree, function = make_variant(unit.tree, scope, frame.path, frame.kind, frame.call, list(frame.values), list(frame.cells), _VERSION)
+    compiled = compile(tree, filename, "exec", dont_inherit=True)
+    if function is None:
+        made = compiled
+    else:
+        maker = next(each for each in iter_codes(compiled) if each.co_name == MAKER)
+        inner = next(each for each in maker.co_consts if isinstance(each, types.CodeType))
+        made = _renamed(inner, inner.co_qualname, frame.qualname).replace(co_name=code.co_name)
+    reader.register(made, scope, frame.first_line, frame.digest)
+    return made
+
+
+def _renamed(code: types.CodeType, old: str, new: str) -> types.CodeType:
+    """Gives a code object and the functions inside it the qualified names that they have in the source."""
+    constants = tuple(_renamed(each, old, new) if isinstance(each, types.CodeType) else each for each in code.co_consts)
+    return code.replace(co_consts=constants, co_qualname=new + code.co_qualname.removeprefix(old))
+
+
+def make_function(frame: CapturedFrame, reader: Reader, filename: str, names: dict[str, Any]) -> Callable[[], Any]:
+    """Returns a callable that goes on where a frame of a function stood."""
+    code = compile_variant(frame, reader, filename)
+    first = code.co_varnames[0]
+    closure = tuple(frame.cells.get(name, types.CellType()) for name in code.co_freevars)
+    function = types.FunctionType(code, names, code.co_name, None, closure)
+    function.__qualname__ = frame.qualname
+    state = FrameState(dict(frame.values), list(frame.stack))
+    if first in frame.cells:
+        try:
+            given = frame.cells[first].cell_contents
+        except ValueError:
+            given = None
+    else:
+        given = frame.values.get(first)
+    return lambda: function(given, state)
+
+
+class Resumption:
+    """The frames of a stopped program, ready to go on.
+
+    Args:
+        frames: outermost first; the first is a module's own code.
+        reader: captures the frames again, later.
+        file_of: the path of a module's source here, by (module, recorded file).
+        namespace_of: the globals of a module.
+
+    Raises:
+        NotResumable: a frame's source is missing or has changed.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[CapturedFrame],
+        reader: Reader,
+        file_of: Callable[[str, str], str],
+        namespace_of: Callable[[str], dict[str, Any]],
+    ) -> None:
+        outermost = frames[0]
+        if outermost.qualname != MODULE_SCOPE:
+            raise NotResumable("the outermost frame is not a module's")
+        self._code = compile_variant(outermost, reader, file_of(outermost.module, outermost.filename))
+        self._state = FrameState({}, list(outermost.stack))
+        self._namespace = namespace_of(outermost.module)
+        self._steps = [
+            make_function(frame, reader, file_of(frame.module, frame.filename), namespace_of(frame.module)) for frame in reversed(frames[1:])
+        ]
+
+    def run(self) -> None:
+        """Runs the program to its end; raises what it raises."""
+        hidden: dict[str, object] = {
+            CALL: self._call,
+            ENTERED: Entered,
+            ONCE: Once,
+            FRAME: self._state,
+            "_.BaseException": BaseException,
+        }
+        vars(builtins).update(hidden)
+        exec(self._code, self._namespace)
+
+    def _call(self) -> Any:
+        return self._steps.pop()()
+
+
+def hide_builtins() -> None:
+    """Makes the names that variants of generators need available."""
+    vars(builtins).update({ENTERED: Entered, ONCE: Once, "_.BaseException": BaseException})
+
+

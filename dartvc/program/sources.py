@@ -1,0 +1,109 @@
+"""The source behind a code object: its file's text, the syntax tree, and the node that a code object was compiled from."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import linecache
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+__all__ = ["MODULE_SCOPE", "Scope", "SourceUnit", "Sources", "digest_of_code"]
+
+MODULE_SCOPE = "<module>"
+Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def digest_of_code(code: types.CodeType) -> str:
+    """Returns a digest of what a code object does, the same in every process of one Python version."""
+    state = hashlib.sha1(code.co_code)
+    state.update(repr((code.co_qualname, code.co_names, code.co_varnames, code.co_cellvars, code.co_freevars)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            state.update(digest_of_code(constant).encode())
+        elif not isinstance(constant, frozenset):
+            state.update(repr(constant).encode())
+    return state.hexdigest()
+
+
+@dataclass
+class SourceUnit:
+    """One source file: its text, its tree, and the code that it compiles to."""
+
+    filename: str
+    text: str
+    tree: ast.Module = field(init=False)
+    code: types.CodeType = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tree = ast.parse(self.text, self.filename)
+        self.code = compile(self.tree, self.filename, "exec", dont_inherit=True)
+        self._codes = {(code.co_qualname, code.co_firstlineno): code for code in iter_codes(self.code)}
+        self._scopes = {(name, _first_line(node)): node for name, node in _iter_scopes(self.tree, "")}
+
+    def scope_of(self, code: types.CodeType) -> Scope | None:
+        """Returns the node that a running code object was compiled from; None when the source is not the code's own."""
+        if code.co_name == MODULE_SCOPE and code.co_qualname == MODULE_SCOPE:
+            return self.tree if code == self.code else None
+        own = self._codes.get((code.co_qualname, code.co_firstlineno))
+        if own is None or (own is not code and digest_of_code(own) != digest_of_code(code)):
+            return None
+        return self._scopes.get((code.co_qualname, code.co_firstlineno))
+
+    def find(self, qualname: str, first_line: int) -> tuple[Scope | None, types.CodeType | None]:
+        """Returns the node and the code of a function by its qualified name and first line."""
+        if qualname == MODULE_SCOPE:
+            return self.tree, self.code
+        return self._scopes.get((qualname, first_line)), self._codes.get((qualname, first_line))
+
+
+class Sources:
+    """The source files of one process, read once each."""
+
+    def __init__(self) -> None:
+        self._units: dict[str, SourceUnit | None] = {}
+
+    def add(self, filename: str, text: str) -> SourceUnit:
+        """Registers the text that a file has (or had when it was recorded)."""
+        unit = self._units[filename] = SourceUnit(filename, text)
+        return unit
+
+    def find(self, filename: str) -> SourceUnit | None:
+        """Returns the unit of a file; None when it has no readable source."""
+        if filename not in self._units:
+            try:
+                text = "".join(linecache.getlines(filename)) if not filename.startswith("<frozen") else ""
+                self._units[filename] = SourceUnit(filename, text) if text else None
+            except (SyntaxError, ValueError, RecursionError):
+                self._units[filename] = None
+        return self._units[filename]
+
+
+def iter_codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yields a code object and all code nested in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from iter_codes(constant)
+
+
+def _first_line(node: Scope) -> int:
+    decorators = getattr(node, "decorator_list", ())
+    return min((each.lineno for each in decorators), default=getattr(node, "lineno", 1))
+
+
+def _iter_scopes(node: ast.AST, prefix: str) -> Iterator[tuple[str, Scope]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            name = prefix + child.name
+            yield name, child
+            yield from _iter_scopes(child, name + ".<locals>.")
+        elif isinstance(child, ast.ClassDef):
+            name = prefix + child.name
+            yield name, child
+            yield from _iter_scopes(child, name + ".")
+        elif isinstance(child, ast.Lambda):
+            yield from _iter_scopes(child, prefix + "<lambda>.<locals>.")
+        else:
+            yield from _iter_scopes(child, prefix)

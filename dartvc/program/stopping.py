@@ -1,0 +1,181 @@
+"""Stopping a program at the start of a statement, at no cost while it is not asked to.
+
+A request posts a pending call (``Py_AddPendingCall``), which CPython runs in the main thread between two bytecodes. It turns tracing on for
+the user's innermost frame; the next trace event stands at the start of a statement, and tracing goes off again. While library code runs,
+nothing is traced: an object left in the library frame's ``f_trace`` is destroyed when that frame returns, and turns tracing on then.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import os
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["Stopper", "iter_stack"]
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_FAILURES_LIMIT = 200
+
+
+def iter_stack(frame: types.FrameType | None) -> Iterator[types.FrameType]:
+    """Yields a frame and those that called it, innermost first, without dartvc's own."""
+    while frame is not None:
+        if not str(frame.f_globals.get("__name__", "")).startswith("dartvc."):
+            yield frame
+        frame = frame.f_back
+
+
+class Stopper:
+    """Stops the main thread at places where it can be captured.
+
+    Args:
+        is_user: whether a code object is the user's own.
+        on_stop: called in the main thread with the frame at the start of a statement; returns None when it is done, else the frame that must
+            reach its next statement first.
+    """
+
+    def __init__(self, is_user: Callable[[types.CodeType], bool], on_stop: Callable[[types.FrameType], types.FrameType | None]) -> None:
+        self._is_user = is_user
+        self._on_stop = on_stop
+        self._known: dict[types.CodeType, bool] = {}
+        self._callback = _CALLBACK(self._interrupt)
+        self._pid = os.getpid()
+        self._waiting_for: types.FrameType | None = None
+        self._failures = 0
+        self._foreign: Any = None
+        self._lock = threading.Lock()
+        self._is_requested = False
+
+    def request(self) -> None:
+        """Asks for a stop; from any thread. A request while one is open does nothing."""
+        with self._lock:
+            if self._is_requested:
+                return
+            self._is_requested = True
+        self._failures = 0
+        ctypes.pythonapi.Py_AddPendingCall(self._callback, None)
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether a request is open."""
+        return self._is_requested
+
+    def repeat(self) -> None:
+        """Looks again from wherever the program is now, when a request has been open for long."""
+        if self._is_requested:
+            ctypes.pythonapi.Py_AddPendingCall(self._callback, None)
+
+    def cancel(self) -> None:
+        """Forgets an open request."""
+        self._is_requested = False
+        self._waiting_for = None
+
+    def _is_mine(self, code: types.CodeType) -> bool:
+        known = self._known.get(code)
+        if known is None:
+            known = self._known[code] = self._is_user(code)
+        return known
+
+    def _interrupt(self, _: object) -> int:
+        """The pending call: finds where the user's code is."""
+        try:
+            if self._is_requested and os.getpid() == self._pid and threading.current_thread() is threading.main_thread():
+                self._wait(sys._getframe(1), None)
+        except Exception:
+            self.cancel()
+        return 0
+
+    def _wait(self, frame: types.FrameType | None, wanted: types.FrameType | None) -> None:
+        """Arranges for a trace event in the user's innermost frame, or in ``wanted`` when something inside it must end first."""
+        child: types.FrameType | None = None
+        for each in iter_stack(frame):
+            if (each is wanted) if wanted is not None else self._is_mine(each.f_code):
+                break
+            child = each
+        else:
+            return self.cancel()
+        while wanted is not None and not self._is_mine(each.f_code):
+            child, above = each, each.f_back
+            if above is None:
+                return self.cancel()
+            each = above
+        self._waiting_for = each if wanted is not None else None
+        if child is None or child.f_code.co_flags & _GENERATORS:
+            self._trace(each)
+        else:
+            child.f_trace = _Return(self, each)  # type: ignore[assignment]
+        return None
+
+    def _trace(self, frame: types.FrameType) -> None:
+        present = sys.gettrace()
+        if present is not self._on_call:
+            self._foreign = present
+        frame.f_trace = self._on_line
+        sys.settrace(self._on_call)
+
+    def _untrace(self) -> None:
+        sys.settrace(self._foreign)
+
+    def returned(self, frame: types.FrameType) -> None:
+        """A library frame that the program waited for has returned to ``frame``."""
+        if self._is_requested and os.getpid() == self._pid and threading.current_thread() is threading.main_thread():
+            self._trace(frame)
+
+    def _on_call(self, frame: types.FrameType, event: str, argument: object) -> Any:
+        if self._is_mine(frame.f_code) and self._waiting_for is None:
+            return self._on_line
+        caller = frame.f_back
+        if caller is None or frame.f_code.co_flags & _GENERATORS or str(frame.f_globals.get("__name__", "")).startswith("dartvc."):
+            return None
+        self._untrace()
+        frame.f_trace = _Return(self, caller)  # type: ignore[assignment]
+        return None
+
+    def _on_line(self, frame: types.FrameType, event: str, argument: object) -> Any:
+        if event != "line" or not self._is_requested:
+            return self._on_line if self._is_requested else None
+        if self._waiting_for is not None and frame is not self._waiting_for:
+            return self._on_line
+        self._untrace()
+        for each in iter_stack(frame):
+            if each.f_trace == self._on_line:
+                each.f_trace = None
+        self._waiting_for = None
+        wanted = self._on_stop(frame)
+        if wanted is None:
+            self.cancel()
+            return None
+        self._failures += 1
+        if self._failures > _FAILURES_LIMIT:
+            self.cancel()
+            return None
+        if wanted is frame:
+            self._trace(frame)
+            return self._on_line
+        self._wait(frame, wanted)
+        return None
+
+
+class _Return:
+    """Left in a frame that will return: its destruction tells that it has."""
+
+    __slots__ = ("_frame", "_stopper")
+
+    def __init__(self, stopper: Stopper, frame: types.FrameType) -> None:
+        self._stopper = stopper
+        self._frame = frame
+
+    def __call__(self, frame: types.FrameType, event: str, argument: object) -> None:
+        """Asks for no trace events of its frame."""
+
+    def __del__(self) -> None:
+        try:
+            self._stopper.returned(self._frame)
+        except Exception:
+            self._stopper.cancel()

@@ -1,0 +1,109 @@
+"""When a run commits: as often as its overhead budget allows.
+
+The cost of a commit is what the program waits plus what the background writer takes from its cores. A commit is due when the budget
+(a share of the time since the run began) covers what commits have cost so far and what the next one will.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Pace", "Pacer"]
+
+_LEAST_SPACING_S = 1.0
+_LONGEST_SPACING_S = 8.0
+_FIRST_COST_S = 0.008
+_WRITING_BYTES_PER_S = 400e6
+_EXCESS_LIMIT = 3.0
+_LOOK_AGAIN_S = 1.0
+
+
+@dataclass
+class Pace:
+    """The budget and what was spent of it; times in seconds.
+
+    Attributes:
+        max_overhead: share of the run time that commits may take.
+        every_s: longest spacing that the user asked for, 0 for none.
+    """
+
+    max_overhead: float = 0.01
+    every_s: float = 0.0
+    spent_s: float = 0.0
+    expected_s: float = _FIRST_COST_S
+
+    def take(self, stall_s: float, stored_bytes: int) -> None:
+        """Takes note of one commit."""
+        cost = stall_s + stored_bytes / _WRITING_BYTES_PER_S
+        self.spent_s += cost
+        self.expected_s = cost
+
+    def next_due_s(self, elapsed_s: float, since_last_s: float) -> float:
+        """Returns in how many seconds the next commit is due.
+
+        Args:
+            elapsed_s: since the run began.
+            since_last_s: since the last commit.
+        """
+        if self.every_s:
+            return max(0.0, self.every_s - since_last_s)
+        affordable = (self.spent_s + self.expected_s) / max(self.max_overhead, 1e-6) - elapsed_s
+        if self.expected_s <= _EXCESS_LIMIT * self.max_overhead * _LONGEST_SPACING_S:
+            affordable = min(affordable, _LONGEST_SPACING_S - since_last_s)
+        return max(affordable, _LEAST_SPACING_S - since_last_s, 0.0)
+
+
+class Pacer:
+    """Asks for commits on a thread of its own.
+
+    Args:
+        pace: the budget.
+        request: asks the program to stop at a safe point; ``repeat`` looks again when it has not.
+        repeat: see above.
+    """
+
+    def __init__(self, pace: Pace, request: Callable[[], None], repeat: Callable[[], None]) -> None:
+        self.pace = pace
+        self._request = request
+        self._repeat = repeat
+        self._began = self._last = time.monotonic()
+        self._wake = threading.Condition()
+        self._is_open = False
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, name="dartvc-pacer", daemon=True)
+
+    def start(self) -> None:
+        """Begins to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        with self._wake:
+            self._is_over = True
+            self._wake.notify_all()
+
+    def committed(self, stall_s: float, stored_bytes: int) -> None:
+        """Takes note of a commit, or of an attempt that was given up."""
+        with self._wake:
+            self.pace.take(stall_s, stored_bytes)
+            self._last = time.monotonic()
+            self._is_open = False
+            self._wake.notify_all()
+
+    def _run(self) -> None:
+        with self._wake:
+            while not self._is_over:
+                if self._is_open:
+                    if not self._wake.wait(_LOOK_AGAIN_S) and self._is_open:
+                        self._repeat()
+                    continue
+                now = time.monotonic()
+                due = self.pace.next_due_s(now - self._began, now - self._last)
+                if due > 0:
+                    self._wake.wait(due)
+                    continue
+                self._is_open = True
+                self._request()

@@ -1,0 +1,343 @@
+"""A run: one execution of a script, committed as it goes, continued after whatever ended it.
+
+`RunRecorder` is called at safe points with the captured stack; it commits the globals of the script, those of the user's own modules and
+the locals of every frame as one snapshot, with the position, the files written and the source. `load_run` reads that back.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dartvc.errors import NotFoundError
+from dartvc.history import Repository
+from dartvc.model import Commit, CommitKind, Oid, Omission, Payload, Position, StagedName
+from dartvc.program.capture import CapturedFrame
+from dartvc.program.effects import Effects, FileState
+from dartvc.program.generators import frame_at
+from dartvc.program.sources import MODULE_SCOPE
+from dartvc.sessions.session import Session
+from dartvc.sessions.writer import Ticket
+from dartvc.state.chunking import match_stream
+from dartvc.state.loading import Loading, load
+from dartvc.state.saving import Saving, save
+from dartvc.state.working import StoredVersion
+
+__all__ = ["LoadedRun", "Run", "RunRecorder", "find_resumable", "frame_names", "load_run", "run_facts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run is: recorded in each of its commits."""
+
+    run_id: str
+    script: str
+    argv: tuple[str, ...]
+    cwd: str
+    module: str = ""
+    hash_seed: str = ""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    exit_code: int | None = None
+    resumed_from: str = ""
+
+    def described(self) -> dict[str, object]:
+        """Returns it as JSON."""
+        return {
+            "type": "run",
+            "id": self.run_id,
+            "script": self.script,
+            "argv": list(self.argv),
+            "cwd": self.cwd,
+            "module": self.module,
+            "hash_seed": self.hash_seed,
+            "arguments": dict(self.arguments),
+            "exit_code": self.exit_code,
+            "resumed_from": self.resumed_from,
+        }
+
+
+def run_facts(facts: Mapping[str, Any]) -> Run:
+    """Reads a run from its JSON."""
+    return Run(
+        run_id=str(facts["id"]),
+        script=str(facts["script"]),
+        argv=tuple(facts["argv"]),
+        cwd=str(facts["cwd"]),
+        module=str(facts.get("module", "")),
+        hash_seed=str(facts.get("hash_seed", "")),
+        arguments=dict(facts.get("arguments", {})),
+        exit_code=facts.get("exit_code"),
+        resumed_from=str(facts.get("resumed_from", "")),
+    )
+
+
+def frame_names(frames: Sequence[CapturedFrame]) -> dict[str, object]:
+    """Returns what frames hold under names of the snapshot: ``main().model``, and hidden ones for cells and stack values."""
+    names: dict[str, object] = {}
+    for frame, prefix in zip(frames, frame_prefixes(frames), strict=True):
+        for name, value in frame.values.items():
+            names[f"{prefix}.{name}"] = value
+        for name, cell in frame.cells.items():
+            names[f"{prefix}._.cell.{name}"] = cell
+            try:
+                names[f"{prefix}.{name}"] = cell.cell_contents
+            except ValueError:
+                continue
+        for index, value in enumerate(frame.stack):
+            names[f"{prefix}._.{index}"] = value
+    return names
+
+
+def frame_prefixes(frames: Sequence[CapturedFrame]) -> list[str]:
+    """Returns the names of frames in a snapshot, each one once: ``main()``, ``walk()``, ``walk()#2``."""
+    seen: dict[str, int] = {}
+    prefixes = []
+    for frame in frames:
+        shown = "__main__" if frame.qualname == MODULE_SCOPE else frame.qualname.replace("<locals>.", "") + "()"
+        seen[shown] = seen.get(shown, 0) + 1
+        prefixes.append(shown if seen[shown] == 1 else f"{shown}#{seen[shown]}")
+    return prefixes
+
+
+def is_own_data(name: str, value: object, module: types.ModuleType) -> bool:
+    """Whether a global of a user's module is data, not something that importing the module makes again."""
+    if name.startswith("__") or isinstance(value, types.ModuleType):
+        return False
+    return not (isinstance(value, type | types.FunctionType) and getattr(value, "__module__", None) is not None)
+
+
+class RunRecorder:
+    """Commits one run.
+
+    Args:
+        session: whose namespace is the script's globals.
+        run: what is being run.
+        sources: the text of the script and of the user's modules, by path.
+        effects: the files that the program writes.
+        modules: the user's own modules, those that the script imported from its folder.
+    """
+
+    def __init__(self, session: Session, run: Run, sources: dict[str, str], effects: Effects) -> None:
+        self.session = session
+        self.run = run
+        self.sources = sources
+        self.effects = effects
+        self._recorded: dict[str, object] = {}
+        self.commits = 0
+        self.not_resumable = ""
+        self.reported: set[str] = set()
+        self.last_stall_s = 0.0
+
+    def user_modules(self) -> list[types.ModuleType]:
+        """Returns the imported modules whose source lies beside the script, outside any site-packages."""
+        folder = os.path.join(os.path.dirname(self.run.script), "")
+        found = []
+        for name, module in list(sys.modules.items()):
+            path = getattr(module, "__file__", None)
+            if isinstance(path, str) and path.startswith(folder) and "site-packages" not in path and name != "__main__":
+                found.append(module)
+        return found
+
+    def commit(
+        self, frames: Sequence[CapturedFrame], message: str, kind: CommitKind, *, error: str = "", exit_code: int | None = None
+    ) -> Ticket | None:
+        """Commits the program's state; with frames, the commit can be resumed from."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                continue
+        names = frame_names(frames)
+        for module in self.user_modules():
+            self._add_source(module)
+            names.update((f"{module.__name__}.{key}", value) for key, value in vars(module).items() if is_own_data(key, value, module))
+        if exit_code is not None:
+            self.run = replace(self.run, exit_code=exit_code)
+        innermost = frames[-1] if frames else None
+        position = Position(innermost.filename, innermost.line, innermost.qualname) if innermost else None
+        places = [frame.described() for frame in frames]
+
+        def process() -> list[StagedName]:
+            files = self.effects.stage()
+            place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence}
+            return [*self._entries(place), *map(_file_entry, files)]
+
+        ticket = self.session.commit_run(
+            names, message, kind, code=self.sources.get(self.run.script, ""), process=process, run=self.run.run_id, position=position, error=error
+        )
+        self.commits += 1
+        report = self.session.last_report
+        self.last_stall_s = report.stall_ms / 1e3
+        if frames:
+            self.not_resumable = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) or self.not_resumable
+        return ticket
+
+    def _add_source(self, module: types.ModuleType) -> None:
+        path = str(module.__file__)
+        if path not in self.sources:
+            try:
+                self.sources[path] = Path(path).read_text(encoding="utf-8")
+            except (OSError, ValueError):
+                self.sources[path] = ""
+
+    def _entries(self, place: dict[str, object]) -> list[StagedName]:
+        """Returns the run's entries of the process's state that changed: the run, the position, the sources."""
+        wanted: dict[str, tuple[object, dict[str, object]]] = {"run": (None, self.run.described()), "position": (None, place)}
+        for path, text in self.sources.items():
+            wanted[f"source:{path}"] = (text, {"type": "source", "lines": text.count("\n")})
+        staged = []
+        for name, (value, summary) in wanted.items():
+            if self._recorded.get(name) != (value, summary):
+                self._recorded[name] = (value, summary)
+                staged.append(_entry(name, value, summary))
+        return staged
+
+
+def _entry(name: str, value: object, summary: Mapping[str, object]) -> StagedName:
+    saved = save({name: value}, Saving({}, "__main__"))
+    refs, _ = match_stream(saved.stream, ())
+    return StagedName(name, summary, Payload((name,), refs))
+
+
+def _file_entry(state: FileState) -> StagedName:
+    summary = {"type": "file", "size": state.size, "content": state.content is not None}
+    return _entry(f"file:{state.path}", (state.size, state.content), summary)
+
+
+@dataclass
+class LoadedRun:
+    """A commit of a run, loaded: enough to go on."""
+
+    run: Run
+    frames: list[CapturedFrame]
+    namespace: dict[str, object]
+    module_data: dict[str, dict[str, object]]
+    sources: dict[str, str]
+    files: list[FileState]
+    sequence: int
+    versions: list[StoredVersion]
+    values: dict[str, object]
+    omissions: list[Omission]
+
+
+def find_resumable(repository: Repository, start: Oid) -> tuple[Commit, Run]:
+    """Returns the newest commit at or before ``start`` that a run can go on from, and the run.
+
+    Raises:
+        NotFoundError: no run stands before it.
+    """
+    oid: Oid | None = start
+    run_id = ""
+    while oid is not None:
+        commit = repository.commit(oid)
+        if run_id and commit.run != run_id:
+            break
+        if commit.run:
+            run_id = commit.run
+            is_whole = commit.position is not None and not _has_omissions(repository, commit)
+            if is_whole or commit.kind is CommitKind.START:
+                return commit, run_facts(repository.summary(repository.process(oid)["run"]))
+        oid = commit.parents[0] if commit.parents else None
+    raise NotFoundError(f"there is no run to resume at {start[:8]}", kind="no-run", hint="dvc-state runs")
+
+
+def _has_omissions(repository: Repository, commit: Commit) -> bool:
+    return any(entry.payload_oid is None for entry in repository.names(commit.oid).values())
+
+
+def read_position(repository: Repository, oid: Oid) -> dict[str, Any]:
+    """Returns the recorded frames of a commit."""
+    entry = repository.process(oid).get("position")
+    return dict(repository.summary(entry)) if entry is not None else {"frames": [], "sequence": 0}
+
+
+def read_sources(repository: Repository, oid: Oid) -> dict[str, str]:
+    """Returns the source files of a run, by path."""
+    sources = {}
+    for name, entry in repository.process(oid).items():
+        if name.startswith("source:"):
+            sources[name.partition(":")[2]] = _value_of(repository, name, entry)
+    return sources
+
+
+def _value_of(repository: Repository, name: str, entry: Any) -> Any:
+    payload = repository.payload(entry.payload_oid)
+    return load(payload.read_stream(), Loading({}, payload))[name]
+
+
+def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, object], generators: Any, version_of: Any) -> LoadedRun:
+    """Loads everything that a commit of a run holds; the caller has checked that it is trusted.
+
+    Raises:
+        Unloadable: a value cannot be made here.
+    """
+    place = read_position(repository, oid)
+    values: dict[str, object] = {}
+    versions = []
+    entries = repository.names(oid)
+    by_payload: dict[Oid, list[str]] = {}
+    for name, entry in entries.items():
+        if entry.payload_oid is not None:
+            by_payload.setdefault(entry.payload_oid, []).append(name)
+    for payload_oid, names in by_payload.items():
+        payload = repository.payload(payload_oid)
+        stream = payload.read_stream()
+        loading = Loading(namespace, payload)
+        loading.generators = generators
+        loaded = load(stream, loading)
+        values.update((name, loaded[name]) for name in names)
+        versions.append(version_of(tuple(names), payload, stream))
+    omissions = [
+        Omission(name, name, str(repository.recipe(entry).get("reason", ""))) for name, entry in entries.items() if entry.payload_oid is None
+    ]
+    frames = _frames_of(place["frames"], values)
+    files = []
+    for name, entry in repository.process(oid).items():
+        if name.startswith("file:"):
+            size, content = _value_of(repository, name, entry)
+            files.append(FileState(name.partition(":")[2], size, content))
+    own, modules = _split_names(entries, values)
+    return LoadedRun(
+        run, frames, own, modules, read_sources(repository, oid), files, int(place["sequence"]), versions, values, omissions
+    )
+
+
+def _frames_of(places: Sequence[Mapping[str, Any]], values: Mapping[str, object]) -> list[CapturedFrame]:
+    bare = [frame_at(place, {}, {}, []) for place in places]
+    for frame, prefix in zip(bare, frame_prefixes(bare), strict=True):
+        start = f"{prefix}."
+        for name, value in values.items():
+            if not name.startswith(start):
+                continue
+            part = name.removeprefix(start)
+            if part.startswith("_.cell."):
+                frame.cells[part.removeprefix("_.cell.")] = value  # type: ignore[assignment]
+            elif not part.startswith("_.") and "." not in part:
+                frame.values[part] = value
+        for name in frame.cells:
+            frame.values.pop(name, None)
+        index = 0
+        while f"{start}_.{index}" in values:
+            frame.stack.append(values[f"{start}_.{index}"])
+            index += 1
+    return bare
+
+
+def _split_names(entries: Mapping[str, object], values: Mapping[str, object]) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
+    """Splits the names of a snapshot into the script's own globals and those of the user's modules."""
+    own: dict[str, object] = {}
+    modules: dict[str, dict[str, object]] = {}
+    for name in entries:
+        if name not in values:
+            continue
+        if "." not in name:
+            own[name] = values[name]
+        elif "()" not in name and "._." not in name:
+            module, _, key = name.rpartition(".")
+            modules.setdefault(module, {})[key] = values[name]
+    return own, modules

@@ -1,0 +1,318 @@
+"""An ordinary script as ``__main__`` of this process, committed as it runs; and the same script continued from a commit."""
+
+from __future__ import annotations
+
+import builtins
+import linecache
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from dartvc.errors import DartvcError
+from dartvc.history import Repository
+from dartvc.host.entropy import new_id
+from dartvc.model import CommitKind, Oid
+from dartvc.program.capture import CaptureError, Reader
+from dartvc.program.effects import Effects, put_back, take_back
+from dartvc.program.frames import is_supported
+from dartvc.program.generators import GeneratorCodec
+from dartvc.program.resuming import Resumption
+from dartvc.program.sources import MODULE_SCOPE, Sources
+from dartvc.program.stopping import Stopper, iter_stack
+from dartvc.sessions import Session
+from dartvc.sessions.pacing import Pace, Pacer
+from dartvc.sessions.restoring import version_of
+from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run
+
+__all__ = ["RunOptions", "resume_script", "run_script"]
+
+_SIGNALLED = 128
+_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run commits."""
+
+    max_overhead: float = 0.01
+    every_s: float = 0.0
+    arguments: dict[str, str] = field(default_factory=dict)
+
+
+class _Runner:
+    """Runs one script in this process."""
+
+    def __init__(self, repository: Repository, run: Run, options: RunOptions, text: str) -> None:
+        self.repository = repository
+        self.run = run
+        self.main = _main_module(run)
+        self.sources = Sources()
+        self.unit = self.sources.add(run.script, text)
+        linecache.cache[run.script] = (len(text), None, text.splitlines(keepends=True), run.script)
+        self.reader = Reader(self.sources)
+        self.session = Session(repository, self.main.__dict__)
+        self.session.working.generators = GeneratorCodec(self.reader)
+        journal = repository.path / "runs" / run.run_id
+        journal.mkdir(parents=True, exist_ok=True)
+        self.effects = Effects(journal, (str(repository.path),))
+        self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
+        self._folder = os.path.join(os.path.dirname(run.script), "")
+        self.stopper = Stopper(self._is_user, self._at_safe_point)
+        self.pacer = Pacer(Pace(options.max_overhead, options.every_s), self.stopper.request, self.stopper.repeat)
+        self.refused = ""
+        self._signal = 0
+
+    def _is_user(self, code: types.CodeType) -> bool:
+        name = code.co_filename
+        return name == self.run.script or (name.startswith(self._folder) and "site-packages" not in name and "/lib/python" not in name)
+
+    # -- safe points ----------------------------------------------------------------------------------------------------------
+
+    def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
+        """Commits at the start of a statement; returns the frame that must go on first when that is not possible here."""
+        stack = list(iter_stack(frame))
+        while stack and not (stack[-1].f_globals is self.main.__dict__ and stack[-1].f_code.co_name == MODULE_SCOPE):
+            stack.pop()
+        thread = self._user_thread()
+        if not stack or thread:
+            self.refused = f"the thread {thread} is running" if thread else "the script's own frame is not on the stack"
+            self.pacer.committed(0.0, 0)
+            return None
+        try:
+            frames = self.reader.capture(reversed(stack))
+        except CaptureError as reason:
+            self.refused = reason.reason
+            return reason.frame
+        self._commit(frames)
+        return None
+
+    def _commit(self, frames: Sequence[Any]) -> None:
+        try:
+            innermost = frames[-1]
+            name = "" if innermost.qualname == MODULE_SCOPE else f" in {innermost.qualname}"
+            ticket = self.recorder.commit(frames, f"{os.path.basename(innermost.filename)}:{innermost.line}{name}", CommitKind.AUTO)
+            self.pacer.committed(self.recorder.last_stall_s, ticket.size_bytes if ticket else 0)
+        except Exception as error:
+            self.refused = f"{type(error).__name__}: {error}"
+            self.pacer.committed(0.1, 0)
+        if self._signal:
+            self._die()
+
+    def _user_thread(self) -> str:
+        for thread in threading.enumerate():
+            target = getattr(thread, "_target", None)
+            code = getattr(getattr(target, "__func__", target), "__code__", None)
+            is_own_class = isinstance(type(thread).run, types.FunctionType) and self._is_user(type(thread).run.__code__)
+            if thread is not threading.main_thread() and (is_own_class or (code is not None and self._is_user(code))):
+                return thread.name
+        return ""
+
+    # -- signals --------------------------------------------------------------------------------------------------------------
+
+    def _install_signals(self) -> None:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._on_terminate)
+        if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+            signal.signal(signal.SIGUSR1, lambda number, frame: self.stopper.request())
+
+    def _on_terminate(self, number: int, frame: object) -> None:
+        self._signal = number
+        self.stopper.cancel()
+        self.stopper.request()
+        timer = threading.Timer(_GRACE_S, self._die)
+        timer.daemon = True
+        timer.start()
+
+    def _die(self) -> None:
+        """Ends the process by the signal that it received, with every commit durable."""
+        try:
+            self.session.close()
+        except DartvcError:
+            pass
+        signal.signal(self._signal, signal.SIG_DFL) if threading.current_thread() is threading.main_thread() else None
+        if threading.current_thread() is threading.main_thread():
+            os.kill(os.getpid(), self._signal)
+        os._exit(_SIGNALLED + self._signal)
+
+    # -- running --------------------------------------------------------------------------------------------------------------
+
+    def execute(self, body: Callable[[], None]) -> int:
+        """Runs the program and returns its exit code, as Python would."""
+        if is_supported():
+            self._install_signals()
+            self.pacer.start()
+        try:
+            body()
+        except SystemExit as stop:
+            code, error = _exit_code(stop), ""
+        except KeyboardInterrupt as interrupt:
+            code, error = _SIGNALLED + signal.SIGINT, "KeyboardInterrupt"
+            _print_exception(interrupt)
+        except BaseException as raised:
+            code, error = 1, f"{type(raised).__name__}: {raised}".split("\n", 1)[0]
+            _print_exception(raised)
+        else:
+            code, error = 0, ""
+        self.pacer.stop()
+        self.stopper.cancel()
+        self._finish(code, error)
+        return code
+
+    def _finish(self, code: int, error: str) -> None:
+        try:
+            kind = CommitKind.EXCEPTION if error else CommitKind.END
+            self.recorder.commit((), error or f"exit {code}", kind, error=error, exit_code=code)
+            self.session.close()
+        except Exception as failure:
+            print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
+        if self.recorder.commits <= 2 and self.recorder.not_resumable:
+            print(f"dartvc: this run cannot be resumed: {self.recorder.not_resumable}", file=sys.stderr)
+
+    def start(self) -> int:
+        """Runs the script from its beginning."""
+        self.recorder.commit((), f"run {os.path.basename(self.run.script)}", CommitKind.START)
+        self.effects.watch()
+        return self.execute(lambda: exec(self.unit.code, self.main.__dict__))
+
+    def go_on(self, oid: Oid, sets: dict[str, str]) -> int:
+        """Continues from a commit."""
+        loaded = load_run(self.repository, oid, self.run, self.main.__dict__, self.session.working.generators, version_of)
+        journal = self.repository.path / "runs" / self.run.run_id
+        take_back(journal, loaded.sequence)
+        failed = put_back(loaded.files)
+        for problem in failed:
+            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
+        self._import_again(loaded)
+        _set_values(loaded, sets)
+        self.main.__dict__.update(loaded.namespace)
+        resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
+        self.session.adopt_run(oid, loaded.versions, loaded.values)
+        self.effects.sequence = loaded.sequence
+        for state in loaded.files:
+            self.effects.written.setdefault(state.path, None)
+        self.effects.watch()
+        return self.execute(resumption.run)
+
+    def _import_again(self, loaded: LoadedRun) -> None:
+        """Imports the user's modules again, their output unseen (it was seen), and gives them the data that they had."""
+        for path, text in loaded.sources.items():
+            if self.sources.find(path) is None:
+                self.sources.add(path, text)
+        with _silence():
+            for name, data in loaded.module_data.items():
+                module = sys.modules.get(name)
+                if module is None:
+                    __import__(name)
+                    module = sys.modules[name]
+                vars(module).update(data)
+
+    def _file_of(self, module: str, recorded: str) -> str:
+        if module == "__main__":
+            return self.run.script
+        if self.sources.find(recorded) is not None:
+            return recorded
+        __import__(module)
+        return str(getattr(sys.modules[module], "__file__", recorded))
+
+    def _namespace_of(self, module: str) -> dict[str, Any]:
+        if module == "__main__":
+            return self.main.__dict__
+        __import__(module)
+        return vars(sys.modules[module])
+
+
+def run_script(repository: Repository, script: str, argv: Sequence[str], options: RunOptions) -> int:
+    """Runs a script from its beginning; returns its exit code."""
+    path = os.path.abspath(script)
+    text = _read(path)
+    run = Run(new_id(), path, tuple(argv), os.getcwd(), hash_seed=os.environ.get("PYTHONHASHSEED", ""), arguments=options.arguments)
+    return _Runner(repository, run, options, text).start()
+
+
+def resume_script(repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str]) -> int:
+    """Continues a run from a commit, or begins it again when that commit is its start; returns its exit code."""
+    os.chdir(run.cwd) if os.path.isdir(run.cwd) else None
+    runner = _Runner(repository, run, options, text)
+    if from_start:
+        take_back(repository.path / "runs" / run.run_id, 0)
+        return runner.start()
+    return runner.go_on(oid, sets)
+
+
+def _read(path: str) -> str:
+    import tokenize
+
+    with tokenize.open(path) as file:
+        return file.read()
+
+
+def _main_module(run: Run) -> types.ModuleType:
+    """Makes this process look as if Python had been started with the script."""
+    main = types.ModuleType("__main__")
+    main.__file__ = run.script
+    main.__builtins__ = builtins  # type: ignore[attr-defined]
+    main.__annotations__ = {}
+    vars(main)["__cached__"] = None
+    sys.modules["__main__"] = main
+    sys.argv[:] = [run.argv[0] if run.argv else run.script, *run.argv[1:]]
+    sys.path[0:1] = [os.path.dirname(run.script)]
+    return main
+
+
+def _set_values(loaded: LoadedRun, sets: dict[str, str]) -> None:
+    import ast
+
+    for name, text in sets.items():
+        try:
+            value: object = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        if name in loaded.namespace:
+            loaded.namespace[name] = value
+        for frame in loaded.frames:
+            if name in frame.values:
+                frame.values[name] = value
+            if name in frame.cells:
+                frame.cells[name].cell_contents = value
+
+
+def _exit_code(stop: SystemExit) -> int:
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code & 0xFF
+    print(stop.code, file=sys.stderr)
+    return 1
+
+
+def _print_exception(error: BaseException) -> None:
+    """Shows a traceback of the user's own frames."""
+    trace = error.__traceback__
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("dartvc."):
+        trace = trace.tb_next
+    before = trace
+    while before is not None and before.tb_next is not None:
+        if str(before.tb_next.tb_frame.f_globals.get("__name__", "")).startswith("dartvc."):
+            before.tb_next = before.tb_next.tb_next
+        else:
+            before = before.tb_next
+    error.__traceback__ = trace
+    sys.excepthook(type(error), error, trace)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    out, err = sys.stdout, sys.stderr
+    with open(os.devnull, "w") as nothing:
+        sys.stdout = sys.stderr = nothing
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = out, err
+
