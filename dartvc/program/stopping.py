@@ -134,7 +134,10 @@ class Stopper:
         if caller is None or frame.f_code.co_flags & _GENERATORS or str(frame.f_globals.get("__name__", "")).startswith("dartvc."):
             return None
         self._untrace()
-        frame.f_trace = _Return(self, caller)  # type: ignore[assignment]
+        if self._is_mine(caller.f_code):
+            frame.f_trace = _Return(self, caller)  # type: ignore[assignment]
+        else:
+            self._wait(caller, self._waiting_for)
         return None
 
     def _on_line(self, frame: types.FrameType, event: str, argument: object) -> Any:

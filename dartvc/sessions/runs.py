@@ -137,9 +137,11 @@ class RunRecorder:
         """Returns the imported modules whose source lies beside the script, outside any site-packages."""
         folder = os.path.join(os.path.dirname(self.run.script), "")
         found = []
-        for name, module in list(sys.modules.items()):
+        for module in list(sys.modules.values()):
             path = getattr(module, "__file__", None)
-            if isinstance(path, str) and path.startswith(folder) and "site-packages" not in path and name != "__main__":
+            if not isinstance(path, str) or not path.startswith(folder) or "site-packages" in path:
+                continue
+            if vars(module) is not self.session.namespace and sys.modules.get(module.__name__) is module:
                 found.append(module)
         return found
 
@@ -176,6 +178,12 @@ class RunRecorder:
         if frames:
             self.not_resumable = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) or self.not_resumable
         return ticket
+
+    def unstorable(self, frames: Sequence[CapturedFrame]) -> set[str]:
+        """Returns the functions of whose frames the last commit could not store something."""
+        omitted = [omission.name for omission in self.session.last_report.omissions]
+        named = zip(frames, frame_prefixes(frames), strict=True)
+        return {frame.qualname for frame, prefix in named if any(name.startswith(f"{prefix}.") for name in omitted)}
 
     def _add_source(self, module: types.ModuleType) -> None:
         path = str(module.__file__)

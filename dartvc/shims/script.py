@@ -18,7 +18,7 @@ from dartvc.errors import DartvcError
 from dartvc.history import Repository
 from dartvc.host.entropy import new_id
 from dartvc.model import CommitKind, Oid
-from dartvc.program.capture import CaptureError, Reader
+from dartvc.program.capture import CapturedFrame, CaptureError, Reader
 from dartvc.program.effects import Effects, put_back, take_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
@@ -28,6 +28,7 @@ from dartvc.program.stopping import Stopper, iter_stack
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.restoring import version_of
+from dartvc.state import strings
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
@@ -58,6 +59,7 @@ class _Runner:
         self.reader = Reader(self.sources)
         self.session = Session(repository, self.main.__dict__)
         self.session.working.generators = GeneratorCodec(self.reader)
+        self.session.working.keeps_strings = strings.is_supported()
         journal = repository.path / "runs" / run.run_id
         journal.mkdir(parents=True, exist_ok=True)
         self.effects = Effects(journal, (str(repository.path),))
@@ -67,6 +69,7 @@ class _Runner:
         self.pacer = Pacer(Pace(options.max_overhead, options.every_s), self.stopper.request, self.stopper.repeat)
         self.refused = ""
         self._signal = 0
+        self._unstorable: set[str] = set()
 
     def _is_user(self, code: types.CodeType) -> bool:
         name = code.co_filename
@@ -89,14 +92,23 @@ class _Runner:
         except CaptureError as reason:
             self.refused = reason.reason
             return reason.frame
-        self._commit(frames)
-        return None
+        stack.reverse()
+        outside = self._first_unstorable(frames)
+        if not outside:
+            self._commit(frames)
+            outside = self._first_unstorable(frames)
+        return stack[outside - 1] if outside else None
 
-    def _commit(self, frames: Sequence[Any]) -> None:
+    def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:
+        """Returns the index of the outermost frame known to hold what cannot be stored; 0 when none does."""
+        return next((index for index, frame in enumerate(frames) if index and frame.qualname in self._unstorable), 0)
+
+    def _commit(self, frames: Sequence[CapturedFrame]) -> None:
         try:
             innermost = frames[-1]
             name = "" if innermost.qualname == MODULE_SCOPE else f" in {innermost.qualname}"
             ticket = self.recorder.commit(frames, f"{os.path.basename(innermost.filename)}:{innermost.line}{name}", CommitKind.AUTO)
+            self._unstorable.update(self.recorder.unstorable(frames))
             self.pacer.committed(self.recorder.last_stall_s, ticket.size_bytes if ticket else 0)
         except Exception as error:
             self.refused = f"{type(error).__name__}: {error}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from dartvc.errors import CorruptError
 from dartvc.state import adapters
 from dartvc.state.adapters.forbidden import is_forbidden
+from dartvc.state.strings import STRINGS, intern_again
 
 if TYPE_CHECKING:
     from dartvc.state.saving import GeneratorCodec
@@ -158,4 +159,7 @@ def load(stream: bytes, loading: Loading) -> dict[str, object]:
     except Exception as error:
         text = str(error).strip().splitlines()
         raise Unloadable(f"loading it raises {type(error).__name__}: {text[0] if text else ''}") from error
-    return cast(dict[str, object], loaded)
+    names = cast(dict[str, object], loaded)
+    if STRINGS in names:
+        intern_again(names)
+    return names

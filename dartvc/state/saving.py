@@ -20,6 +20,7 @@ from typing import Any, Protocol, cast
 
 from dartvc.state import adapters
 from dartvc.state.chunking import unframe
+from dartvc.state.rebuild import door
 
 __all__ = ["IN_BAND_BYTES", "GeneratorCodec", "Reduction", "Refusal", "Saved", "Saving", "save"]
 
@@ -97,6 +98,7 @@ class Saving:
         self.kept: list[object] = []
         self.notes: list[str] = []
         self.generators: GeneratorCodec | None = None
+        self.keeps_strings = False
 
     def out_of_band(self, buffer: memoryview, *, is_copy: bool = False) -> int:
         """Registers a large contiguous buffer and returns its position; ``is_copy`` tells that it is not the object's own memory."""
@@ -137,7 +139,20 @@ class _StatePickler(pickle.Pickler):
             reducer = self.reducers[kind]
         except KeyError:
             reducer = adapters.find_reducer(kind, self.saving.main_name, self.saving.user_types)
-        return NotImplemented if reducer is None else reducer(obj, self.saving)
+        if reducer is not None:
+            return reducer(obj, self.saving)
+        if self.saving.keeps_strings and hasattr(kind, "__setstate__") and not issubclass(kind, type):
+            return _with_interned_names(obj, self.saving)
+        return NotImplemented
+
+
+def _with_interned_names(value: Any, saving: Saving) -> Reduction:
+    """Lets the attribute names be interned before the object's own ``__setstate__`` puts them into its class's shared keys."""
+    reduction = value.__reduce_ex__(5)
+    if not isinstance(reduction, tuple) or len(reduction) < 3 or type(reduction[2]) is not dict or reduction[5:6] not in ((), (None,)):
+        return saving.keep(reduction)
+    full = (*reduction, None, None, None)[:5]
+    return saving.keep((*full, door("state_of_names")))
 
 
 _PurePickler: Any = pickle._Pickler
@@ -235,6 +250,7 @@ def _save_deep(value: object, saving: Saving) -> Saved:
     """Pickles a graph too deep for the C pickler: Python calls of Python code do not use the C stack (since CPython 3.11)."""
     fresh = Saving(saving.namespace, saving.main_name, saving.verifier)
     fresh.generators = saving.generators
+    fresh.keeps_strings = saving.keeps_strings
     outcome: list[object] = []
 
     def work() -> None:

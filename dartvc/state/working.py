@@ -23,6 +23,7 @@ from dartvc.state.covariables import ATOMIC_TYPES, Reach, group_by_sharing, reac
 from dartvc.state.culprits import find_culprit
 from dartvc.state.loading import LiveBuffers, Loading, load
 from dartvc.state.saving import GeneratorCodec, Refusal, Saved, Saving, save
+from dartvc.state.strings import STRINGS, find_interned
 
 __all__ = ["NamespaceDelta", "StoredVersion", "WorkingNamespace"]
 
@@ -80,6 +81,8 @@ class WorkingNamespace:
         self._ids: dict[str, int] = {}
         self._hidden: set[str] = set()
         self.generators: GeneratorCodec | None = None
+        self.keeps_strings = False
+        """Whether to record which strings are interned (a run, whose files must come out the same to the byte)."""
         self._view: Mapping[str, object] = namespace
 
     def names(self) -> list[str]:
@@ -160,7 +163,7 @@ class WorkingNamespace:
         composite: list[str] = []
         for name in pending:
             value = self._view[name]
-            if type(value) in ATOMIC_TYPES and len(self._names_with(name)) == 1:
+            if type(value) in ATOMIC_TYPES and len(self._names_with(name)) == 1 and not (self.keeps_strings and type(value) is str):
                 self._stage_atom(name, value, changed)
             else:
                 composite.append(name)
@@ -222,11 +225,17 @@ class WorkingNamespace:
     def _saving(self) -> Saving:
         saving = Saving(self.namespace, self.main_name)
         saving.generators = self.generators
+        saving.keeps_strings = self.keeps_strings
         return saving
 
     def _try_save(self, names: Sequence[str]) -> Saved | Refusal:
         try:
-            saved = save({name: self._view[name] for name in names}, self._saving())
+            values: dict[str, object] = {name: self._view[name] for name in names}
+            if self.keeps_strings:
+                strings = find_interned(values.values(), (self.namespace, self._view, values))
+                if strings:
+                    values[STRINGS] = strings
+            saved = save(values, self._saving())
         except Refusal as refusal:
             return refusal
         for kind in saved.user_types:

@@ -162,6 +162,7 @@ def _children(values: Any) -> Iterable[object]:
 
 def _build_array(loading: Any, source: Any, dtype: Any, laid_shape: tuple[int, ...], order: tuple[int, ...], writeable: bool) -> Any:
     numpy = loading.library("numpy")
+    dtype = plain_dtype(numpy, dtype)
     made = numpy.empty(laid_shape, dtype)
     if isinstance(source, int):
         loading.read_buffer_into(source, memoryview(made.reshape(-1).view(numpy.uint8)))
@@ -185,17 +186,33 @@ def _build_view(loading: Any, root: Any, offset: int, dtype: Any, shape: tuple[i
     if not isinstance(root, numpy.ndarray):
         raw = numpy.frombuffer(root, numpy.uint8)
         made = numpy.ndarray(shape, dtype, buffer=raw, offset=offset, strides=strides)
-    elif dtype.hasobject or not root.flags.c_contiguous:
-        view = numpy.lib.stride_tricks.as_strided(root.view(), shape, strides) if offset == 0 else None
-        flat = root.reshape(-1, order="K")
-        made = view if view is not None else numpy.lib.stride_tricks.as_strided(flat[offset // root.itemsize :], shape, strides)
+    elif dtype.hasobject:
+        made = numpy.lib.stride_tricks.as_strided(_flat(root)[offset // root.itemsize :], shape, strides)
         if made.dtype != dtype:
             made = made.view(dtype)
     else:
-        made = numpy.ndarray(shape, dtype, buffer=root, offset=offset, strides=strides)
+        memory = root if root.flags.c_contiguous else _flat(root).view(numpy.uint8)
+        made = numpy.ndarray(shape, plain_dtype(numpy, dtype), buffer=memory, offset=offset, strides=strides)
     if not writeable:
         made.flags.writeable = False
     return made
+
+
+def _flat(root: Any) -> Any:
+    """Returns a dense array's memory as one axis, whatever the order of its axes, without copying."""
+    axes = sorted(range(root.ndim), key=lambda axis: -abs(root.strides[axis]))
+    return root.transpose(axes).reshape(-1)
+
+
+def plain_dtype(numpy: Any, dtype: Any) -> Any:
+    """Returns numpy's own object for a number's dtype: a pickled one comes back as a copy, and libraries tell them apart."""
+    return numpy.dtype(dtype.str) if dtype.kind in "biufc" and dtype.names is None and dtype.metadata is None else dtype
+
+
+def _reduce_dtype(dtype: Any, saving: Any) -> Any:
+    if dtype.kind in "biufc" and dtype.names is None and dtype.metadata is None:
+        return type(dtype).__mro__[-2], (dtype.str,)
+    return NotImplemented
 
 
 def _build_memmap(loading: Any, path: str, dtype: Any, shape: Any, offset: int, mode: str, fortran: bool, digest: bytes) -> Any:
@@ -222,6 +239,7 @@ def _set_subclass_state(loading: Any, made: Any, state: dict[str, Any]) -> None:
 
 REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "numpy.ndarray": reduce_array,
+    "numpy.dtype": _reduce_dtype,
     "dartvc.state.adapters.arrays.Detached": reduce_detached,
 }
 BUILDERS: dict[str, Callable[..., Any]] = {

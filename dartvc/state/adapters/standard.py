@@ -206,6 +206,10 @@ def _never(reason: str, remedy: str = "") -> Callable[[Any, Any], Any]:
     return reduce
 
 
+def _set_state_of_names(loading: Any, value: Any, state: dict[Any, Any]) -> None:
+    value.__setstate__({sys.intern(name) if type(name) is str else name: part for name, part in state.items()})
+
+
 def _reduce_generator(generator: Any, saving: Any) -> Any:
     if saving.generators is None:
         raise saving.refuse(generator, "a running generator cannot be stored")
@@ -301,6 +305,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "file": _build_file,
     "closed_file": _build_closed_file,
     "generator": _build_generator,
+    "state_of_names": _set_state_of_names,
     "lock": lambda loading: threading.Lock(),
     "rlock": lambda loading: threading.RLock(),
     "weakref": lambda loading, value: weakref.ref(loading.hold(value)) if value is not None else _dead_reference(),

@@ -158,7 +158,17 @@ def _build_generator(loading: Any, device: str, state: Any) -> Any:
     return generator
 
 
+def _reduce_record_function(region: Any, saving: Any) -> Any:
+    return door("torch_record_function"), (region.name, region.args, region.record is not None)
+
+
+def _build_record_function(loading: Any, name: str, arguments: Any, is_entered: bool) -> Any:
+    region = loading.library("torch.autograd.profiler").record_function(name, arguments)
+    return region.__enter__() if is_entered else region
+
+
 REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
+    "torch.autograd.profiler.record_function": _reduce_record_function,
     "torch.storage.UntypedStorage": _reduce_storage,
     "torch.Tensor": _reduce_tensor,
     "torch._C.TensorBase": _reduce_tensor,
@@ -167,6 +177,7 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "torch.iinfo": _reduce_limits,
 }
 BUILDERS: dict[str, Callable[..., Any]] = {
+    "torch_record_function": _build_record_function,
     "torch_storage": _build_storage,
     "torch_tensor": _build_tensor,
     "torch_tensor_state": _set_tensor_state,

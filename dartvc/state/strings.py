@@ -1,0 +1,121 @@
+"""Which strings were interned: identities that programs rely on without knowing it.
+
+The names and literals in code are interned: one object for each text, in the whole process. Pickle brings strings back as objects of their
+own, so that ``"auto"`` in a restored estimator is no longer the ``"auto"`` of the library's code; what the program pickles later has
+other memo references, and its files other bytes. A run therefore records which of the strings it holds were interned.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+__all__ = ["STRINGS", "find_interned", "intern_again", "is_supported"]
+
+STRINGS = "_.strings"
+"""The key under which a co-variable's stream holds its interned strings."""
+
+_STATE_OFFSET = 2 * ctypes.sizeof(ctypes.c_void_p) + ctypes.sizeof(ctypes.c_ssize_t) + ctypes.sizeof(ctypes.c_ssize_t)
+_INTERNED_BITS = 3
+_LEAVES = frozenset({int, float, complex, bool, bytes, type(None), type, str})
+
+
+def _is_interned(text: str) -> bool:
+    return bool(ctypes.c_uint32.from_address(id(text) + _STATE_OFFSET).value & _INTERNED_BITS)
+
+
+def is_supported() -> bool:
+    """Whether the interpreter keeps the mark where we look for it (PyASCIIObject.state)."""
+    fresh = "".join(["not ", "interned"])
+    return sys.implementation.name == "cpython" and _is_interned(sys.intern("".join(["int", "erned"]))) and not _is_interned(fresh)
+
+
+def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[str, ...]:
+    """Returns the interned strings that can be reached from values, in the order in which they are met.
+
+    Args:
+        roots: where to begin.
+        stop: objects that are not entered (namespaces).
+    """
+    seen = {id(each) for each in stop}
+    found: dict[int, str] = {}
+    checked: set[int] = set()
+    level: list[Any] = list(roots)
+    while level:
+        for each in level:
+            if type(each) is str and id(each) not in checked:
+                checked.add(id(each))
+                if _is_interned(each):
+                    found[id(each)] = each
+        fresh = [each for each in level if type(each) not in _LEAVES and not isinstance(each, _CLOSED) and id(each) not in seen]
+        seen.update(map(id, fresh))
+        level = gc.get_referents(*fresh)
+    return tuple(found.values())
+
+
+_CLOSED = (type, type(sys), type(find_interned), type(len), type(find_interned.__code__))
+
+
+def intern_again(loaded: dict[str, object]) -> None:
+    """Replaces strings of a loaded co-variable by the interned ones; takes their list out of the mapping."""
+    strings = loaded.pop(STRINGS, ())
+    assert isinstance(strings, tuple)
+    wanted = {id(text): sys.intern(text) for text in strings}
+    wanted = {key: text for key, text in wanted.items() if id(text) != key}
+    tuples: dict[int, tuple[object, tuple[object, ...]]] = {}
+
+    def renewed(value: Any) -> Any:
+        if type(value) is str:
+            return wanted.get(id(value), value)
+        if type(value) is tuple:
+            known = tuples.get(id(value))
+            if known is None:
+                parts = [renewed(each) for each in value]
+                fresh = tuple(parts) if any(one is not other for one, other in zip(parts, value, strict=True)) else value
+                known = tuples[id(value)] = (value, fresh)
+            return known[1]
+        return value
+
+    seen: set[int] = set()
+    level: list[Any] = [loaded]
+    while level:
+        fresh = [each for each in level if type(each) not in _LEAVES and not isinstance(each, _CLOSED) and id(each) not in seen]
+        seen.update(map(id, fresh))
+        for each in fresh:
+            _renew_in(each, renewed)
+        level = gc.get_referents(*fresh)
+
+
+def _renew_in(holder: Any, renewed: Callable[[Any], Any]) -> None:
+    if isinstance(holder, dict):
+        _renew_items(holder, renewed, renewed)
+    elif isinstance(holder, list):
+        for index, value in enumerate(holder):
+            fresh = renewed(value)
+            if fresh is not value:
+                list.__setitem__(holder, index, fresh)
+    elif not isinstance(holder, tuple):
+        attributes = getattr(holder, "__dict__", None)
+        if type(attributes) is dict:
+            _renew_items(attributes, _attribute_name, renewed)
+
+
+def _attribute_name(name: Any) -> Any:
+    """Returns the interned form, which attribute names always have."""
+    return sys.intern(name) if type(name) is str else name
+
+
+def _renew_items(mapping: dict[Any, Any], renew_key: Callable[[Any], Any], renewed: Callable[[Any], Any]) -> None:
+    items = list(dict.items(mapping))
+    changed = [(renew_key(key), renewed(value)) for key, value in items]
+    if any(one[0] is not other[0] for one, other in zip(changed, items, strict=True)):
+        dict.clear(mapping)
+        for key, value in changed:
+            dict.__setitem__(mapping, key, value)
+    else:
+        for (key, value), (_, old) in zip(changed, items, strict=True):
+            if value is not old:
+                dict.__setitem__(mapping, key, value)
