@@ -64,9 +64,11 @@ def main() -> int:
         sys.stdout.write(f"dvc-state {__version__}\n")
         return 0
     if argv and argv[0] in ("run", "resume"):
-        from dartvc.cli.running import main as start
+        from dartvc.cli.running import parse_plainly, start
 
-        return start(argv)
+        options = parse_plainly(argv)
+        if options is not None:
+            return start(options)
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     try:
         code = run(argv, stdout=sys.stdout, stderr=sys.stderr, color=color)

@@ -1,59 +1,79 @@
-"""``run``, ``resume``, ``runs``. The first two start programs, so they are parsed without Typer, which costs more than a short script."""
+"""``run``, ``resume``, ``runs``. A plain command line of the first two is parsed by hand: Typer costs more than a short script."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError, NotFoundError, RefusedError, UntrustedError, UsageError
 
 if TYPE_CHECKING:
     from dartvc.history import Repository
+    from dartvc.model import Oid
     from dartvc.sessions.runs import Run
 
-__all__ = ["main"]
+__all__ = ["StartOptions", "parse_plainly", "start"]
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs ``dvc-state run ...`` or ``dvc-state resume ...`` in this process and returns the program's exit code."""
+@dataclass
+class StartOptions:
+    """A command line of ``run`` or ``resume``: the program or the revision first in ``words``, then the program's arguments."""
+
+    verb: str
+    words: list[str] = field(default_factory=list)
+    max_overhead: float = 1.0
+    every: float = 0.0
+    sets: list[str] = field(default_factory=list)
+    trust: bool = False
+    code: str = ""
+
+
+def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
+    """Fast path: reads a command line without Typer; None when it holds anything that only Typer should judge."""
+    options = StartOptions(argv[0])
+    rest = list(argv[1:])
+    while rest and rest[0].startswith("-"):
+        name, separator, value = rest.pop(0).partition("=")
+        if name == "--trust" and argv[0] == "resume" and not separator:
+            options.trust = True
+            continue
+        if name not in ("--max-overhead", "--every", "--set") and not (name == "--code" and argv[0] == "resume"):
+            return None
+        if not separator:
+            if not rest:
+                return None
+            value = rest.pop(0)
+        try:
+            if name == "--set":
+                options.sets.append(value)
+            elif name == "--code":
+                options.code = value
+            else:
+                setattr(options, name[2:].replace("-", "_"), float(value))
+        except ValueError:
+            return None
+    options.words = rest
+    is_plain = bool(rest) if argv[0] == "run" else len(rest) <= 1 and options.code in ("", "recorded", "current")
+    return options if is_plain else None
+
+
+def start(options: StartOptions) -> int:
+    """Runs a program, or continues one, in this process; returns its exit code."""
     try:
-        return _run(argv[1:]) if argv[0] == "run" else _resume(argv[1:])
+        return _run(options) if options.verb == "run" else _resume(options)
     except DartvcError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
         return error.exit_code
 
 
-def run_parser() -> argparse.ArgumentParser:
-    """Returns the options of ``run``."""
-    parser = argparse.ArgumentParser("dvc-state run", description="Run an unmodified program, recorded.")
-    parser.add_argument("--max-overhead", type=float, default=1.0, metavar="PERCENT", help="share of the run time that commits may take")
-    parser.add_argument("--every", type=float, default=0.0, metavar="SECONDS", help="commit at least so often")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="the value that dartvc.arg(NAME) returns")
-    parser.add_argument("script", help="the program")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
-    return parser
-
-
-def resume_parser() -> argparse.ArgumentParser:
-    """Returns the options of ``resume``."""
-    parser = argparse.ArgumentParser("dvc-state resume", description="Continue a run from its last commit, or from that commit.")
-    parser.add_argument("revision", nargs="?", default="", metavar="REV", help="a commit of the run")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="continue with another value of a variable")
-    parser.add_argument("--trust", action="store_true", help="load a commit that was made elsewhere")
-    parser.add_argument("--code", choices=["recorded", "current"], default="", help="which code to go on with when the script was edited")
-    parser.add_argument("--max-overhead", type=float, default=1.0, metavar="PERCENT", help="share of the run time that commits may take")
-    parser.add_argument("--every", type=float, default=0.0, metavar="SECONDS", help="commit at least so often")
-    return parser
-
-
-def _run(argv: Sequence[str]) -> int:
-    options = run_parser().parse_args(argv)
-    if not os.path.isfile(options.script):
-        raise UsageError(f"there is no file {options.script}", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
+def _run(options: StartOptions) -> int:
+    script = options.words[0]
+    if not os.path.isfile(script):
+        raise UsageError(f"there is no file {script}", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
     _fix_hash_seed("")
     from dartvc.history import Repository
     from dartvc.shims.script import RunOptions, run_script
@@ -62,56 +82,51 @@ def _run(argv: Sequence[str]) -> int:
         repository = Repository.open()
     except NotFoundError:
         repository = Repository.init()
-    chosen = RunOptions(options.max_overhead / 100, options.every, _pairs(options.set))
-    return run_script(repository, options.script, [options.script, *options.arguments], chosen)
+    return run_script(repository, script, options.words, RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets)))
 
 
-def _resume(argv: Sequence[str]) -> int:
+def _resume(options: StartOptions) -> int:
     from dartvc.history import Repository
-    from dartvc.sessions.runs import find_resumable, read_sources
+    from dartvc.sessions.runs import find_resumable, read_sources, run_facts
     from dartvc.shims.script import RunOptions, resume_script
 
-    options = resume_parser().parse_args(argv)
     repository = Repository.open()
-    start = repository.resolve(options.revision) if options.revision else _last_run(repository)
-    commit, run = find_resumable(repository, start)
+    tip = repository.resolve(options.words[0]) if options.words else _last_run(repository)
+    if not options.words and _is_over(repository, tip):
+        ended = run_facts(repository.summary(repository.process(tip)["run"])).exit_code or 0
+        sys.stderr.write(f"dartvc: the last run ended by itself with exit code {ended}; dvc-state resume REV goes back into it\n")
+        return ended
+    commit, run = find_resumable(repository, tip)
     if not options.trust and not repository.is_trusted(commit.oid):
         raise UntrustedError(
             f"commit {commit.oid[:8]} was made on another machine; resuming it would run its code",
             kind="untrusted",
             hint="repeat with --trust if you know its author",
         )
-    if run.exit_code is None and not options.revision and _is_over(repository, start):
-        raise NotFoundError("the last run has ended; there is nothing to resume", kind="run-over", hint="dvc-state resume REV goes back into it")
     _fix_hash_seed(run.hash_seed)
-    text = read_sources(repository, commit.oid).get(run.script, "")
-    text = _choose_code(run, text, options.code)
-    chosen = RunOptions(options.max_overhead / 100, options.every)
+    text = _choose_code(run, read_sources(repository, commit.oid).get(run.script, ""), options.code)
     _follow(repository, commit.oid)
-    return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=_pairs(options.set))
+    chosen = RunOptions(options.max_overhead / 100, options.every)
+    return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=_pairs(options.sets))
 
 
-def _last_run(repository: Repository) -> str:
-    from dartvc.history.repository import Repository as History
-
-    assert isinstance(repository, History)
+def _last_run(repository: Repository) -> Oid:
     tips = [oid for _, oid in repository.database.refs.iter_refs("refs/runs/")]
     if not tips:
         raise NotFoundError("there is no run here", kind="no-run", hint="dvc-state run SCRIPT")
     return max((repository.commit(oid) for oid in tips), key=lambda commit: commit.time).oid
 
 
-def _is_over(repository: Repository, oid: str) -> bool:
-    from dartvc.model import CommitKind, Oid
+def _is_over(repository: Repository, oid: Oid) -> bool:
+    from dartvc.model import CommitKind
 
-    return repository.commit(Oid(oid)).kind is CommitKind.END
+    return repository.commit(oid).kind is CommitKind.END
 
 
-def _follow(repository: Repository, oid: str) -> None:
+def _follow(repository: Repository, oid: Oid) -> None:
     """Makes HEAD the commit that the run goes on from; an old line of commits keeps a branch of its own."""
     from dartvc.history import RefMove
     from dartvc.host.entropy import new_id
-    from dartvc.model import Oid
     from dartvc.store import Head
 
     head = repository.database.refs.head()
@@ -119,8 +134,8 @@ def _follow(repository: Repository, oid: str) -> None:
         return
     tips = [name for name, tip in repository.database.refs.iter_refs("refs/heads/") if tip == oid]
     name = tips[0] if tips else f"refs/heads/resumed-{new_id(3)}"
-    moves = [] if tips else [RefMove(name, None, Oid(oid))]
-    repository.move_refs(moves, operation="resume", description=f"resume {oid[:8]}", head=Head(name, Oid(oid)))
+    moves = [] if tips else [RefMove(name, None, oid)]
+    repository.move_refs(moves, operation="resume", description=f"resume {oid[:8]}", head=Head(name, oid))
 
 
 def _choose_code(run: Run, recorded: str, choice: str) -> str:

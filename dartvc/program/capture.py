@@ -15,6 +15,7 @@ from dartvc.program.flow import CodeFlow, range_of
 from dartvc.program.frames import cells_of, function_of, stack_of
 from dartvc.program.places import SELF, NotResumable, Path, path_of, path_to_call, pending_operands
 from dartvc.program.sources import MODULE_SCOPE, Scope, Sources, digest_of_code
+from dartvc.program.variants import FRAME
 
 __all__ = ["CaptureError", "CapturedFrame", "Entered", "Once", "Reader"]
 
@@ -143,7 +144,7 @@ class Reader:
 
     def _add_exceptions(self, captured: list[CapturedFrame]) -> None:
         """Replaces what ``except`` blocks keep (the exception handled before) by the exception that each handles."""
-        current = sys.exc_info()[1]
+        current: Any = sys.exc_info()[1]
         for frame in reversed(captured):
             for index in range(len(frame.stack) - 1, -1, -1):
                 held = frame.stack[index]
@@ -249,9 +250,9 @@ class Reader:
         state = inspect.getgeneratorstate(generator)
         if state == inspect.GEN_CREATED:
             fresh = self._captured(frame, (), "fresh", (), 0, None, ())
-            state = frame.f_locals.get("_.frame")
-            if frame.f_code in self._variants and state is not None:
-                fresh.values, fresh.stack = dict(state.values), list(state.stack)
+            given = frame.f_locals.get(FRAME)
+            if frame.f_code in self._variants and given is not None:
+                fresh.values, fresh.stack = dict(given.values), list(given.stack)
             return fresh
         instruction = flow.instruction_at(frame.f_lasti)
         if instruction.opname == "RESUME":
@@ -352,7 +353,7 @@ def _is_transparent(call: ast.Call, frame: types.FrameType, callee: types.FrameT
     target = call.func
     if isinstance(target, ast.Attribute) and callee.f_code.co_argcount:
         owner = callee.f_locals.get(callee.f_code.co_varnames[0])
-        kinds = (*owner.__mro__, *type(owner).__mro__) if isinstance(owner, type) else type(owner).__mro__
+        kinds = [*(owner.__mro__ if isinstance(owner, type) else ()), *type(owner).__mro__]
         if any(_plain(vars(kind).get(target.attr)) is function for kind in kinds):
             return True
     try:

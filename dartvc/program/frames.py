@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import types
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 __all__ = ["FrameLayout", "cells_of", "function_of", "is_supported", "stack_of"]
 
@@ -82,7 +82,7 @@ def function_of(frame: types.FrameType) -> types.FunctionType | None:
         return None
     function = _object_at(_frame_address(frame) + _LAYOUT.function * _WORD)
     if type(function) is types.FunctionType and function.__code__ is frame.f_code:
-        return cast(types.FunctionType, function)
+        return function
     return None
 
 

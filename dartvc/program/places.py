@@ -176,7 +176,7 @@ def _left_in_call(node: ast.Call, child: ast.AST, version: tuple[int, int]) -> l
     for each in (*node.args, *node.keywords):
         if each is child:
             return before
-        before.append(each.value if isinstance(each, ast.keyword) else each)
+        before.append(each.value if isinstance(each, ast.keyword) else each)  # type: ignore[arg-type]
     raise NotResumable("the call is not an argument")
 
 

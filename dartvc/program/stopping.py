@@ -109,7 +109,7 @@ class Stopper:
         if child is None or child.f_code.co_flags & _GENERATORS:
             self._trace(each)
         else:
-            child.f_trace = _Return(self, each)  # type: ignore[assignment]
+            child.f_trace = _Return(self, each)
         return None
 
     def _trace(self, frame: types.FrameType) -> None:
@@ -135,7 +135,7 @@ class Stopper:
             return None
         self._untrace()
         if self._is_mine(caller.f_code):
-            frame.f_trace = _Return(self, caller)  # type: ignore[assignment]
+            frame.f_trace = _Return(self, caller)
         else:
             self._wait(caller, self._waiting_for)
         return None

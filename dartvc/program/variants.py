@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from dartvc.program.places import SELF, Path, block_of, path_to_call, pending_operands
 from dartvc.program.sources import Scope
@@ -124,7 +124,7 @@ class Rewriter:
 
     def _in_augmented(self, statement: ast.AugAssign, operands: list[ast.expr | None], replaced: dict[int, ast.expr]) -> list[ast.stmt]:
         value = _replace(statement.value, replaced, [])
-        count = {ast.Name: 1, ast.Attribute: 2, ast.Subscript: 3}[type(statement.target)]  # type: ignore[index]
+        count = {ast.Name: 1, ast.Attribute: 2, ast.Subscript: 3}[type(statement.target)]
         self.next_item -= len(operands)
         items = [self._item() for _ in operands]
         target: ast.expr = statement.target
@@ -176,11 +176,11 @@ def make_variant(
         body = [each for each in body if each not in futures]
         return _finished(ast.Module([*futures, *body], [])), None
     assert isinstance(scope, ast.FunctionDef)
-    return _replace_function(tree, scope, head, body, values, cells)
+    return _replace_function(tree, scope, head, body, cells, version)
 
 
 def _replace_function(
-    tree: ast.Module, scope: ast.FunctionDef, head: list[ast.stmt], body: list[ast.stmt], values: Sequence[str], cells: Sequence[str]
+    tree: ast.Module, scope: ast.FunctionDef, head: list[ast.stmt], body: list[ast.stmt], cells: Sequence[str], version: tuple[int, int]
 ) -> tuple[ast.Module, ast.FunctionDef]:
     parameters = [each.arg for each in (*scope.args.posonlyargs, *scope.args.args)]
     first = parameters[0] if parameters else FRAME + "0"
@@ -202,12 +202,15 @@ def _replace_function(
         body=[*declared, *head, *body, *yields],
         decorator_list=[],
         returns=None,
-        type_params=[],
     )
     _like(new, scope)
+    if version >= (3, 12):
+        vars(new)["type_params"] = []
     kept = [ast.arg(name) for name in own]
-    maker = ast.FunctionDef(MAKER, ast.arguments([], kept, None, [], [], None, []), [new], [], None, type_params=[])
+    maker = ast.FunctionDef(MAKER, ast.arguments([], kept, None, [], [], None, []), [new], [], None)
     _like(maker, scope)
+    if version >= (3, 12):
+        vars(maker)["type_params"] = []
     return _finished(_swap(tree, scope, maker)), new
 
 
@@ -283,8 +286,7 @@ class _Replace(ast.NodeTransformer):
 
 def _replace(node: _T, replaced: dict[int, ast.expr], above: list[ast.AST]) -> _T:
     """Returns a copy of a statement or expression with sub-expressions replaced, and without the branches that were decided before."""
-    fresh = _Replace({**replaced, **_decided(replaced, above)}).visit(node)
-    return fresh  # type: ignore[return-value]
+    return cast(_T, _Replace({**replaced, **_decided(replaced, above)}).visit(node))
 
 
 def _decided(replaced: dict[int, ast.expr], above: list[ast.AST]) -> dict[int, ast.expr]:

@@ -28,8 +28,8 @@ from dartvc.program.stopping import Stopper, iter_stack
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.restoring import version_of
-from dartvc.state import strings
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run
+from dartvc.state import strings
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
 

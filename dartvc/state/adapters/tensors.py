@@ -158,6 +158,16 @@ def _build_generator(loading: Any, device: str, state: Any) -> Any:
     return generator
 
 
+def _reduce_optimizer(optimizer: Any, saving: Any) -> Any:
+    """Stores all attributes: the class's own ``__getstate__`` leaves out those of subclasses (LBFGS) and what schedulers hooked in."""
+    return door("torch_optimizer"), (type(optimizer),), saving.keep(dict(vars(optimizer))), None, None, door("torch_optimizer_state")
+
+
+def _set_optimizer_state(loading: Any, optimizer: Any, state: dict[str, Any]) -> None:
+    vars(optimizer).update(state)
+    optimizer._patch_step_function()
+
+
 def _reduce_record_function(region: Any, saving: Any) -> Any:
     return door("torch_record_function"), (region.name, region.args, region.record is not None)
 
@@ -169,6 +179,7 @@ def _build_record_function(loading: Any, name: str, arguments: Any, is_entered: 
 
 REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "torch.autograd.profiler.record_function": _reduce_record_function,
+    "torch.optim.optimizer.Optimizer": _reduce_optimizer,
     "torch.storage.UntypedStorage": _reduce_storage,
     "torch.Tensor": _reduce_tensor,
     "torch._C.TensorBase": _reduce_tensor,
@@ -178,6 +189,8 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
 }
 BUILDERS: dict[str, Callable[..., Any]] = {
     "torch_record_function": _build_record_function,
+    "torch_optimizer": lambda loading, kind: kind.__new__(kind),
+    "torch_optimizer_state": _set_optimizer_state,
     "torch_storage": _build_storage,
     "torch_tensor": _build_tensor,
     "torch_tensor_state": _set_tensor_state,

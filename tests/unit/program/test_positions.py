@@ -1,0 +1,143 @@
+"""Positions: from every statement of a program, in every frame, the rest of it can be run elsewhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dartvc.program.capture import Reader
+from dartvc.program.frames import is_supported
+from dartvc.program.generators import GeneratorCodec
+from dartvc.program.sources import Sources
+from dartvc.program.stopping import Stopper
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(not is_supported(), reason="frames of this interpreter cannot be read")
+
+
+def step_through(path: Path) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, str(HERE / "stepping.py"), str(path)], capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def test_a_program_with_every_kind_of_statement_goes_on_from_each_of_them() -> None:
+    outcome = step_through(HERE / "every_statement.txt")
+    assert outcome["wrong"] == []
+    assert outcome["resumed"] > 340
+    refused = {reason.rpartition(": ")[2] for _, reason, _ in outcome["refused"]}
+    assert refused <= {
+        line
+        for line in refused
+        if "plain call" in line or "finally" in line or "half evaluated" in line or "through other code" in line or "pending" in line
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "total = 0\nfor i in range(4):\n    for j in (1, 2):\n        if j == 2: continue\n        total += i\nelse:\n    total *= 2\nprint(total)",
+        "def f(n):\n    return n if n < 2 else f(n - 1) + f(n - 2)\nprint([f(5)], f(6) * f(3))",
+        "class A:\n    def __call__(self, x):\n        y = x + 1\n        return y\na = A()\nz = a(1)\nw = {'k': a}['k'](z)\nprint(z, w)",
+        "import functools\ndef g(a, b):\n    c = a * b\n    return c\nh = functools.partial(g, 3)\nprint(h(4) + h(5))",
+        "def f(*args, k=1, **more):\n    n = len(args) + k\n    n += sum(more.values())\n    return n\nprint(f(1, 2, k=5, q=7))",
+        "class B:\n    def go(self):\n        out = []\n        for x in 'ab':\n            out.append(x)\n        return out\n"
+        "class C(B):\n    def go(self):\n        first = super().go()\n        keep = lambda: self\n        return first + [keep() is self]\nprint(C().go())",
+        "n = 3\nwhile n:\n    n -= 1\n    try:\n        if n == 1:\n            raise KeyError(n)\n    except KeyError as e:\n        print('caught', e)\n"
+        "        for k in range(2):\n            print(k)\n    else:\n        print('else', n)\nprint('end')",
+    ],
+)
+def test_small_programs_go_on_from_each_statement(tmp_path: Path, body: str) -> None:
+    program = tmp_path / "program.txt"
+    program.write_text(body + "\n")
+    outcome = step_through(program)
+    assert outcome["wrong"] == []
+    assert outcome["resumed"] > 3
+
+
+def pairs(items: list[int]) -> Any:
+    for index, item in enumerate(items):
+        for sign in (1, -1):
+            yield index, sign * item
+    yield from "ab"
+
+
+def test_a_suspended_generator_is_made_again_where_it_stood() -> None:
+    codec = GeneratorCodec(Reader(Sources()))
+    for steps in range(8):
+        first = pairs([5, 6])
+        for _ in range(steps):
+            next(first, None)
+        if first.gi_frame is None:
+            break
+        place, values, cells, stack = codec.take_apart(first)
+        stack = [list(stack), stack][0]
+        rest = list(first) if steps == 7 else None
+        again = codec.make(globals(), json.loads(json.dumps(place)), dict(values), cells, _copied(stack))
+        assert list(again) == (rest if rest is not None else list(pairs([5, 6]))[steps:])
+
+
+def _copied(stack: list[Any]) -> list[Any]:
+    import copy
+
+    return copy.deepcopy(stack)
+
+
+def test_a_running_generator_is_refused() -> None:
+    codec = GeneratorCodec(Reader(Sources()))
+    problems = []
+
+    def peek() -> Any:
+        try:
+            codec.take_apart(me[0])
+        except ValueError as error:
+            problems.append(str(error))
+        yield 1
+
+    me = [peek()]
+    next(me[0])
+    assert "running" in problems[0]
+
+
+def test_a_tight_loop_stops_at_a_statement() -> None:
+    stops: list[tuple[str, int]] = []
+    namespace: dict[str, object] = {"stops": stops}
+    source = "i = 0\nwhile not stops:\n    i += 1\n"
+    code = compile(source, "loop.py", "exec")
+
+    def on_stop(frame: types.FrameType) -> None:
+        stops.append((frame.f_code.co_name, frame.f_lineno))
+
+    stopper = Stopper(lambda each: each is code, on_stop)
+    stopper.request()
+    exec(code, namespace)
+    assert stops[0][0] == "<module>" and stops[0][1] in (2, 3)
+    assert sys.gettrace() is None or sys.gettrace() is not stopper
+
+
+def test_library_code_runs_untraced_and_the_stop_comes_when_it_returns() -> None:
+    stops: list[int] = []
+    traced: list[bool] = []
+
+    def library() -> None:
+        stopper.request()
+        for _ in range(3):
+            traced.append(sys.gettrace() is not None and stopper.is_requested)
+
+    namespace: dict[str, object] = {"library": library}
+    code = compile("library()\nx = 1\ny = 2\n", "user.py", "exec")
+
+    def on_stop(frame: types.FrameType) -> None:
+        stops.append(frame.f_lineno)
+
+    stopper = Stopper(lambda each: each is code, on_stop)
+    before = sys.gettrace()
+    exec(code, namespace)
+    assert stops == [2]
+    if before is None:
+        assert traced == [False, False, False]
