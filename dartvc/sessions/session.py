@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictError, UntrustedError
@@ -72,6 +72,8 @@ class Session:
         self._environment: Mapping[str, object] = {}
         self._environment_key: object = None
         self._is_fresh = True
+        self._failures_seen = 0
+        self._doubtful: set[Oid] = set()
         self.is_dirty = True
         self.last_report = CommitReport()
         self.registration = Registration(repository.path, self.session_id) if is_shared else None
@@ -208,6 +210,11 @@ class Session:
         if os.getpid() != self._pid:
             return None  # a forked child never commits to its parent's branch
         started = time.perf_counter()
+        failures = self._writer.failures
+        if failures != self._failures_seen:
+            self._failures_seen = failures
+            self._start_over()
+            unit = replace(unit, mentioned=None)
         delta = self.working.stage(unit.mentioned)
         process = self.process.stage()
         removed = delta.removed
@@ -236,7 +243,13 @@ class Session:
         )
         size = sum(name.payload.new_bytes for name in {id(n.payload): n for n in delta.changed if n.payload}.values() if name.payload)
         self.last_report = CommitReport(delta.omissions, size, staged.stall_ms)
-        return self._writer.submit(staged, size)
+        return self._writer.submit(staged, size, failures)
+
+    def _start_over(self) -> None:
+        """Forgets what is stored, after a commit that failed: the next one stores everything that the repository may lack."""
+        self.working.forget(self.working.known())
+        self.process.forget()
+        self._is_fresh = True
 
     def _described_environment(self) -> Mapping[str, object]:
         facts = describe_environment(self.repository.root, self._environment)
@@ -323,9 +336,9 @@ class Session:
             refs = self.repository.database.refs
             try:
                 present = refs.read(ref)
-                if present is not None and present != before:
+                if present is not None and present != before and present not in self._doubtful:
                     raise RefConflictError(f"{ref} was moved", kind="ref-moved")
-                with self.repository.database.lock():
+                with self.repository.database.lock(), self._taken_back(ref, present, after):
                     refs.move(ref, after, expected=present)
                     if self._owns_head() and refs.head().ref != ref:
                         refs.set_head(ref)
@@ -334,6 +347,19 @@ class Session:
             except RefConflictError:
                 self._branch = f"{self._branch.rstrip('0123456789').rstrip('-')}-{new_id(2)}"
                 self._register()
+
+    @contextmanager
+    def _taken_back(self, ref: str, before: Oid | None, after: Oid) -> Iterator[None]:
+        """Takes a move of the branch back when it fails halfway; if the disk refuses that too, the next commit replaces it."""
+        try:
+            yield
+        except RefConflictError:
+            raise
+        except BaseException:
+            self._doubtful.add(after)
+            with suppress(DartvcError, OSError):
+                self.repository.database.refs.move(ref, before, expected=after)
+            raise
 
     def _log_commits(self, ref: str, before: Oid | None, after: Oid, staged: Sequence[StagedCommit]) -> None:
         """Records one operation for each commit, so that each can be undone by itself."""

@@ -30,6 +30,7 @@ class Ticket:
 
     staged: StagedCommit
     size_bytes: int
+    failures: int
     oid: Oid | None = None
     error: Exception | None = None
     written: threading.Event = field(default_factory=threading.Event)
@@ -58,13 +59,25 @@ class BackgroundWriter:
         self._changed = threading.Condition()
         self._last: Ticket | None = None
         self._error: Exception | None = None
+        self._failures = 0
         self._recipes: dict[str, list[dict[str, object]]] = {}
         self._thread: threading.Thread | None = None
         self._closing = False
 
-    def submit(self, staged: StagedCommit, size_bytes: int) -> Ticket:
-        """Queues a commit; blocks only while more than `PENDING_BYTES_LIMIT` wait to be written."""
-        ticket = Ticket(staged, size_bytes)
+    @property
+    def failures(self) -> int:
+        """How often writing failed: a commit that was staged before the last time counts on what is not stored."""
+        return self._failures
+
+    def submit(self, staged: StagedCommit, size_bytes: int, failures: int) -> Ticket:
+        """Queues a commit; blocks only while more than `PENDING_BYTES_LIMIT` wait to be written.
+
+        Args:
+            staged: the commit.
+            size_bytes: how much memory it holds.
+            failures: what `failures` was before it was staged; the commit fails if that is not what it is when its turn comes.
+        """
+        ticket = Ticket(staged, size_bytes, failures)
         with self._changed:
             while self._pending_bytes > PENDING_BYTES_LIMIT:
                 self._changed.wait()
@@ -132,6 +145,8 @@ class BackgroundWriter:
 
     def _write(self, tickets: list[Ticket]) -> None:
         try:
+            if any(ticket.failures != self._failures for ticket in tickets):
+                raise StorageError("the commit before this one was not stored", kind="write-failed", hint="commit again")
             if self._commit_writer is None:
                 self._commit_writer = self._repository.writer()
             for ticket in tickets:
@@ -152,8 +167,10 @@ class BackgroundWriter:
 
     def _fail(self, tickets: list[Ticket], error: Exception) -> None:
         self._error = error
+        self._failures += 1
         self._parent = self._published
         self._commit_writer = None
+        self._recipes.clear()
         for ticket in tickets:
             ticket.error = error
             ticket.oid = None
