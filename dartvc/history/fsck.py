@@ -50,6 +50,9 @@ def check_repository(repository: Repository) -> Iterator[Problem]:
     tips: dict[Oid, str] = {}
     yield from (problem for problem in _check_refs(repository, tips) if problem.where not in named)
     yield from _check_operations(repository, tips)
+    damaged = repository.damaged_replacements()
+    if damaged:
+        yield Problem("replaced", "replaced", f"{damaged} of its lines cannot be read", "ids from before a thinning may not resolve any more")
     yield from _check_commits(repository, tips)
 
 
@@ -88,6 +91,8 @@ def _check_refs(repository: Repository, tips: dict[Oid, str]) -> Iterator[Proble
     else:
         if head.oid is not None:
             tips.setdefault(head.oid, "HEAD")
+        elif tips:
+            yield Problem("head", "HEAD", f"it names {head.ref}, which has no commit, though others have", "dvc-state switch BRANCH")
 
 
 def _check_operations(repository: Repository, tips: dict[Oid, str]) -> Iterator[Problem]:
