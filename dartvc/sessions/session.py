@@ -72,7 +72,8 @@ class Session:
         self._environment: Mapping[str, object] = {}
         self._environment_key: object = None
         self._is_fresh = True
-        self._failures_seen = 0
+        self._failures_seen: int | None = 0
+        self._is_unit_open = False
         self._doubtful: set[Oid] = set()
         self.is_dirty = True
         self.last_report = CommitReport()
@@ -182,6 +183,8 @@ class Session:
     def begin_unit(self) -> None:
         """Marks that the program runs; commands from elsewhere wait until `end_unit`."""
         self.busy.acquire()
+        self.is_dirty = self.is_dirty or self._is_unit_open  # the unit before was never committed: an interrupt came between
+        self._is_unit_open = True
 
     def end_unit(
         self, code: str, *, source: str | None, execution: int | None, error: str, duration_s: float, quiet: bool = False
@@ -202,7 +205,9 @@ class Session:
                 mentioned = None
             unit = Unit(code, mentioned, execution, error, duration_s * 1e3)
             kind = CommitKind.EXCEPTION if error else CommitKind.CELL
-            return self._commit(unit, "", kind, force=not quiet)
+            ticket = self._commit(unit, "", kind, force=not quiet)
+            self._is_unit_open = False
+            return ticket
         finally:
             self.busy.release()
 
@@ -212,14 +217,15 @@ class Session:
         started = time.perf_counter()
         failures = self._writer.failures
         if failures != self._failures_seen:
-            self._failures_seen = failures
             self._start_over()
             unit = replace(unit, mentioned=None)
+        self._failures_seen = None  # until what is staged below is handed over: an interrupt may come between
         delta = self.working.stage(unit.mentioned)
         process = self.process.stage()
         removed = delta.removed
         is_first = self._is_fresh
         if not (delta or process or force):
+            self._failures_seen = failures
             return None
         self._is_fresh = False
         self.is_dirty = False
@@ -243,10 +249,12 @@ class Session:
         )
         size = sum(name.payload.new_bytes for name in {id(n.payload): n for n in delta.changed if n.payload}.values() if name.payload)
         self.last_report = CommitReport(delta.omissions, size, staged.stall_ms)
-        return self._writer.submit(staged, size, failures)
+        ticket = self._writer.submit(staged, size, failures)
+        self._failures_seen = failures
+        return ticket
 
     def _start_over(self) -> None:
-        """Forgets what is stored, after a commit that failed: the next one stores everything that the repository may lack."""
+        """Forgets what is stored, after a commit that failed or was interrupted: the next one stores all that the repository may lack."""
         self.working.forget(self.working.known())
         self.process.forget()
         self._is_fresh = True

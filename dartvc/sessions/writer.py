@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError, RefConflictError, StorageError
 from dartvc.model import Oid, StagedCommit, StagedName
+from dartvc.sessions.interrupts import InterruptsHeldBack
 
 if TYPE_CHECKING:
     from dartvc.history import CommitWriter, Repository
@@ -78,9 +79,11 @@ class BackgroundWriter:
             failures: what `failures` was before it was staged; the commit fails if that is not what it is when its turn comes.
         """
         ticket = Ticket(staged, size_bytes, failures)
-        with self._changed:
-            while self._pending_bytes > PENDING_BYTES_LIMIT:
-                self._changed.wait()
+        if self._pending_bytes > PENDING_BYTES_LIMIT:
+            with self._changed:
+                while self._pending_bytes > PENDING_BYTES_LIMIT:
+                    self._changed.wait()
+        with InterruptsHeldBack(), self._changed:
             self._queue.append(ticket)
             self._pending_bytes += size_bytes
             self._last = ticket
