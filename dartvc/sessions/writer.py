@@ -7,6 +7,7 @@ program itself is never interrupted.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,7 @@ class BackgroundWriter:
         self._last: Ticket | None = None
         self._error: Exception | None = None
         self._failures = 0
+        self._pid = os.getpid()
         self._recipes: dict[str, list[dict[str, object]]] = {}
         self._thread: threading.Thread | None = None
         self._closing = False
@@ -96,7 +98,7 @@ class BackgroundWriter:
     def head(self) -> Oid | None:
         """Returns the id of the last submitted commit, waiting until it is known (not until it is durable)."""
         last = self._last
-        if last is None:
+        if last is None or os.getpid() != self._pid:
             return self._parent
         last.written.wait()
         return last.oid if last.oid is not None else self._parent
@@ -107,6 +109,8 @@ class BackgroundWriter:
         Raises:
             StorageError: the disk refused; what was not written stays uncommitted.
         """
+        if os.getpid() != self._pid:
+            return  # a forked child has no writer: what was on its way is its parent's
         last = self._last
         if last is not None:
             last.durable.wait()
@@ -124,6 +128,8 @@ class BackgroundWriter:
 
     def close(self) -> None:
         """Flushes and ends the thread."""
+        if os.getpid() != self._pid:
+            return
         with self._changed:
             self._closing = True
             self._changed.notify_all()
