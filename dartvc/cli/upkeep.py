@@ -61,7 +61,7 @@ def fsck(
     loadable: Annotated[bool, typer.Option("--loadable", help="load every value of HEAD in this process")] = False,
     is_json: Json = False,
 ) -> None:
-    """Checks every stored byte and names what is wrong; exits 1 then."""
+    """Checks every stored byte and names what is wrong; exits 1 then. Damaged packs are put aside, so that committing equal data heals."""
     from dartvc.porcelain.checking import check
 
     context = current()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from dartvc.errors import CorruptError, NotFoundError, UsageError
-from dartvc.store.durable import storage_errors
+from dartvc.host.entropy import new_id
+from dartvc.store.durable import replace_file, storage_errors
 
 __all__ = ["SETTINGS", "Config", "parse_duration_s"]
 
@@ -59,15 +59,18 @@ class Config:
             UsageError: the key is not one git could hold.
             StorageError: the disk refused.
         """
-        with storage_errors(self._path):
-            import pygit2
+        import pygit2
 
+        with storage_errors(self._path):
+            draft, final = (self._path.with_name(f"tmp_config.{new_id()}.{step}") for step in ("draft", "final"))
+            draft.write_bytes(self._path.read_bytes() if self._path.exists() else b"")
             try:
-                pygit2.Config(str(self._path))[key] = value
+                pygit2.Config(str(draft))[key] = value
+                replace_file(self._path, draft.read_bytes(), temporary=final)
             except (ValueError, pygit2.GitError) as error:
                 raise UsageError(f"{key!r} cannot be set: {error}", kind="bad-setting", hint="dvc-state config --list") from error
-            with open(self._path, "rb") as file:
-                os.fsync(file.fileno())
+            finally:
+                draft.unlink(missing_ok=True)
 
     def list(self) -> dict[str, str]:
         """Returns every known setting and everything that is set under ``dartvc.``."""

@@ -16,7 +16,7 @@ _FILE = "gc-epoch"
 def read_epoch(repository_path: Path) -> str:
     """Returns the present mark; empty before the first collection."""
     try:
-        return (repository_path / _FILE).read_text()
+        return (repository_path / _FILE).read_text("latin-1")
     except FileNotFoundError:
         return ""
 

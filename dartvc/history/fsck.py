@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from xxhash import xxh3_128_digest
 
-from dartvc.errors import DartvcError
+from dartvc.errors import DartvcError, LockedError, StorageError
 from dartvc.history.namespace import NameEntry, iter_name_trees, read_name_entry
 from dartvc.history.operations import decode_operation
 from dartvc.history.payloads import StoredPayload, read_payload
@@ -38,6 +39,8 @@ class Problem:
 
 def check_repository(repository: Repository) -> Iterator[Problem]:
     """Yields everything that is wrong; reads all of the repository, so it takes as long as the disk does."""
+    with contextlib.suppress(LockedError, StorageError), repository.database.lock(0):
+        pass  # whoever takes the lock takes away what a writer that died was about to write
     yield from _check_config(repository)
     named = set()
     for found in repository.database.verify():
@@ -47,6 +50,9 @@ def check_repository(repository: Repository) -> Iterator[Problem]:
     tips: dict[Oid, str] = {}
     yield from (problem for problem in _check_refs(repository, tips) if problem.where not in named)
     yield from _check_operations(repository, tips)
+    damaged = repository.damaged_replacements()
+    if damaged:
+        yield Problem("replaced", "replaced", f"{damaged} of its lines cannot be read", "ids from before a thinning may not resolve any more")
     yield from _check_commits(repository, tips)
 
 
@@ -85,6 +91,8 @@ def _check_refs(repository: Repository, tips: dict[Oid, str]) -> Iterator[Proble
     else:
         if head.oid is not None:
             tips.setdefault(head.oid, "HEAD")
+        elif tips:
+            yield Problem("head", "HEAD", f"it names {head.ref}, which has no commit, though others have", "dvc-state switch BRANCH")
 
 
 def _check_operations(repository: Repository, tips: dict[Oid, str]) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from dartvc.store.durable import storage_errors
 __all__ = ["Operation", "OperationLog", "RefMove", "UndoPlan", "decode_operation"]
 
 _BLOCK_BYTES = 64 * 1024
+_OID = re.compile(r"[0-9a-f]{40}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,7 @@ def decode_operation(line: bytes) -> Operation | None:
     try:
         record = json.loads(line)
         number = int(record["id"])
-        heads = [Head(ref, None if oid is None else Oid(oid)) for ref, oid in record["head"]]
+        heads = [Head(ref, _checked(oid)) for ref, oid in record["head"]]
         return Operation(
             number,
             str(record["key"]),
@@ -255,7 +257,7 @@ def decode_operation(line: bytes) -> Operation | None:
             str(record["session"]),
             str(record["operation"]),
             str(record["description"]),
-            tuple(RefMove(name, old, new) for name, old, new in record["refs"]),
+            tuple(RefMove(str(name), _checked(old), _checked(new)) for name, old, new in record["refs"]),
             heads[0],
             heads[1],
             int(record.get("pointer", number)),
@@ -263,6 +265,14 @@ def decode_operation(line: bytes) -> Operation | None:
         )
     except (ValueError, KeyError, TypeError, IndexError):
         return None
+
+
+def _checked(oid: object) -> Oid | None:
+    if oid is None:
+        return None
+    if not isinstance(oid, str) or not _OID.match(oid):
+        raise ValueError(f"{oid!r} is no object id")
+    return Oid(oid)
 
 
 def _encode(entry: Operation) -> bytes:

@@ -6,6 +6,7 @@ A text file of lines ``OLD NEW``; NEW is 40 zeros for a commit that was dropped.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from dartvc.store.durable import storage_errors
 __all__ = ["DROPPED", "Replaced"]
 
 DROPPED = Oid("0" * 40)
+_LINE = re.compile(r"([0-9a-f]{40}) ([0-9a-f]{40})")
 
 
 class Replaced:
@@ -24,6 +26,7 @@ class Replaced:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._map: dict[Oid, Oid] = {}
+        self._damaged = 0
         self._stamp: tuple[int, int] | None = None
 
     def current(self, oid: Oid) -> Oid:
@@ -49,6 +52,11 @@ class Replaced:
         """Whether retention dropped the commit."""
         return self._read().get(oid) == DROPPED
 
+    def damaged_lines(self) -> int:
+        """Returns how many lines of the file cannot be read; they are passed over."""
+        self._read()
+        return self._damaged
+
     def add(self, replaced: Mapping[Oid, Oid]) -> None:
         """Adds entries, durably."""
         with storage_errors(self._path):
@@ -72,7 +80,13 @@ class Replaced:
             return {}
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self._stamp:
-            pairs = (line.split() for line in self._path.read_text().splitlines())
-            self._map = {Oid(pair[0]): Oid(pair[1]) for pair in pairs if len(pair) == 2}
+            matches = map(_LINE.fullmatch, self._path.read_text("latin-1").splitlines())
+            self._damaged = 0
+            self._map = {}
+            for match in matches:
+                if match is None:
+                    self._damaged += 1
+                else:
+                    self._map[Oid(match[1])] = Oid(match[2])
             self._stamp = stamp
         return self._map

@@ -173,6 +173,10 @@ class Repository:
         """Adds a commit to the user's list of trusted commits (kept outside the repository)."""
         self._trust.add(oid)
 
+    def damaged_replacements(self) -> int:
+        """Returns how many old ids cannot be read any more."""
+        return self._replaced.damaged_lines()
+
     def replace_ids(self, replaced: Mapping[Oid, Oid]) -> None:
         """Records new ids of commits (40 zeros: dropped), so that the old ones still resolve; durable."""
         self._replaced.add(replaced)

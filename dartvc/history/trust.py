@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dartvc.host import places
 from dartvc.model import Oid
-from dartvc.store.durable import storage_errors
+from dartvc.store.durable import storage_errors, write_all
 
 __all__ = ["TrustList", "default_key_path", "default_trust_path"]
 
@@ -42,7 +42,7 @@ class TrustList:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.write(descriptor, f"{oid}\n".encode())
+                write_all(descriptor, f"{oid}\n".encode())
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
-from dartvc.errors import DartvcError, NotFoundError
+from dartvc.errors import DartvcError, LockedError, NotFoundError, StorageError
 from dartvc.history import Repository
 from dartvc.history.fsck import Problem, check_repository
 from dartvc.model import Oid
@@ -14,13 +15,19 @@ __all__ = ["Problem", "check"]
 
 
 def check(repository: Repository, *, loadable: bool = False) -> Iterator[Problem]:
-    """Yields what is wrong with a repository.
+    """Yields what is wrong with a repository; puts packs with damage aside, so that equal data is stored anew by the next commit.
 
     Args:
         repository: which.
         loadable: also load every value of HEAD here.
     """
-    yield from check_repository(repository)
+    is_damaged = False
+    for problem in check_repository(repository):
+        is_damaged = is_damaged or problem.kind in ("object", "pack")
+        yield problem
+    if is_damaged:
+        with contextlib.suppress(LockedError, StorageError):  # nothing is lost by it: the next check tries again
+            repository.database.mend()
     if loadable:
         try:
             head = repository.resolve("HEAD")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from dartvc.errors import NotFoundError
+from dartvc.errors import NotFoundError, RefusedError
 from dartvc.history import Repository as History
 from dartvc.model import Commit, CommitKind, CommitReport, Oid, RestoreReport
 from dartvc.porcelain.compare import Difference, compare
@@ -99,11 +99,13 @@ class Repository:
 
         Raises:
             StorageError: the disk refused; there is no such commit.
+            RefusedError: this process is a forked child of the one that made the first commit.
         """
         session = self._session_of(namespace)
         self._plain(namespace)
         ticket = session.commit_async(message, CommitKind.MANUAL)
-        assert ticket is not None
+        if ticket is None:
+            raise RefusedError("this process was forked from the one that records", kind="forked", hint="dartvc.open() in the child")
         pending = PendingCommit(ticket, session.last_report, session)
         if wait:
             pending.wait()

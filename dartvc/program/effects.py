@@ -112,6 +112,10 @@ class Effects:
         finally:
             os.close(descriptor)
 
+    def forget(self) -> None:
+        """Makes the next `stage` return every file that was written."""
+        self.written = dict.fromkeys(self.written)
+
     def stage(self) -> list[FileState]:
         """Returns the files that changed since the last call; from now on writes belong to the next commit."""
         states = []

@@ -128,6 +128,7 @@ class RunRecorder:
         self.sources = sources
         self.effects = effects
         self._recorded: dict[str, object] = {}
+        self._started_over = 0
         self.commits = 0
         self.not_resumable = ""
         self.reported: set[str] = set()
@@ -165,6 +166,10 @@ class RunRecorder:
         places = [frame.described() for frame in frames]
 
         def process() -> list[StagedName]:
+            if self.session.times_started_over != self._started_over:
+                self._started_over = self.session.times_started_over
+                self._recorded.clear()
+                self.effects.forget()
             files = self.effects.stage()
             place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence}
             return [*self._entries(place), *map(_file_entry, files)]

@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictError, UntrustedError
@@ -72,8 +72,12 @@ class Session:
         self._environment: Mapping[str, object] = {}
         self._environment_key: object = None
         self._is_fresh = True
+        self._failures_seen: int | None = 0
+        self._is_unit_open = False
+        self._doubtful: set[Oid] = set()
         self.is_dirty = True
         self.last_report = CommitReport()
+        self.times_started_over = 0
         self.registration = Registration(repository.path, self.session_id) if is_shared else None
         self._pid = os.getpid()
         if is_shared:
@@ -180,6 +184,8 @@ class Session:
     def begin_unit(self) -> None:
         """Marks that the program runs; commands from elsewhere wait until `end_unit`."""
         self.busy.acquire()
+        self.is_dirty = self.is_dirty or self._is_unit_open  # the unit before was never committed: an interrupt came between
+        self._is_unit_open = True
 
     def end_unit(
         self, code: str, *, source: str | None, execution: int | None, error: str, duration_s: float, quiet: bool = False
@@ -200,7 +206,9 @@ class Session:
                 mentioned = None
             unit = Unit(code, mentioned, execution, error, duration_s * 1e3)
             kind = CommitKind.EXCEPTION if error else CommitKind.CELL
-            return self._commit(unit, "", kind, force=not quiet)
+            ticket = self._commit(unit, "", kind, force=not quiet)
+            self._is_unit_open = False
+            return ticket
         finally:
             self.busy.release()
 
@@ -218,11 +226,17 @@ class Session:
         if os.getpid() != self._pid:
             return None  # a forked child never commits to its parent's branch
         started = time.perf_counter()
+        failures = self._writer.failures
+        if failures != self._failures_seen:
+            self._start_over()
+            unit = replace(unit, mentioned=None)
+        self._failures_seen = None  # until what is staged below is handed over: an interrupt may come between
         delta = self.working.stage(unit.mentioned)
         entries = (*self.process.stage(), *process())
         removed = delta.removed
         is_first = self._is_fresh
         if not (delta or entries or force):
+            self._failures_seen = failures
             return None
         self._is_fresh = False
         self.is_dirty = False
@@ -248,7 +262,16 @@ class Session:
         )
         size = sum(name.payload.new_bytes for name in {id(n.payload): n for n in delta.changed if n.payload}.values() if name.payload)
         self.last_report = CommitReport(delta.omissions, size, staged.stall_ms)
-        return self._writer.submit(staged, size)
+        ticket = self._writer.submit(staged, size, failures)
+        self._failures_seen = failures
+        return ticket
+
+    def _start_over(self) -> None:
+        """Forgets what is stored, after a commit that failed or was interrupted: the next one stores all that the repository may lack."""
+        self.working.forget(self.working.known())
+        self.process.forget()
+        self.times_started_over += 1
+        self._is_fresh = True
 
     def commit_run(
         self,
@@ -378,9 +401,9 @@ class Session:
             refs = self.repository.database.refs
             try:
                 present = refs.read(ref)
-                if present is not None and present != before:
+                if present is not None and present != before and present not in self._doubtful:
                     raise RefConflictError(f"{ref} was moved", kind="ref-moved")
-                with self.repository.database.lock():
+                with self.repository.database.lock(), self._taken_back(ref, present, after):
                     refs.move(ref, after, expected=present)
                     if staged[-1].run:
                         tip = f"refs/runs/{staged[-1].run}"
@@ -392,6 +415,19 @@ class Session:
             except RefConflictError:
                 self._branch = f"{self._branch.rstrip('0123456789').rstrip('-')}-{new_id(2)}"
                 self._register()
+
+    @contextmanager
+    def _taken_back(self, ref: str, before: Oid | None, after: Oid) -> Iterator[None]:
+        """Takes a move of the branch back when it fails halfway; if the disk refuses that too, the next commit replaces it."""
+        try:
+            yield
+        except RefConflictError:
+            raise
+        except BaseException:
+            self._doubtful.add(after)
+            with suppress(DartvcError, OSError):
+                self.repository.database.refs.move(ref, before, expected=after)
+            raise
 
     def _log_commits(self, ref: str, before: Oid | None, after: Oid, staged: Sequence[StagedCommit]) -> None:
         """Records one operation for each commit, so that each can be undone by itself."""

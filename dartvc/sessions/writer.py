@@ -7,6 +7,7 @@ program itself is never interrupted.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError, RefConflictError, StorageError
 from dartvc.model import Oid, StagedCommit, StagedName
+from dartvc.sessions.interrupts import InterruptsHeldBack
 
 if TYPE_CHECKING:
     from dartvc.history import CommitWriter, Repository
@@ -30,6 +32,7 @@ class Ticket:
 
     staged: StagedCommit
     size_bytes: int
+    failures: int
     oid: Oid | None = None
     error: Exception | None = None
     written: threading.Event = field(default_factory=threading.Event)
@@ -58,16 +61,31 @@ class BackgroundWriter:
         self._changed = threading.Condition()
         self._last: Ticket | None = None
         self._error: Exception | None = None
+        self._failures = 0
+        self._pid = os.getpid()
         self._recipes: dict[str, list[dict[str, object]]] = {}
         self._thread: threading.Thread | None = None
         self._closing = False
 
-    def submit(self, staged: StagedCommit, size_bytes: int) -> Ticket:
-        """Queues a commit; blocks only while more than `PENDING_BYTES_LIMIT` wait to be written."""
-        ticket = Ticket(staged, size_bytes)
-        with self._changed:
-            while self._pending_bytes > PENDING_BYTES_LIMIT:
-                self._changed.wait()
+    @property
+    def failures(self) -> int:
+        """How often writing failed: a commit that was staged before the last time counts on what is not stored."""
+        return self._failures
+
+    def submit(self, staged: StagedCommit, size_bytes: int, failures: int) -> Ticket:
+        """Queues a commit; blocks only while more than `PENDING_BYTES_LIMIT` wait to be written.
+
+        Args:
+            staged: the commit.
+            size_bytes: how much memory it holds.
+            failures: what `failures` was before it was staged; the commit fails if that is not what it is when its turn comes.
+        """
+        ticket = Ticket(staged, size_bytes, failures)
+        if self._pending_bytes > PENDING_BYTES_LIMIT:
+            with self._changed:
+                while self._pending_bytes > PENDING_BYTES_LIMIT:
+                    self._changed.wait()
+        with InterruptsHeldBack(), self._changed:
             self._queue.append(ticket)
             self._pending_bytes += size_bytes
             self._last = ticket
@@ -80,7 +98,7 @@ class BackgroundWriter:
     def head(self) -> Oid | None:
         """Returns the id of the last submitted commit, waiting until it is known (not until it is durable)."""
         last = self._last
-        if last is None:
+        if last is None or os.getpid() != self._pid:
             return self._parent
         last.written.wait()
         return last.oid if last.oid is not None else self._parent
@@ -91,6 +109,8 @@ class BackgroundWriter:
         Raises:
             StorageError: the disk refused; what was not written stays uncommitted.
         """
+        if os.getpid() != self._pid:
+            return  # a forked child has no writer: what was on its way is its parent's
         last = self._last
         if last is not None:
             last.durable.wait()
@@ -108,6 +128,8 @@ class BackgroundWriter:
 
     def close(self) -> None:
         """Flushes and ends the thread."""
+        if os.getpid() != self._pid:
+            return
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -132,6 +154,8 @@ class BackgroundWriter:
 
     def _write(self, tickets: list[Ticket]) -> None:
         try:
+            if any(ticket.failures != self._failures for ticket in tickets):
+                raise StorageError("the commit before this one was not stored", kind="write-failed", hint="commit again")
             if self._commit_writer is None:
                 self._commit_writer = self._repository.writer()
             for ticket in tickets:
@@ -152,8 +176,10 @@ class BackgroundWriter:
 
     def _fail(self, tickets: list[Ticket], error: Exception) -> None:
         self._error = error
+        self._failures += 1
         self._parent = self._published
         self._commit_writer = None
+        self._recipes.clear()
         for ticket in tickets:
             ticket.error = error
             ticket.oid = None

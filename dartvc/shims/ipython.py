@@ -48,6 +48,8 @@ class _Shim:
         """A cell begins."""
         if self._cell is None:
             self.session.begin_unit()
+        else:
+            self.session.is_dirty = True  # an interrupt kept the cell before from being committed
         self._cell = info
         self._began = time.perf_counter()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
+from types import FunctionType, MethodType
 from typing import Any
 
 __all__ = ["find_culprit"]
@@ -36,14 +38,15 @@ def find_culprit(name: str, value: object, is_storable: Callable[[object], bool]
 
 
 def _parts(value: Any) -> Iterator[tuple[str, object]]:
+    """Yields what an object holds; asks the types of the language alone, so that no code of the user's runs."""
     kind = type(value)
     if issubclass(kind, dict):
         pairs = list(dict.items(value))[:_MAX_CHILDREN]
-        yield from ((f"[{key!r}]" if isinstance(key, _SCALARS) else f"[<{type(key).__name__}>]", part) for key, part in pairs)
-    elif issubclass(kind, list | tuple):
-        yield from ((f"[{index}]", part) for index, part in enumerate(list(value)[:_MAX_CHILDREN]))
-    elif issubclass(kind, set | frozenset):
-        yield from (("{...}", part) for part in list(value)[:_MAX_CHILDREN])
+        yield from ((f"[{key!r}]" if type(key) in _SCALARS else f"[<{type(key).__name__}>]", part) for key, part in pairs)
+    for plain in (list, tuple, set, frozenset):
+        if issubclass(kind, plain):
+            items = islice(plain.__iter__(value), _MAX_CHILDREN)
+            yield from ((f"[{index}]" if plain in (list, tuple) else "{...}", part) for index, part in enumerate(list(items)))
     try:
         attributes = object.__getattribute__(value, "__dict__")
     except (AttributeError, TypeError):
@@ -57,12 +60,10 @@ def _parts(value: Any) -> Iterator[tuple[str, object]]:
                 yield f".{slot}", object.__getattribute__(value, slot)
             except (AttributeError, TypeError):
                 continue
-    closure = getattr(value, "__closure__", None) if callable(value) else None
-    for variable, cell in zip(getattr(getattr(value, "__code__", None), "co_freevars", ()), closure or (), strict=False):
+    for variable, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False) if kind is FunctionType else ():
         try:
             yield f".<closure {variable}>", cell.cell_contents
         except ValueError:
             continue
-    function = getattr(value, "__func__", None) if kind.__name__ == "method" else None
-    if function is not None:
+    if kind is MethodType:
         yield ".__self__", value.__self__

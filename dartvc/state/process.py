@@ -263,6 +263,11 @@ class ProcessState:
             staged.append(StagedName(name, describe(value), Payload((name,), refs)))
         return tuple(staged)
 
+    def forget(self) -> None:
+        """Forgets what was staged, so that the next stage returns every entry."""
+        self._last.clear()
+        self._stored.clear()
+
     def is_stale(self, name: str) -> bool:
         """Whether an entry may differ from what was staged last."""
         for known, capture, _ in self._entries():

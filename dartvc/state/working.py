@@ -97,6 +97,10 @@ class WorkingNamespace:
         """Returns what is known to be stored of a name."""
         return self._stored.get(name)
 
+    def known(self) -> tuple[str, ...]:
+        """Returns the names that were staged or adopted."""
+        return tuple(self._stored)
+
     def adopt(self, version: StoredVersion) -> None:
         """Takes note that the living values of these names are the stored ones (after a restore)."""
         saved = self.pickled(version.names) if all(name in self._view for name in version.names) else None

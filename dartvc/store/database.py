@@ -352,10 +352,12 @@ class ObjectDatabase:
     def _remove(self, packs: Iterable[Pack]) -> None:
         """Takes packs away whose objects are durable elsewhere, the index first: a pack without one is nothing to git."""
         for pack in packs:
-            with contextlib.suppress(OSError):
+            try:
                 pack.index_path.unlink()
                 for suffix in (".pack", ".rev", ".bitmap"):
                     pack.path.with_suffix(suffix).unlink(missing_ok=True)
+            except OSError:
+                self._unmergeable.add(pack.path)  # or it would be joined again and again
         self._scan()
 
     def _sweep(self) -> None:

@@ -22,12 +22,14 @@ _STALE_S = 60.0
 class RepositoryLock:
     """An flock on a file of the repository, re-entrant within a thread. The kernel releases it when its holder dies.
 
-    The file names the git lock (``refs/heads/main.lock``) that its holder is about to make: when the holder dies with it, the next one
-    takes it away. A git lock of somebody else is taken away when it is older than a minute.
+    A link beside the file names the git lock (``refs/heads/main.lock``) that its holder is about to make: when the holder dies with it,
+    the next one takes it away. It is a link because a journaling file system keeps the order of links and files over a power cut, but not
+    that of bytes and files. A git lock of somebody else is taken away when it is older than a minute.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._announcement = path.with_suffix(".announced")
         self._reset()
 
     def _reset(self) -> None:
@@ -88,12 +90,14 @@ class RepositoryLock:
         os.close(descriptor)
 
     def _sweep_announced(self) -> None:
-        announced = os.pread(self._descriptor, 4096, 0).decode("utf-8", "replace").strip("\0\n")
-        if announced:
-            with storage_errors(self._path):
-                if announced.endswith(".lock") and ".." not in announced.split("/"):
-                    (self._path.parent / announced).unlink(missing_ok=True)
-                os.ftruncate(self._descriptor, 0)
+        try:
+            announced = os.readlink(self._announcement)
+        except OSError:
+            return
+        with storage_errors(self._path):
+            if announced.endswith(".lock") and not os.path.isabs(announced) and ".." not in announced.split("/"):
+                (self._path.parent / announced).unlink(missing_ok=True)
+            self._announcement.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def git_lock(self, path: Path, timeout_s: float = 10.0) -> Iterator[Path]:
@@ -116,10 +120,17 @@ class RepositoryLock:
                 raise LockedError(f"a git process holds {lock}", kind="git-locked", hint=f"try again; rm {lock} if no git is running")
             else:
                 time.sleep(_POLL_S)
-        with storage_errors(self._path):
-            os.pwrite(self._descriptor, os.fsencode(os.path.relpath(lock, self._path.parent)), 0)
+        self._announce(lock)
         try:
             yield lock
         finally:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, 0)
+                self._announcement.unlink()
+
+    def _announce(self, lock: Path) -> None:
+        with storage_errors(self._announcement):
+            self._announcement.unlink(missing_ok=True)
+            try:
+                os.symlink(os.path.relpath(lock, self._path.parent), self._announcement)
+            except PermissionError:
+                pass  # a file system without links: only its age tells that the lock is stale

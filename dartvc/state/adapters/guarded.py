@@ -90,16 +90,28 @@ def try_in_child(work: Callable[[], str], what: str) -> str:
     try:
         ready, _, _ = select.select([reader], [], [], DEADLINE_S)
         answer = os.read(reader, 1000) if ready else b""
-        if not ready:
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        _reap(child)
+        raise
     finally:
         os.close(reader)
+    if not ready:
+        os.kill(child, signal.SIGKILL)
+    status = _reap(child)
     if not ready:
         return f"{what} did not end within {DEADLINE_S:g} s"
     if answer == b"ok":
         return ""
     return answer.decode(errors="replace") or f"{what} ended the process (status {status})"
+
+
+def _reap(child: int) -> int:
+    """Waits for a child; returns its status, 0 when the program has the kernel reap its children (it ignores SIGCHLD)."""
+    try:
+        return os.waitpid(child, 0)[1]
+    except ChildProcessError:
+        return 0
 
 
 def _run_child(work: Callable[[], str], what: str, writer: int) -> None:
@@ -109,6 +121,7 @@ def _run_child(work: Callable[[], str], what: str, writer: int) -> None:
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole process group; it is the parent's to obey
         sys.addaudithook(_no_effects)
         answer = work().encode()[:900] or b"ok"
     except pickle.PicklingError as error:

@@ -144,6 +144,25 @@ def test_a_reader_keeps_reading_while_packs_are_joined(database: ObjectDatabase)
     assert late.read_blob(fresh) == b"fresh" and late.contains(oids[3])
 
 
+def test_packs_that_cannot_be_taken_away_are_joined_once(database: ObjectDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    oids = []
+    for number in range(8):
+        batch = database.batch()
+        oids.append(batch.add_blob(b"%d" % number))
+        batch.publish()
+    refused = []
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        refused.append(path)
+        assert len(refused) <= 8, "it goes on and on"
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        database.consolidate()
+    assert len(refused) == 8 and [database.read_blob(oid) for oid in oids] == [b"%d" % number for number in range(8)]
+
+
 def test_joining_keeps_each_object_once(database: ObjectDatabase) -> None:
     indexes = []
     for data in (b"one", b"two"):

@@ -69,7 +69,7 @@ def test_damaged_refs_are_named(database: ObjectDatabase) -> None:
 def test_a_killed_holders_git_lock_is_swept_and_a_living_git_respected(database: ObjectDatabase) -> None:
     lock = database.path / "refs/heads/main.lock"
     lock.write_text("")
-    (database.path / "dartvc.lock").write_text("refs/heads/main.lock")
+    (database.path / "dartvc.announced").symlink_to("refs/heads/main.lock")
     database.refs.move("refs/heads/main", ONE, expected=None)
     assert not lock.exists()
     lock.write_text("")
@@ -78,6 +78,16 @@ def test_a_killed_holders_git_lock_is_swept_and_a_living_git_respected(database:
         pass
     os.utime(lock, (1, 1))
     database.refs.move("refs/heads/main", TWO, expected=ONE)
+
+
+@pytest.mark.parametrize("form", ["{}/precious.lock", "../precious.lock", "../../{}/precious.lock"])
+def test_a_strangers_announcement_takes_nothing_away_outside(database: ObjectDatabase, form: str) -> None:
+    precious = database.path.parent / "precious.lock"
+    precious.write_text("")
+    (database.path / "dartvc.announced").symlink_to(form.format(database.path.parent))
+    with database.lock():
+        assert precious.exists()
+    assert not (database.path / "dartvc.announced").is_symlink()
 
 
 def test_the_lock_excludes_others_and_admits_its_holder(database: ObjectDatabase) -> None:
