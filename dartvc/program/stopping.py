@@ -49,27 +49,19 @@ class Stopper:
         self._waiting_for: types.FrameType | None = None
         self._failures = 0
         self._foreign: Any = None
-        self._lock = threading.Lock()
         self._is_requested = False
 
     def request(self) -> None:
-        """Asks for a stop; from any thread. A request while one is open does nothing."""
-        with self._lock:
-            if self._is_requested:
-                return
+        """Asks for a stop; from any thread. Asked again, it looks anew for where the program is."""
+        if not self._is_requested:
+            self._failures = 0
             self._is_requested = True
-        self._failures = 0
         ctypes.pythonapi.Py_AddPendingCall(self._callback, None)
 
     @property
     def is_requested(self) -> bool:
         """Whether a request is open."""
         return self._is_requested
-
-    def repeat(self) -> None:
-        """Looks again from wherever the program is now, when a request has been open for long."""
-        if self._is_requested:
-            ctypes.pythonapi.Py_AddPendingCall(self._callback, None)
 
     def cancel(self) -> None:
         """Forgets an open request."""

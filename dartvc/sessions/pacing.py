@@ -61,14 +61,12 @@ class Pacer:
 
     Args:
         pace: the budget.
-        request: asks the program to stop at a safe point; ``repeat`` looks again when it has not.
-        repeat: see above.
+        request: asks the program to stop at a safe point; called again while it has not.
     """
 
-    def __init__(self, pace: Pace, request: Callable[[], None], repeat: Callable[[], None]) -> None:
+    def __init__(self, pace: Pace, request: Callable[[], None]) -> None:
         self.pace = pace
         self._request = request
-        self._repeat = repeat
         self._began = self._last = time.monotonic()
         self._wake = threading.Condition()
         self._is_open = False
@@ -98,7 +96,7 @@ class Pacer:
             while not self._is_over:
                 if self._is_open:
                     if not self._wake.wait(_LOOK_AGAIN_S) and self._is_open:
-                        self._repeat()
+                        self._request()
                     continue
                 now = time.monotonic()
                 due = self.pace.next_due_s(now - self._began, now - self._last)

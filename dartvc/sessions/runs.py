@@ -28,7 +28,7 @@ from dartvc.state.loading import Loading, load
 from dartvc.state.saving import Saving, save
 from dartvc.state.working import StoredVersion
 
-__all__ = ["LoadedRun", "Run", "RunRecorder", "find_resumable", "frame_names", "load_run", "run_facts"]
+__all__ = ["LoadedRun", "Run", "RunRecorder", "find_resumable", "frame_names", "load_run", "read_modules", "read_sources", "run_facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,7 @@ class RunRecorder:
         self.sources = sources
         self.effects = effects
         self._recorded: dict[str, object] = {}
+        self._modules: dict[str, str] = {}
         self._started_over = 0
         self.commits = 0
         self.not_resumable = ""
@@ -192,6 +193,7 @@ class RunRecorder:
 
     def _add_source(self, module: types.ModuleType) -> None:
         path = str(module.__file__)
+        self._modules[path] = module.__name__
         if path not in self.sources:
             try:
                 self.sources[path] = Path(path).read_text(encoding="utf-8")
@@ -202,7 +204,8 @@ class RunRecorder:
         """Returns the run's entries of the process's state that changed: the run, the position, the sources."""
         wanted: dict[str, tuple[object, dict[str, object]]] = {"run": (None, self.run.described()), "position": (None, place)}
         for path, text in self.sources.items():
-            wanted[f"source:{path}"] = (text, {"type": "source", "lines": text.count("\n")})
+            summary: dict[str, object] = {"type": "source", "module": self._modules.get(path, "__main__"), "lines": text.count("\n")}
+            wanted[f"source:{path}"] = (text, summary)
         staged = []
         for name, (value, summary) in wanted.items():
             if self._recorded.get(name) != (value, summary):
@@ -276,6 +279,13 @@ def read_sources(repository: Repository, oid: Oid) -> dict[str, str]:
         if name.startswith("source:"):
             sources[name.partition(":")[2]] = _value_of(repository, name, entry)
     return sources
+
+
+def read_modules(repository: Repository, oid: Oid) -> list[str]:
+    """Returns the names of the user's modules that a run had imported."""
+    entries = [entry for name, entry in repository.process(oid).items() if name.startswith("source:")]
+    names = [str(repository.summary(entry).get("module", "__main__")) for entry in entries]
+    return [name for name in names if name != "__main__"]
 
 
 def _value_of(repository: Repository, name: str, entry: Any) -> Any:

@@ -16,7 +16,7 @@ from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictEr
 from dartvc.history import RefMove, Repository
 from dartvc.history.environment import describe_environment
 from dartvc.host.entropy import local_now, new_id
-from dartvc.model import Commit, CommitKind, CommitReport, Oid, Omission, Position, RestoreReport, StagedCommit, StagedName
+from dartvc.model import CommitKind, CommitReport, Oid, Omission, Position, RestoreReport, StagedCommit, StagedName
 from dartvc.sessions.registry import Registration
 from dartvc.sessions.restoring import Restore, load_names, plan_restore
 from dartvc.sessions.writer import BackgroundWriter, Ticket
@@ -289,13 +289,7 @@ class Session:
 
         Args:
             further: locals of its frames, globals of its modules.
-            message: of the commit.
-            kind: what caused it.
-            code: the script.
-            process: returns entries of the process's state beside those that a session keeps itself; called when open files are flushed.
-            run: the run's id.
-            position: where the program stands.
-            error: the exception that ended it, as one line.
+            process: returns entries of the process's state beside the session's own; called when open files are flushed.
         """
         with self.busy, self.working.with_names(further):
             return self._commit(Unit(code, None, None, error), message, kind, force=True, process=process, run=run, position=position)
@@ -483,10 +477,6 @@ class Session:
         state: dict[str, object] = {}
         state.update(load_names(self.repository, wanted, state))
         return state
-
-    def commit_of(self, oid: Oid) -> Commit:
-        """Returns a commit of this session's repository."""
-        return self.repository.commit(oid)
 
 
 _ABSENT: Any = type("_Absent", (), {"payload_oid": "", "recipe_oid": "", "tree_oid": ""})()

@@ -28,7 +28,7 @@ from dartvc.program.stopping import Stopper, iter_stack
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.restoring import version_of
-from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run
+from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_modules
 from dartvc.state import strings
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
@@ -66,7 +66,7 @@ class _Runner:
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         self._folder = os.path.join(os.path.dirname(run.script), "")
         self.stopper = Stopper(self._is_user, self._at_safe_point)
-        self.pacer = Pacer(Pace(options.max_overhead, options.every_s), self.stopper.request, self.stopper.repeat)
+        self.pacer = Pacer(Pace(options.max_overhead, options.every_s), self.stopper.request)
         self.refused = ""
         self._signal = 0
         self._unstorable: set[str] = set()
@@ -194,13 +194,16 @@ class _Runner:
 
     def go_on(self, oid: Oid, sets: dict[str, str]) -> int:
         """Continues from a commit."""
+        with _silence():  # what they print was printed when they were first imported
+            for name in read_modules(self.repository, oid):
+                __import__(name)
         loaded = load_run(self.repository, oid, self.run, self.main.__dict__, self.session.working.generators, version_of)
         journal = self.repository.path / "runs" / self.run.run_id
         take_back(journal, loaded.sequence)
         failed = put_back(loaded.files)
         for problem in failed:
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
-        self._import_again(loaded)
+        self._give_data(loaded)
         _set_values(loaded, sets)
         self.main.__dict__.update(loaded.namespace)
         resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
@@ -211,18 +214,14 @@ class _Runner:
         self.effects.watch()
         return self.execute(resumption.run)
 
-    def _import_again(self, loaded: LoadedRun) -> None:
-        """Imports the user's modules again, their output unseen (it was seen), and gives them the data that they had."""
+    def _give_data(self, loaded: LoadedRun) -> None:
+        """Gives the user's modules the data that they had."""
         for path, text in loaded.sources.items():
             if self.sources.find(path) is None:
                 self.sources.add(path, text)
-        with _silence():
-            for name, data in loaded.module_data.items():
-                module = sys.modules.get(name)
-                if module is None:
-                    __import__(name)
-                    module = sys.modules[name]
-                vars(module).update(data)
+        for name, data in loaded.module_data.items():
+            if name in sys.modules:
+                vars(sys.modules[name]).update(data)
 
     def _file_of(self, module: str, recorded: str) -> str:
         if module == "__main__":

@@ -1,0 +1,180 @@
+"""Unmodified scripts: run, killed, resumed. The scripts kill themselves at chosen places, so that nothing depends on timing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dartvc.program.frames import is_supported
+
+pytestmark = pytest.mark.skipif(not is_supported(), reason="frames of this interpreter cannot be read")
+
+COMMIT = """
+def commit_and_die():
+    import os, signal
+    if os.environ.get("TEST_PLAIN"):
+        return
+    import dartvc
+    os.kill(os.getpid(), signal.SIGUSR1)
+    for _ in range(3):
+        pass
+    dartvc.session().flush()
+    if os.environ.get("TEST_DIE"):
+        print("lost", flush=True)
+        with open("log.txt", "a") as lost:
+            lost.write("lost ")
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+SCRIPT = """
+import random
+from helper import scale, calls
+random.seed(5)
+numbers = {"a", "b", "c", "d", "e"}
+def work(n, out):
+    total = 0.0
+    for i in range(n):
+        total += scale(random.random())
+        if i == 3 and stage == 2:
+            commit_and_die()
+        out.write(f"{i} {total:.6f}\\n")
+    return total
+results = []
+with open("out.txt", "w") as out:
+    for stage in range(4):
+        results.append(work(6, out))
+        with open("log.txt", "a") as log:
+            log.write(f"stage {stage}\\n")
+        print("stage", stage, round(results[-1], 6), sorted(numbers), flush=True)
+print("sum", round(sum(results), 6), len(calls))
+"""
+
+HELPER = 'print("imported")\ncalls = []\ndef scale(x):\n    calls.append(x)\n    return 2 * x\n'
+
+
+def command(*words: str, cwd: Path, die: bool = False, check: bool = False) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    environment.pop("TEST_DIE", None)
+    if die:
+        environment["TEST_DIE"] = "1"
+    line = [sys.executable, "-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())", *words]
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=check, timeout=120)
+
+
+def project(folder: Path, script: str = SCRIPT) -> Path:
+    folder.mkdir()
+    (folder / "train.py").write_text(COMMIT + script)
+    (folder / "helper.py").write_text(HELPER)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.glob("*.txt")}
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> tuple[str, dict[str, str]]:
+    folder = project(tmp_path / "plain")
+    done = subprocess.run(
+        [sys.executable, "train.py"], cwd=folder, env={**os.environ, "PYTHONHASHSEED": "7", "TEST_PLAIN": "1"}, capture_output=True, text=True, check=True
+    )
+    return done.stdout, contents(folder)
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    return list(json.loads(command("log", "--json", cwd=folder, check=True).stdout)["items"])
+
+
+def test_a_run_prints_and_writes_what_python_does(tmp_path: Path, plain: tuple[str, dict[str, str]]) -> None:
+    folder = project(tmp_path / "run")
+    done = command("run", "train.py", cwd=folder)
+    assert (done.returncode, done.stdout, contents(folder)) == (0, *plain), done.stderr
+    assert log(folder)[0]["kind"] == "end"
+
+
+def test_a_killed_run_goes_on_in_the_middle_of_a_function_and_ends_exactly(tmp_path: Path, plain: tuple[str, dict[str, str]]) -> None:
+    folder = project(tmp_path / "run")
+    killed = command("run", "train.py", cwd=folder, die=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    standing = log(folder)[0]
+    assert standing["position"]["function"] == "commit_and_die" and standing["run"]
+    resumed = command("resume", cwd=folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert killed.stdout.replace("lost\n", "") + resumed.stdout == plain[0]
+    assert contents(folder) == plain[1]
+
+
+def test_a_run_without_a_commit_begins_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "s.py").write_text(
+        "import os, dartvc\ndartvc.session().flush()\nprint('begun', flush=True)\n"
+        "if os.environ.get('TEST_DIE'): os.kill(os.getpid(), 9)\nprint('end')\n"
+    )
+    assert command("run", "s.py", cwd=folder, die=True).returncode == -signal.SIGKILL
+    resumed = command("resume", cwd=folder)
+    assert (resumed.returncode, resumed.stdout) == (0, "begun\nend\n"), resumed.stderr
+    again = command("resume", cwd=folder)
+    assert (again.returncode, again.stdout) == (0, "") and "ended by itself" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "error"),
+    [
+        ("import sys\nsys.exit(3)", 3, ""),
+        ("import sys\nsys.exit('gone')", 1, "gone"),
+        ("def f():\n    raise ValueError('bad')\nf()", 1, "ValueError: bad"),
+        ("if __name__ == '__main__':\n    import sys\n    print(len(sys.argv), sys.argv[1])", 0, ""),
+    ],
+)
+def test_exit_codes_and_tracebacks_are_the_program_s_own(tmp_path: Path, body: str, code: int, error: str) -> None:
+    (tmp_path / "s.py").write_text(body + "\n")
+    plain = subprocess.run([sys.executable, "s.py", "x"], cwd=tmp_path, capture_output=True, text=True)
+    done = command("run", "s.py", "x", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (code, plain.stdout, plain.stderr)
+    assert error in done.stderr
+
+
+def test_an_edited_script_is_not_resumed_in_silence(tmp_path: Path) -> None:
+    folder = project(tmp_path / "run")
+    command("run", "train.py", cwd=folder, die=True)
+    text = (folder / "train.py").read_text()
+    (folder / "train.py").write_text(text.replace("round(sum(results), 6)", "'edited'"))
+    refused = command("resume", cwd=folder)
+    assert refused.returncode == 4 and "+print('sum', 'edited'" in refused.stderr.replace('"', "'")
+    resumed = command("resume", "--code", "recorded", cwd=folder)
+    assert resumed.returncode == 0 and "edited" not in resumed.stdout, resumed.stderr
+
+
+def test_a_terminated_run_commits_first(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(
+        "import os, signal\nx = 1\nif not os.path.exists('done'):\n    open('done', 'w').close()\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    while True:\n        x += 1\nprint('never')\n"
+    )
+    done = command("run", "s.py", cwd=tmp_path)
+    assert done.returncode == -signal.SIGTERM
+    assert log(tmp_path)[0]["position"]["line"] in (5, 6, 7)
+
+
+def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
+    folder = project(tmp_path / "run")
+    command("run", "train.py", cwd=folder, die=True)
+    assert json.loads(command("runs", "--json", cwd=folder, check=True).stdout)["items"][0]["state"] == "crashed"
+    command("resume", cwd=folder, check=True)
+    listed = json.loads(command("runs", "--json", cwd=folder, check=True).stdout)["items"]
+    assert [each["state"] for each in listed] == ["done"]
+
+
+def test_a_value_can_be_changed_on_resume(tmp_path: Path) -> None:
+    script = "lr = 0.5\ndef main():\n    steps = 2\n    commit_and_die()\n    print(lr, steps)\nmain()\n"
+    folder = project(tmp_path / "run", script)
+    command("run", "train.py", cwd=folder, die=True)
+    resumed = command("resume", "--set", "lr=0.25", "--set", "steps=9", cwd=folder)
+    assert "0.25 9" in resumed.stdout, resumed.stderr
