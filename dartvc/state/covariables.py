@@ -27,6 +27,7 @@ _SHARED_FREELY = frozenset(
 )
 _OPAQUE_ROOTS = frozenset({"IPython", "ipykernel", "zmq", "traitlets", "dartvc", "tornado", "jupyter_client", "prompt_toolkit", "asyncio"})
 
+_MANY = 64
 _ATOMIC, _IMMUTABLE, _MUTABLE, _FUNCTION, _CLASS, _SPECIAL = range(6)
 
 
@@ -90,7 +91,7 @@ def reach(value: object, namespace: Mapping[str, object], main_name: str) -> Rea
         while level:
             expand: list[object] = []
             following: list[object] = []
-            for item in level:
+            for item in _without_atoms(level):
                 treatment, children = kinds[type(item)]
                 if treatment == _ATOMIC:
                     continue
@@ -123,6 +124,15 @@ def reach(value: object, namespace: Mapping[str, object], main_name: str) -> Rea
         if collecting:
             gc.enable()
     return found
+
+
+def _without_atoms(level: list[Any]) -> list[Any]:
+    """Fast path: leaves out, at C speed where all are, what the walk would pass over one by one."""
+    if len(level) < _MANY:
+        return level
+    if ATOMIC_TYPES.issuperset(map(type, level)):
+        return []
+    return [item for item in level if type(item) not in ATOMIC_TYPES]
 
 
 def _take_special(children: Iterable[object], found: Reach, following: list[object]) -> None:

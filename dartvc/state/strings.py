@@ -34,7 +34,7 @@ def is_supported() -> bool:
 
 
 def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[str, ...]:
-    """Returns the interned strings that can be reached from values, in the order in which they are met.
+    """Returns the interned strings that can be reached from values, sorted.
 
     Args:
         roots: where to begin.
@@ -45,15 +45,25 @@ def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[str,
     checked: set[int] = set()
     level: list[Any] = list(roots)
     while level:
-        for each in level:
-            if type(each) is str and id(each) not in checked:
-                checked.add(id(each))
-                if _is_interned(each):
-                    found[id(each)] = each
-        fresh = [each for each in level if type(each) not in _LEAVES and not isinstance(each, _CLOSED) and id(each) not in seen]
-        seen.update(map(id, fresh))
-        level = gc.get_referents(*fresh)
-    return tuple(found.values())
+        kinds = set(map(type, level))
+        if str in kinds:
+            texts = {id(each): each for each in level if type(each) is str}
+            fresh_texts = [texts[key] for key in texts.keys() - checked]
+            checked.update(texts)
+            found.update((id(each), each) for each in fresh_texts if _is_interned(each))
+        level = gc.get_referents(*_to_enter(level, kinds, seen))
+    return tuple(sorted(found.values()))
+
+
+def _to_enter(level: list[Any], kinds: set[type], seen: set[int]) -> list[Any]:
+    """Returns what of a level refers to more, each object once."""
+    if kinds <= _LEAVES:
+        return []
+    closed = {kind for kind in kinds if kind in _LEAVES or issubclass(kind, _CLOSED)}
+    fresh = {id(each): each for each in level if type(each) not in closed}
+    entered = [each for key, each in fresh.items() if key not in seen]
+    seen.update(fresh)
+    return entered
 
 
 _CLOSED = (type, type(sys), type(find_interned), type(len), type(find_interned.__code__))
@@ -82,8 +92,7 @@ def intern_again(loaded: dict[str, object]) -> None:
     seen: set[int] = set()
     level: list[Any] = [loaded]
     while level:
-        fresh = [each for each in level if type(each) not in _LEAVES and not isinstance(each, _CLOSED) and id(each) not in seen]
-        seen.update(map(id, fresh))
+        fresh = _to_enter(level, set(map(type, level)), seen)
         for each in fresh:
             _renew_in(each, renewed)
         level = gc.get_referents(*fresh)

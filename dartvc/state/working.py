@@ -222,7 +222,12 @@ class WorkingNamespace:
     def _groups(self, composite: list[str]) -> tuple[list[tuple[str, ...]], set[str]]:
         if len(composite) == 1:
             return [(composite[0],)], set()
-        reaches: dict[str, Reach] = {name: reach(self._view[name], self.namespace, self.main_name) for name in composite}
+        walked: dict[int, Reach] = {}  # several names of one object (an argument in every frame) are one walk
+        reaches: dict[str, Reach] = {}
+        for name in composite:
+            value = self._view[name]
+            known = walked.get(id(value))
+            reaches[name] = known or walked.setdefault(id(value), reach(value, self.namespace, self.main_name))
         mentioned = {name for reached in reaches.values() for name in reached.global_names}
         return group_by_sharing(reaches), mentioned
 
