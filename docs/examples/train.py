@@ -13,7 +13,7 @@ def make_data(count, rng):
 
 
 def predict(weights, x):
-    z = sum(w * value for w, value in zip(weights, x))
+    z = sum(w * value for w, value in zip(weights, x, strict=False))
     return 1 / (1 + math.exp(-z))
 
 
