@@ -14,12 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dartvc.porcelain.face import Repository, init, open, session, transaction
+    from dartvc.porcelain.face import Repository, arg, init, open, session, transaction
     from dartvc.shims.prompt import attach
 
 __all__ = [
     "Repository",
     "__version__",
+    "arg",
     "attach",
     "init",
     "load_ipython_extension",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from dartvc.errors import NotFoundError, RefusedError
 from dartvc.history import Repository as History
@@ -188,6 +189,23 @@ def open(path: str | Path = ".") -> Repository:
         NotFoundError: there is none.
     """
     return Repository(History.open(path))
+
+
+def arg(name: str, default: Any = None) -> Any:
+    """Returns a parameter of the program: what ``dvc-state run --set name=value`` gives, else ``default``.
+
+    A given text is read as a Python literal (``0.01``, ``True``, ``[1, 2]``), else it stays a str; outside a run the default counts.
+    """
+    for living in open_sessions():
+        if name in living.arguments:
+            text = living.arguments[name]
+            if isinstance(default, str):
+                return text
+            try:
+                return ast.literal_eval(text)
+            except (ValueError, SyntaxError):
+                return text
+    return default
 
 
 def session() -> Session:

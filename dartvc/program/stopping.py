@@ -142,7 +142,10 @@ class Stopper:
             if each.f_trace == self._on_line:
                 each.f_trace = None
         self._waiting_for = None
-        wanted = self._on_stop(frame)
+        try:
+            wanted = self._on_stop(frame)
+        except Exception:
+            wanted = None  # whatever went wrong is ours: the program must not see it
         if wanted is None:
             self.cancel()
             return None

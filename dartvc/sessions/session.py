@@ -78,6 +78,7 @@ class Session:
         self.is_dirty = True
         self.last_report = CommitReport()
         self.times_started_over = 0
+        self.arguments: Mapping[str, str] = {}
         self.registration = Registration(repository.path, self.session_id) if is_shared else None
         self._pid = os.getpid()
         if is_shared:

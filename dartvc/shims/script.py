@@ -58,6 +58,7 @@ class _Runner:
         linecache.cache[run.script] = (len(text), None, text.splitlines(keepends=True), run.script)
         self.reader = Reader(self.sources)
         self.session = Session(repository, self.main.__dict__)
+        self.session.arguments = run.arguments
         self.session.working.generators = GeneratorCodec(self.reader)
         self.session.working.keeps_strings = strings.is_supported()
         journal = repository.path / "runs" / run.run_id

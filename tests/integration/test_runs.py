@@ -178,3 +178,11 @@ def test_a_value_can_be_changed_on_resume(tmp_path: Path) -> None:
     command("run", "train.py", cwd=folder, die=True)
     resumed = command("resume", "--set", "lr=0.25", "--set", "steps=9", cwd=folder)
     assert "0.25 9" in resumed.stdout, resumed.stderr
+
+
+def test_parameters_are_set_from_the_command_line_and_kept_on_resume(tmp_path: Path) -> None:
+    script = "import dartvc\nprint(dartvc.arg('lr', 0.1), dartvc.arg('name', 'x'), flush=True)\ncommit_and_die()\nprint(dartvc.arg('lr', 0.1))\n"
+    folder = project(tmp_path / "run", script)
+    killed = command("run", "--set", "lr=0.01", "--set", "name=7", "train.py", cwd=folder, die=True)
+    assert killed.stdout.startswith("0.01 7\n"), killed.stderr
+    assert command("resume", cwd=folder).stdout == "0.01\n"
