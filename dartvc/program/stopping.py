@@ -101,8 +101,13 @@ class Stopper:
         if child is None or child.f_code.co_flags & _GENERATORS:
             self._trace(each)
         else:
-            child.f_trace = _Return(self, each)
+            self._await_return(child, each)
         return None
+
+    def _await_return(self, child: types.FrameType, frame: types.FrameType) -> None:
+        """Leaves an object in ``child`` that tells when it has returned to ``frame``; one that is there already stays."""
+        if type(child.f_trace) is not _Return:
+            child.f_trace = _Return(self, frame)
 
     def _trace(self, frame: types.FrameType) -> None:
         present = sys.gettrace()
@@ -127,7 +132,7 @@ class Stopper:
             return None
         self._untrace()
         if self._is_mine(caller.f_code):
-            frame.f_trace = _Return(self, caller)
+            self._await_return(frame, caller)
         else:
             self._wait(caller, self._waiting_for)
         return None

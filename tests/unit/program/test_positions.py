@@ -117,8 +117,8 @@ def test_library_code_runs_untraced_and_the_stop_comes_when_it_returns() -> None
     traced: list[bool] = []
 
     def library() -> None:
-        stopper.request()
         for _ in range(3):
+            stopper.request()  # asked again while the library still runs, as a pacer does
             traced.append(sys.gettrace() is not None and stopper.is_requested)
 
     namespace: dict[str, object] = {"library": library}
