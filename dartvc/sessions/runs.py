@@ -185,11 +185,11 @@ class RunRecorder:
             self.not_resumable = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) or self.not_resumable
         return ticket
 
-    def unstorable(self, frames: Sequence[CapturedFrame]) -> set[str]:
-        """Returns the functions of whose frames the last commit could not store something."""
+    def unstorable(self, frames: Sequence[CapturedFrame]) -> set[tuple[str, int]]:
+        """Returns the (function, line) of those frames of which the last commit could not store something."""
         omitted = [omission.name for omission in self.session.last_report.omissions]
         named = zip(frames, frame_prefixes(frames), strict=True)
-        return {frame.qualname for frame, prefix in named if any(name.startswith(f"{prefix}.") for name in omitted)}
+        return {(frame.qualname, frame.line) for frame, prefix in named if any(name.startswith(f"{prefix}.") for name in omitted)}
 
     def _add_source(self, module: types.ModuleType) -> None:
         path = str(module.__file__)

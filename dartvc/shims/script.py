@@ -70,7 +70,7 @@ class _Runner:
         self.pacer = Pacer(Pace(options.max_overhead, options.every_s), self.stopper.request)
         self.refused = ""
         self._signal = 0
-        self._unstorable: set[str] = set()
+        self._unstorable: set[tuple[str, int]] = set()
 
     def _is_user(self, code: types.CodeType) -> bool:
         name = code.co_filename
@@ -94,15 +94,15 @@ class _Runner:
             self.refused = reason.reason
             return reason.frame
         stack.reverse()
-        outside = self._first_unstorable(frames)
-        if not outside:
+        unstorable = self._first_unstorable(frames)
+        if unstorable < 0:
             self._commit(frames)
-            outside = self._first_unstorable(frames)
-        return stack[outside - 1] if outside else None
+            unstorable = self._first_unstorable(frames)
+        return stack[unstorable] if unstorable >= 0 else None
 
     def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:
-        """Returns the index of the outermost frame known to hold what cannot be stored; 0 when none does."""
-        return next((index for index, frame in enumerate(frames) if index and frame.qualname in self._unstorable), 0)
+        """Returns the index of the outermost frame known to hold, at its line, what cannot be stored; -1 when none does."""
+        return next((index for index, frame in enumerate(frames) if (frame.qualname, frame.line) in self._unstorable), -1)
 
     def _commit(self, frames: Sequence[CapturedFrame]) -> None:
         try:

@@ -42,6 +42,8 @@ def _reduce_tensor(tensor: Any, saving: Any) -> Any:
         return tensor.__reduce_ex__(5)
     owner = _numpy_owner(tensor, saving)
     source = owner if owner is not None else _storage_token(tensor, saving)
+    if not tensor.is_leaf and saving.keeps_strings and _has_live_graph(tensor):
+        raise saving.refuse(tensor, "the graph that computed it is still needed for backward() and cannot be stored")
     if not tensor.is_leaf:
         saving.notes.append("a tensor computed with gradients was stored as its value, without the graph that computed it")
     described = (source, tensor.dtype, tensor.storage_offset(), tuple(tensor.size()), tensor.stride(), str(tensor.device))
@@ -53,6 +55,26 @@ def _reduce_tensor(tensor: Any, saving: Any) -> Any:
     )
     state = (tensor.grad if tensor.is_leaf else None, dict(tensor.__dict__))
     return door("torch_tensor"), (*described, *flags), saving.keep(state), None, None, door("torch_tensor_state")
+
+
+def _has_live_graph(tensor: Any) -> bool:
+    """Whether ``backward()`` could still run through what computed a tensor: afterwards what the graph had saved is gone."""
+    todo, seen = [tensor.grad_fn], set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for name in dir(node):
+            if name.startswith("_saved_"):
+                try:
+                    value = getattr(node, name)
+                except RuntimeError:
+                    return False  # freed by a backward()
+                if hasattr(value, "untyped_storage"):
+                    return True
+        todo.extend(each for each, _ in node.next_functions)
+    return True
 
 
 def _storage_token(tensor: Any, saving: Any) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from dartvc.state.summaries import summarize
+from dartvc.state.working import WorkingNamespace
 from tests.unit.state.test_state_roundtrip import run, through
 
-pytest.importorskip("torch", reason="torch is not installed")
+torch = pytest.importorskip("torch", reason="torch is not installed")
 
 CASES = {
     "a view shares its storage": ("a = torch.arange(10); v = a[2:5]; t = a.view(2, 5).t()", "(a.__setitem__(3, 77) is None) and int(v[1]) == 77 and int(t[3, 0]) == 77"),
@@ -36,3 +38,21 @@ def test_saving_leaves_a_storage_resizable() -> None:
     through(namespace)
     namespace["a"].resize_(200_000)
     assert namespace["a"].numel() == 200_000
+
+
+def test_a_run_refuses_a_tensor_whose_graph_is_still_needed_and_takes_one_whose_graph_is_gone() -> None:
+    weight = torch.ones(3, requires_grad=True)
+    loss = (weight * weight).sum()
+    namespace: dict[str, object] = {"loss": loss}
+    working = WorkingNamespace(namespace, summarize)
+    working.keeps_strings = True
+    assert working.pickled(("loss",)) is None
+    loss.backward()
+    assert working.pickled(("loss",)) is not None
+
+
+def test_an_optimizer_keeps_what_its_class_leaves_out_of_its_pickle() -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.LBFGS([weight])
+    loaded = through({"weight": weight, "optimizer": optimizer})
+    assert loaded["optimizer"]._params[0] is loaded["weight"]
