@@ -35,6 +35,8 @@ __all__ = ["RunOptions", "resume_script", "run_script"]
 
 _SIGNALLED = 128
 _GRACE_S = 5.0
+_TRIES_IN_A_FRAME = 6
+"""Statements of one function at which to try again before its end is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class _Runner:
         self.refused = ""
         self._signal = 0
         self._unstorable: set[tuple[str, int]] = set()
+        self._tries: dict[types.FrameType, int] = {}
 
     def _is_user(self, code: types.CodeType) -> bool:
         name = code.co_filename
@@ -84,6 +87,8 @@ class _Runner:
         while stack and not (stack[-1].f_globals is self.main.__dict__ and stack[-1].f_code.co_name == MODULE_SCOPE):
             stack.pop()
         thread = self._user_thread()
+        if len(self._tries) > _TRIES_IN_A_FRAME:
+            self._tries.clear()  # they keep frames alive
         if not stack or thread:
             self.refused = f"the thread {thread} is running" if thread else "the script's own frame is not on the stack"
             self.pacer.committed(0.0, 0)
@@ -98,7 +103,11 @@ class _Runner:
         if unstorable < 0:
             self._commit(frames)
             unstorable = self._first_unstorable(frames)
-        return stack[unstorable] if unstorable >= 0 else None
+        if unstorable < 0:
+            self._tries.clear()
+            return None
+        tries = self._tries[stack[unstorable]] = self._tries.get(stack[unstorable], 0) + 1
+        return stack[unstorable if tries < _TRIES_IN_A_FRAME else max(unstorable - 1, 0)]
 
     def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:
         """Returns the index of the outermost frame known to hold, at its line, what cannot be stored; -1 when none does."""
