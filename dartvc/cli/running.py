@@ -112,6 +112,9 @@ def _resume(options: StartOptions) -> int:
 
 def _last_run(repository: Repository) -> Oid:
     tips = [oid for _, oid in repository.database.refs.iter_refs("refs/runs/")]
+    head = repository.database.refs.head().oid
+    if not tips and head is not None and repository.commit(head).run:
+        return head
     if not tips:
         raise NotFoundError("there is no run here", kind="no-run", hint="dvc-state run SCRIPT")
     return max((repository.commit(oid) for oid in tips), key=lambda commit: commit.time).oid

@@ -23,12 +23,16 @@ from dartvc.program.generators import frame_at
 from dartvc.program.sources import MODULE_SCOPE
 from dartvc.sessions.session import Session
 from dartvc.sessions.writer import Ticket
+from dartvc.state.adapters import why_not_now
 from dartvc.state.chunking import match_stream
 from dartvc.state.loading import Loading, load
 from dartvc.state.saving import Saving, save
 from dartvc.state.working import StoredVersion
 
 __all__ = ["LoadedRun", "Run", "RunRecorder", "find_resumable", "frame_names", "load_run", "read_modules", "read_sources", "run_facts"]
+
+
+_NOTHING: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,8 @@ class RunRecorder:
         self.effects = effects
         self._recorded: dict[str, object] = {}
         self._modules: dict[str, str] = {}
+        self._looked_at: set[str] = set()
+        self._user_modules: list[str] = []
         self._started_over = 0
         self.commits = 0
         self.not_resumable = ""
@@ -138,14 +144,13 @@ class RunRecorder:
     def user_modules(self) -> list[types.ModuleType]:
         """Returns the imported modules whose source lies beside the script, outside any site-packages."""
         folder = os.path.join(os.path.dirname(self.run.script), "")
-        found = []
-        for module in list(sys.modules.values()):
-            path = getattr(module, "__file__", None)
-            if not isinstance(path, str) or not path.startswith(folder) or "site-packages" in path:
-                continue
-            if vars(module) is not self.session.namespace and sys.modules.get(module.__name__) is module:
-                found.append(module)
-        return found
+        for name in sys.modules.keys() - self._looked_at:
+            self._looked_at.add(name)
+            path = getattr(sys.modules.get(name), "__dict__", _NOTHING).get("__file__")
+            if isinstance(path, str) and path.startswith(folder) and "site-packages" not in path:
+                self._user_modules.append(name)
+        modules = [sys.modules[name] for name in self._user_modules if name in sys.modules]
+        return [each for each in modules if vars(each) is not self.session.namespace and sys.modules.get(each.__name__) is each]
 
     def commit(
         self, frames: Sequence[CapturedFrame], message: str, kind: CommitKind, *, error: str = "", exit_code: int | None = None
@@ -176,7 +181,14 @@ class RunRecorder:
             return [*self._entries(place), *map(_file_entry, files)]
 
         ticket = self.session.commit_run(
-            names, message, kind, code=self.sources.get(self.run.script, ""), process=process, run=self.run.run_id, position=position, error=error
+            names,
+            message,
+            kind,
+            code=self.sources.get(self.run.script, ""),
+            process=process,
+            run=self.run.run_id,
+            position=position,
+            error=error,
         )
         self.commits += 1
         report = self.session.last_report
@@ -184,6 +196,11 @@ class RunRecorder:
         if frames:
             self.not_resumable = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) or self.not_resumable
         return ticket
+
+    def is_in_the_middle(self, frame: CapturedFrame) -> bool:
+        """Whether a frame holds a value that cannot be stored at this moment but will be soon; costs no more than a look."""
+        values = self.session.namespace.values() if frame.qualname == MODULE_SCOPE else frame.values.values()
+        return any(why_not_now(value) for value in (*values, *frame.stack))
 
     def unstorable(self, frames: Sequence[CapturedFrame]) -> set[tuple[str, int]]:
         """Returns the (function, line) of those frames of which the last commit could not store something."""
@@ -316,7 +333,9 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
         values.update((name, loaded[name]) for name in names)
         versions.append(version_of(tuple(names), payload, stream))
     omissions = [
-        Omission(name, name, str(repository.recipe(entry).get("reason", ""))) for name, entry in entries.items() if entry.payload_oid is None
+        Omission(name, name, str(repository.recipe(entry).get("reason", "")))
+        for name, entry in entries.items()
+        if entry.payload_oid is None
     ]
     frames = _frames_of(place["frames"], values)
     files = []
@@ -325,9 +344,7 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
             size, content = _value_of(repository, name, entry)
             files.append(FileState(name.partition(":")[2], size, content))
     own, modules = _split_names(entries, values)
-    return LoadedRun(
-        run, frames, own, modules, read_sources(repository, oid), files, int(place["sequence"]), versions, values, omissions
-    )
+    return LoadedRun(run, frames, own, modules, read_sources(repository, oid), files, int(place["sequence"]), versions, values, omissions)
 
 
 def _frames_of(places: Sequence[Mapping[str, Any]], values: Mapping[str, object]) -> list[CapturedFrame]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import linecache
 import os
 import signal
@@ -35,8 +36,10 @@ __all__ = ["RunOptions", "resume_script", "run_script"]
 
 _SIGNALLED = 128
 _GRACE_S = 5.0
-_TRIES_IN_A_FRAME = 6
-"""Statements of one function at which to try again before its end is waited for."""
+_TRIES_IN_A_FRAME = 60
+_TRIES_OF_A_COMMIT = 10
+"""Statements of one function at which to look again before its end is waited for; a commit in vain counts as so many looks."""
+_FRAMES_KEPT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,8 @@ class _Runner:
         while stack and not (stack[-1].f_globals is self.main.__dict__ and stack[-1].f_code.co_name == MODULE_SCOPE):
             stack.pop()
         thread = self._user_thread()
-        if len(self._tries) > _TRIES_IN_A_FRAME:
-            self._tries.clear()  # they keep frames alive
+        if len(self._tries) > _FRAMES_KEPT:
+            self._tries.clear()
         if not stack or thread:
             self.refused = f"the thread {thread} is running" if thread else "the script's own frame is not on the stack"
             self.pacer.committed(0.0, 0)
@@ -99,21 +102,26 @@ class _Runner:
             self.refused = reason.reason
             return reason.frame
         stack.reverse()
-        unstorable = self._first_unstorable(frames)
+        unstorable, cost = self._first_unstorable(frames), 1
         if unstorable < 0:
             self._commit(frames)
-            unstorable = self._first_unstorable(frames)
+            unstorable, cost = self._first_unstorable(frames), _TRIES_OF_A_COMMIT
         if unstorable < 0:
             self._tries.clear()
             return None
-        tries = self._tries[stack[unstorable]] = self._tries.get(stack[unstorable], 0) + 1
+        tries = self._tries[stack[unstorable]] = self._tries.get(stack[unstorable], 0) + cost
         return stack[unstorable if tries < _TRIES_IN_A_FRAME else max(unstorable - 1, 0)]
 
     def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:
-        """Returns the index of the outermost frame known to hold, at its line, what cannot be stored; -1 when none does."""
-        return next((index for index, frame in enumerate(frames) if (frame.qualname, frame.line) in self._unstorable), -1)
+        """Returns the index of the outermost frame that holds, or is known to hold at its line, what cannot be stored; -1 when none does."""
+        for index, frame in enumerate(frames):
+            if (frame.qualname, frame.line) in self._unstorable or self.recorder.is_in_the_middle(frame):
+                return index
+        return -1
 
     def _commit(self, frames: Sequence[CapturedFrame]) -> None:
+        was_collecting = gc.isenabled()
+        gc.disable()  # else what a commit holds for a moment makes the collector look at the whole program
         try:
             innermost = frames[-1]
             name = "" if innermost.qualname == MODULE_SCOPE else f" in {innermost.qualname}"
@@ -123,6 +131,8 @@ class _Runner:
         except Exception as error:
             self.refused = f"{type(error).__name__}: {error}"
             self.pacer.committed(0.1, 0)
+        finally:
+            gc.enable() if was_collecting else None
         if self._signal:
             self._die()
 
@@ -256,7 +266,9 @@ def run_script(repository: Repository, script: str, argv: Sequence[str], options
     return _Runner(repository, run, options, text).start()
 
 
-def resume_script(repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str]) -> int:
+def resume_script(
+    repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str]
+) -> int:
     """Continues a run from a commit, or begins it again when that commit is its start; returns its exit code."""
     os.chdir(run.cwd) if os.path.isdir(run.cwd) else None
     runner = _Runner(repository, run, options, text)
@@ -336,4 +348,3 @@ def _silence() -> Iterator[None]:
             yield
         finally:
             sys.stdout, sys.stderr = out, err
-

@@ -99,6 +99,15 @@ class Saving:
         self.notes: list[str] = []
         self.generators: GeneratorCodec | None = None
         self.keeps_strings = False
+        self._reducers: dict[type, adapters.Reducer | None] = {}
+
+    def reducer_of(self, kind: type) -> adapters.Reducer | None:
+        """Returns the reducer of a class; those of the user's own classes are kept for this pickling only."""
+        try:
+            return self._reducers[kind]
+        except KeyError:
+            reducer = self._reducers[kind] = adapters.find_reducer(kind, self.main_name, self.user_types)
+            return reducer
 
     def out_of_band(self, buffer: memoryview, *, is_copy: bool = False) -> int:
         """Registers a large contiguous buffer and returns its position; ``is_copy`` tells that it is not the object's own memory."""
@@ -138,7 +147,7 @@ class _StatePickler(pickle.Pickler):
         try:
             reducer = self.reducers[kind]
         except KeyError:
-            reducer = adapters.find_reducer(kind, self.saving.main_name, self.saving.user_types)
+            reducer = self.saving.reducer_of(kind)
         if reducer is not None:
             return reducer(obj, self.saving)
         if self.saving.keeps_strings and hasattr(kind, "__setstate__") and not issubclass(kind, type):

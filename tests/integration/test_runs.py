@@ -59,11 +59,11 @@ print("sum", round(sum(results), 6), len(calls))
 HELPER = 'print("imported")\ncalls = []\ndef scale(x):\n    calls.append(x)\n    return 2 * x\n'
 
 
-def command(*words: str, cwd: Path, die: bool = False, check: bool = False) -> subprocess.CompletedProcess[str]:
+def command(*words: str, cwd: Path, die: bool | str = False, check: bool = False) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     environment.pop("TEST_DIE", None)
     if die:
-        environment["TEST_DIE"] = "1"
+        environment["TEST_DIE"] = die if isinstance(die, str) else "1"
     line = [sys.executable, "-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())", *words]
     return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=check, timeout=120)
 
