@@ -74,6 +74,10 @@ class Saved:
     is_in_place: bool = True
 
 
+class Unsettled(Exception):
+    """Pickling an object changed another one that may have been pickled already; nothing is left to change when it begins again."""
+
+
 class Saving:
     """What the reducers of one pickling share.
 
@@ -101,6 +105,13 @@ class Saving:
         self.keeps_strings = False
         self._reducers: dict[type, adapters.Reducer | None] = {}
 
+    def fresh(self) -> Saving:
+        """Returns another one for the same namespace that has met nothing yet."""
+        other = Saving(self.namespace, self.main_name, self.verifier)
+        other.generators = self.generators
+        other.keeps_strings = self.keeps_strings
+        return other
+
     def reducer_of(self, kind: type) -> adapters.Reducer | None:
         """Returns the reducer of a class; those of the user's own classes are kept for this pickling only."""
         try:
@@ -114,6 +125,10 @@ class Saving:
         self.has_copies = self.has_copies or is_copy
         self.buffers.append(buffer.cast("B") if buffer.ndim != 1 or buffer.format != "B" else buffer)
         return len(self.buffers) - 1
+
+    def begin_again(self) -> Unsettled:
+        """Returns what to raise when an object was changed (flushed) by being pickled."""
+        return Unsettled()
 
     def keep(self, value: object) -> Any:
         """Keeps a temporary alive until the pickling ends, so that its id is not used again under the pickler's memo."""
@@ -219,6 +234,8 @@ def save(value: object, saving: Saving) -> Saved:
         return _save(value, saving)
     except Refusal:
         raise
+    except Unsettled:
+        return save(value, saving.fresh())
     except RecursionError:
         return _save_deep(value, saving)
     except MemoryError as error:
@@ -257,9 +274,7 @@ def _saved(stream: bytes, saving: Saving) -> Saved:
 
 def _save_deep(value: object, saving: Saving) -> Saved:
     """Pickles a graph too deep for the C pickler: Python calls of Python code do not use the C stack (since CPython 3.11)."""
-    fresh = Saving(saving.namespace, saving.main_name, saving.verifier)
-    fresh.generators = saving.generators
-    fresh.keeps_strings = saving.keeps_strings
+    fresh = saving.fresh()
     outcome: list[object] = []
 
     def work() -> None:
@@ -283,6 +298,8 @@ def _save_deep(value: object, saving: Saving) -> Saved:
     result = outcome[0]
     if isinstance(result, Refusal):
         raise result
+    if isinstance(result, Unsettled):
+        return save(value, saving.fresh())
     if isinstance(result, Exception):
         raise Refusal(_reason_of(result)) from result
     return _saved(cast(bytes, result), fresh)
