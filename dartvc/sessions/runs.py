@@ -25,6 +25,7 @@ from dartvc.sessions.session import Session
 from dartvc.sessions.writer import Ticket
 from dartvc.state.adapters import why_not_now
 from dartvc.state.chunking import match_stream
+from dartvc.state.hooks import capture_hooks
 from dartvc.state.loading import Loading, load
 from dartvc.state.saving import Saving, save
 from dartvc.state.working import StoredVersion
@@ -165,6 +166,8 @@ class RunRecorder:
         for module in self.user_modules():
             self._add_source(module)
             names.update((f"{module.__name__}.{key}", value) for key, value in vars(module).items() if is_own_data(key, value, module))
+        if frames:
+            names.update(capture_hooks(self._is_own_module))
         if exit_code is not None:
             self.run = replace(self.run, exit_code=exit_code)
         innermost = frames[-1] if frames else None
@@ -196,6 +199,10 @@ class RunRecorder:
         if frames:
             self.not_resumable = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) or self.not_resumable
         return ticket
+
+    def _is_own_module(self, name: str) -> bool:
+        module = sys.modules.get(name)
+        return module is None or name == "__main__" or name in self._user_modules
 
     def is_in_the_middle(self, frame: CapturedFrame) -> bool:
         """Whether a frame holds a value that cannot be stored at this moment but will be soon; costs no more than a look."""

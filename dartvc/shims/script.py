@@ -31,6 +31,7 @@ from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_modules
 from dartvc.state import strings
+from dartvc.state.hooks import restore_hooks
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
 
@@ -228,6 +229,7 @@ class _Runner:
         self.main.__dict__.update(loaded.namespace)
         resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
         self.session.adopt_run(oid, loaded.versions, loaded.values)
+        restore_hooks(loaded.values)
         self.effects.sequence = loaded.sequence
         for state in loaded.files:
             self.effects.written.setdefault(state.path, None)

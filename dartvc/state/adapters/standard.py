@@ -212,6 +212,16 @@ def _reduce_struct(layout: Any, saving: Any) -> Any:
     return type(layout), (layout.format,)
 
 
+def _reduce_file_handler(handler: Any, saving: Any) -> Any:
+    """A log handler keeps ``open`` for itself, which no stored state may call."""
+    state = {name: value for name, value in vars(handler).items() if name != "_builtin_open"}
+    return door("file_handler"), (type(handler),), saving.keep(state), None, None, door("file_handler_state")
+
+
+def _set_file_handler_state(loading: Any, handler: Any, state: dict[str, Any]) -> None:
+    vars(handler).update(state, _builtin_open=open)
+
+
 def _reduce_ctypes(value: Any, saving: Any) -> Any:
     if type(value)._type_ == "P" if isinstance(getattr(type(value), "_type_", None), str) else False:
         raise saving.refuse(value, "a pointer means nothing in another process")
@@ -231,6 +241,7 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "_weakrefset.WeakSet": _reduce_weak_set,
     "weakref.finalize": _reduce_finalize,
     "builtins.memoryview": _reduce_memoryview,
+    "logging.FileHandler": _reduce_file_handler,
     "re.Match": _reduce_match,
     "_struct.Struct": _reduce_struct,
     "sqlite3.Connection": _reduce_sqlite,
@@ -281,6 +292,8 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     ),
     "dead_finalizer": _dead_finalizer,
     "memoryview": lambda loading, owner, start, size, format: memoryview(owner)[start : start + size].cast("B").cast(format),
+    "file_handler": lambda loading, kind: kind.__new__(kind),
+    "file_handler_state": _set_file_handler_state,
     "match": _build_match,
     "sqlite": _build_sqlite,
     "contextvar": _build_contextvar,
