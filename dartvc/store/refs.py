@@ -143,7 +143,9 @@ class Refs:
         if self._text(name) is not None:
             self._compare(name, expected)
 
-    def _write(self, name: str, content: str | Callable[[], str], check: Callable[[], None] | None = None, *, is_same: bool = False) -> None:
+    def _write(
+        self, name: str, content: str | Callable[[], str], check: Callable[[], None] | None = None, *, is_same: bool = False
+    ) -> None:
         """Writes a file under git's lock for it; ``check`` is called while nobody else can change it."""
         path = self._path / name
         with self._lock.git_lock(path) as lock, storage_errors(path):
@@ -176,7 +178,9 @@ class Refs:
         parent = path.parent
         while not parent.is_dir():
             if parent.exists():
-                raise UsageError(f"there is a ref named {parent.name} already", kind="ref-in-the-way", hint="choose another name") from error
+                raise UsageError(
+                    f"there is a ref named {parent.name} already", kind="ref-in-the-way", hint="choose another name"
+                ) from error
             missing.append(parent)
             parent = parent.parent
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,6 +199,22 @@ class Refs:
         if not _OID.match(text):
             raise CorruptError("HEAD is damaged", kind="head", hint="dvc-state switch main")
         return Head(None, Oid(text))
+
+    def link(self, name: str, target: str | None) -> None:
+        """Makes a ref stand for another one (``refs/remotes/origin/HEAD`` for the remote's branch), durably; None takes it away.
+
+        Raises:
+            LockedError: somebody else is writing.
+            StorageError: the disk refused; the ref is where it was.
+        """
+        path = self._path / check_ref_name(name)
+        with self._lock.hold(10.0):
+            if target is not None:
+                self._write(name, f"ref: {check_ref_name(target)}\n")
+            elif path.exists():
+                with self._lock.git_lock(path), storage_errors(path):
+                    path.unlink(missing_ok=True)
+                    sync_folder(path.parent)
 
     def set_head(self, ref_or_oid: str) -> None:
         """Points HEAD at a ref (``refs/heads/main``) or a commit, durably.
