@@ -88,7 +88,8 @@ class LocalPeer:
     def __init__(self, path: Path) -> None:
         self.path = _locate(path)
         try:
-            self.database = ObjectDatabase.open(self.path)
+            self._repository = Repository(self.path.parent) if self.path.name == FOLDER else None
+            self.database = self._repository.database if self._repository is not None else ObjectDatabase.open(self.path)
             config = (self.path / "config").read_bytes() if (self.path / "config").exists() else b""
         except (NotFoundError, OSError) as error:
             raise RemoteError(
@@ -147,8 +148,8 @@ class LocalPeer:
         raise LockedError(f"{self.path} is being cleaned up", kind="locked", hint="try again")
 
     def _move(self, moves: Sequence[RefMove]) -> None:
-        if self.path.name == FOLDER:
-            Repository(self.path.parent).move_refs(moves, operation="push", description=f"push from {platform.node() or 'elsewhere'}")
+        if self._repository is not None:
+            self._repository.move_refs(moves, operation="push", description=f"push from {platform.node() or 'elsewhere'}")
             return
         refs = self.database.refs
         done: list[RefMove] = []

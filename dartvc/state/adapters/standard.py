@@ -51,6 +51,7 @@ def _reduce_file(file: Any, saving: Any) -> Any:
 
 
 def _build_file(loading: Any, path: str, mode: str, encoding: str | None, errors: str | None, offset: int) -> Any:
+    path = loading.located(path)
     if loading.is_rehearsal:
         path, mode, offset = os.devnull, "rb" if "b" in mode else "r", 0
     reopened = mode.replace("w", "r+").replace("x", "r+").replace("++", "+")
@@ -137,7 +138,7 @@ def _reduce_sqlite(connection: Any, saving: Any) -> Any:
 def _build_sqlite(loading: Any, path: str, content: bytes | None, isolation: Any, row_factory: Any, text_factory: Any) -> Any:
     import sqlite3
 
-    connection = sqlite3.connect(path, isolation_level=isolation, check_same_thread=False)
+    connection = sqlite3.connect(loading.located(path), isolation_level=isolation, check_same_thread=False)
     if content is not None:
         connection.deserialize(content)
     connection.row_factory = row_factory
