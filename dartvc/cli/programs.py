@@ -70,11 +70,12 @@ def resume(
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="go on with another value of a variable")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="load a commit that was made elsewhere")] = False,
     code: Annotated[str, typer.Option("--code", metavar="recorded|current", help="which code to go on with when the script was edited")] = "",
+    force: Annotated[bool, typer.Option("--force", help="go on although packages of the program are missing here")] = False,
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
 ) -> None:
     """Continues a program from the middle, where its last commit stands, to its end."""
-    options = StartOptions("resume", [revision] if revision else [], max_overhead, every, list(sets or ()), trust, code)
+    options = StartOptions("resume", [revision] if revision else [], max_overhead, every, list(sets or ()), trust, code, force)
     raise typer.Exit(start(options))
 
 

@@ -21,6 +21,7 @@ from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.generators import frame_at
 from dartvc.program.sources import MODULE_SCOPE
+from dartvc.sessions.relocation import Relocation, path_of_entry, relative_path
 from dartvc.sessions.session import Session
 from dartvc.sessions.writer import Ticket
 from dartvc.state.adapters import why_not_now
@@ -30,7 +31,20 @@ from dartvc.state.loading import Loading, load
 from dartvc.state.saving import Saving, save
 from dartvc.state.working import StoredVersion
 
-__all__ = ["LoadedRun", "Run", "RunRecorder", "find_resumable", "frame_names", "load_run", "read_modules", "read_sources", "run_facts"]
+__all__ = [
+    "LoadedRun",
+    "Run",
+    "RunRecorder",
+    "find_resumable",
+    "frame_names",
+    "load_run",
+    "read_files",
+    "read_modules",
+    "read_sequence",
+    "read_sources",
+    "run_facts",
+    "run_here",
+]
 
 
 _NOTHING: Mapping[str, object] = {}
@@ -49,6 +63,14 @@ class Run:
     arguments: Mapping[str, str] = field(default_factory=dict)
     exit_code: int | None = None
     resumed_from: str = ""
+    project: str = ""
+    moved_from: str = ""
+    """Where the project was when the commit at hand was made; not recorded."""
+
+    @property
+    def relocation(self) -> Relocation:
+        """What leads from recorded paths to present ones."""
+        return Relocation(self.moved_from, self.project)
 
     def described(self) -> dict[str, object]:
         """Returns it as JSON."""
@@ -63,6 +85,7 @@ class Run:
             "arguments": dict(self.arguments),
             "exit_code": self.exit_code,
             "resumed_from": self.resumed_from,
+            "project": self.project,
         }
 
 
@@ -78,7 +101,16 @@ def run_facts(facts: Mapping[str, Any]) -> Run:
         arguments=dict(facts.get("arguments", {})),
         exit_code=facts.get("exit_code"),
         resumed_from=str(facts.get("resumed_from", "")),
+        project=str(facts.get("project", "")),
     )
+
+
+def run_here(facts: Mapping[str, Any], root: str) -> Run:
+    """Reads a run from its JSON, with its paths where the project is now."""
+    run = run_facts(facts)
+    moved = Relocation(run.project, root)
+    argv = tuple(map(moved.path, run.argv))
+    return replace(run, script=moved.path(run.script), cwd=moved.path(run.cwd), argv=argv, project=root, moved_from=run.project)
 
 
 def frame_names(frames: Sequence[CapturedFrame]) -> dict[str, object]:
@@ -181,7 +213,7 @@ class RunRecorder:
                 self.effects.forget()
             files = self.effects.stage()
             place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence}
-            return [*self._entries(place), *map(_file_entry, files)]
+            return [*self._entries(place), *(_file_entry(state, self.run.project) for state in files)]
 
         ticket = self.session.commit_run(
             names,
@@ -229,7 +261,7 @@ class RunRecorder:
         wanted: dict[str, tuple[object, dict[str, object]]] = {"run": (None, self.run.described()), "position": (None, place)}
         for path, text in self.sources.items():
             summary: dict[str, object] = {"type": "source", "module": self._modules.get(path, "__main__"), "lines": text.count("\n")}
-            wanted[f"source:{path}"] = (text, summary)
+            wanted[f"source:{relative_path(path, self.run.project)}"] = (text, summary)
         staged = []
         for name, (value, summary) in wanted.items():
             if self._recorded.get(name) != (value, summary):
@@ -244,9 +276,9 @@ def _entry(name: str, value: object, summary: Mapping[str, object]) -> StagedNam
     return StagedName(name, summary, Payload((name,), refs))
 
 
-def _file_entry(state: FileState) -> StagedName:
+def _file_entry(state: FileState, project: str) -> StagedName:
     summary = {"type": "file", "size": state.size, "content": state.content is not None}
-    return _entry(f"file:{state.path}", (state.size, state.content), summary)
+    return _entry(f"file:{relative_path(state.path, project)}", (state.size, state.content), summary)
 
 
 @dataclass
@@ -281,7 +313,7 @@ def find_resumable(repository: Repository, start: Oid) -> tuple[Commit, Run]:
             run_id = commit.run
             is_whole = commit.position is not None and not _has_omissions(repository, commit)
             if is_whole or commit.kind is CommitKind.START:
-                return commit, run_facts(repository.summary(repository.process(oid)["run"]))
+                return commit, run_here(repository.summary(repository.process(oid)["run"]), str(repository.root))
         oid = commit.parents[0] if commit.parents else None
     raise NotFoundError(f"there is no run to resume at {start[:8]}", kind="no-run", hint="dvc-state runs")
 
@@ -296,13 +328,28 @@ def read_position(repository: Repository, oid: Oid) -> dict[str, Any]:
     return dict(repository.summary(entry)) if entry is not None else {"frames": [], "sequence": 0}
 
 
+def read_sequence(repository: Repository, oid: Oid) -> int:
+    """Returns the number that the run's journal of files gives to a commit."""
+    return int(read_position(repository, oid)["sequence"])
+
+
 def read_sources(repository: Repository, oid: Oid) -> dict[str, str]:
     """Returns the source files of a run, by path."""
     sources = {}
     for name, entry in repository.process(oid).items():
         if name.startswith("source:"):
-            sources[name.partition(":")[2]] = _value_of(repository, name, entry)
+            sources[path_of_entry(name, str(repository.root))] = _value_of(repository, name, entry)
     return sources
+
+
+def read_files(repository: Repository, oid: Oid) -> list[FileState]:
+    """Returns what the files that a run wrote were at a commit."""
+    files = []
+    for name, entry in repository.process(oid).items():
+        if name.startswith("file:"):
+            size, content = _value_of(repository, name, entry)
+            files.append(FileState(path_of_entry(name, str(repository.root)), size, content))
+    return files
 
 
 def read_modules(repository: Repository, oid: Oid) -> list[str]:
@@ -324,6 +371,7 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
         Unloadable: a value cannot be made here.
     """
     place = read_position(repository, oid)
+    generators.located = run.relocation.path
     values: dict[str, object] = {}
     versions = []
     entries = repository.names(oid)
@@ -336,6 +384,7 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
         stream = payload.read_stream()
         loading = Loading(namespace, payload)
         loading.generators = generators
+        loading.located = run.relocation.path
         loaded = load(stream, loading)
         values.update((name, loaded[name]) for name in names)
         versions.append(version_of(tuple(names), payload, stream))
@@ -344,14 +393,11 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
         for name, entry in entries.items()
         if entry.payload_oid is None
     ]
-    frames = _frames_of(place["frames"], values)
-    files = []
-    for name, entry in repository.process(oid).items():
-        if name.startswith("file:"):
-            size, content = _value_of(repository, name, entry)
-            files.append(FileState(name.partition(":")[2], size, content))
+    frames = _frames_of([{**each, "file": run.relocation.path(each["file"])} for each in place["frames"]], values)
     own, modules = _split_names(entries, values)
-    return LoadedRun(run, frames, own, modules, read_sources(repository, oid), files, int(place["sequence"]), versions, values, omissions)
+    return LoadedRun(
+        run, frames, own, modules, read_sources(repository, oid), read_files(repository, oid), int(place["sequence"]), versions, values, omissions
+    )
 
 
 def _frames_of(places: Sequence[Mapping[str, Any]], values: Mapping[str, object]) -> list[CapturedFrame]:

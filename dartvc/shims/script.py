@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dartvc.errors import DartvcError
+from dartvc.errors import DartvcError, RefusedError
 from dartvc.history import Repository
 from dartvc.host.entropy import new_id
 from dartvc.model import CommitKind, Oid
@@ -23,15 +23,18 @@ from dartvc.program.capture import CapturedFrame, CaptureError, Reader
 from dartvc.program.effects import Effects, put_back, take_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
+from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import Stopper, iter_stack
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace, Pacer
+from dartvc.sessions.relocation import follow_process
 from dartvc.sessions.restoring import version_of
-from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_modules
+from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
 from dartvc.state import strings
 from dartvc.state.hooks import restore_hooks
+from dartvc.state.loading import Unloadable
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
 
@@ -218,23 +221,26 @@ class _Runner:
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
                 __import__(name)
+        self._restore_files(oid)
         loaded = load_run(self.repository, oid, self.run, self.main.__dict__, self.session.working.generators, version_of)
-        journal = self.repository.path / "runs" / self.run.run_id
-        take_back(journal, loaded.sequence)
-        failed = put_back(loaded.files)
-        for problem in failed:
-            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         self._give_data(loaded)
         _set_values(loaded, sets)
         self.main.__dict__.update(loaded.namespace)
         resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
         self.session.adopt_run(oid, loaded.versions, loaded.values)
         restore_hooks(loaded.values)
+        follow_process(self.repository, oid, self.run.relocation)
         self.effects.sequence = loaded.sequence
         for state in loaded.files:
             self.effects.written.setdefault(state.path, None)
         self.effects.watch()
         return self.execute(resumption.run)
+
+    def _restore_files(self, oid: Oid) -> None:
+        """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
+        take_back(self.repository.path / "runs" / self.run.run_id, read_sequence(self.repository, oid))
+        for problem in put_back(read_files(self.repository, oid)):
+            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
 
     def _give_data(self, loaded: LoadedRun) -> None:
         """Gives the user's modules the data that they had."""
@@ -264,7 +270,8 @@ def run_script(repository: Repository, script: str, argv: Sequence[str], options
     """Runs a script from its beginning; returns its exit code."""
     path = os.path.abspath(script)
     text = _read(path)
-    run = Run(new_id(), path, tuple(argv), os.getcwd(), hash_seed=os.environ.get("PYTHONHASHSEED", ""), arguments=options.arguments)
+    seed = os.environ.get("PYTHONHASHSEED", "")
+    run = Run(new_id(), path, tuple(argv), os.getcwd(), hash_seed=seed, arguments=options.arguments, project=str(repository.root))
     return _Runner(repository, run, options, text).start()
 
 
@@ -272,12 +279,18 @@ def resume_script(
     repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str]
 ) -> int:
     """Continues a run from a commit, or begins it again when that commit is its start; returns its exit code."""
+    if run.moved_from != run.project and run.cwd.startswith(run.project):
+        os.makedirs(run.cwd, exist_ok=True)
     os.chdir(run.cwd) if os.path.isdir(run.cwd) else None
     runner = _Runner(repository, run, options, text)
     if from_start:
         take_back(repository.path / "runs" / run.run_id, 0)
         return runner.start()
-    return runner.go_on(oid, sets)
+    try:
+        return runner.go_on(oid, sets)
+    except (NotResumable, Unloadable) as reason:
+        runner.session.close()
+        raise RefusedError(f"{oid[:8]} cannot be continued here: {reason}", kind="not-resumable", hint="dvc-state runs; dvc-state resume REV") from reason
 
 
 def _read(path: str) -> str:

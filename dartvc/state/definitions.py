@@ -245,10 +245,19 @@ def _build_code(loading: Any, marshalled: bytes, version: int, filename: str, so
         made = f"{version >> 8}.{version & 0xFF}"
         raise loading.refuse(f"its code was compiled by Python {made}, this is {sys.version_info.major}.{sys.version_info.minor}")
     code = marshal.loads(marshalled)
+    present = loading.located(filename)
+    if present != filename:
+        filename, code = present, _moved(code, present)
     if source and filename not in linecache.cache:
         lines = ["\n"] * (code.co_firstlineno - 1) + source.splitlines(keepends=True)
         linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
     return cast(types.CodeType, code)
+
+
+def _moved(code: types.CodeType, filename: str) -> types.CodeType:
+    """Returns a code object, and those inside it, as code of another file."""
+    constants = tuple(_moved(each, filename) if isinstance(each, types.CodeType) else each for each in code.co_consts)
+    return code.replace(co_filename=filename, co_consts=constants)
 
 
 def _build_function(loading: Any, code: tuple[bytes, int, str, str], names: Any, name: str, cells: tuple[Any, ...]) -> types.FunctionType:

@@ -216,6 +216,22 @@ class Refs:
             raise CorruptError("HEAD is damaged", kind="head", hint="dvc-state switch main")
         return Head(None, Oid(text))
 
+    def link(self, name: str, target: str | None) -> None:
+        """Makes a ref stand for another one (``refs/remotes/origin/HEAD`` for the remote's branch), durably; None takes it away.
+
+        Raises:
+            LockedError: somebody else is writing.
+            StorageError: the disk refused; the ref is where it was.
+        """
+        path = self._path / check_ref_name(name)
+        with self._lock.hold(10.0):
+            if target is not None:
+                self._write(name, f"ref: {check_ref_name(target)}\n")
+            elif path.exists():
+                with self._lock.git_lock(path), storage_errors(path):
+                    path.unlink(missing_ok=True)
+                    sync_folder(path.parent)
+
     def set_head(self, ref_or_oid: str) -> None:
         """Points HEAD at a ref (``refs/heads/main``) or a commit, durably.
 

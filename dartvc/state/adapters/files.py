@@ -103,6 +103,7 @@ def _newline_of(file: Any, offset: int) -> str | None:
 def _build_file(
     loading: Any, path: str, mode: str, encoding: str | None, errors: str | None, offset: int, newline: str | None = None
 ) -> Any:
+    path = loading.located(path)
     if loading.is_rehearsal:
         path, mode, offset = os.devnull, "rb" if "b" in mode else "r", 0
     reopened = mode.replace("w", "r+").replace("x", "r+").replace("++", "+")
@@ -170,7 +171,7 @@ def _build_gzip_reader(loading: Any, source: Any, path: str, offset: int) -> Any
         return gzip.GzipFile("", "rb", fileobj=io.BytesIO(gzip.compress(b"")))
     if source is not None:
         source.seek(0)
-    file = gzip.GzipFile(path, "rb", fileobj=source)
+    file = gzip.GzipFile(loading.located(path), "rb", fileobj=source)
     file.seek(offset)
     return file
 

@@ -87,7 +87,7 @@ def _reduce_sqlite(connection: Any, saving: Any) -> Any:
 def _build_sqlite(loading: Any, path: str, content: bytes | None, isolation: Any, row_factory: Any, text_factory: Any) -> Any:
     import sqlite3
 
-    connection = sqlite3.connect(path, isolation_level=isolation, check_same_thread=False)
+    connection = sqlite3.connect(loading.located(path), isolation_level=isolation, check_same_thread=False)
     if content is not None:
         connection.deserialize(content)
     connection.row_factory = row_factory
