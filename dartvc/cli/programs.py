@@ -10,6 +10,7 @@ import typer
 from dartvc.cli.context import current
 from dartvc.cli.running import StartOptions, start
 from dartvc.cli.text import age
+from dartvc.errors import UsageError
 from dartvc.model import short
 from dartvc.porcelain.programs import list_runs
 from dartvc.porcelain.verification import Proof, verify
@@ -29,8 +30,9 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    script: Annotated[str, typer.Argument(help="the program")],
+    script: Annotated[str, typer.Argument(help="the program: a script or a notebook; with -m, its first argument")] = "",
     arguments: Annotated[list[str] | None, typer.Argument(help="its arguments")] = None,
+    module: Annotated[str, typer.Option("-m", metavar="MODULE", help="run a module, as python -m does")] = "",
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="what dartvc.arg(NAME) returns")] = None,
@@ -38,9 +40,12 @@ def run(
     kills: Annotated[int, typer.Option("--kills", metavar="N", help="with --verify-resume: how many copies to kill")] = 5,
 ) -> None:
     """Runs an unmodified program and commits its state as it goes; `dvc-state resume` continues it after whatever ended it."""
+    words = [word for word in (script, *(arguments or ())) if word]
+    if not words and not module:
+        raise UsageError("there is no program to run", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
     if verify_resume:
-        raise typer.Exit(_verify([script, *(arguments or ())], kills))
-    options = StartOptions("run", [script, *(arguments or ())], max_overhead, every, list(sets or ()))
+        raise typer.Exit(_verify(["-m", module, *words] if module else words, kills))
+    options = StartOptions("run", [module, *words] if module else words, max_overhead, every, list(sets or ()), module=module)
     raise typer.Exit(start(options))
 
 

@@ -31,6 +31,7 @@ class StartOptions:
     trust: bool = False
     code: str = ""
     force: bool = False
+    module: str = ""
 
 
 def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
@@ -45,6 +46,9 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
         if name == "--force" and argv[0] == "resume" and not separator:
             options.force = True
             continue
+        if argv[0] == "run" and name.startswith("-m") and rest[:1]:
+            options.module, options.words = (name[2:], [name[2:], *rest]) if name[2:] else (rest[0], rest)
+            return options
         if name not in ("--max-overhead", "--every", "--set") and not (name == "--code" and argv[0] == "resume"):
             return None
         if not separator:
@@ -75,10 +79,10 @@ def start(options: StartOptions) -> int:
 
 
 def _run(options: StartOptions) -> int:
-    script = options.words[0]
+    _fix_hash_seed("")
+    script, module = _find_module(options.module) if options.module else (options.words[0], "")
     if not os.path.isfile(script):
         raise UsageError(f"there is no file {script}", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
-    _fix_hash_seed("")
     from dartvc.history import Repository
     from dartvc.shims.script import RunOptions, run_script
 
@@ -86,7 +90,24 @@ def _run(options: StartOptions) -> int:
         repository = Repository.open()
     except NotFoundError:
         repository = Repository.init()
-    return run_script(repository, script, options.words, RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets)))
+    chosen = RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets))
+    return run_script(repository, script, options.words, chosen, module=module)
+
+
+def _find_module(name: str) -> tuple[str, str]:
+    """Returns the source file of a module and its full name, as ``python -m`` finds them."""
+    import importlib.util
+
+    sys.path[0:1] = [os.getcwd()]
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{name}.__main__")
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise UsageError(f"there is no module {name} to run", kind="no-script", hint="dvc-state run -m MODULE [ARGUMENTS]")
+    return spec.origin, spec.name
 
 
 def _resume(options: StartOptions) -> int:
@@ -180,9 +201,10 @@ def _choose_code(run: Run, recorded: str, choice: str) -> str:
     Raises:
         RefusedError: the script was edited since and nobody said which text counts.
     """
+    from dartvc.program.texts import read_program
+
     try:
-        with open(run.script, encoding="utf-8") as file:
-            current = file.read()
+        current = read_program(run.script)
     except OSError:
         return recorded
     if current == recorded or choice == "recorded":

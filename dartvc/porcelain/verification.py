@@ -149,7 +149,8 @@ class Proof:
         ending = self._ending(code, time.perf_counter() - begin, second)
         differences = list(self._differences(first.read_bytes(), ending))
         if code != self.plain.code:
-            differences[1:1] = second.with_suffix(".err").read_text(errors="replace").strip().splitlines()[-1:]
+            said = second.with_suffix(".err").read_text(errors="replace").strip().splitlines()
+            differences[1:1] = [line for line in said if line.startswith("error:")][-1:] or said[-1:]
         return Outcome(killed_s, place, killed_s + ending.seconds - self.plain.seconds, tuple(differences[:_REPORTED]))
 
     def _differences(self, before: bytes, ending: _Ending) -> Iterator[str]:

@@ -68,6 +68,14 @@ class Run:
     """Where the project was when the commit at hand was made; not recorded."""
 
     @property
+    def folder(self) -> str:
+        """Where the user's own modules lie: beside the script, or where the outermost package of a module does."""
+        folder = os.path.dirname(self.script)
+        for _ in range(self.module.count(".")):
+            folder = os.path.dirname(folder)
+        return folder
+
+    @property
     def relocation(self) -> Relocation:
         """What leads from recorded paths to present ones."""
         return Relocation(self.moved_from, self.project)
@@ -176,7 +184,7 @@ class RunRecorder:
 
     def user_modules(self) -> list[types.ModuleType]:
         """Returns the imported modules whose source lies beside the script, outside any site-packages."""
-        folder = os.path.join(os.path.dirname(self.run.script), "")
+        folder = os.path.join(self.run.folder, "")
         for name in sys.modules.keys() - self._looked_at:
             self._looked_at.add(name)
             path = getattr(sys.modules.get(name), "__dict__", _NOTHING).get("__file__")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import gc
+import importlib.util
 import linecache
 import os
 import signal
@@ -27,13 +28,14 @@ from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import Stopper, iter_stack
+from dartvc.program.texts import read_program
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.relocation import follow_process
 from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
 from dartvc.state import strings
-from dartvc.state.hooks import restore_hooks
+from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
@@ -74,7 +76,7 @@ class _Runner:
         journal.mkdir(parents=True, exist_ok=True)
         self.effects = Effects(journal, (str(repository.path),))
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
-        self._folder = os.path.join(os.path.dirname(run.script), "")
+        self._folder = os.path.join(run.folder, "")
         self.stopper = Stopper(self._is_user, self._at_safe_point)
         self.pacer = Pacer(Pace(options.max_overhead, options.every_s), self.stopper.request)
         self.refused = ""
@@ -212,6 +214,7 @@ class _Runner:
 
     def start(self) -> int:
         """Runs the script from its beginning."""
+        watch_exits(self._is_user)
         self.recorder.commit((), f"run {os.path.basename(self.run.script)}", CommitKind.START)
         self.effects.watch()
         return self.execute(lambda: exec(self.unit.code, self.main.__dict__))
@@ -223,6 +226,7 @@ class _Runner:
                 __import__(name)
         self._restore_files(oid)
         loaded = load_run(self.repository, oid, self.run, self.main.__dict__, self.session.working.generators, version_of)
+        watch_exits(self._is_user)
         self._give_data(loaded)
         _set_values(loaded, sets)
         self.main.__dict__.update(loaded.namespace)
@@ -266,13 +270,19 @@ class _Runner:
         return vars(sys.modules[module])
 
 
-def run_script(repository: Repository, script: str, argv: Sequence[str], options: RunOptions) -> int:
-    """Runs a script from its beginning; returns its exit code."""
+def run_script(repository: Repository, script: str, argv: Sequence[str], options: RunOptions, *, module: str = "") -> int:
+    """Runs a script, a notebook or a module from its beginning; returns its exit code.
+
+    Args:
+        script: the path of its source.
+        argv: the program's arguments, itself first.
+        module: its dotted name, where it is run as ``python -m`` does.
+    """
     path = os.path.abspath(script)
-    text = _read(path)
+    root = str(repository.root)
     seed = os.environ.get("PYTHONHASHSEED", "")
-    run = Run(new_id(), path, tuple(argv), os.getcwd(), hash_seed=seed, arguments=options.arguments, project=str(repository.root))
-    return _Runner(repository, run, options, text).start()
+    run = Run(new_id(), path, tuple(argv), os.getcwd(), module, seed, arguments=options.arguments, project=root, moved_from=root)
+    return _Runner(repository, run, options, read_program(path)).start()
 
 
 def resume_script(
@@ -293,13 +303,6 @@ def resume_script(
         raise RefusedError(f"{oid[:8]} cannot be continued here: {reason}", kind="not-resumable", hint="dvc-state runs; dvc-state resume REV") from reason
 
 
-def _read(path: str) -> str:
-    import tokenize
-
-    with tokenize.open(path) as file:
-        return file.read()
-
-
 def _main_module(run: Run) -> types.ModuleType:
     """Makes this process look as if Python had been started with the script."""
     main = types.ModuleType("__main__")
@@ -308,8 +311,11 @@ def _main_module(run: Run) -> types.ModuleType:
     main.__annotations__ = {}
     vars(main)["__cached__"] = None
     sys.modules["__main__"] = main
-    sys.argv[:] = [run.argv[0] if run.argv else run.script, *run.argv[1:]]
-    sys.path[0:1] = [os.path.dirname(run.script)]
+    sys.argv[:] = [run.script if run.module or not run.argv else run.argv[0], *run.argv[1:]]
+    sys.path[0:1] = [run.cwd if run.module else os.path.dirname(run.script)]
+    if run.module:
+        main.__package__ = run.module.rpartition(".")[0]
+        main.__spec__ = importlib.util.find_spec(run.module)
     return main
 
 

@@ -5,6 +5,7 @@ They may share objects with the program's variables (a handler, a file), so a ru
 
 from __future__ import annotations
 
+import atexit
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ __all__ = ["capture_hooks", "restore_hooks"]
 _LOGGING = "process._.logging"
 _SIGNALS = "process._.signals"
 _HOOKS = "process._.hooks"
+_AT_EXIT = "process._.atexit"
 
 
 def capture_hooks(is_users: Callable[[str], bool]) -> dict[str, object]:
@@ -26,7 +28,7 @@ def capture_hooks(is_users: Callable[[str], bool]) -> dict[str, object]:
     Args:
         is_users: whether a top-level module is the user's own; loggers of libraries keep the handlers that the libraries give them.
     """
-    captured = {_LOGGING: _read_logging(is_users), _SIGNALS: _read_signals(), _HOOKS: _read_hooks()}
+    captured = {_LOGGING: _read_logging(is_users), _SIGNALS: _read_signals(), _HOOKS: _read_hooks(), _AT_EXIT: list(_EXITS)}
     return {name: value for name, value in captured.items() if value}
 
 
@@ -39,6 +41,29 @@ def restore_hooks(values: Mapping[str, Any]) -> None:
     for name, hook in values.get(_HOOKS, {}).items():
         module, _, attribute = name.partition(".")
         setattr(sys.modules[module], attribute, hook)
+    for function, arguments, named in values.get(_AT_EXIT, ()):
+        atexit.register(function, *arguments, **named)
+        _EXITS.append((function, arguments, named))
+
+
+_EXITS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
+
+
+def watch_exits(is_user: Callable[[types.CodeType], bool]) -> None:
+    """Takes note of what the user's code registers with `atexit`, which tells nobody what it holds."""
+    register, unregister = atexit.register, atexit.unregister
+
+    def noting(function: Any, /, *arguments: Any, **named: Any) -> Any:
+        register(function, *arguments, **named)
+        if is_user(sys._getframe(1).f_code):
+            _EXITS.append((function, arguments, named))
+        return function
+
+    def forgetting(function: Any) -> None:
+        unregister(function)
+        _EXITS[:] = [each for each in _EXITS if each[0] != function]
+
+    atexit.register, atexit.unregister = noting, forgetting
 
 
 def _read_logging(is_users: Callable[[str], bool]) -> dict[str, Any]:

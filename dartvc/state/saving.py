@@ -165,8 +165,12 @@ class _StatePickler(pickle.Pickler):
             reducer = self.saving.reducer_of(kind)
         if reducer is not None:
             return reducer(obj, self.saving)
-        if self.saving.keeps_strings and hasattr(kind, "__setstate__") and not issubclass(kind, type):
-            return _with_interned_names(obj, self.saving)
+        if issubclass(kind, type):
+            return NotImplemented
+        if hasattr(kind, "__setstate__"):
+            return _with_interned_names(obj, self.saving) if self.saving.keeps_strings else NotImplemented
+        if hasattr(kind, "__getattr__"):
+            return _with_plain_state(obj, self.saving)
         return NotImplemented
 
 
@@ -177,6 +181,18 @@ def _with_interned_names(value: Any, saving: Saving) -> Reduction:
         return saving.keep(reduction)
     full = (*reduction, None, None, None)[:5]
     return saving.keep((*full, door("state_of_names")))
+
+
+def _with_plain_state(value: Any, saving: Saving) -> Reduction:
+    """Names the way to set the state, which the loader would otherwise look for on an object that is still empty.
+
+    A ``__getattr__`` that hands on to an attribute (a proxy, a wrapper) would never come to an end there.
+    """
+    reduction = value.__reduce_ex__(5)
+    if not isinstance(reduction, tuple) or len(reduction) < 3 or not isinstance(reduction[2], dict | tuple) or reduction[5:6] not in ((), (None,)):
+        return saving.keep(reduction)
+    full = (*reduction, None, None, None)[:5]
+    return saving.keep((*full, door("plain_state")))
 
 
 _PurePickler: Any = pickle._Pickler

@@ -1,4 +1,7 @@
-"""Pools of workers: an idle one is stored as the way to make it again, with as many workers, set up by the same initializer."""
+"""Pools of workers: an idle one is stored as the way to make it again, with as many workers, set up by the same initializer.
+
+The processes of a pool are forked from the program at the first use after a restore: then the program is whole, and they see it.
+"""
 
 from __future__ import annotations
 
@@ -59,15 +62,28 @@ def _build_processes(loading: Any, facts: tuple[Any, ...], is_over: bool) -> Any
 
 def _build_multiprocessing(loading: Any, kind: str, facts: tuple[Any, ...], is_over: bool) -> Any:
     method, processes, initializer, arguments, tasks = facts
-    if loading.is_rehearsal:
-        return None
     if kind == "ThreadPool":
         pool = loading.library("multiprocessing.pool").ThreadPool(processes, initializer, arguments)
-    else:
-        pool = loading.library("multiprocessing").get_context(method).Pool(processes, initializer, arguments, tasks)
-    if is_over:
-        pool.close()
-    return pool
+        if is_over:
+            pool.close()
+        return pool
+    context = loading.library("multiprocessing").get_context(method)
+    return _asleep(loading.library("multiprocessing.pool").Pool, (processes, initializer, arguments, tasks, context), is_over)
+
+
+def _asleep(kind: Any, arguments: tuple[Any, ...], is_over: bool) -> Any:
+    """Returns a pool that starts its processes when anything of it is asked for."""
+
+    def wake(pool: Any, name: str) -> Any:
+        pool.__class__ = kind
+        kind.__init__(pool, *arguments)
+        if is_over:
+            pool.close()
+        return getattr(pool, name)
+
+    methods: dict[str, Any] = {"__getattr__": wake, "__del__": lambda pool: None, "__module__": kind.__module__}
+    sleeping: Any = type(kind.__name__, (kind,), methods)
+    return sleeping.__new__(sleeping)
 
 
 REDUCERS: dict[str, Callable[[Any, Any], Any]] = {

@@ -160,6 +160,14 @@ def _set_state_of_names(loading: Any, value: Any, state: dict[Any, Any]) -> None
     value.__setstate__({sys.intern(name) if type(name) is str else name: part for name, part in state.items()})
 
 
+def _set_plain_state(loading: Any, value: Any, state: Any) -> None:
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    if attributes:
+        vars(value).update((sys.intern(name) if type(name) is str else name, part) for name, part in attributes.items())
+    for name, part in (slots or {}).items():
+        object.__setattr__(value, name, part)
+
+
 def _reduce_generator(generator: Any, saving: Any) -> Any:
     if saving.generators is None:
         raise saving.refuse(generator, "a running generator cannot be stored")
@@ -280,6 +288,7 @@ for _name in (
 BUILDERS: dict[str, Callable[..., Any]] = {
     "generator": _build_generator,
     "state_of_names": _set_state_of_names,
+    "plain_state": _set_plain_state,
     "lock": lambda loading: threading.Lock(),
     "rlock": lambda loading: threading.RLock(),
     "weakref": lambda loading, value: weakref.ref(loading.hold(value)) if value is not None else _dead_reference(),
