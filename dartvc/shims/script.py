@@ -37,6 +37,7 @@ from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_fil
 from dartvc.state import strings
 from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
+from dartvc.state.strings import with_interned_keys
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
 
@@ -229,7 +230,7 @@ class _Runner:
         watch_exits(self._is_user)
         self._give_data(loaded)
         _set_values(loaded, sets)
-        self.main.__dict__.update(loaded.namespace)
+        self.main.__dict__.update(with_interned_keys(loaded.namespace))
         resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
         self.session.adopt_run(oid, loaded.versions, loaded.values)
         restore_hooks(loaded.values)
@@ -253,7 +254,7 @@ class _Runner:
                 self.sources.add(path, text)
         for name, data in loaded.module_data.items():
             if name in sys.modules:
-                vars(sys.modules[name]).update(data)
+                vars(sys.modules[name]).update(with_interned_keys(data))
 
     def _file_of(self, module: str, recorded: str) -> str:
         if module == "__main__":

@@ -265,13 +265,21 @@ def _build_function(loading: Any, code: tuple[bytes, int, str, str], names: Any,
         names = __import__(names[0], fromlist=["_"]).__dict__
     elif names is not loading.namespace:
         names.setdefault("__builtins__", __builtins__)
-    return types.FunctionType(_build_code(loading, *code), names, name, None, cells)
+    return types.FunctionType(_build_code(loading, *code), names, sys.intern(name), None, cells)
+
+
+_NAMES = frozenset({"__name__", "__qualname__", "__module__"})
+
+
+def _interned(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Gives names the one object that the compiler gives them: what is pickled later has the same memo references."""
+    return {sys.intern(key): sys.intern(value) if key in _NAMES and type(value) is str else value for key, value in attributes.items()}
 
 
 def _set_function_state(loading: Any, function: Any, state: tuple[dict[str, Any], tuple[tuple[Any, Any], ...]]) -> None:
     attributes, contents = state
     function.__dict__.update(attributes.pop("__dict__"))
-    for key, value in attributes.items():
+    for key, value in _interned(attributes).items():
         setattr(function, key, value)
     for cell, value in contents:
         cell.cell_contents = value
@@ -283,7 +291,7 @@ def _set_cell_state(loading: Any, cell: Any, state: tuple[Any]) -> None:
 
 def _build_class(loading: Any, metaclass: Any, name: str, bases: tuple[type, ...], first: dict[str, Any]) -> type:
     maker = metaclass or type(bases[0])
-    return cast(type, maker.__new__(maker, name, bases, dict(first)))
+    return cast(type, maker.__new__(maker, sys.intern(name), bases, _interned(first)))
 
 
 def _set_class_state(loading: Any, cls: Any, state: tuple[dict[str, Any], tuple[type, ...]]) -> None:
@@ -297,9 +305,9 @@ def _set_class_state(loading: Any, cls: Any, state: tuple[dict[str, Any], tuple[
 
 def _build_enum(loading: Any, metaclass: Any, name: str, bases: tuple[type, ...], first: dict[str, Any], members: dict[str, Any]) -> type:
     names = metaclass.__prepare__(name, bases)
-    for key, value in (*first.items(), *members.items()):
+    for key, value in (*_interned(first).items(), *members.items()):
         names[key] = value
-    return cast(type, metaclass.__new__(metaclass, name, bases, names))
+    return cast(type, metaclass.__new__(metaclass, sys.intern(name), bases, names))
 
 
 def _build_module(loading: Any, name: str) -> types.ModuleType:
