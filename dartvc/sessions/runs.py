@@ -267,6 +267,7 @@ class RunRecorder:
     def _entries(self, place: dict[str, object]) -> list[StagedName]:
         """Returns the run's entries of the process's state that changed: the run, the position, the sources."""
         wanted: dict[str, tuple[object, dict[str, object]]] = {"run": (None, self.run.described()), "position": (None, place)}
+        wanted["order"] = (None, {"type": "order", "names": self.session.working.names()})
         for path, text in self.sources.items():
             summary: dict[str, object] = {"type": "source", "module": self._modules.get(path, "__main__"), "lines": text.count("\n")}
             wanted[f"source:{relative_path(path, self.run.project)}"] = (text, summary)
@@ -402,10 +403,17 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
         if entry.payload_oid is None
     ]
     frames = _frames_of([{**each, "file": run.relocation.path(each["file"])} for each in place["frames"]], values)
-    own, modules = _split_names(entries, values)
+    own, modules = _split_names(_in_order(repository, oid, entries), values)
     return LoadedRun(
         run, frames, own, modules, read_sources(repository, oid), read_files(repository, oid), int(place["sequence"]), versions, values, omissions
     )
+
+
+def _in_order(repository: Repository, oid: Oid, entries: Mapping[str, object]) -> list[str]:
+    """Returns the names of a snapshot, the script's globals in the order in which they were bound."""
+    recorded = repository.process(oid).get("order")
+    order = list(repository.summary(recorded)["names"]) if recorded is not None else []  # type: ignore[call-overload]
+    return list(dict.fromkeys([*(name for name in order if name in entries), *entries]))
 
 
 def _frames_of(places: Sequence[Mapping[str, Any]], values: Mapping[str, object]) -> list[CapturedFrame]:
@@ -429,7 +437,7 @@ def _frames_of(places: Sequence[Mapping[str, Any]], values: Mapping[str, object]
     return bare
 
 
-def _split_names(entries: Mapping[str, object], values: Mapping[str, object]) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
+def _split_names(entries: Sequence[str], values: Mapping[str, object]) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
     """Splits the names of a snapshot into the script's own globals and those of the user's modules."""
     own: dict[str, object] = {}
     modules: dict[str, dict[str, object]] = {}

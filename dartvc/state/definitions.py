@@ -29,6 +29,8 @@ __all__ = ["BUILDERS", "REDUCERS", "code_names", "is_by_value", "reduce_class", 
 _CLASS_ATTRIBUTES_MADE_ANEW = frozenset(
     {"__dict__", "__weakref__", "_abc_impl", "__module__", "__qualname__", "__slots__", "__orig_bases__", "__slotnames__"}
 )
+_SET_BY_MAKING = ("__doc__", "__abstractmethods__")
+"""Attributes that making a class sets before the others: stored first, so that a class made again is stored in the same order."""
 _MARSHAL_VERSION = 2  # without back references: equal code gives equal bytes whatever its reference counts are
 
 
@@ -138,7 +140,7 @@ def reduce_class(cls: Any, saving: Saving) -> Reduction:
         return _reduce_enum(cls)
     if type(cls).__name__ == "PyCArrayType":
         return door("ctypes_array_type"), (cls._type_, cls._length_)
-    attributes: dict[str, object] = {}
+    attributes: dict[str, object] = {key: vars(cls)[key] for key in _SET_BY_MAKING if key in vars(cls)}
     for key, value in vars(cls).items():
         if key in _CLASS_ATTRIBUTES_MADE_ANEW or isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
             continue
