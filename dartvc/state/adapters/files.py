@@ -106,13 +106,18 @@ def _build_file(
     path = loading.located(path)
     if loading.is_rehearsal:
         path, mode, offset = os.devnull, "rb" if "b" in mode else "r", 0
-    reopened = mode.replace("w", "r+").replace("x", "r+").replace("++", "+")
-    if "b" not in reopened:
-        file: Any = open(path, reopened, encoding=encoding, errors=errors, newline=newline)  # noqa: SIM115  (the user's program closes it)
+    if "b" not in mode:
+        errors = None if errors == "strict" else errors  # Python's own word for it, the same object everywhere
+        file: Any = open(path, mode, encoding=encoding, errors=errors, newline=newline, opener=_open_as_it_is)  # noqa: SIM115
     else:
-        file = open(path, reopened)  # noqa: SIM115
+        file = open(path, mode, opener=_open_as_it_is)  # noqa: SIM115  (the user's program closes it)
     file.seek(offset)
     return file
+
+
+def _open_as_it_is(path: str, flags: int) -> int:
+    """Opens a file in the mode that it had, without what that mode does to a file at first."""
+    return os.open(path, flags & ~(os.O_TRUNC | os.O_EXCL), 0o666)
 
 
 def _build_closed_file(loading: Any, path: str, mode: str, encoding: str | None) -> Any:
