@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,6 +50,7 @@ def status(is_json: Json = False) -> None:
     """Tells where HEAD is, which sessions live, and what the last commit could not store."""
     from dartvc.porcelain.exchange import standing
     from dartvc.sessions.registry import living_sessions
+    from dartvc.sessions.tally import describe_tally
 
     context = current()
     repository, workspace = context.repository, context.workspace
@@ -76,6 +78,10 @@ def status(is_json: Json = False) -> None:
     else:
         commit = repository.commit(head)
         context.out(f"{short(head)} {commit.subject[:60]} ({age(commit.time)}), {len(names)} names")
+        entry = repository.process(head).get("position") if commit.run else None
+        so_far = repository.summary(entry).get("so_far") if entry is not None else None
+        if isinstance(so_far, Mapping):
+            context.out(f"run {commit.run}: {describe_tally(so_far)}")
     for each in sessions:
         context.out(f"session {each.session_id}: process {each.pid}, branch {each.branch or 'detached'}")
     if not sessions:

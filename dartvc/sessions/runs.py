@@ -23,6 +23,7 @@ from dartvc.program.generators import frame_at
 from dartvc.program.sources import MODULE_SCOPE
 from dartvc.sessions.relocation import Relocation, path_of_entry, relative_path
 from dartvc.sessions.session import Session
+from dartvc.sessions.tally import Tally
 from dartvc.sessions.writer import Ticket
 from dartvc.state.adapters import why_not_now
 from dartvc.state.chunking import match_stream
@@ -177,8 +178,7 @@ class RunRecorder:
         self._looked_at: set[str] = set()
         self._user_modules: list[str] = []
         self._started_over = 0
-        self.commits = 0
-        self.not_resumable = ""
+        self.tally = Tally()
         self.reported: set[str] = set()
         self.last_stall_s = 0.0
 
@@ -220,7 +220,8 @@ class RunRecorder:
                 self._recorded.clear()
                 self.effects.forget()
             files = self.effects.stage()
-            place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence}
+            so_far = self.tally.described()
+            place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence, "so_far": so_far}
             return [*self._entries(place), *(_file_entry(state, self.run.project) for state in files)]
 
         ticket = self.session.commit_run(
@@ -233,11 +234,10 @@ class RunRecorder:
             position=position,
             error=error,
         )
-        self.commits += 1
         report = self.session.last_report
         self.last_stall_s = report.stall_ms / 1e3
-        if frames:
-            self.not_resumable = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) or self.not_resumable
+        obstacle = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) if frames else None
+        self.tally.add(self.last_stall_s, ticket.size_bytes if ticket else 0, obstacle=obstacle)
         return ticket
 
     def _is_own_module(self, name: str) -> bool:

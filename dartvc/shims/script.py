@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dartvc.errors import DartvcError, RefusedError
+from dartvc.errors import RefusedError
 from dartvc.history import Repository
 from dartvc.host.entropy import new_id
 from dartvc.model import CommitKind, Oid
@@ -34,6 +34,8 @@ from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.relocation import follow_process
 from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
+from dartvc.sessions.tally import describe_tally
+from dartvc.shims.signals import SIGNALLED, Signals
 from dartvc.state import strings
 from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
@@ -41,8 +43,6 @@ from dartvc.state.strings import with_interned_keys
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
 
-_SIGNALLED = 128
-_GRACE_S = 5.0
 _TRIES_IN_A_FRAME = 60
 _TRIES_OF_A_COMMIT = 10
 """Statements of one function at which to look again before its end is waited for; a commit in vain counts as so many looks."""
@@ -80,8 +80,7 @@ class _Runner:
         self._folder = os.path.join(run.folder, "")
         self.stopper = Stopper(self._is_user, self._at_safe_point)
         self.pacer = Pacer(Pace(options.max_overhead, options.every_s), self.stopper.request)
-        self.refused = ""
-        self._signal = 0
+        self.signals = Signals(self._request_anew, self.session.close)
         self._unstorable: set[tuple[str, int]] = set()
         self._tries: dict[types.FrameType, int] = {}
 
@@ -100,13 +99,13 @@ class _Runner:
         if len(self._tries) > _FRAMES_KEPT:
             self._tries.clear()
         if not stack or thread:
-            self.refused = f"the thread {thread} is running" if thread else "the script's own frame is not on the stack"
+            self.recorder.tally.refused = f"the thread {thread} is running" if thread else "the script's own frame is not on the stack"
             self.pacer.committed(0.0, 0)
             return None
         try:
             frames = self.reader.capture(reversed(stack))
         except CaptureError as reason:
-            self.refused = reason.reason
+            self.recorder.tally.refused = reason.reason
             return reason.frame
         stack.reverse()
         unstorable, cost = self._first_unstorable(frames), 1
@@ -115,6 +114,8 @@ class _Runner:
             unstorable, cost = self._first_unstorable(frames), _TRIES_OF_A_COMMIT
         if unstorable < 0:
             self._tries.clear()
+            self.stopper.cancel()
+            self.signals.take_course()
             return None
         tries = self._tries[stack[unstorable]] = self._tries.get(stack[unstorable], 0) + cost
         return stack[unstorable if tries < _TRIES_IN_A_FRAME else max(unstorable - 1, 0)]
@@ -136,12 +137,10 @@ class _Runner:
             self._unstorable.update(self.recorder.unstorable(frames))
             self.pacer.committed(self.recorder.last_stall_s, ticket.size_bytes if ticket else 0)
         except Exception as error:
-            self.refused = f"{type(error).__name__}: {error}"
+            self.recorder.tally.refused = f"{type(error).__name__}: {error}"
             self.pacer.committed(0.1, 0)
         finally:
             gc.enable() if was_collecting else None
-        if self._signal:
-            self._die()
 
     def _user_thread(self) -> str:
         for thread in threading.enumerate():
@@ -152,46 +151,23 @@ class _Runner:
                 return thread.name
         return ""
 
-    # -- signals --------------------------------------------------------------------------------------------------------------
-
-    def _install_signals(self) -> None:
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._on_terminate)
-        if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-            signal.signal(signal.SIGUSR1, lambda number, frame: self.stopper.request())
-
-    def _on_terminate(self, number: int, frame: object) -> None:
-        self._signal = number
+    def _request_anew(self) -> None:
         self.stopper.cancel()
         self.stopper.request()
-        timer = threading.Timer(_GRACE_S, self._die)
-        timer.daemon = True
-        timer.start()
-
-    def _die(self) -> None:
-        """Ends the process by the signal that it received, with every commit durable."""
-        try:
-            self.session.close()
-        except DartvcError:
-            pass
-        signal.signal(self._signal, signal.SIG_DFL) if threading.current_thread() is threading.main_thread() else None
-        if threading.current_thread() is threading.main_thread():
-            os.kill(os.getpid(), self._signal)
-        os._exit(_SIGNALLED + self._signal)
 
     # -- running --------------------------------------------------------------------------------------------------------------
 
     def execute(self, body: Callable[[], None]) -> int:
         """Runs the program and returns its exit code, as Python would."""
         if is_supported():
-            self._install_signals()
+            self.signals.install()
             self.pacer.start()
         try:
             body()
         except SystemExit as stop:
             code, error = _exit_code(stop), ""
         except KeyboardInterrupt as interrupt:
-            code, error = _SIGNALLED + signal.SIGINT, "KeyboardInterrupt"
+            code, error = SIGNALLED + signal.SIGINT, "KeyboardInterrupt"
             _print_exception(interrupt)
         except BaseException as raised:
             code, error = 1, f"{type(raised).__name__}: {raised}".split("\n", 1)[0]
@@ -210,8 +186,16 @@ class _Runner:
             self.session.close()
         except Exception as failure:
             print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
-        if self.recorder.commits <= 2 and self.recorder.not_resumable:
-            print(f"dartvc: this run cannot be resumed: {self.recorder.not_resumable}", file=sys.stderr)
+        tally = self.recorder.tally
+        if (tally.commits and (code or sys.stderr.isatty())) or (tally.refused and not tally.commits):
+            self._tell(error)
+
+    def _tell(self, error: str) -> None:
+        """Says what the commits of the run have cost, and where an interrupted one goes on."""
+        tally = self.recorder.tally
+        print(f"dartvc: {describe_tally(tally.described())}", file=sys.stderr)
+        if error and tally.commits:
+            print("dartvc: dvc-state resume goes on from the last commit", file=sys.stderr)
 
     def start(self) -> int:
         """Runs the script from its beginning."""

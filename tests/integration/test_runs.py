@@ -240,3 +240,41 @@ def test_what_a_program_hung_into_the_process_hangs_there_again(tmp_path: Path) 
     done = command("resume", cwd=tmp_path)
     assert done.stdout.splitlines() == ["two", "A 0.33333 True", "bye [12]"], done.stderr
     assert (tmp_path / "app.log").read_text() == "one\ntwo\n"
+
+
+INTERRUPTED = """
+import os, signal
+total = 0
+for i in range(5):
+    print(i, flush=True)
+    if i == 2 and os.environ.get("TEST_DIE"):
+        os.kill(os.getpid(), signal.SIGINT)
+    total += i
+print("total", total)
+"""
+
+
+def test_an_interrupted_run_commits_first_and_goes_on_from_there(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(INTERRUPTED)
+    stopped = command("run", "s.py", cwd=tmp_path, die=True)
+    assert (stopped.returncode, stopped.stdout) == (130, "0\n1\n2\n")
+    assert "KeyboardInterrupt" in stopped.stderr and "dvc-state resume goes on from the last commit" in stopped.stderr
+    assert "1 commits" in command("status", cwd=tmp_path).stdout
+    resumed = command("resume", cwd=tmp_path)
+    assert (resumed.returncode, resumed.stdout) == (0, "3\n4\ntotal 10\n"), resumed.stderr
+
+
+def test_a_program_that_catches_an_interrupt_catches_it_where_it_stands(tmp_path: Path) -> None:
+    caught = INTERRUPTED.replace("for i", "try:\n  for i").replace("\n    ", "\n      ") + "except KeyboardInterrupt:\n  print('caught', i)\n"
+    (tmp_path / "s.py").write_text(caught.replace('print("total"', '  print("total"'))
+    done = command("run", "s.py", cwd=tmp_path, die=True)
+    assert (done.returncode, done.stdout) == (0, "0\n1\n2\ncaught 2\n"), done.stderr
+
+
+def test_workers_of_a_pool_end_when_the_program_ends_them(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(
+        "import multiprocessing, time\nif __name__ == '__main__':\n    pool = multiprocessing.get_context('fork').Pool(1)\n"
+        "    print(pool.map(abs, [-1]))\n    begin = time.monotonic()\n    pool.terminate()\n    pool.join()\n    print(time.monotonic() - begin < 4)\n"
+    )
+    done = command("run", "s.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "[1]\nTrue\n"), done.stderr
