@@ -10,6 +10,7 @@ import typer
 
 from dartvc.cli.context import Context, current
 from dartvc.cli.live import find_session, send
+from dartvc.cli.render.units import printable
 from dartvc.cli.text import render_moved, size
 from dartvc.errors import PartialError, RefusedError, UsageError
 from dartvc.model import short
@@ -161,7 +162,7 @@ def push(
         context.json("push", {"items": [done]})
     else:
         for message in done.messages:
-            context.say(f"remote: {message}")
+            context.say(f"remote: {printable(message)}")
         _print(context, done, "to")
     _refuse_rejected(done, "dvc-state pull first; dvc-state push --force loses what is only there")
 

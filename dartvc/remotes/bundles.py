@@ -15,9 +15,9 @@ from dartvc.host.entropy import new_id
 from dartvc.model import Oid
 from dartvc.remotes.addresses import parse_address
 from dartvc.remotes.exchange import TRAVELLING
-from dartvc.remotes.negotiation import missing_commits, missing_objects
+from dartvc.remotes.negotiation import iter_missing, missing_commits
 from dartvc.remotes.peers import peer_at
-from dartvc.store.copying import copy_objects
+from dartvc.store.copying import ObjectCopy, RecentReader
 from dartvc.store.durable import storage_errors, sync_folder, write_all
 from dartvc.store.packwriter import PackWriter
 
@@ -63,7 +63,6 @@ def create_bundle(repository: Repository, path: Path, revisions: Sequence[str], 
     commits = missing_commits(database, refs.values(), database, excluded)
     if not commits:
         raise UsageError("everything named is left out", kind="empty-bundle", hint="dvc-state log A..B shows what would be in it")
-    needed = missing_objects(database, commits, lambda oid: False)
     rows = dict(refs)
     ref = f"refs/heads/{head}"
     if head is not None and ref in refs:
@@ -77,16 +76,19 @@ def create_bundle(repository: Repository, path: Path, revisions: Sequence[str], 
     with storage_errors(path):
         site.mkdir()
         try:
-            size = _write(site, path, header, repository, needed)
+            count, size = _write(site, path, header, repository, commits)
         finally:
             shutil.rmtree(site, ignore_errors=True)
-    return Bundle(path, tuple(refs.items()), tuple(excluded), len(needed), size)
+    return Bundle(path, tuple(refs.items()), tuple(excluded), count, size)
 
 
-def _write(site: Path, path: Path, header: bytes, repository: Repository, needed: Sequence[bytes]) -> int:
+def _write(site: Path, path: Path, header: bytes, repository: Repository, commits: Sequence[Oid]) -> tuple[int, int]:
     writer = PackWriter(site, roll_bytes=None)
     try:
-        copy_objects(repository.database, needed, writer)
+        reader = RecentReader(repository.database)
+        copy = ObjectCopy(reader, writer)
+        for oid in iter_missing(reader, commits, lambda oid: False):
+            copy.add(oid)
         (index,) = writer.publish()
     except BaseException:
         writer.abandon()
@@ -104,7 +106,7 @@ def _write(site: Path, path: Path, header: bytes, repository: Repository, needed
             os.close(target)
     os.rename(draft, path)
     sync_folder(path.parent)
-    return size
+    return len(writer), size
 
 
 def _choose(repository: Repository, revisions: Sequence[str]) -> tuple[dict[str, Oid], list[Oid]]:

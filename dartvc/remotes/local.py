@@ -15,10 +15,10 @@ from dartvc.history.epoch import read_epoch
 from dartvc.history.repository import FOLDER
 from dartvc.model import Oid
 from dartvc.remotes.exchange import TRAVELLING, Advertisement, Sent
-from dartvc.remotes.negotiation import missing_commits, missing_objects
+from dartvc.remotes.negotiation import iter_missing, missing_commits
 from dartvc.sessions.registry import living_sessions
 from dartvc.store import ObjectDatabase
-from dartvc.store.copying import copy_objects
+from dartvc.store.copying import ObjectCopy, RecentReader
 from dartvc.store.durable import storage_errors
 from dartvc.store.objects import COMMIT, TAG
 from dartvc.store.packwriter import PackWriter
@@ -64,18 +64,21 @@ def stage_objects(source: ObjectDatabase, target: ObjectDatabase, wants: Iterabl
     """
     haves = [oid for _, oid in target.refs.iter_refs() if _is_commit(target, oid)]
     commits = missing_commits(source, wants, target, haves)
-    needed = missing_objects(source, commits, target.vouches_for)
-    if not needed:
-        return Staged()
+    reader = RecentReader(source)
     with storage_errors(target.pack_folder):
         writer = PackWriter(target.pack_folder, roll_bytes=None)
+        copy = ObjectCopy(reader, writer)
         try:
-            copy_objects(source, needed, writer)
+            for oid in iter_missing(reader, commits, target.vouches_for):
+                copy.add(oid)
+            if not len(writer):
+                writer.abandon()
+                return Staged()
             writer.complete()
         except BaseException:
             writer.abandon()
             raise
-    return Staged({}, len(needed), writer.next_offset(), target, writer)
+    return Staged({}, len(writer), writer.next_offset(), target, writer)
 
 
 class LocalPeer:
