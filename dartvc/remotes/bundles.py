@@ -13,10 +13,9 @@ from dartvc.errors import CorruptError, NotFoundError, RemoteError, UsageError
 from dartvc.history import Repository
 from dartvc.host.entropy import new_id
 from dartvc.model import Oid
-from dartvc.remotes.addresses import parse_address
 from dartvc.remotes.exchange import TRAVELLING
 from dartvc.remotes.negotiation import iter_missing, missing_commits
-from dartvc.remotes.peers import peer_at
+from dartvc.remotes.workshop import Workshop, last_words
 from dartvc.store.copying import ObjectCopy, RecentReader
 from dartvc.store.durable import storage_errors, sync_folder, write_all
 from dartvc.store.packwriter import PackWriter
@@ -40,6 +39,7 @@ class Bundle:
     prerequisites: tuple[Oid, ...]
     objects: int
     size_bytes: int
+    header_bytes: int = 0
 
 
 def create_bundle(repository: Repository, path: Path, revisions: Sequence[str], *, head: str | None = None) -> Bundle:
@@ -154,7 +154,7 @@ def read_bundle(path: Path) -> Bundle:
                     prerequisites.append(oid)
                 else:
                     refs.append(((found[2] or b"").decode("utf-8", "surrogateescape"), oid))
-            return Bundle(path, tuple(refs), tuple(prerequisites), -1, os.fstat(file.fileno()).st_size)
+            return Bundle(path, tuple(refs), tuple(prerequisites), -1, os.fstat(file.fileno()).st_size, file.tell())
     except (FileNotFoundError, IsADirectoryError) as error:
         raise NotFoundError(f"there is no file {path}", kind="no-file", hint="dvc-state bundle create FILE") from error
 
@@ -170,5 +170,11 @@ def verify_bundle(repository: Repository, path: Path) -> Bundle:
     if lacking:
         message = f"{path} continues commits that are not here: {', '.join(oid[:8] for oid in lacking)}"
         raise RemoteError(message, kind="bundle-prerequisites", hint="fetch from where it was made, or ask for a bundle without `A..`")
-    with peer_at(parse_address(str(path.resolve()), path.parent), repository).receive(repository, None):
-        return bundle
+    with Workshop(repository.database, ()) as workshop, open(path, "rb", buffering=0) as file:
+        file.seek(bundle.header_bytes)
+        indexed = workshop.git("index-pack", "--stdin", "--fix-thin", source=file)
+        tips = "".join(f"{oid}\n" for _, oid in bundle.refs)
+        walked = workshop.git("rev-list", "--objects", "--quiet", "--stdin", given=tips) if indexed.returncode == 0 else indexed
+    if walked.returncode != 0:
+        raise RemoteError(f"{path} is cut or damaged: {last_words(walked)}", kind="bundle", hint="have it made and sent again")
+    return bundle

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from dartvc.errors import RemoteError
 from dartvc.host.children import child_environment
@@ -88,8 +88,10 @@ class Workshop:
         if self._lock >= 0:
             os.close(self._lock)
 
-    def git(self, *words: str, given: str = "", protocols: str = "ssh:https:http:git") -> subprocess.CompletedProcess[str]:
-        """Runs git here; its exit status is for the caller to judge.
+    def git(
+        self, *words: str, given: str = "", source: BinaryIO | None = None, protocols: str = "ssh:https:http:git"
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs git here, with a text or a file as its input; its exit status is for the caller to judge.
 
         Raises:
             RemoteError: there is no git.
@@ -99,7 +101,7 @@ class Workshop:
         try:
             return subprocess.run(
                 ["git", *overrides, *words],
-                input=given,
+                **({"input": given} if source is None else {"stdin": source}),
                 capture_output=True,
                 text=True,
                 errors="surrogateescape",
