@@ -38,7 +38,7 @@ _CONFIG = """[core]
 \tfsync = none
 \tlogAllRefUpdates = false
 \tbigFileThreshold = 64k
-\talternateRefsCommand = :
+\talternateRefsCommand = true
 [pack]
 \twindow = 0
 \tcompression = 1
@@ -111,6 +111,8 @@ class Workshop:
         except FileNotFoundError as error:
             message = "the git program is needed for ssh, https and bundles, and is not installed"
             raise RemoteError(message, kind="no-git", hint="apt install git; paths on this machine need no git") from error
+        except OSError as error:
+            raise RemoteError(f"git cannot be run: {error}", kind="no-git", hint="git --version") from error
 
     def received(self, prefix: str) -> Mapping[str, Oid]:
         """Returns the refs that git made here below a prefix, peeled: a tag object counts as its commit."""
