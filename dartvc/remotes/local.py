@@ -160,7 +160,7 @@ class LocalPeer:
 
     def _move(self, moves: Sequence[RefMove]) -> None:
         if self._repository is not None:
-            self._repository.move_refs(moves, operation="push", description=f"push from {platform.node() or 'elsewhere'}")
+            self._repository.move_refs(moves, operation="receive", description=f"push from {platform.node() or 'elsewhere'}")
             return
         refs = self.database.refs
         done: list[RefMove] = []

@@ -19,6 +19,7 @@ __all__ = ["Standing", "is_ancestor", "iter_missing", "missing_commits", "standi
 _WANTED, _HAD = 1, 2
 _TREE_MODE, _SUBMODULE_MODE = b"40000", b"160000"
 _ROW = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
+_ROWS = re.compile(rb"(?:[0-7]+ [^\0]+\0.{20})*", re.DOTALL)
 _TREE_CACHE = 4096
 
 
@@ -158,10 +159,9 @@ def _rows_of(source: RecentReader, oid: bytes) -> frozenset[tuple[bytes, bytes, 
     Fast path: `decode_tree` by one regular expression, and sets, whose difference is what two versions of a tree do not share.
     """
     kind, data = source.read(oid)
-    rows: list[tuple[bytes, bytes, bytes]] = _ROW.findall(data)
-    if kind != TREE or sum(len(mode) + len(name) + 22 for mode, name, _ in rows) != len(data):
+    if kind != TREE or _ROWS.fullmatch(data) is None:
         raise CorruptError(f"object {oid.hex()} is not a tree", kind="tree", hint="dvc-state fsck")
-    return frozenset(rows)
+    return frozenset(_ROW.findall(data))
 
 
 def _links(source: RecentReader, oid: bytes) -> tuple[bytes, list[bytes]]:

@@ -21,9 +21,8 @@ from dartvc.errors import RemoteError
 from dartvc.host.children import child_environment
 from dartvc.host.entropy import new_id
 from dartvc.model import Oid
-from dartvc.store import ObjectDatabase, Refs
+from dartvc.store import ObjectDatabase
 from dartvc.store.durable import is_abandoned, storage_errors, sync_folder
-from dartvc.store.locks import RepositoryLock
 
 __all__ = ["Workshop"]
 
@@ -135,11 +134,6 @@ class Workshop:
             if indexes:
                 sync_folder(target)
         self._database.adopt_packs(indexes)
-
-    @property
-    def refs(self) -> Refs:
-        """The refs here."""
-        return Refs(self.path, RepositoryLock(self.path / "dartvc.lock"))
 
 
 def _sync_file(path: Path) -> None:

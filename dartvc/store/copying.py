@@ -35,10 +35,21 @@ class RecentReader:
     def __init__(self, database: ObjectDatabase) -> None:
         self.database = database
         self._packs = [pack for pack in database.iter_packs() if pack.is_whole]
+        self._places: dict[bytes, Place] = {}
         self._known: OrderedDict[Place, tuple[int, bytes]] = OrderedDict()
 
     def place(self, oid: bytes) -> Place | None:
         """Returns where an object lies in a sound pack."""
+        found = self._places.get(oid)
+        if found is None:
+            found = self._look_up(oid)
+            if found is not None:
+                self._places[oid] = found
+                if len(self._places) > _RECENT:
+                    del self._places[next(iter(self._places))]
+        return found
+
+    def _look_up(self, oid: bytes) -> Place | None:
         for index, pack in enumerate(self._packs):
             offset = pack.find(oid)
             if offset is not None:

@@ -116,12 +116,18 @@ def test_foreign_commits_are_not_trusted_unless_said(ours: Repository, theirs: R
     assert all(map(ours.is_trusted, made))
 
 
-def test_a_fetch_is_one_operation_that_can_be_undone(ours: Repository, theirs: Repository, grow: Grow) -> None:
+def test_an_undo_passes_over_what_only_remembers_where_a_remote_is(ours: Repository, theirs: Repository, grow: Grow) -> None:
     grow(ours, [0])
-    grow(theirs, [1])
+    first = ours.resolve("main")
+    grow(ours, [1])
+    grow(ours, [2])
+    tip = grow(theirs, [1])[-1]
     fetched(ours, theirs)
-    ours.carry_out(ours.operations.plan_undo())
-    assert ours.database.refs.read("refs/remotes/origin/main") is None
+    for _ in range(2):
+        ours.carry_out(ours.operations.plan_undo())
+        fetched(ours, theirs)
+    assert ours.database.refs.read("refs/heads/main") == first and ours.resolve("origin/main") == tip
+    assert ours.operations.plan_undo().description.endswith("test")
 
 
 def test_a_push_takes_the_tags_and_runs_of_what_is_pushed_along(ours: Repository, theirs: Repository, grow: Grow) -> None:
@@ -134,7 +140,7 @@ def test_a_push_takes_the_tags_and_runs_of_what_is_pushed_along(ours: Repository
     assert dict(theirs.database.refs.iter_refs()) == {"refs/heads/main": tip, "refs/tags/best": first, "refs/runs/0badcafe": tip}
     assert ours.database.refs.read("refs/remotes/origin/main") == tip
     assert not list(ObjectDatabase.open(theirs.path).verify())
-    assert next(theirs.operations.iter_newest()).operation == "push"
+    assert next(theirs.operations.iter_newest()).operation == "receive"
 
 
 def test_a_push_loses_nothing_there_unless_forced(ours: Repository, theirs: Repository, grow: Grow) -> None:
