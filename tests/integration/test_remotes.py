@@ -208,3 +208,39 @@ def test_commits_of_another_machine_arrive_untrusted(tmp_path: Path) -> None:
     dvc(tmp_path / "second", "fetch", "--trust")
     loaded = subprocess.run(load, cwd=tmp_path / "second", env=environment(), capture_output=True, text=True, timeout=60)
     assert loaded.stdout == "{'x': 1}\n", loaded.stderr
+
+
+WRITER = """
+import sys
+import dartvc
+repo = dartvc.open()
+names = {"__name__": "__main__", "rows": []}
+for step in range(40):
+    names["rows"].append(step)
+    repo.commit(names, f"step {step}")
+    repo.history.database.consolidate()
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["fetch", "push"])
+def test_exchanges_beside_a_writer_see_whole_histories_only(tmp_path: Path, way: str) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    commit(first, "x", "1")
+    dvc(tmp_path, "clone", str(first), "second")
+    dvc(first, "remote", "add", "origin", str(second))
+    writer = subprocess.Popen([sys.executable, "-c", WRITER], cwd=first, env=environment(), stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    exchanges = 0
+    while writer.stdout.readline():
+        dvc(*((second, "fetch") if way == "fetch" else (first, "push", "origin", "main:inbox")))
+        exchanges += 1
+        there = "origin/main" if way == "fetch" else "inbox"
+        assert messages(second, there)[-1] == "x=1"
+        if exchanges == 6:
+            break
+    writer.communicate(timeout=60)
+    dvc(*((second, "fetch") if way == "fetch" else (first, "push", "origin", "main:inbox")))
+    assert messages(second, "origin/main" if way == "fetch" else "inbox") == messages(first)
+    for place in (first, second):
+        dvc(place, "fsck")
