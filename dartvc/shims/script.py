@@ -19,6 +19,7 @@ from typing import Any
 from dartvc.errors import RefusedError
 from dartvc.history import Repository
 from dartvc.host.entropy import new_id
+from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
 from dartvc.program.capture import CapturedFrame, CaptureError, Reader
 from dartvc.program.effects import Effects, put_back, take_back
@@ -75,7 +76,7 @@ class _Runner:
         self.session.working.keeps_strings = strings.is_supported()
         journal = repository.path / "runs" / run.run_id
         journal.mkdir(parents=True, exist_ok=True)
-        self.effects = Effects(journal, (str(repository.path),))
+        self.effects = Effects(journal, (str(repository.path), str(config_folder())))
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         self._folder = os.path.join(run.folder, "")
         self.stopper = Stopper(self._is_user, self._at_safe_point)
