@@ -201,7 +201,7 @@ def _choose_code(run: Run, recorded: str, choice: str) -> str:
     Raises:
         RefusedError: the script was edited since and nobody said which text counts.
     """
-    from dartvc.program.texts import read_program
+    from dartvc.shims.texts import read_program
 
     try:
         current = read_program(run.script)

@@ -29,7 +29,6 @@ from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import Stopper, iter_stack
-from dartvc.program.texts import read_program
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.relocation import follow_process
@@ -37,6 +36,7 @@ from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
 from dartvc.sessions.tally import describe_tally
 from dartvc.shims.signals import SIGNALLED, Signals
+from dartvc.shims.texts import read_program
 from dartvc.state import strings
 from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
