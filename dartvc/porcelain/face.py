@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from dartvc.errors import NotFoundError, RefusedError
+from dartvc.hindsight.recording import log_argument
 from dartvc.history import Repository as History
 from dartvc.model import Commit, CommitKind, CommitReport, Oid, RestoreReport
 from dartvc.porcelain.compare import Difference, compare
@@ -195,17 +197,24 @@ def arg(name: str, default: Any = None) -> Any:
     """Returns a parameter of the program: what ``dvc-state run --set name=value`` gives, else ``default``.
 
     A given text is read as a Python literal (``0.01``, ``True``, ``[1, 2]``), else it stays a str; outside a run the default counts.
+    What it was is recorded with the run.
     """
-    for living in open_sessions():
-        if name in living.arguments:
-            text = living.arguments[name]
-            if isinstance(default, str):
-                return text
-            try:
-                return ast.literal_eval(text)
-            except (ValueError, SyntaxError):
-                return text
-    return default
+    given = next((living.arguments[name] for living in open_sessions() if name in living.arguments), None)
+    value = default if given is None else _read_argument(given, default)
+    try:
+        log_argument(name, value, default, given is not None)
+    except Exception as error:  # nothing of ours reaches the user's program
+        sys.stderr.write(f"dartvc: the argument {name} was not recorded: {error}\n")
+    return value
+
+
+def _read_argument(text: str, default: object) -> object:
+    if isinstance(default, str):
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def session() -> Session:
