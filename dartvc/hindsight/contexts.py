@@ -20,7 +20,6 @@ from dartvc.program.frames import view_of
 
 __all__ = ["Context", "LoopReader"]
 
-_GENERATORS = 0x20 | 0x80 | 0x200
 _SCALARS = frozenset({int, float, bool, str, type(None)})
 _TEXT_LIMIT = 200
 _range_iterator = type(iter(range(0)))
@@ -48,7 +47,7 @@ class Context:
         self.iteration = iteration
         self.values = values
         self.tail: tuple[int, ...] = ()
-        self.entries: dict[Loop, int] = {}
+        self.entries: dict[Loop, int] | None = None
 
     def chain(self) -> list[Context]:
         """Returns the contexts from the outermost to this one."""
@@ -58,22 +57,51 @@ class Context:
         return found[::-1]
 
 
+class LoopState:
+    """What is known of one loop of one living frame: its iterator, when it is one that tells cheaply how far it is, and its last context."""
+
+    __slots__ = ("context", "hint", "iterator", "last_number", "level", "slot")
+
+    def __init__(self, level: Level) -> None:
+        self.level = level
+        self.slot = level.slot
+        self.iterator: object = None
+        self.last_number = 0
+        self.hint: Callable[[], int] = int
+        self.context: Context | None = None
+
+
 class Marker:
     """What is known of one living frame."""
 
-    __slots__ = ("code", "is_generator", "last", "outer", "ranges", "sites", "view")
+    __slots__ = ("code", "is_generator", "loops", "outer", "sites", "view")
 
-    def __init__(self, code: CodeLoops, view: Any, is_generator: bool) -> None:
+    def __init__(self, code: CodeLoops, is_generator: bool) -> None:
         self.code = code
-        self.sites = code.sites
-        self.view = view
         self.is_generator = is_generator
         self.outer: Context | None = None
-        self.last: dict[int, Context] = {}
-        self.ranges: dict[int, tuple[object, int, Callable[[], int]]] = {}
+        self.view: Any = None
+        self.sites: dict[int, tuple[list[LoopState], int]] = {}
+        self.loops: dict[int, LoopState] | None = None
 
     def __call__(self, frame: types.FrameType, event: str, argument: object) -> None:
         """Asks for no trace events of its frame."""
+
+    def site(self, frame: types.FrameType, lasti: int) -> tuple[list[LoopState], int]:
+        """Returns the states of the loops around an instruction, and its place in the source."""
+        levels, place = self.code.site(lasti)
+        if self.loops is None:
+            self.loops = {}
+        if levels and self.view is None:
+            self.view = view_of(frame) or _NO_VIEW
+        states = []
+        for level in levels:
+            state = self.loops.get(level.place)
+            if state is None:
+                state = self.loops[level.place] = LoopState(level)
+            states.append(state)
+        found = self.sites[lasti] = states, place
+        return found
 
 
 class LoopReader:
@@ -101,20 +129,25 @@ class LoopReader:
         lasti = frame.f_lasti
         site = marker.sites.get(lasti)
         if site is None:
-            site = marker.code.site(lasti)
-        context = marker.outer if not marker.is_generator else self._outside(frame)
-        levels = site.levels
-        if not levels:
-            return context
-        view, last = marker.view, marker.last
-        for index, level in enumerate(levels):
-            number = self._number(marker, view, level)
-            if number is None:
-                return self._counted(frame, marker, levels, index, context, site.place)
-            known = last.get(level.place)
-            if known is None or known.iteration != number or known.parent is not context:
-                known = last[level.place] = self._begin(frame, marker, level, context, number)
-            context = known
+            site = marker.site(frame, lasti)
+        context = self._outside(frame) if marker.is_generator else marker.outer
+        states = site[0]
+        if states:
+            view = marker.view
+            for state in states:
+                # Fast path: a range that was seen before tells how many items are left
+                slot = state.slot
+                if slot >= 0 and view[slot] is state.iterator:
+                    number = state.last_number - state.hint()
+                else:
+                    told = self._number(view, state)
+                    if told is None:
+                        return self._counted(frame, marker, site, states.index(state), context)
+                    number = told
+                known = state.context
+                if known is None or known.iteration != number or known.parent is not context:
+                    known = state.context = self._begin(frame, marker, state, context, number)
+                context = known
         return context
 
     # -- frames ---------------------------------------------------------------------------------------------------------------
@@ -124,11 +157,9 @@ class LoopReader:
         known = self._codes.get(id(code))
         if known is None or known.code is not code:
             known = self._codes[id(code)] = CodeLoops(code)
-        marker = Marker(known, view_of(frame), bool(code.co_flags & _GENERATORS))
-        if not known.is_module and not marker.is_generator:
+        marker = Marker(known, known.is_generator)
+        if not known.is_module and not known.is_generator:
             marker.outer = self._outside(frame)
-        elif known.is_module:
-            marker.is_generator = False
         if frame.f_trace is None:
             frame.f_trace = marker
         return marker
@@ -148,39 +179,33 @@ class LoopReader:
 
     # -- iterations -----------------------------------------------------------------------------------------------------------
 
-    def _number(self, marker: Marker, view: Any, level: Level) -> int | None:
+    def _number(self, view: Any, state: LoopState) -> int | None:
         """Returns the number of a loop's present iteration, None when its iterator cannot tell."""
-        slot = level.slot
-        if slot < 0 or view is None:
+        if state.slot < 0 or view is _NO_VIEW:
             return None
-        iterator = view[slot]
-        known = marker.ranges.get(slot)
-        if known is not None and known[0] is iterator:
-            return known[1] - known[2]()
-        if type(iterator) is Once:
-            iterator = iterator.iterator
+        held = view[state.slot]
+        iterator: Any = held.iterator if type(held) is Once else held
         if type(iterator) is _range_iterator and _REMEMBERS_START:
-            plain: Any = iterator
-            number = int(plain.__reduce__()[2]) - 1
-            hint = plain.__length_hint__
-            marker.ranges[slot] = (view[slot], number + hint(), hint)
+            number = int(iterator.__reduce__()[2]) - 1
+            hint = iterator.__length_hint__
+            state.iterator, state.last_number, state.hint = held, number + hint(), hint
             return number
-        return _position_of(iterator, level.base, self._codes)
+        return _position_of(iterator, state.level.base, self._codes)
 
-    def _begin(self, frame: types.FrameType, marker: Marker, level: Level, parent: Context | None, number: int) -> Context:
+    def _begin(self, frame: types.FrameType, marker: Marker, state: LoopState, parent: Context | None, number: int) -> Context:
         """Makes the context of an iteration that is seen for the first time."""
-        known = marker.last.get(level.place)
+        known, level = state.context, state.level
         if known is not None and known.parent is parent:
             entry = known.entry
         elif parent is marker.outer or self._open:
             entry = self._entry(level.loop, parent, number)
         else:
             entry = 0
-        made = Context(parent, level.loop, entry, number, self._values(frame, marker, level))
+        made = Context(parent, level.loop, entry, number, _values(frame, marker, level))
         if self._open:
             earlier = self._continued(level.loop, parent)
             if earlier is not None and (earlier.entry, earlier.iteration) == (entry, number):
-                made.entries = dict(earlier.entries)
+                made.entries = dict(earlier.entries or {})
         return made
 
     def _entry(self, loop: Loop, parent: Context | None, number: int) -> int:
@@ -189,7 +214,12 @@ class LoopReader:
         if earlier is not None and number >= earlier.iteration and id(earlier) not in self._continuing:
             self._continuing.add(id(earlier))
             return earlier.entry
-        entries = parent.entries if parent is not None else self.entries
+        if parent is None:
+            entries = self.entries
+        elif parent.entries is None:
+            entries = parent.entries = {}
+        else:
+            entries = parent.entries
         entry = entries.get(loop, 0)
         entries[loop] = entry + 1
         return entry
@@ -207,58 +237,76 @@ class LoopReader:
         return self._open[depth]
 
     def _counted(
-        self, frame: types.FrameType, marker: Marker, levels: tuple[Level, ...], index: int, context: Context | None, place: int
+        self, frame: types.FrameType, marker: Marker, site: tuple[list[LoopState], int], index: int, context: Context | None
     ) -> Context | None:
         """Returns the context inside loops of which one, at ``index``, can only be counted by what is seen."""
-        for depth in range(index, len(levels)):
-            level = levels[depth]
-            number = self._number(marker, marker.view, level)
-            if number is not None:
-                known = marker.last.get(level.place)
-                if known is None or known.iteration != number or known.parent is not context:
-                    known = marker.last[level.place] = self._begin(frame, marker, level, context, number)
+        states, place = site
+        for depth in range(index, len(states)):
+            state = states[depth]
+            number = self._number(marker.view, state)
+            if number is None:
+                known = self._seen(frame, marker, state, context, *self._tail(marker, states[depth + 1 :], place))
+            elif state.context is not None and state.context.iteration == number and state.context.parent is context:
+                known = state.context
             else:
-                known = self._seen(frame, marker, level, context, *self._tail(marker, levels[depth + 1 :], place))
-            context = known
+                known = self._begin(frame, marker, state, context, number)
+            context = state.context = known
         return context
 
-    def _tail(self, marker: Marker, inner: tuple[Level, ...], place: int) -> tuple[tuple[int, ...], bool]:
+    def _tail(self, marker: Marker, inner: Sequence[LoopState], place: int) -> tuple[tuple[int, ...], bool]:
         """Returns what is seen inside a loop, as places in the order of the source; and whether more of the same may follow it there."""
         tail: list[int] = []
-        for level in inner:
-            number = self._number(marker, marker.view, level)
+        for state in inner:
+            number = self._number(marker.view, state)
             if number is None:
-                return (*tail, level.place), True
-            tail += (level.place, number)
+                return (*tail, state.level.place), True
+            tail += (state.level.place, number)
         return (*tail, place), False
 
     def _seen(
-        self, frame: types.FrameType, marker: Marker, level: Level, parent: Context | None, tail: tuple[int, ...], may_repeat: bool
+        self,
+        frame: types.FrameType,
+        marker: Marker,
+        state: LoopState,
+        parent: Context | None,
+        tail: tuple[int, ...],
+        may_repeat: bool,
     ) -> Context:
         """Returns the present iteration of a loop that is counted by what is seen: what comes later in the source is in the same one."""
-        known = marker.last.get(level.place)
-        earlier = self._continued(level.loop, parent) if known is None and self._open else None
+        known, loop = state.context, state.level.loop
+        earlier = self._continued(loop, parent) if known is None and self._open else None
         if earlier is not None and id(earlier) not in self._continuing:
             self._continuing.add(id(earlier))
-            known = Context(parent, level.loop, earlier.entry, earlier.iteration, earlier.values)
-            known.tail, known.entries = earlier.tail, dict(earlier.entries)
+            known = Context(parent, loop, earlier.entry, earlier.iteration, earlier.values)
+            known.tail, known.entries = earlier.tail, dict(earlier.entries or {})
         if known is None or known.parent is not parent:
-            known = self._begin(frame, marker, level, parent, 0)
+            known = self._begin(frame, marker, state, parent, 0)
         elif tail < known.tail or (tail == known.tail and not may_repeat):
-            known = Context(parent, level.loop, known.entry, known.iteration + 1, self._values(frame, marker, level))
+            known = Context(parent, loop, known.entry, known.iteration + 1, _values(frame, marker, state.level))
         known.tail = tail
-        marker.last[level.place] = known
         return known
 
-    def _values(self, frame: types.FrameType, marker: Marker, level: Level) -> tuple[object, ...]:
-        return tuple(_value(frame, marker, reader) for reader in level.readers)
+
+def _values(frame: types.FrameType, marker: Marker, level: Level) -> tuple[object, ...]:
+    readers = level.readers
+    if len(readers) == 1:
+        slot = readers[0][0]
+        if slot >= 0:
+            try:
+                value = marker.view[slot]
+                if type(value) is int:
+                    return (value,)
+            except ValueError:
+                return (None,)
+        return (_value(frame, marker, readers[0]),)
+    return tuple([_value(frame, marker, reader) for reader in readers])
 
 
 def _value(frame: types.FrameType, marker: Marker, reader: tuple[int, str]) -> object:
     """Returns a loop variable's present value if it is a scalar, else None."""
     slot, name = reader
     value: object = None
-    if slot >= 0 and marker.view is not None:
+    if slot >= 0 and marker.view is not _NO_VIEW:
         try:
             value = marker.view[slot]
         except ValueError:
@@ -347,6 +395,14 @@ def _of_generator(iterator: types.GeneratorType[Any, Any, Any], base: _Base, cod
     return _position_of(view[slot], None, codes) if slot >= 0 and view is not None else None
 
 
+class _NoView:
+    """Stands for the slots of a frame where they cannot be read: nothing is what a loop holds."""
+
+    def __getitem__(self, index: int) -> object:
+        return self
+
+
+_NO_VIEW = _NoView()
 _NO_ITEMS: dict[object, object] = {}
 _POSITIONS: dict[type, Callable[[Any, _Base, _Codes], int | None]] = {
     _range_iterator: _of_range,

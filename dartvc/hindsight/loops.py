@@ -7,6 +7,7 @@ the function that it stands in. For each ``for`` loop the site's value stack hol
 from __future__ import annotations
 
 import ast
+import inspect
 import linecache
 import os
 import sys
@@ -27,6 +28,7 @@ _OWN_FOLDER = __file__.removesuffix("hindsight/loops.py")
 _LIBRARY_FOLDERS = tuple(
     folder for folder in (sys.prefix + "/lib", sys.base_prefix + "/lib", sys.exec_prefix + "/lib") if not folder.startswith("//")
 )
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _INNER_CODE = frozenset({"<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
 
 
@@ -95,6 +97,7 @@ class CodeLoops:
         self.code = code
         self.sites: dict[int, Site] = {}
         self.is_module = code.co_name == MODULE_SCOPE
+        self.is_generator = bool(code.co_flags & _GENERATORS) and not self.is_module
         self.is_user = is_user_file(code.co_filename)
         self._flow: CodeFlow | None = None
 

@@ -100,7 +100,10 @@ def encode_chunk(
         body["arguments"] = arguments
     last = records[-1][3]
     body["open"] = (
-        [[_loop_json(each.loop), each.entry, each.iteration, each.values, each.tail, _entries_json(each.entries)] for each in last.chain()]
+        [
+            [_loop_json(each.loop), each.entry, each.iteration, each.values, each.tail, _entries_json(each.entries or {})]
+            for each in last.chain()
+        ]
         if last
         else []
     )
