@@ -184,10 +184,11 @@ class LoopReader:
         if state.slot < 0 or view is _NO_VIEW:
             return None
         held = view[state.slot]
-        iterator: Any = held.iterator if type(held) is Once else held
+        iterator = held.iterator if type(held) is Once else held
         if type(iterator) is _range_iterator and _REMEMBERS_START:
-            number = int(iterator.__reduce__()[2]) - 1
-            hint = iterator.__length_hint__
+            plain: Any = iterator
+            number = int(plain.__reduce__()[2]) - 1
+            hint = plain.__length_hint__
             state.iterator, state.last_number, state.hint = held, number + hint(), hint
             return number
         return _position_of(iterator, state.level.base, self._codes)
