@@ -22,6 +22,10 @@ __all__ = ["Pivot", "pivot"]
 
 _PLAIN_KINDS = 1 << 0 | 1 << 2 | 1 << 3 | 1 << 4
 """Kinds whose values the index keeps as they are."""
+Sql = tuple[str, list[object]]
+"""An expression and its parameters."""
+_RANGES_LIMIT = 200
+"""More ranges of iterations than that are not worth a part of the SELECT each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,153 +140,196 @@ def _rows(
         return
     for run in chosen:
         states = _States(index, run.run, variables) if variables else None
-        streams = [_path_rows(index, run, path, [*wanted, *further], where if states is None else None) for path in run.leaves]
+        queries = [_PathQuery(index, run, path, [*wanted, *further], needs_time=states is not None) for path in run.leaves]
+        if states is None and len(queries) == 1 and not queries[0].special and not queries[0].is_repeated:
+            yield from queries[0].plain_rows(columns, where)
+            continue
+        streams = [query.rows(where if states is None else None) for query in queries]
         for _, cells in heapq.merge(*streams, key=lambda row: row[0]):
             if states is not None:
                 cells.update(states.at(cells["_time"]))
                 if where is not None and not _holds(index, where, cells):
                     continue
-            yield tuple(cells.get(column) for column in columns)
+            yield tuple([cells.get(column) for column in columns])
 
 
 # -- records ------------------------------------------------------------------------------------------------------------------
 
 
-def _path_rows(
-    index: Index, run: _Run, path: bytes, names: Sequence[str], where: ast.expr | None
-) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yields the rows of one path of loops, sorted by key."""
-    here = {name: each for name in names for each in run.series.get(name, ()) if each.path == path}
-    if not here:
-        return
-    is_repeated = any(each.repeats for each in here.values())
-    sql = _PathQuery(run, path, names, here, is_repeated)
-    text, given = sql.text(None if is_repeated else where)
-    before: tuple[bytes, dict[str, Any]] = (b"\xff", {})
-    for row in index.connection.execute(text, given):
-        key, cells = row[0], sql.cells(row)
-        if is_repeated:
-            if before[0] == key:
-                cells = {**cells, **{name: before[1][name] for name in here if cells[name] is None and f"{name}?" not in cells}}
-            before = key, cells
-            if where is not None and not _holds(index, where, cells):
-                continue
-        yield key, cells
-
-
 class _PathQuery:
-    """The SELECT of one path of loops of one run."""
+    """What one run has in one path of loops.
 
-    def __init__(self, run: _Run, path: bytes, names: Sequence[str], here: Mapping[str, _Series], is_repeated: bool) -> None:
+    Args:
+        index: where.
+        run: the run.
+        path: the loops.
+        names: columns, those of other paths too.
+        needs_time: whether rows carry when they were logged, as ``_time``.
+    """
+
+    def __init__(self, index: Index, run: _Run, path: bytes, names: Sequence[str], *, needs_time: bool) -> None:
+        self.index = index
         self.run = run
         self.path = path
         self.names = names
-        self.here = here
-        self.is_repeated = is_repeated
+        self.needs_time = needs_time
+        self.here = {name: each for name in names for each in run.series.get(name, ()) if each.path == path}
+        self.is_repeated = any(each.repeats for each in self.here.values())
         self.depth = len(path) // 2
         self.loops = run.loops.get(path, ())
         self.special = {name: kinds for name in names if (kinds := self._kinds(name)) & ~_PLAIN_KINDS}
-        self.expressions: list[tuple[str, str, list[object]]] = []
+        self.expressions: dict[str, Sql] = {}
+        self.levels: dict[str, int] = {}  # of each column the outermost loop that decides it
         self._choose()
+
+    def rows(self, where: ast.expr | None) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """Yields (key, cells by column), sorted by key."""
+        columns = list(self.expressions)
+        text, given = self._text(columns, None if self.is_repeated else where, "g.key, g.time")
+        before: tuple[bytes, dict[str, Any]] = (b"\xff", {})
+        for row in self.index.connection.execute(text, given):
+            key, cells = row[0], self._cells(columns, row)
+            if self.is_repeated:
+                if before[0] == key:  # what came once in this iteration is repeated
+                    cells.update((name, before[1][name]) for name in self.here if name in cells["_missing"])
+                before = key, cells
+                if where is not None and not _holds(self.index, where, cells):
+                    continue
+            yield key, cells
+
+    def plain_rows(self, columns: Sequence[str], where: ast.expr | None) -> Iterator[tuple[object, ...]]:
+        """Fast path: the rows that `rows` gives, straight from SQLite, when no value needs to be restored or repeated."""
+        known: dict[str, Sql] = {**self.expressions, "run": ("?", [self.run.run])}
+        text, given = self._text([], where, ", ".join(known.get(column, ("NULL", []))[0] for column in columns))
+        own = [each for column in columns for each in known.get(column, ("", []))[1]]
+        yield from self.index.connection.execute(text, [*own, *given])
 
     def _kinds(self, name: str) -> int:
         return sum(1 << bit for bit in range(10) if any(each.kinds & 1 << bit for each in self.run.series.get(name, ())))
 
     def _choose(self) -> None:
-        """Chooses for each column (and the kind of a value that needs it, ``name?``) its SQL over the rows of `_grouped`."""
-        add = self.expressions.append
+        """Chooses for each column (and the kind of a value that needs it, ``name?``) its SQL over the rows of `_grouped`, named g."""
+        add = self.expressions.__setitem__
         for level, at, column in self.loops:
-            size = LEVEL_BYTES * (level + 1)
-            inner = "iteration" if at < 0 else "coalesce(value, iteration)"
-            if at > 0:
-                inner = f"coalesce(json_extract(further, '$[{at}]'), iteration)"
-            key = "g.key" if level == self.depth - 1 else f"substr(g.key, 1, {size})"
-            add((column, f"(SELECT {inner} FROM context_ WHERE run = ? AND key = {key})", [self.run.run_id]))
+            value = "value" if at == 0 else f"json_extract(further, '$[{at}]')"
+            key = "g.key" if level == self.depth - 1 else f"substr(g.key, 1, {LEVEL_BYTES * (level + 1)})"
+            self.levels[column] = level
+            add(column, (f"(SELECT coalesce({value}, iteration) FROM context_ WHERE run = ? AND key = {key})", [self.run.run_id]))
         for at, name in enumerate(self.names):
             if name in self.here:
-                add((name, f"g.v{at}", []))
-                if name in self.special:
-                    add((f"{name}?", f"g.k{at}", []))
+                add(name, (f"g.v{at}", []))
+                add(f"{name}?", (f"g.k{at}" if name in self.special or self.is_repeated else "3", []))
                 continue
             outer = [each for each in self.run.series.get(name, ()) if self.path.startswith(each.path)]
             if not outer:
-                add((name, "NULL", []))
+                add(name, ("NULL", []))
                 continue
             nearest = max(outer, key=lambda each: len(each.path))
             size = LEVEL_BYTES * (len(nearest.path) // 2)
             place = f"FROM record_ WHERE run = ? AND key = substr(g.key, 1, {size}) AND name = ? ORDER BY seq DESC LIMIT 1)"
-            add((name, f"(SELECT value {place}", [self.run.run_id, nearest.name_id]))
+            self.levels[name] = max(0, len(nearest.path) // 2 - 1)
+            add(name, (f"(SELECT value {place}", [self.run.run_id, nearest.name_id]))
             if name in self.special:
-                add((f"{name}?", f"(SELECT kind {place}", [self.run.run_id, nearest.name_id]))
+                add(f"{name}?", (f"(SELECT kind {place}", [self.run.run_id, nearest.name_id]))
 
-    def _grouped(self) -> tuple[str, list[object]]:
-        """The records of this path, one row an iteration."""
-        picks = []
+    def _grouped(self, place: str, given: list[object]) -> Sql:
+        """The records of this path between two keys, one row an iteration."""
+        picks = ["max(time) AS time" if self.needs_time else "0 AS time"]
         for at, name in enumerate(self.names):
             if name in self.here:
                 number = self.here[name].name_id
                 picks.append(f"max(CASE name WHEN {number} THEN value END) AS v{at}")
-                if name in self.special:
+                if name in self.special or self.is_repeated:
                     picks.append(f"max(CASE name WHEN {number} THEN kind END) AS k{at}")
-        ids = ", ".join(str(each.name_id) for each in self.here.values())
-        size = LEVEL_BYTES * self.depth
-        place = f"run = ? AND name IN ({ids}) AND length(key) = {size}"
-        given: list[object] = [self.run.run_id]
-        for level in range(self.depth):
-            if self._is_ambiguous():
+        place += f" AND name IN ({', '.join(str(each.name_id) for each in self.here.values())})"
+        others = {each.path for name in self.here for each in self.run.series[name]} - {self.path}
+        if others:
+            place += f" AND length(key) = {LEVEL_BYTES * self.depth}"
+        if any(len(path) == len(self.path) for path in others):
+            for level in range(self.depth):
                 place += f" AND substr(key, {1 + LEVEL_BYTES * level}, 2) = ?"
-                given.append(self.path[2 * level : 2 * level + 2])
-        source, group = "record_", "key"
+                given = [*given, self.path[2 * level : 2 * level + 2]]
+        source, group = f"record_ WHERE {place}", "key"
         if self.is_repeated:
             source = f"(SELECT *, row_number() OVER (PARTITION BY key, name ORDER BY seq) AS occurrence FROM record_ WHERE {place})"
-            group, place = "key, occurrence", "1"
-        text = f"SELECT key, max(time) AS time, {', '.join(picks)} FROM {source} WHERE {place} GROUP BY {group}"
-        return text, given
+            group = "key, occurrence"
+        return f"SELECT key, {', '.join(picks)} FROM {source} GROUP BY {group}", given
 
-    def _is_ambiguous(self) -> bool:
-        """Whether another path of the same depth has one of the names."""
-        paths = {each.path for series in self.run.series.values() for each in series}
-        return any(path != self.path and len(path) == len(self.path) for path in paths)
-
-    def text(self, where: ast.expr | None) -> tuple[str, list[object]]:
-        """Returns the SELECT and its parameters."""
-        grouped, given = self._grouped()
-        known = {column: (sql, own) for column, sql, own in self.expressions}
-        parameters: list[object] = [each for _, _, own in self.expressions for each in own]
-        text = f"SELECT g.key, g.time{''.join(f', {sql}' for _, sql, _ in self.expressions)} FROM ({grouped}) g"
-        parameters += given
+    def _text(self, columns: Sequence[str], where: ast.expr | None, first: str) -> Sql:
+        """Returns the SELECT of columns and its parameters; ``first`` are columns without any."""
+        known: dict[str, Sql] = {**self.expressions, "run": ("?", [self.run.run])}
+        ranges, rest = self._ranges(where)
+        parameters: list[object] = [each for column in columns for each in known[column][1]]
         conditions = []
-        if where is not None:
-            known["run"] = ("?", [self.run.run])
-            sql, own = condition_sql(where, lambda name: known.get(name, ("NULL", [])))
-            conditions.append(f"coalesce({sql}, 0)")
-            parameters += own
+        own: list[object] = []
+        if rest:
+            sql, own = condition_sql(ast.BoolOp(ast.And(), rest), lambda name: known.get(name, ("NULL", [])))
+            conditions.append(sql)
         inner = {each.name_id for series in self.run.series.values() for each in series if self._is_inside(each.path)}
         if inner:
             ids = ", ".join(map(str, inner))
+            upper = "CAST(g.key || x'FFFF' AS BLOB)"
             conditions.append(
-                f"NOT EXISTS (SELECT 1 FROM record_ i WHERE i.run = ? AND i.key > g.key AND i.key < CAST(g.key || x'FFFF' AS BLOB) AND i.name IN ({ids}))"
+                f"NOT EXISTS (SELECT 1 FROM record_ i WHERE i.run = ? AND i.key > g.key AND i.key < {upper} AND i.name IN ({ids}))"
             )
-            parameters.append(self.run.run_id)
-        if conditions:
-            text += " WHERE " + " AND ".join(conditions)
-        return text, parameters
+            own.append(self.run.run_id)
+        parts = []
+        for low, high in ranges:
+            grouped, given = self._grouped("run = ? AND key >= ? AND key < ?", [self.run.run_id, low, high])
+            parts.append(grouped)
+            parameters += given
+        source = " UNION ALL ".join(parts)
+        after = " WHERE " + " AND ".join(conditions) if conditions else ""
+        return f"SELECT {', '.join([first, *(known[column][0] for column in columns)])} FROM ({source}) g{after}", [*parameters, *own]
+
+    def _ranges(self, where: ast.expr | None) -> tuple[list[tuple[bytes, bytes]], list[ast.expr]]:
+        """Returns the ranges of keys that conditions on what the outer loops hold leave, and the conditions that are still to be met."""
+        everything = [(b"", b"\xff" * LEVEL_BYTES)]
+        conjuncts = _conjuncts(where)
+        usable = [
+            each
+            for each in conjuncts
+            if names_in(each) and all(self.levels.get(name, self.depth) < self.depth - 1 for name in names_in(each))
+        ]
+        if not usable:
+            return everything, conjuncts
+        deepest = max(self.levels[name] for each in usable for name in names_in(each))
+        size = LEVEL_BYTES * (deepest + 1)
+        own = {column: (sql.replace("g.key", "c.key"), given) for column, (sql, given) in self.expressions.items()}
+        sql, given = condition_sql(ast.BoolOp(ast.And(), usable), lambda name: own[name])
+        text = f"SELECT c.key, {sql} FROM context_ c WHERE c.run = ? AND length(c.key) = {size}"
+        ranges: list[tuple[bytes, bytes]] = []
+        is_open = False
+        for key, holds in self.index.connection.execute(text, [*given, self.run.run_id]):
+            if holds and is_open:
+                ranges[-1] = ranges[-1][0], key + b"\xff\xff"
+            elif holds:
+                ranges.append((key, key + b"\xff\xff"))
+            is_open = bool(holds)
+            if len(ranges) > _RANGES_LIMIT:
+                return everything, conjuncts
+        return ranges or [(b"\xff", b"")], [each for each in conjuncts if each not in usable]
 
     def _is_inside(self, path: bytes) -> bool:
         return len(path) > len(self.path) and path.startswith(self.path)
 
-    def cells(self, row: Sequence[Any]) -> dict[str, Any]:
-        """Returns a row's values by column, as they were logged."""
-        cells = {"run": self.run.run, "_time": row[1]}
-        for (column, _, _), value in zip(self.expressions, row[2:], strict=True):
-            cells[column] = value
+    def _cells(self, columns: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+        """Returns a row's values by column, as they were logged; ``_missing`` are names that were not logged in this row."""
+        cells: dict[str, Any] = {"run": self.run.run, "_time": row[1], **dict(zip(columns, row[2:], strict=True))}
+        cells["_missing"] = [name for name in self.here if cells[f"{name}?"] is None] if self.is_repeated else ()
         for name in self.special:
-            kind = cells.pop(f"{name}?", None)
+            kind = cells.get(f"{name}?")
             if kind is not None:
                 cells[name] = restored(cells[name], kind)
-                if cells[name] is None:
-                    cells[f"{name}?"] = kind
         return cells
+
+
+def _conjuncts(where: ast.expr | None) -> list[ast.expr]:
+    if where is None:
+        return []
+    if isinstance(where, ast.BoolOp) and isinstance(where.op, ast.And):
+        return [part for value in where.values for part in _conjuncts(value)]
+    return [where]
 
 
 def restored(value: Any, kind: int) -> Any:
@@ -351,7 +398,7 @@ class _States:
 def _holds(index: Index, where: ast.expr, cells: Mapping[str, Any]) -> bool:
     """Whether a condition holds for one row; the same SQL decides as for whole tables."""
 
-    def column(name: str) -> tuple[str, list[object]]:
+    def column(name: str) -> Sql:
         value = cells.get(name)
         return "?", [value if isinstance(value, int | float | str) and value == value else None]
 
