@@ -21,6 +21,8 @@ __all__ = ["Journal", "forget_tail", "is_held", "read_attachments", "read_tail",
 _FOLDER = "logs"
 _FACTS = "run.json"
 _LOCK = "lock"
+_OWN: set[Path] = set()
+"""Journals of this process: a POSIX lock does not show to its owner, and is lost when the owner looks."""
 
 
 class Journal:
@@ -37,6 +39,8 @@ class Journal:
         self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         with contextlib.suppress(OSError):
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _OWN.add(folder)
+        self._run_folder = folder
         if facts is not None:
             (self._folder / _FACTS).write_text(json.dumps(facts))
         self._file = -1
@@ -72,6 +76,7 @@ class Journal:
 
     def close(self) -> None:
         """Lets go of the files; an empty journal goes away."""
+        _OWN.discard(self._run_folder)
         self.turn()
         if self._lock >= 0:
             os.close(self._lock)
@@ -119,6 +124,8 @@ def tails(repository_path: Path) -> Iterator[tuple[str, Path]]:
 
 def is_held(folder: Path) -> bool:
     """Whether the process that writes a run's journal is alive."""
+    if folder in _OWN:
+        return True
     try:
         descriptor = os.open(folder / _FOLDER / _LOCK, os.O_RDWR)
     except OSError:

@@ -29,7 +29,7 @@ from dartvc.model import LogSegment
 if TYPE_CHECKING:
     from dartvc.sessions import Session
 
-__all__ = ["Recorder", "log", "log_argument"]
+__all__ = ["Recorder", "flush", "log", "log_argument"]
 
 _T = TypeVar("_T")
 _FLUSH_S = 0.4
@@ -283,6 +283,12 @@ def log_argument(name: str, value: object, default: object, is_given: bool) -> N
         recorder.arm()
         stored, standard = stored_value(value, recorder.attach), stored_value(default, recorder.attach)
         recorder.pending.append((name, stored, time(), None, (standard, is_given)))
+
+
+def flush() -> None:
+    """Writes what this process has logged so far, so that queries see it."""
+    if _PROCESS.recorder is not None and type(_PROCESS.recorder) is not _Nowhere:
+        _PROCESS.recorder.flush()
 
 
 def _tell(nowhere: _Nowhere) -> None:
