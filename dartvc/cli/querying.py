@@ -49,6 +49,11 @@ def parse_plainly(argv: Sequence[str]) -> QueryOptions | None:
             if not separator and not words:
                 return None
             setattr(options, name[2:], value if separator else words.pop(0))
+        elif name == "--limit" and (value or words):
+            text = value if separator else words.pop(0)
+            if not text.isdecimal():
+                return None
+            options.limit = int(text)
         elif name.startswith("-") or options.sql:
             return None
         else:
