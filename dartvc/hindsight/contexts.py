@@ -11,14 +11,15 @@ from __future__ import annotations
 import gc
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dartvc.hindsight.loops import CodeLoops, Level, Loop
 from dartvc.program.capture import Once
 from dartvc.program.frames import view_of
 
-__all__ = ["Context", "LoopReader"]
+__all__ = ["Context", "LoopReader", "NamedLoop"]
 
 _SCALARS = frozenset({int, float, bool, str, type(None)})
 _TEXT_LIMIT = 200
@@ -55,6 +56,28 @@ class Context:
         while found[-1].parent is not None:
             found.append(found[-1].parent)
         return found[::-1]
+
+
+class NamedLoop:
+    """An iterator that gives its loop a name and knows the number of its iteration.
+
+    Args:
+        name: what the loop's column is called.
+        items: what to go over.
+    """
+
+    def __init__(self, name: str, items: Iterable[Any]) -> None:
+        self.name = name
+        self.number = -1
+        self._items = iter(items)
+
+    def __iter__(self) -> NamedLoop:
+        return self
+
+    def __next__(self) -> Any:
+        item = next(self._items)
+        self.number += 1
+        return item
 
 
 class LoopState:
@@ -185,6 +208,11 @@ class LoopReader:
             return None
         held = view[state.slot]
         iterator = held.iterator if type(held) is Once else held
+        if type(iterator) is NamedLoop:
+            loop = state.level.loop
+            if loop.name != iterator.name:
+                state.level = state.level._replace(loop=replace(loop, name=iterator.name, targets=(iterator.name, *loop.targets[1:])))
+            return iterator.number
         if type(iterator) is _range_iterator and _REMEMBERS_START:
             plain: Any = iterator
             number = int(plain.__reduce__()[2]) - 1

@@ -82,7 +82,7 @@ class Journal:
             os.close(self._lock)
             self._lock = -1
         if not _files(self._folder):
-            shutil.rmtree(self._folder, ignore_errors=True)
+            forget_tail(self._run_folder)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -93,6 +93,8 @@ def forget_tail(folder: Path) -> None:
     """Throws away what an earlier process of a run left in its journal; ``folder`` is the run's."""
     if (folder / _FOLDER).exists():
         shutil.rmtree(folder / _FOLDER, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # when nothing else of the run is in it
 
 
 def read_tail(folder: Path) -> tuple[bytes, dict[str, Any]]:

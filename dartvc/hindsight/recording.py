@@ -29,7 +29,7 @@ from dartvc.model import LogSegment
 if TYPE_CHECKING:
     from dartvc.sessions import Session
 
-__all__ = ["Recorder", "flush", "log", "log_argument"]
+__all__ = ["Recorder", "end_run", "flush", "log", "log_argument"]
 
 _T = TypeVar("_T")
 _FLUSH_S = 0.4
@@ -239,9 +239,10 @@ class _Process:
         self.recorder = None
 
     def close(self) -> None:
-        """At the end of the process."""
-        if self.recorder is not None:
-            self.recorder.close()
+        """At the end of the process, or of a run within it: what is logged from now on is another run."""
+        recorder, self.recorder = self.recorder, None
+        if recorder is not None:
+            recorder.close()
 
 
 _PROCESS = _Process()
@@ -289,6 +290,12 @@ def flush() -> None:
     """Writes what this process has logged so far, so that queries see it."""
     if _PROCESS.recorder is not None and type(_PROCESS.recorder) is not _Nowhere:
         _PROCESS.recorder.flush()
+
+
+def end_run() -> None:
+    """Ends the run of a process that has no session and commits its records; what is logged from now on is another run."""
+    if _PROCESS.recorder is not None and _PROCESS.recorder.session is None:
+        _PROCESS.close()
 
 
 def _tell(nowhere: _Nowhere) -> None:

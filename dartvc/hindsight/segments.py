@@ -13,8 +13,6 @@ from dartvc.history import Repository
 from dartvc.history.logs import iter_segments, read_segment, run_of_logs
 from dartvc.host.entropy import local_now
 from dartvc.model import CommitKind, LogSegment, Oid, Payload, StagedCommit, StagedName
-from dartvc.state.chunking import match_stream
-from dartvc.state.saving import Saving, save
 from dartvc.store import TreeEntry
 
 __all__ = ["LogTip", "attach_records", "commit_journal", "harvest", "last_lines", "log_tips", "segments_of"]
@@ -102,5 +100,8 @@ def _commit_logs(repository: Repository, segment: LogSegment, message: str, fact
 
 
 def _run_entry(facts: Mapping[str, object]) -> StagedName:
+    from dartvc.state.chunking import match_stream  # readers do without the pickler
+    from dartvc.state.saving import Saving, save
+
     refs, _ = match_stream(save({"run": None}, Saving({}, "__main__")).stream, ())
     return StagedName("run", facts, Payload(("run",), refs))

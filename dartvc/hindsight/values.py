@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import pickle
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -120,4 +119,6 @@ def _content_of(value: Any) -> tuple[str, bytes]:
         out = io.BytesIO()
         value.savefig(out, format="png")
         return "png", out.getvalue()
+    import pickle  # most programs log scalars only
+
     return "pickle", pickle.dumps(value, protocol=5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,6 @@ from dartvc.errors import NotFoundError, UsageError
 from dartvc.hindsight.conditions import names_in, parse_condition
 from dartvc.hindsight.index import Index
 from dartvc.hindsight.pivot import pivot
-from dartvc.hindsight.recording import flush
 from dartvc.history import Repository
 
 __all__ = ["RELATIONS", "Table", "choose_runs", "query_names", "query_sql"]
@@ -103,7 +103,9 @@ def choose_runs(index: Index, text: str) -> list[str]:
 
 
 def _index(repository: Repository) -> Index:
-    flush()
+    recording = sys.modules.get("dartvc.hindsight.recording")
+    if recording is not None:  # this process may have logged
+        recording.flush()
     index = Index(repository)
     index.refresh()
     return index
