@@ -209,11 +209,12 @@ class _Process:
     def __init__(self) -> None:
         self.recorder: Any = None
         self.sessions: Sequence[Any] = ()
+        self.is_child = False
 
     def current(self) -> Any:
         """Returns the recorder, made anew when the session has changed."""
         module = sys.modules.get("dartvc.sessions.session")
-        self.sessions = module._OPEN if module is not None else ()
+        self.sessions = module._OPEN if module is not None and not self.is_child else ()
         session = self.sessions[-1] if self.sessions else None
         old = self.recorder
         if old is not None and type(old) is not _Nowhere:
@@ -235,8 +236,10 @@ class _Process:
         return self.recorder
 
     def forked(self) -> None:
-        """In a forked child: its records are a run of its own."""
+        """In a forked child: its records are a run of its own, its parent's session takes none of them."""
         self.recorder = None
+        self.is_child = True
+        self.sessions = ()
 
     def close(self) -> None:
         """At the end of the process, or of a run within it: what is logged from now on is another run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import sqlite3
 import sys
@@ -51,7 +52,7 @@ def query_names(
     index = _index(repository)
     chosen = choose_runs(index, runs) if isinstance(runs, str) else runs
     table = pivot(index, names, condition, runs=chosen)
-    _check_names(index, [*names, *(names_in(condition) if condition is not None else [])], table.columns)
+    _check_names(index, [*names, *(names_in(condition) if condition is not None else [])])
     return Table(table.columns, table.rows)
 
 
@@ -111,17 +112,15 @@ def _index(repository: Repository) -> Index:
     return index
 
 
-def _check_names(index: Index, names: Sequence[str], columns: Sequence[str]) -> None:
+def _check_names(index: Index, names: Sequence[str]) -> None:
     run_sql = index.connection.execute
+    known = {each for (each,) in run_sql("SELECT name FROM name_ WHERE id IN (SELECT name FROM series_)")}
     for name in names:
-        if name in columns and name in _loop_names(index):
-            continue
-        if name == "run" or run_sql("SELECT 1 FROM name_ WHERE name = ?", (name,)).fetchone() or name in _loop_names(index):
+        if name == "run" or name in known or name in _loop_names(index):
             continue
         index.refresh_commits([name])
         if run_sql("SELECT 1 FROM variable_ WHERE name = ? OR name LIKE ? LIMIT 1", (name, f"%().{name}")).fetchone():
             continue
-        known = [each for (each,) in run_sql("SELECT name FROM name_")]
         near = difflib.get_close_matches(name, known, 3)
         hint = (
             f"did you mean {', '.join(near)}?"
@@ -134,6 +133,4 @@ def _check_names(index: Index, names: Sequence[str], columns: Sequence[str]) -> 
 
 
 def _loop_names(index: Index) -> set[str]:
-    import json
-
     return {target for (targets,) in index.connection.execute("SELECT targets FROM loop_") for target in json.loads(targets)}
