@@ -24,7 +24,7 @@ __all__ = ["Context", "LoopReader", "NamedLoop"]
 _SCALARS = frozenset({int, float, bool, str, type(None)})
 _TEXT_LIMIT = 200
 _range_iterator = type(iter(range(0)))
-_REMEMBERS_START = iter(range(1)).__reduce__()[-1] is not None
+_RANGES = frozenset({_range_iterator, type(iter(range(1 << 70)))})
 
 
 class Context:
@@ -207,16 +207,16 @@ class LoopReader:
         if state.slot < 0 or view is _NO_VIEW:
             return None
         held = view[state.slot]
-        iterator = held.iterator if type(held) is Once else held
+        iterator: Any = held.iterator if type(held) is Once else held
         if type(iterator) is NamedLoop:
             loop = state.level.loop
             if loop.name != iterator.name:
                 state.level = state.level._replace(loop=replace(loop, name=iterator.name, targets=(iterator.name, *loop.targets[1:])))
             return iterator.number
-        if type(iterator) is _range_iterator and _REMEMBERS_START:
-            plain: Any = iterator
-            number = int(plain.__reduce__()[2]) - 1
-            hint = plain.__length_hint__
+        if type(iterator) in _RANGES:
+            number = _of_range(iterator, state.level.base, self._codes)
+            number = 0 if number is None else number  # one that has forgotten its start is counted from where it is first seen
+            hint = iterator.__length_hint__
             state.iterator, state.last_number, state.hint = held, number + hint(), hint
             return number
         return _position_of(iterator, state.level.base, self._codes)
@@ -386,7 +386,7 @@ def _of_sequence(iterator: Any, base: _Base, codes: _Codes) -> int | None:
 
 
 def _of_reversed(iterator: Any, base: _Base, codes: _Codes) -> int | None:
-    _, (items,), *state = iterator.__reduce__()
+    _, (items, *_), *state = iterator.__reduce__()
     return len(items) - int(state[0]) - 2 if state else None
 
 
