@@ -310,7 +310,7 @@ class LoopReader:
             known.tail, known.entries = earlier.tail, dict(earlier.entries or {})
         if known is None or known.parent is not parent:
             known = self._begin(frame, marker, state, parent, 0)
-        elif tail < known.tail or (tail == known.tail and not may_repeat):
+        elif not known.tail or tail < known.tail or (tail == known.tail and not may_repeat):
             known = Context(parent, loop, known.entry, known.iteration + 1, _values(frame, marker, state.level))
         known.tail = tail
         return known
