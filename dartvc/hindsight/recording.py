@@ -210,9 +210,14 @@ class _Process:
         self.recorder: Any = None
         self.sessions: Sequence[Any] = ()
         self.is_child = False
+        self._lock = threading.RLock()
 
     def current(self) -> Any:
         """Returns the recorder, made anew when the session has changed."""
+        with self._lock:
+            return self._current()
+
+    def _current(self) -> Any:
         module = sys.modules.get("dartvc.sessions.session")
         self.sessions = module._OPEN if module is not None and not self.is_child else ()
         session = self.sessions[-1] if self.sessions else None
@@ -240,6 +245,7 @@ class _Process:
         self.recorder = None
         self.is_child = True
         self.sessions = ()
+        self._lock = threading.RLock()
 
     def close(self) -> None:
         """At the end of the process, or of a run within it: what is logged from now on is another run."""
