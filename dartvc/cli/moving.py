@@ -95,13 +95,18 @@ def branch(
     name: Annotated[str | None, typer.Argument(help="the branch to make; none: list them")] = None,
     revision: Annotated[str, typer.Argument(help="where it begins")] = "HEAD",
     delete: Annotated[bool, typer.Option("-d", help="delete it")] = False,
+    is_all: Annotated[bool, typer.Option("-a", help="list those of remotes, too")] = False,
+    of_remotes: Annotated[bool, typer.Option("-r", help="list those of remotes only")] = False,
     is_json: Json = False,
 ) -> None:
     """Lists, makes or deletes branches."""
     context = current()
     checked_out = context.workspace.branch
     if name is None:
-        rows = [(ref.removeprefix("refs/heads/"), oid) for ref, oid in context.repository.database.refs.iter_refs("refs/heads/")]
+        refs = context.repository.database.refs
+        rows = [] if of_remotes else [(ref.removeprefix("refs/heads/"), oid) for ref, oid in refs.iter_refs("refs/heads/")]
+        if is_all or of_remotes:
+            rows += [(ref.removeprefix("refs/remotes/" if of_remotes else "refs/"), oid) for ref, oid in refs.iter_refs("refs/remotes/")]
         if is_json:
             context.json("branch", {"items": [{"name": each, "oid": oid, "current": each == checked_out} for each, oid in rows]})
             return

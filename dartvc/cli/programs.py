@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,8 +11,10 @@ from dartvc.cli.context import current
 from dartvc.cli.querying import QueryOptions, answer_query
 from dartvc.cli.running import StartOptions, start
 from dartvc.cli.text import age
+from dartvc.errors import UsageError
 from dartvc.model import short
 from dartvc.porcelain.programs import list_runs
+from dartvc.porcelain.verification import Proof, verify
 
 __all__ = ["register"]
 
@@ -29,15 +32,44 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    script: Annotated[str, typer.Argument(help="the program")],
+    script: Annotated[str, typer.Argument(help="the program: a script or a notebook; with -m, its first argument")] = "",
     arguments: Annotated[list[str] | None, typer.Argument(help="its arguments")] = None,
+    module: Annotated[str, typer.Option("-m", metavar="MODULE", help="run a module, as python -m does")] = "",
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="what dartvc.arg(NAME) returns")] = None,
+    verify_resume: Annotated[bool, typer.Option("--verify-resume", help="kill and resume copies of it, and compare how they end")] = False,
+    kills: Annotated[int, typer.Option("--kills", metavar="N", help="with --verify-resume: how many copies to kill")] = 5,
 ) -> None:
     """Runs an unmodified program and commits its state as it goes; `dvc-state resume` continues it after whatever ended it."""
-    options = StartOptions("run", [script, *(arguments or ())], max_overhead, every, list(sets or ()))
+    words = [word for word in (script, *(arguments or ())) if word]
+    if not words and not module:
+        raise UsageError("there is no program to run", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
+    if verify_resume:
+        raise typer.Exit(_verify(["-m", module, *words] if module else words, kills))
+    options = StartOptions("run", [module, *words] if module else words, max_overhead, every, list(sets or ()), module=module)
     raise typer.Exit(start(options))
+
+
+def _verify(words: list[str], kills: int) -> int:
+    """Shows how killed and resumed copies of a program end; 0 when all end as they should."""
+    context = current()
+    wrong = 0
+    for each in verify(words, Path.cwd(), kills):
+        if isinstance(each, Proof):
+            context.say(f"undisturbed: {each.plain.seconds:.1f} s, exit code {each.plain.code}; two of these runs were compared")
+            left = [*(f"file {path}" for path in each.by_chance), *(f"value of {name}" for name in each.names_by_chance)]
+            if left:
+                context.say(f"  not compared, for it differs between undisturbed runs: {', '.join(left)}")
+        elif each.killed_s is None:
+            context.say("ended before it could be killed")
+        else:
+            wrong += bool(each.differences)
+            where = f"resumed at {each.place}" if each.place else "begun again from the start"
+            context.out(f"killed at {each.killed_s:6.1f} s  {where}  {max(each.lost_s, 0):.1f} s done twice  {'NOT EXACT' if each.differences else 'exact'}")
+            for difference in each.differences:
+                context.out(f"    {difference}")
+    return 1 if wrong else 0
 
 
 def resume(
@@ -45,11 +77,12 @@ def resume(
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="go on with another value of a variable")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="load a commit that was made elsewhere")] = False,
     code: Annotated[str, typer.Option("--code", metavar="recorded|current", help="which code to go on with when the script was edited")] = "",
+    force: Annotated[bool, typer.Option("--force", help="go on although packages of the program are missing here")] = False,
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
 ) -> None:
     """Continues a program from the middle, where its last commit stands, to its end."""
-    options = StartOptions("resume", [revision] if revision else [], max_overhead, every, list(sets or ()), trust, code)
+    options = StartOptions("resume", [revision] if revision else [], max_overhead, every, list(sets or ()), trust, code, force)
     raise typer.Exit(start(options))
 
 

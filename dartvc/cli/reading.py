@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from dartvc.errors import NotFoundError, UsageError
 from dartvc.model import Commit, short
 from dartvc.porcelain.compare import compare
 from dartvc.porcelain.expressions import holds
+
+if TYPE_CHECKING:
+    from dartvc.remotes import Standing
 
 __all__ = ["register"]
 
@@ -44,11 +48,14 @@ def init(directory: Annotated[str, typer.Argument(help="the project's folder")] 
 
 def status(is_json: Json = False) -> None:
     """Tells where HEAD is, which sessions live, and what the last commit could not store."""
+    from dartvc.porcelain.exchange import standing
     from dartvc.sessions.registry import living_sessions
+    from dartvc.sessions.tally import describe_tally
 
     context = current()
     repository, workspace = context.repository, context.workspace
     head = workspace.head
+    apart = standing(repository, workspace.branch, head)
     sessions = living_sessions(repository.path)
     omitted = []
     names = {}
@@ -58,14 +65,23 @@ def status(is_json: Json = False) -> None:
     if is_json:
         living = [{"id": each.session_id, "pid": each.pid, "branch": each.branch} for each in sessions]
         not_stored = [{"name": name, **recipe} for name, recipe in omitted]
-        context.json("status", {"head": head, "branch": workspace.branch, "names": len(names), "sessions": living, "omitted": not_stored})
+        context.json(
+            "status",
+            {"head": head, "branch": workspace.branch, "upstream": apart, "names": len(names), "sessions": living, "omitted": not_stored},
+        )
         return
     context.out(f"on branch {workspace.branch}" if workspace.branch else "HEAD is detached: the next commit begins a branch")
+    if apart is not None:
+        context.out(_describe_standing(apart))
     if head is None:
         context.out("no commit yet")
     else:
         commit = repository.commit(head)
         context.out(f"{short(head)} {commit.subject[:60]} ({age(commit.time)}), {len(names)} names")
+        entry = repository.process(head).get("position") if commit.run else None
+        so_far = repository.summary(entry).get("so_far") if entry is not None else None
+        if isinstance(so_far, Mapping):
+            context.out(f"run {commit.run}: {describe_tally(so_far)}")
     for each in sessions:
         context.out(f"session {each.session_id}: process {each.pid}, branch {each.branch or 'detached'}")
     if not sessions:
@@ -73,6 +89,15 @@ def status(is_json: Json = False) -> None:
     for name, recipe in omitted:
         how = "its recipe is kept" if recipe.get("steps") else "not stored"
         context.out(f"{recipe.get('path', name)}: {how}: {recipe.get('reason')}")
+
+
+def _describe_standing(apart: Standing) -> str:
+    """Returns how the branch stands to the one that it follows, with what to type."""
+    if apart.ahead and apart.behind:
+        return f"apart from {apart.upstream}: {apart.ahead} commits only here, {apart.behind} only there"
+    if apart.ahead:
+        return f"ahead of {apart.upstream} by {apart.ahead}: dvc-state push"
+    return f"behind {apart.upstream} by {apart.behind}: dvc-state pull" if apart.behind else f"up to date with {apart.upstream}"
 
 
 def log(

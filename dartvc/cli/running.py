@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from dartvc.errors import DartvcError, NotFoundError, RefusedError, UntrustedErr
 
 if TYPE_CHECKING:
     from dartvc.history import Repository
-    from dartvc.model import Oid
+    from dartvc.model import Commit, Oid
     from dartvc.sessions.runs import Run
 
 __all__ = ["StartOptions", "parse_plainly", "start"]
@@ -30,6 +30,8 @@ class StartOptions:
     sets: list[str] = field(default_factory=list)
     trust: bool = False
     code: str = ""
+    force: bool = False
+    module: str = ""
 
 
 def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
@@ -41,6 +43,12 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
         if name == "--trust" and argv[0] == "resume" and not separator:
             options.trust = True
             continue
+        if name == "--force" and argv[0] == "resume" and not separator:
+            options.force = True
+            continue
+        if argv[0] == "run" and name.startswith("-m") and rest[:1]:
+            options.module, options.words = (name[2:], [name[2:], *rest]) if name[2:] else (rest[0], rest)
+            return options
         if name not in ("--max-overhead", "--every", "--set") and not (name == "--code" and argv[0] == "resume"):
             return None
         if not separator:
@@ -71,10 +79,10 @@ def start(options: StartOptions) -> int:
 
 
 def _run(options: StartOptions) -> int:
-    script = options.words[0]
+    _fix_hash_seed("")
+    script, module = _find_module(options.module) if options.module else (options.words[0], "")
     if not os.path.isfile(script):
         raise UsageError(f"there is no file {script}", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
-    _fix_hash_seed("")
     from dartvc.history import Repository
     from dartvc.shims.script import RunOptions, run_script
 
@@ -82,11 +90,29 @@ def _run(options: StartOptions) -> int:
         repository = Repository.open()
     except NotFoundError:
         repository = Repository.init()
-    return run_script(repository, script, options.words, RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets)))
+    chosen = RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets))
+    return run_script(repository, script, options.words, chosen, module=module)
+
+
+def _find_module(name: str) -> tuple[str, str]:
+    """Returns the source file of a module and its full name, as ``python -m`` finds them."""
+    import importlib.util
+
+    sys.path[0:1] = [os.getcwd()]
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{name}.__main__")
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise UsageError(f"there is no module {name} to run", kind="no-script", hint="dvc-state run -m MODULE [ARGUMENTS]")
+    return spec.origin, spec.name
 
 
 def _resume(options: StartOptions) -> int:
     from dartvc.history import Repository
+    from dartvc.sessions.relocation import write_missing_sources
     from dartvc.sessions.runs import find_resumable, read_sources, run_facts
     from dartvc.shims.script import RunOptions, resume_script
 
@@ -104,14 +130,45 @@ def _resume(options: StartOptions) -> int:
             hint="repeat with --trust if you know its author",
         )
     _fix_hash_seed(run.hash_seed)
-    text = _choose_code(run, read_sources(repository, commit.oid).get(run.script, ""), options.code)
+    sources = {**_last_sources(repository, run), **read_sources(repository, commit.oid)}
+    _compare_environment(repository.environment(commit.oid), sources, commit, options.force)
+    text = _choose_code(run, sources.get(run.script, ""), options.code)
+    for path in write_missing_sources(sources, run.project):
+        sys.stderr.write(f"dartvc: {os.path.relpath(path, run.project)} is not here; it was written from the commit\n")
     _follow(repository, commit.oid)
     chosen = RunOptions(options.max_overhead / 100, options.every)
     return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=_pairs(options.sets))
 
 
+def _last_sources(repository: Repository, run: Run) -> dict[str, str]:
+    """Returns the sources that the newest commit of a run has: modules that it had not imported yet at an earlier one, too."""
+    from dartvc.sessions.runs import read_sources
+
+    tip = repository.database.refs.read(f"refs/runs/{run.run_id}")
+    return read_sources(repository, tip) if tip is not None and repository.is_trusted(tip) else {}
+
+
+def _compare_environment(recorded: Mapping[str, object], sources: Mapping[str, str], commit: Commit, force: bool) -> None:
+    """Says what is not here as it was where the commit was made.
+
+    Raises:
+        RefusedError: the program cannot go on here as it would have there.
+    """
+    from dartvc.sessions.surroundings import judge
+
+    verdict = judge(recorded, sources.values(), has_position=commit.position is not None)
+    for difference in verdict.differences:
+        sys.stderr.write(f"dartvc: {difference}\n")
+    if verdict.obstacles and not (force and verdict.can_be_forced):
+        hint = "repeat with --force to try all the same" if verdict.can_be_forced else verdict.remedy
+        raise RefusedError("; ".join(verdict.obstacles), kind="other-environment", hint=hint)
+
+
 def _last_run(repository: Repository) -> Oid:
     tips = [oid for _, oid in repository.database.refs.iter_refs("refs/runs/")]
+    head = repository.database.refs.head().oid
+    if not tips and head is not None and repository.commit(head).run:
+        return head
     if not tips:
         raise NotFoundError("there is no run here", kind="no-run", hint="dvc-state run SCRIPT")
     return max((repository.commit(oid) for oid in tips), key=lambda commit: commit.time).oid
@@ -144,9 +201,10 @@ def _choose_code(run: Run, recorded: str, choice: str) -> str:
     Raises:
         RefusedError: the script was edited since and nobody said which text counts.
     """
+    from dartvc.program.texts import read_program
+
     try:
-        with open(run.script, encoding="utf-8") as file:
-            current = file.read()
+        current = read_program(run.script)
     except OSError:
         return recorded
     if current == recorded or choice == "recorded":

@@ -34,7 +34,8 @@ def size(count: int) -> str:
 
 
 def _refs(commit: Commit, head: str | None) -> list[str]:
-    return [*(["HEAD"] if commit.oid == head else []), *(ref.removeprefix("refs/heads/").replace("refs/tags/", "tag: ") for ref in commit.refs)]
+    named = (ref.removeprefix("refs/heads/").removeprefix("refs/remotes/").replace("refs/tags/", "tag: ") for ref in commit.refs)
+    return [*(["HEAD"] if commit.oid == head else []), *named]
 
 
 def render_commit(context: Context, commit: Commit, head: str | None = None) -> Iterator[str]:

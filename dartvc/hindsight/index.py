@@ -280,6 +280,7 @@ class Index:
         keys: list[bytes] = []
         paths: list[bytes] = []
         rows = []
+        scalars: dict[int, int] = {}
         for parent, loop, entry, iteration, targets in zip(
             chunk.parents, chunk.loop_of, chunk.entries, chunk.iterations, chunk.targets, strict=True
         ):
@@ -288,8 +289,12 @@ class Index:
             keys.append(key)
             paths.append(above_path + loops[loop].to_bytes(2, "big"))
             value = column_value(targets[0]) if targets else None
+            if len(targets) > 1:
+                scalars[loop] = scalars.get(loop, 0) | sum(1 << at for at, each in enumerate(targets[:30]) if each is not None)
             rows.append((run_id, key, iteration, value, json.dumps(targets) if len(targets) > 1 else None))
         self.connection.executemany("INSERT OR IGNORE INTO context_ VALUES (?, ?, ?, ?, ?)", rows)
+        for loop, bits in scalars.items():
+            self.connection.execute("UPDATE loop_ SET scalars = scalars | ? WHERE id = ?", (bits, loops[loop]))
         return keys, paths
 
     def _own_names(self, run_id: int) -> frozenset[int]:

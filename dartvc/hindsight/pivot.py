@@ -91,7 +91,10 @@ def pivot(index: Index, names: Sequence[str], where: ast.expr | None = None, *, 
 def _runs(index: Index, names: Sequence[str], runs: Sequence[str] | None) -> list[_Run]:
     """Returns the runs that logged one of the names, in the order in which they began."""
     run_sql = index.connection.execute
-    loops = {loop: tuple(json.loads(targets)) or (name,) for loop, name, targets in run_sql("SELECT id, name, targets FROM loop_")}
+    loops = {
+        loop: [(at, target) for at, target in enumerate(json.loads(targets) or [name]) if at == 0 or scalars >> at & 1]
+        for loop, name, targets, scalars in run_sql("SELECT id, name, targets, scalars FROM loop_")
+    }
     marks = ", ".join("?" * len(names))
     found: dict[tuple[int, str], dict[str, list[_Series]]] = {}
     for run_id, run, name, name_id, path, kinds, repeats in run_sql(
@@ -109,14 +112,16 @@ def _runs(index: Index, names: Sequence[str], runs: Sequence[str] | None) -> lis
     return [_Run(run_id, run, series, _loop_columns(series, loops)) for (run_id, run), series in found.items()]
 
 
-def _loop_columns(series: Mapping[str, Sequence[_Series]], loops: Mapping[int, tuple[str, ...]]) -> dict[bytes, list[tuple[int, int, str]]]:
+def _loop_columns(
+    series: Mapping[str, Sequence[_Series]], loops: Mapping[int, Sequence[tuple[int, str]]]
+) -> dict[bytes, list[tuple[int, int, str]]]:
     """Names the columns of each path's loop variables; one that was logged itself needs none, an inner one of an outer one's name gets a number."""
     columns: dict[bytes, list[tuple[int, int, str]]] = {}
-    for path in {each.path for name in series.values() for each in name}:
+    for path in sorted({each.path for name in series.values() for each in name}, key=lambda path: (len(path), path)):
         taken: dict[str, int] = {}
         columns[path] = []
         for level in range(len(path) // 2):
-            for at, target in enumerate(loops[int.from_bytes(path[2 * level : 2 * level + 2], "big")]):
+            for at, target in loops[int.from_bytes(path[2 * level : 2 * level + 2], "big")]:
                 taken[target] = taken.get(target, 0) + 1
                 if target not in series:
                     columns[path].append((level, at, target if taken[target] == 1 else f"{target}_{taken[target]}"))
@@ -211,10 +216,10 @@ class _PathQuery:
         """Chooses for each column (and the kind of a value that needs it, ``name?``) its SQL over the rows of `_grouped`, named g."""
         add = self.expressions.__setitem__
         for level, at, column in self.loops:
-            value = "value" if at == 0 else f"json_extract(further, '$[{at}]')"
+            value = "coalesce(value, iteration)" if at == 0 else f"json_extract(further, '$[{at}]')"
             key = "g.key" if level == self.depth - 1 else f"substr(g.key, 1, {LEVEL_BYTES * (level + 1)})"
             self.levels[column] = level
-            add(column, (f"(SELECT coalesce({value}, iteration) FROM context_ WHERE run = ? AND key = {key})", [self.run.run_id]))
+            add(column, (f"(SELECT {value} FROM context_ WHERE run = ? AND key = {key})", [self.run.run_id]))
         for at, name in enumerate(self.names):
             if name in self.here:
                 add(name, (f"g.v{at}", []))
@@ -390,9 +395,9 @@ class _States:
             self._values[-1][name] = value
 
     def at(self, time_s: float) -> Mapping[str, Any]:
-        """Returns the values at the last commit before a moment."""
+        """Returns the values at the last commit before a moment; before the first one, those of the first one."""
         place = bisect_right(self._times, time_s)
-        return self._values[place - 1] if place else {}
+        return self._values[max(0, place - 1)] if self._values else {}
 
 
 def _holds(index: Index, where: ast.expr, cells: Mapping[str, Any]) -> bool:

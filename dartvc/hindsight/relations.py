@@ -28,7 +28,7 @@ CREATE TABLE run_(
     started REAL, ended REAL, tip TEXT, commits INTEGER);
 CREATE TABLE name_(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE loop_(
-    id INTEGER PRIMARY KEY, function TEXT, name TEXT, ordinal INTEGER, file TEXT, line INTEGER, targets TEXT, is_for INTEGER,
+    id INTEGER PRIMARY KEY, function TEXT, name TEXT, ordinal INTEGER, file TEXT, line INTEGER, targets TEXT, is_for INTEGER, scalars INTEGER DEFAULT 0,
     UNIQUE(function, name, ordinal, file));
 CREATE TABLE context_(run INTEGER, key BLOB, iteration INTEGER, value, further TEXT, PRIMARY KEY(run, key)) WITHOUT ROWID;
 CREATE TABLE record_(

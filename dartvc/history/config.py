@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dartvc.errors import CorruptError, NotFoundError, UsageError
+from dartvc.history.gitconfig import parse_config
 from dartvc.host.entropy import new_id
 from dartvc.store.durable import replace_file, storage_errors
 
@@ -22,7 +23,6 @@ SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "dartvc.gracePeriod": ("1h", "gc keeps unreachable objects younger than this"),
         "dartvc.maxOverhead": ("1", "percent of run time that automatic commits may cost"),
         "dartvc.every": ("300", "seconds after which an automatic commit is due at the latest"),
-        "dartvc.trustedRemotes": ("", "remotes whose commits are restored without --trust, separated by blanks"),
     }
 )
 """Every setting: its default and what it means."""
@@ -42,7 +42,7 @@ class Config:
         Raises:
             NotFoundError: it is not set and has no default.
         """
-        value = self._read().get(key.lower())
+        value = self._read().get(_folded(key))
         if value is not None:
             return value
         if default is not None:
@@ -59,13 +59,36 @@ class Config:
             UsageError: the key is not one git could hold.
             StorageError: the disk refused.
         """
+        self._edit({key: value})
+
+    def update(self, values: Mapping[str, str | None]) -> None:
+        """Sets several settings, or unsets those that are None, durably and at once; raises what `set` does."""
+        self._edit(values)
+
+    def subsections(self, section: str) -> list[str]:
+        """Returns what stands in quotes behind a section's name (the remotes of ``remote``), in the order of the file."""
+        start = f"{section.lower()}."
+        found = (key.removeprefix(start).rpartition(".")[0] for key in self._read() if key.startswith(start))
+        return list(dict.fromkeys(name for name in found if name))
+
+    def keys(self, prefix: str) -> list[str]:
+        """Returns the keys that are set under a prefix such as ``remote.origin.``."""
+        return [key for key in self._read() if key.startswith(prefix)]
+
+    def _edit(self, values: Mapping[str, str | None]) -> None:
         import pygit2
 
+        key = ""
         with storage_errors(self._path):
             draft, final = (self._path.with_name(f"tmp_config.{new_id()}.{step}") for step in ("draft", "final"))
             draft.write_bytes(self._path.read_bytes() if self._path.exists() else b"")
             try:
-                pygit2.Config(str(draft))[key] = value
+                edited = pygit2.Config(str(draft))
+                for key, value in values.items():
+                    if value is not None:
+                        edited[key] = value
+                    elif _folded(key) in self._read():
+                        edited.delete_multivar(key, ".*")
                 replace_file(self._path, draft.read_bytes(), temporary=final)
             except (ValueError, pygit2.GitError) as error:
                 raise UsageError(f"{key!r} cannot be set: {error}", kind="bad-setting", hint="dvc-state config --list") from error
@@ -82,14 +105,20 @@ class Config:
         return found
 
     def _read(self) -> dict[str, str]:
-        if not self._path.exists():
-            return {}
-        import pygit2
-
         try:
-            return {entry.name.lower(): entry.value or "" for entry in pygit2.Config(str(self._path))}
-        except (pygit2.GitError, ValueError, UnicodeDecodeError) as error:
+            text = self._path.read_bytes().decode("utf-8")
+        except FileNotFoundError:
+            return {}
+        except UnicodeDecodeError as error:
             raise CorruptError(f"{self._path} cannot be read: {error}", kind="config", hint="mend the file with an editor") from error
+        return dict(parse_config(text.removeprefix("\ufeff"), str(self._path)))
+
+
+def _folded(key: str) -> str:
+    """Returns a key as it is compared: section and variable in lower case, a subsection as it is."""
+    section, _, rest = key.partition(".")
+    sub, dot, name = rest.rpartition(".")
+    return f"{section.lower()}.{sub}{dot}{name.lower()}"
 
 
 def parse_duration_s(text: str) -> float:

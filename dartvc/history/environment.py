@@ -7,7 +7,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["compare_environments", "describe_environment", "is_dirty"]
+from dartvc.host.machine import describe_machine
+
+__all__ = ["compare_environments", "describe_environment", "describe_host", "is_dirty"]
+
+_HOST = ("python", "implementation", "platform", "machine", "cpu", "cpus", "gpus")
 
 
 def describe_environment(root: Path, before: Mapping[str, object]) -> Mapping[str, object]:
@@ -28,14 +32,22 @@ def describe_environment(root: Path, before: Mapping[str, object]) -> Mapping[st
         if isinstance(version, str):
             packages[name] = version
     return {
-        "python": platform.python_version(),
-        "implementation": platform.python_implementation(),
-        "platform": sys.platform,
-        "machine": platform.machine(),
+        **({key: before[key] for key in _HOST} if all(key in before for key in _HOST) else describe_host()),
         "packages": dict(sorted(packages.items())),
         "git": head,
         "git_dirty": before.get("git_dirty") if before and before.get("git") == head else is_dirty(root) if head is not None else None,
         "modules": count,
+    }
+
+
+def describe_host() -> dict[str, object]:
+    """Returns what a program runs on, its packages apart: Python, platform, processors."""
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "platform": sys.platform,
+        "machine": platform.machine(),
+        **describe_machine(),
     }
 
 
@@ -77,11 +89,11 @@ def _packed_ref(git: Path, name: str) -> str | None:
 
 
 def compare_environments(before: Mapping[str, object], after: Mapping[str, object]) -> list[tuple[str, object, object]]:
-    """Returns what differs, as (what, before, after): Python, platform, and packages that both have in different versions."""
+    """Returns what differs, as (what, before, after): Python, platform, processors, and packages that both have in different versions."""
     found: list[tuple[str, object, object]] = [
         (key, before.get(key), after.get(key))
-        for key in ("python", "implementation", "platform", "machine")
-        if before.get(key) != after.get(key)
+        for key in _HOST
+        if key in before and before.get(key) != after.get(key)
     ]
     old, new = before.get("packages"), after.get("packages")
     if isinstance(old, dict) and isinstance(new, dict):

@@ -178,6 +178,10 @@ class Repository:
         """Adds a commit to the user's list of trusted commits (kept outside the repository)."""
         self._trust.add(oid)
 
+    def trust_all(self, oids: Iterable[Oid]) -> None:
+        """Adds those commits to the user's list that this machine's key did not seal."""
+        self._trust.add(*(oid for oid in oids if not self.is_sealed(oid)))
+
     def damaged_replacements(self) -> int:
         """Returns how many old ids cannot be read any more."""
         return self._replaced.damaged_lines()

@@ -29,20 +29,26 @@ class TrustList:
         self._path = path
 
     def __contains__(self, oid: Oid) -> bool:
-        try:
-            return oid in self._path.read_text().split()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        return oid in self.known()
 
-    def add(self, oid: Oid) -> None:
-        """Adds a commit, durably."""
-        if oid in self:
+    def known(self) -> frozenset[Oid]:
+        """Returns all of them."""
+        try:
+            return frozenset(map(Oid, self._path.read_text().split()))
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
+
+    def add(self, *oids: Oid) -> None:
+        """Adds commits, durably."""
+        known = self.known()
+        fresh = [oid for oid in dict.fromkeys(oids) if oid not in known]
+        if not fresh:
             return
         with storage_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                write_all(descriptor, f"{oid}\n".encode())
+                write_all(descriptor, "".join(f"{oid}\n" for oid in fresh).encode())
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

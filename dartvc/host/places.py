@@ -5,15 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["config_folder", "default_key_path"]
+__all__ = ["config_folder"]
 
 
 def config_folder() -> Path:
     """Returns the user's folder for dartvc: ``$XDG_CONFIG_HOME/dartvc``, by default ``~/.config/dartvc``."""
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "dartvc"
-
-
-def default_key_path() -> Path:
-    """Returns where this user's sealing key lies."""
-    return config_folder() / "key"

@@ -20,6 +20,7 @@ __all__ = ["CONTENT_LIMIT_BYTES", "Effects", "FileState", "put_back", "take_back
 
 CONTENT_LIMIT_BYTES = 16 * 1024 * 1024
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+_SQLITE = b"SQLite format 3\0"
 _NAMED = {
     "socket.connect": "a network connection",
     "subprocess.Popen": "a child process",
@@ -72,7 +73,8 @@ class Effects:
                 if isinstance(path, str | bytes):
                     self._note(os.fsdecode(path), os.O_RDWR)
         elif event == "sqlite3.connect" and isinstance(arguments[0], str) and arguments[0] != ":memory:":
-            self._note(arguments[0], os.O_RDWR)
+            for suffix in ("", "-wal"):
+                self._note(arguments[0] + suffix, os.O_RDWR)
         elif event in _NAMED:
             self.acts.add(_NAMED[event])
 
@@ -171,9 +173,17 @@ def take_back(journal: Path, sequence: int) -> list[str]:
     return changed
 
 
+def _drop_side_files(path: str, known: frozenset[str]) -> None:
+    """Removes what SQLite would roll back into, or replay onto, a database that is now another one."""
+    for suffix in ("-journal", "-wal", "-shm"):
+        if path + suffix not in known:
+            Path(path + suffix).unlink(missing_ok=True)
+
+
 def put_back(states: list[FileState]) -> list[str]:
     """Makes files what they were at a commit; returns those that could not be."""
     failed = []
+    known = frozenset(state.path for state in states if state.size >= 0)
     for state in states:
         try:
             if state.size < 0:
@@ -183,6 +193,8 @@ def put_back(states: list[FileState]) -> list[str]:
                 if os.stat(state.path).st_size > state.size:
                     os.truncate(state.path, state.size)
                 continue
+            if state.content.startswith(_SQLITE):
+                _drop_side_files(state.path, known)
             target = Path(state.path)
             if not target.is_file() or target.read_bytes() != state.content:
                 target.parent.mkdir(parents=True, exist_ok=True)

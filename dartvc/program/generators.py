@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dartvc.program.capture import CapturedFrame, Reader
@@ -19,6 +19,7 @@ class GeneratorCodec:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self.located: Callable[[str], str] = str
 
     def take_apart(self, generator: types.GeneratorType[Any, Any, Any]) -> tuple[Any, ...]:
         """Returns (place, locals, cells, stack) of a suspended generator.
@@ -40,7 +41,7 @@ class GeneratorCodec:
         Raises:
             ValueError: the source is not there or is no longer what ran.
         """
-        frame = frame_at(place, values, cells, stack)
+        frame = frame_at({**place, "file": self.located(str(place["file"]))}, values, cells, stack)
         module = sys.modules.get(frame.module)
         globals_of_frame = names if frame.module in ("__main__", names.get("__name__")) else vars(module) if module else names
         filename = getattr(module, "__file__", None) or frame.filename

@@ -171,7 +171,7 @@ def _left_in_call(node: ast.Call, child: ast.AST, version: tuple[int, int]) -> l
     if any(isinstance(each, ast.Starred) for each in node.args) or any(each.arg is None for each in node.keywords):
         raise NotResumable("the call is an argument of another with * or **")
     if child is node.func:
-        return [None] if version < (3, 13) else []
+        return [None] if version < (3, 13) and not isinstance(child, ast.Attribute) else []
     before: list[ast.expr | None] = [node.func, SELF]
     for each in (*node.args, *node.keywords):
         if each is child:

@@ -21,14 +21,34 @@ from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.generators import frame_at
 from dartvc.program.sources import MODULE_SCOPE
+from dartvc.sessions.relocation import Relocation, path_of_entry, relative_path
 from dartvc.sessions.session import Session
+from dartvc.sessions.tally import Tally
 from dartvc.sessions.writer import Ticket
+from dartvc.state.adapters import why_not_now
 from dartvc.state.chunking import match_stream
+from dartvc.state.hooks import capture_hooks
 from dartvc.state.loading import Loading, load
 from dartvc.state.saving import Saving, save
 from dartvc.state.working import StoredVersion
 
-__all__ = ["LoadedRun", "Run", "RunRecorder", "find_resumable", "frame_names", "load_run", "read_modules", "read_sources", "run_facts"]
+__all__ = [
+    "LoadedRun",
+    "Run",
+    "RunRecorder",
+    "find_resumable",
+    "frame_names",
+    "load_run",
+    "read_files",
+    "read_modules",
+    "read_sequence",
+    "read_sources",
+    "run_facts",
+    "run_here",
+]
+
+
+_NOTHING: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +64,22 @@ class Run:
     arguments: Mapping[str, str] = field(default_factory=dict)
     exit_code: int | None = None
     resumed_from: str = ""
+    project: str = ""
+    moved_from: str = ""
+    """Where the project was when the commit at hand was made; not recorded."""
+
+    @property
+    def folder(self) -> str:
+        """Where the user's own modules lie: beside the script, or where the outermost package of a module does."""
+        folder = os.path.dirname(self.script)
+        for _ in range(self.module.count(".")):
+            folder = os.path.dirname(folder)
+        return folder
+
+    @property
+    def relocation(self) -> Relocation:
+        """What leads from recorded paths to present ones."""
+        return Relocation(self.moved_from, self.project)
 
     def described(self) -> dict[str, object]:
         """Returns it as JSON."""
@@ -58,6 +94,7 @@ class Run:
             "arguments": dict(self.arguments),
             "exit_code": self.exit_code,
             "resumed_from": self.resumed_from,
+            "project": self.project,
         }
 
 
@@ -73,7 +110,16 @@ def run_facts(facts: Mapping[str, Any]) -> Run:
         arguments=dict(facts.get("arguments", {})),
         exit_code=facts.get("exit_code"),
         resumed_from=str(facts.get("resumed_from", "")),
+        project=str(facts.get("project", "")),
     )
+
+
+def run_here(facts: Mapping[str, Any], root: str) -> Run:
+    """Reads a run from its JSON, with its paths where the project is now."""
+    run = run_facts(facts)
+    moved = Relocation(run.project, root)
+    argv = tuple(map(moved.path, run.argv))
+    return replace(run, script=moved.path(run.script), cwd=moved.path(run.cwd), argv=argv, project=root, moved_from=run.project)
 
 
 def frame_names(frames: Sequence[CapturedFrame]) -> dict[str, object]:
@@ -129,23 +175,23 @@ class RunRecorder:
         self.effects = effects
         self._recorded: dict[str, object] = {}
         self._modules: dict[str, str] = {}
+        self._looked_at: set[str] = set()
+        self._user_modules: list[str] = []
         self._started_over = 0
-        self.commits = 0
-        self.not_resumable = ""
+        self.tally = Tally()
         self.reported: set[str] = set()
         self.last_stall_s = 0.0
 
     def user_modules(self) -> list[types.ModuleType]:
         """Returns the imported modules whose source lies beside the script, outside any site-packages."""
-        folder = os.path.join(os.path.dirname(self.run.script), "")
-        found = []
-        for module in list(sys.modules.values()):
-            path = getattr(module, "__file__", None)
-            if not isinstance(path, str) or not path.startswith(folder) or "site-packages" in path:
-                continue
-            if vars(module) is not self.session.namespace and sys.modules.get(module.__name__) is module:
-                found.append(module)
-        return found
+        folder = os.path.join(self.run.folder, "")
+        for name in sys.modules.keys() - self._looked_at:
+            self._looked_at.add(name)
+            path = getattr(sys.modules.get(name), "__dict__", _NOTHING).get("__file__")
+            if isinstance(path, str) and path.startswith(folder) and "site-packages" not in path:
+                self._user_modules.append(name)
+        modules = [sys.modules[name] for name in self._user_modules if name in sys.modules]
+        return [each for each in modules if vars(each) is not self.session.namespace and sys.modules.get(each.__name__) is each]
 
     def commit(
         self, frames: Sequence[CapturedFrame], message: str, kind: CommitKind, *, error: str = "", exit_code: int | None = None
@@ -160,6 +206,8 @@ class RunRecorder:
         for module in self.user_modules():
             self._add_source(module)
             names.update((f"{module.__name__}.{key}", value) for key, value in vars(module).items() if is_own_data(key, value, module))
+        if frames:
+            names.update(capture_hooks(self._is_own_module))
         if exit_code is not None:
             self.run = replace(self.run, exit_code=exit_code)
         innermost = frames[-1] if frames else None
@@ -172,18 +220,34 @@ class RunRecorder:
                 self._recorded.clear()
                 self.effects.forget()
             files = self.effects.stage()
-            place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence}
-            return [*self._entries(place), *map(_file_entry, files)]
+            so_far = self.tally.described()
+            place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence, "so_far": so_far}
+            return [*self._entries(place), *(_file_entry(state, self.run.project) for state in files)]
 
         ticket = self.session.commit_run(
-            names, message, kind, code=self.sources.get(self.run.script, ""), process=process, run=self.run.run_id, position=position, error=error
+            names,
+            message,
+            kind,
+            code=self.sources.get(self.run.script, ""),
+            process=process,
+            run=self.run.run_id,
+            position=position,
+            error=error,
         )
-        self.commits += 1
         report = self.session.last_report
         self.last_stall_s = report.stall_ms / 1e3
-        if frames:
-            self.not_resumable = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) or self.not_resumable
+        obstacle = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) if frames else None
+        self.tally.add(self.last_stall_s, ticket.size_bytes if ticket else 0, obstacle=obstacle)
         return ticket
+
+    def _is_own_module(self, name: str) -> bool:
+        module = sys.modules.get(name)
+        return module is None or name == "__main__" or name in self._user_modules
+
+    def is_in_the_middle(self, frame: CapturedFrame) -> bool:
+        """Whether a frame holds a value that cannot be stored at this moment but will be soon; costs no more than a look."""
+        values = self.session.namespace.values() if frame.qualname == MODULE_SCOPE else frame.values.values()
+        return any(why_not_now(value) for value in (*values, *frame.stack))
 
     def unstorable(self, frames: Sequence[CapturedFrame]) -> set[tuple[str, int]]:
         """Returns the (function, line) of those frames of which the last commit could not store something."""
@@ -203,9 +267,10 @@ class RunRecorder:
     def _entries(self, place: dict[str, object]) -> list[StagedName]:
         """Returns the run's entries of the process's state that changed: the run, the position, the sources."""
         wanted: dict[str, tuple[object, dict[str, object]]] = {"run": (None, self.run.described()), "position": (None, place)}
+        wanted["order"] = (None, {"type": "order", "names": self.session.working.names()})
         for path, text in self.sources.items():
             summary: dict[str, object] = {"type": "source", "module": self._modules.get(path, "__main__"), "lines": text.count("\n")}
-            wanted[f"source:{path}"] = (text, summary)
+            wanted[f"source:{relative_path(path, self.run.project)}"] = (text, summary)
         staged = []
         for name, (value, summary) in wanted.items():
             if self._recorded.get(name) != (value, summary):
@@ -220,9 +285,9 @@ def _entry(name: str, value: object, summary: Mapping[str, object]) -> StagedNam
     return StagedName(name, summary, Payload((name,), refs))
 
 
-def _file_entry(state: FileState) -> StagedName:
+def _file_entry(state: FileState, project: str) -> StagedName:
     summary = {"type": "file", "size": state.size, "content": state.content is not None}
-    return _entry(f"file:{state.path}", (state.size, state.content), summary)
+    return _entry(f"file:{relative_path(state.path, project)}", (state.size, state.content), summary)
 
 
 @dataclass
@@ -257,7 +322,7 @@ def find_resumable(repository: Repository, start: Oid) -> tuple[Commit, Run]:
             run_id = commit.run
             is_whole = commit.position is not None and not _has_omissions(repository, commit)
             if is_whole or commit.kind is CommitKind.START:
-                return commit, run_facts(repository.summary(repository.process(oid)["run"]))
+                return commit, run_here(repository.summary(repository.process(oid)["run"]), str(repository.root))
         oid = commit.parents[0] if commit.parents else None
     raise NotFoundError(f"there is no run to resume at {start[:8]}", kind="no-run", hint="dvc-state runs")
 
@@ -272,13 +337,28 @@ def read_position(repository: Repository, oid: Oid) -> dict[str, Any]:
     return dict(repository.summary(entry)) if entry is not None else {"frames": [], "sequence": 0}
 
 
+def read_sequence(repository: Repository, oid: Oid) -> int:
+    """Returns the number that the run's journal of files gives to a commit."""
+    return int(read_position(repository, oid)["sequence"])
+
+
 def read_sources(repository: Repository, oid: Oid) -> dict[str, str]:
     """Returns the source files of a run, by path."""
     sources = {}
     for name, entry in repository.process(oid).items():
         if name.startswith("source:"):
-            sources[name.partition(":")[2]] = _value_of(repository, name, entry)
+            sources[path_of_entry(name, str(repository.root))] = _value_of(repository, name, entry)
     return sources
+
+
+def read_files(repository: Repository, oid: Oid) -> list[FileState]:
+    """Returns what the files that a run wrote were at a commit."""
+    files = []
+    for name, entry in repository.process(oid).items():
+        if name.startswith("file:"):
+            size, content = _value_of(repository, name, entry)
+            files.append(FileState(path_of_entry(name, str(repository.root)), size, content))
+    return files
 
 
 def read_modules(repository: Repository, oid: Oid) -> list[str]:
@@ -300,6 +380,7 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
         Unloadable: a value cannot be made here.
     """
     place = read_position(repository, oid)
+    generators.located = run.relocation.path
     values: dict[str, object] = {}
     versions = []
     entries = repository.names(oid)
@@ -312,22 +393,27 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
         stream = payload.read_stream()
         loading = Loading(namespace, payload)
         loading.generators = generators
+        loading.located = run.relocation.path
         loaded = load(stream, loading)
         values.update((name, loaded[name]) for name in names)
         versions.append(version_of(tuple(names), payload, stream))
     omissions = [
-        Omission(name, name, str(repository.recipe(entry).get("reason", ""))) for name, entry in entries.items() if entry.payload_oid is None
+        Omission(name, name, str(repository.recipe(entry).get("reason", "")))
+        for name, entry in entries.items()
+        if entry.payload_oid is None
     ]
-    frames = _frames_of(place["frames"], values)
-    files = []
-    for name, entry in repository.process(oid).items():
-        if name.startswith("file:"):
-            size, content = _value_of(repository, name, entry)
-            files.append(FileState(name.partition(":")[2], size, content))
-    own, modules = _split_names(entries, values)
+    frames = _frames_of([{**each, "file": run.relocation.path(each["file"])} for each in place["frames"]], values)
+    own, modules = _split_names(_in_order(repository, oid, entries), values)
     return LoadedRun(
-        run, frames, own, modules, read_sources(repository, oid), files, int(place["sequence"]), versions, values, omissions
+        run, frames, own, modules, read_sources(repository, oid), read_files(repository, oid), int(place["sequence"]), versions, values, omissions
     )
+
+
+def _in_order(repository: Repository, oid: Oid, entries: Mapping[str, object]) -> list[str]:
+    """Returns the names of a snapshot, the script's globals in the order in which they were bound."""
+    recorded = repository.process(oid).get("order")
+    order = list(repository.summary(recorded)["names"]) if recorded is not None else []  # type: ignore[call-overload]
+    return list(dict.fromkeys([*(name for name in order if name in entries), *entries]))
 
 
 def _frames_of(places: Sequence[Mapping[str, Any]], values: Mapping[str, object]) -> list[CapturedFrame]:
@@ -351,7 +437,7 @@ def _frames_of(places: Sequence[Mapping[str, Any]], values: Mapping[str, object]
     return bare
 
 
-def _split_names(entries: Mapping[str, object], values: Mapping[str, object]) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
+def _split_names(entries: Sequence[str], values: Mapping[str, object]) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
     """Splits the names of a snapshot into the script's own globals and those of the user's modules."""
     own: dict[str, object] = {}
     modules: dict[str, dict[str, object]] = {}

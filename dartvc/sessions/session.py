@@ -407,7 +407,7 @@ class Session:
                 with self.repository.database.lock(), self._taken_back(ref, present, after):
                     refs.move(ref, after, expected=present)
                     for tip in run_refs(staged):
-                        refs.move(tip, after, expected=refs.read(tip))
+                        refs.note(tip, after) if tip.startswith("refs/runs/") else refs.move(tip, after, expected=refs.read(tip))
                     if self._owns_head() and refs.head().ref != ref:
                         refs.set_head(ref)
                     self._log_commits(ref, present, after, staged)
@@ -467,8 +467,10 @@ class Session:
         head = self.head
         live = self.repository.process(head) if head is not None else {}
         for name, entry in target.items():
-            if not is_process_entry(name) or entry.payload_oid is None or (
-                name in live and live[name].payload_oid == entry.payload_oid and not self.process.is_stale(name)
+            if (
+                not is_process_entry(name)
+                or entry.payload_oid is None
+                or (name in live and live[name].payload_oid == entry.payload_oid and not self.process.is_stale(name))
             ):
                 continue
             payload = self.repository.payload(entry.payload_oid)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import gc
+import importlib.util
 import linecache
 import os
 import signal
@@ -14,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dartvc.errors import DartvcError
+from dartvc.errors import RefusedError
 from dartvc.hindsight.journal import forget_tail
 from dartvc.history import Repository
 from dartvc.host.entropy import new_id
@@ -23,21 +25,29 @@ from dartvc.program.capture import CapturedFrame, CaptureError, Reader
 from dartvc.program.effects import Effects, put_back, take_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
+from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import Stopper, iter_stack
+from dartvc.program.texts import read_program
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace, Pacer
+from dartvc.sessions.relocation import follow_process
 from dartvc.sessions.restoring import version_of
-from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_modules
+from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
+from dartvc.sessions.tally import describe_tally
+from dartvc.shims.signals import SIGNALLED, Signals
 from dartvc.state import strings
+from dartvc.state.hooks import restore_hooks, watch_exits
+from dartvc.state.loading import Unloadable
+from dartvc.state.strings import with_interned_keys
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
 
-_SIGNALLED = 128
-_GRACE_S = 5.0
-_TRIES_IN_A_FRAME = 6
-"""Statements of one function at which to try again before its end is waited for."""
+_TRIES_IN_A_FRAME = 60
+_TRIES_OF_A_COMMIT = 10
+"""Statements of one function at which to look again before its end is waited for; a commit in vain counts as so many looks."""
+_FRAMES_KEPT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +79,10 @@ class _Runner:
         journal.mkdir(parents=True, exist_ok=True)
         self.effects = Effects(journal, (str(repository.path),))
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
-        self._folder = os.path.join(os.path.dirname(run.script), "")
+        self._folder = os.path.join(run.folder, "")
         self.stopper = Stopper(self._is_user, self._at_safe_point)
         self.pacer = Pacer(Pace(options.max_overhead, options.every_s), self.stopper.request)
-        self.refused = ""
-        self._signal = 0
+        self.signals = Signals(self._request_anew, self.session.close)
         self._unstorable: set[tuple[str, int]] = set()
         self._tries: dict[types.FrameType, int] = {}
 
@@ -89,33 +98,40 @@ class _Runner:
         while stack and not (stack[-1].f_globals is self.main.__dict__ and stack[-1].f_code.co_name == MODULE_SCOPE):
             stack.pop()
         thread = self._user_thread()
-        if len(self._tries) > _TRIES_IN_A_FRAME:
-            self._tries.clear()  # they keep frames alive
+        if len(self._tries) > _FRAMES_KEPT:
+            self._tries.clear()
         if not stack or thread:
-            self.refused = f"the thread {thread} is running" if thread else "the script's own frame is not on the stack"
+            self.recorder.tally.refused = f"the thread {thread} is running" if thread else "the script's own frame is not on the stack"
             self.pacer.committed(0.0, 0)
             return None
         try:
             frames = self.reader.capture(reversed(stack))
         except CaptureError as reason:
-            self.refused = reason.reason
+            self.recorder.tally.refused = reason.reason
             return reason.frame
         stack.reverse()
-        unstorable = self._first_unstorable(frames)
+        unstorable, cost = self._first_unstorable(frames), 1
         if unstorable < 0:
             self._commit(frames)
-            unstorable = self._first_unstorable(frames)
+            unstorable, cost = self._first_unstorable(frames), _TRIES_OF_A_COMMIT
         if unstorable < 0:
             self._tries.clear()
+            self.stopper.cancel()
+            self.signals.take_course()
             return None
-        tries = self._tries[stack[unstorable]] = self._tries.get(stack[unstorable], 0) + 1
+        tries = self._tries[stack[unstorable]] = self._tries.get(stack[unstorable], 0) + cost
         return stack[unstorable if tries < _TRIES_IN_A_FRAME else max(unstorable - 1, 0)]
 
     def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:
-        """Returns the index of the outermost frame known to hold, at its line, what cannot be stored; -1 when none does."""
-        return next((index for index, frame in enumerate(frames) if (frame.qualname, frame.line) in self._unstorable), -1)
+        """Returns the index of the outermost frame that holds, or is known to hold at its line, what cannot be stored; -1 when none does."""
+        for index, frame in enumerate(frames):
+            if (frame.qualname, frame.line) in self._unstorable or self.recorder.is_in_the_middle(frame):
+                return index
+        return -1
 
     def _commit(self, frames: Sequence[CapturedFrame]) -> None:
+        was_collecting = gc.isenabled()
+        gc.disable()  # else what a commit holds for a moment makes the collector look at the whole program
         try:
             innermost = frames[-1]
             name = "" if innermost.qualname == MODULE_SCOPE else f" in {innermost.qualname}"
@@ -123,10 +139,10 @@ class _Runner:
             self._unstorable.update(self.recorder.unstorable(frames))
             self.pacer.committed(self.recorder.last_stall_s, ticket.size_bytes if ticket else 0)
         except Exception as error:
-            self.refused = f"{type(error).__name__}: {error}"
+            self.recorder.tally.refused = f"{type(error).__name__}: {error}"
             self.pacer.committed(0.1, 0)
-        if self._signal:
-            self._die()
+        finally:
+            gc.enable() if was_collecting else None
 
     def _user_thread(self) -> str:
         for thread in threading.enumerate():
@@ -137,32 +153,9 @@ class _Runner:
                 return thread.name
         return ""
 
-    # -- signals --------------------------------------------------------------------------------------------------------------
-
-    def _install_signals(self) -> None:
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._on_terminate)
-        if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-            signal.signal(signal.SIGUSR1, lambda number, frame: self.stopper.request())
-
-    def _on_terminate(self, number: int, frame: object) -> None:
-        self._signal = number
+    def _request_anew(self) -> None:
         self.stopper.cancel()
         self.stopper.request()
-        timer = threading.Timer(_GRACE_S, self._die)
-        timer.daemon = True
-        timer.start()
-
-    def _die(self) -> None:
-        """Ends the process by the signal that it received, with every commit durable."""
-        try:
-            self.session.close()
-        except DartvcError:
-            pass
-        signal.signal(self._signal, signal.SIG_DFL) if threading.current_thread() is threading.main_thread() else None
-        if threading.current_thread() is threading.main_thread():
-            os.kill(os.getpid(), self._signal)
-        os._exit(_SIGNALLED + self._signal)
 
     # -- running --------------------------------------------------------------------------------------------------------------
 
@@ -170,14 +163,14 @@ class _Runner:
         """Runs the program and returns its exit code, as Python would."""
         forget_tail(self.repository.path / "runs" / self.run.run_id)
         if is_supported():
-            self._install_signals()
+            self.signals.install()
             self.pacer.start()
         try:
             body()
         except SystemExit as stop:
             code, error = _exit_code(stop), ""
         except KeyboardInterrupt as interrupt:
-            code, error = _SIGNALLED + signal.SIGINT, "KeyboardInterrupt"
+            code, error = SIGNALLED + signal.SIGINT, "KeyboardInterrupt"
             _print_exception(interrupt)
         except BaseException as raised:
             code, error = 1, f"{type(raised).__name__}: {raised}".split("\n", 1)[0]
@@ -196,11 +189,20 @@ class _Runner:
             self.session.close()
         except Exception as failure:
             print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
-        if self.recorder.commits <= 2 and self.recorder.not_resumable:
-            print(f"dartvc: this run cannot be resumed: {self.recorder.not_resumable}", file=sys.stderr)
+        tally = self.recorder.tally
+        if (tally.commits and (code or sys.stderr.isatty())) or (tally.refused and not tally.commits):
+            self._tell(error)
+
+    def _tell(self, error: str) -> None:
+        """Says what the commits of the run have cost, and where an interrupted one goes on."""
+        tally = self.recorder.tally
+        print(f"dartvc: {describe_tally(tally.described())}", file=sys.stderr)
+        if error and tally.commits:
+            print("dartvc: dvc-state resume goes on from the last commit", file=sys.stderr)
 
     def start(self) -> int:
         """Runs the script from its beginning."""
+        watch_exits(self._is_user)
         self.recorder.commit((), f"run {os.path.basename(self.run.script)}", CommitKind.START)
         self.effects.watch()
         return self.execute(lambda: exec(self.unit.code, self.main.__dict__))
@@ -210,22 +212,27 @@ class _Runner:
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
                 __import__(name)
+        self._restore_files(oid)
         loaded = load_run(self.repository, oid, self.run, self.main.__dict__, self.session.working.generators, version_of)
-        journal = self.repository.path / "runs" / self.run.run_id
-        take_back(journal, loaded.sequence)
-        failed = put_back(loaded.files)
-        for problem in failed:
-            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
+        watch_exits(self._is_user)
         self._give_data(loaded)
         _set_values(loaded, sets)
-        self.main.__dict__.update(loaded.namespace)
+        self.main.__dict__.update(with_interned_keys(loaded.namespace))
         resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
         self.session.adopt_run(oid, loaded.versions, loaded.values)
+        restore_hooks(loaded.values)
+        follow_process(self.repository, oid, self.run.relocation)
         self.effects.sequence = loaded.sequence
         for state in loaded.files:
             self.effects.written.setdefault(state.path, None)
         self.effects.watch()
         return self.execute(resumption.run)
+
+    def _restore_files(self, oid: Oid) -> None:
+        """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
+        take_back(self.repository.path / "runs" / self.run.run_id, read_sequence(self.repository, oid))
+        for problem in put_back(read_files(self.repository, oid)):
+            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
 
     def _give_data(self, loaded: LoadedRun) -> None:
         """Gives the user's modules the data that they had."""
@@ -234,7 +241,7 @@ class _Runner:
                 self.sources.add(path, text)
         for name, data in loaded.module_data.items():
             if name in sys.modules:
-                vars(sys.modules[name]).update(data)
+                vars(sys.modules[name]).update(with_interned_keys(data))
 
     def _file_of(self, module: str, recorded: str) -> str:
         if module == "__main__":
@@ -251,29 +258,37 @@ class _Runner:
         return vars(sys.modules[module])
 
 
-def run_script(repository: Repository, script: str, argv: Sequence[str], options: RunOptions) -> int:
-    """Runs a script from its beginning; returns its exit code."""
+def run_script(repository: Repository, script: str, argv: Sequence[str], options: RunOptions, *, module: str = "") -> int:
+    """Runs a script, a notebook or a module from its beginning; returns its exit code.
+
+    Args:
+        script: the path of its source.
+        argv: the program's arguments, itself first.
+        module: its dotted name, where it is run as ``python -m`` does.
+    """
     path = os.path.abspath(script)
-    text = _read(path)
-    run = Run(new_id(), path, tuple(argv), os.getcwd(), hash_seed=os.environ.get("PYTHONHASHSEED", ""), arguments=options.arguments)
-    return _Runner(repository, run, options, text).start()
+    root = str(repository.root)
+    seed = os.environ.get("PYTHONHASHSEED", "")
+    run = Run(new_id(), path, tuple(argv), os.getcwd(), module, seed, arguments=options.arguments, project=root, moved_from=root)
+    return _Runner(repository, run, options, read_program(path)).start()
 
 
-def resume_script(repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str]) -> int:
+def resume_script(
+    repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str]
+) -> int:
     """Continues a run from a commit, or begins it again when that commit is its start; returns its exit code."""
+    if run.moved_from != run.project and run.cwd.startswith(run.project):
+        os.makedirs(run.cwd, exist_ok=True)
     os.chdir(run.cwd) if os.path.isdir(run.cwd) else None
     runner = _Runner(repository, run, options, text)
     if from_start:
         take_back(repository.path / "runs" / run.run_id, 0)
         return runner.start()
-    return runner.go_on(oid, sets)
-
-
-def _read(path: str) -> str:
-    import tokenize
-
-    with tokenize.open(path) as file:
-        return file.read()
+    try:
+        return runner.go_on(oid, sets)
+    except (NotResumable, Unloadable) as reason:
+        runner.session.close()
+        raise RefusedError(f"{oid[:8]} cannot be continued here: {reason}", kind="not-resumable", hint="dvc-state runs; dvc-state resume REV") from reason
 
 
 def _main_module(run: Run) -> types.ModuleType:
@@ -284,8 +299,11 @@ def _main_module(run: Run) -> types.ModuleType:
     main.__annotations__ = {}
     vars(main)["__cached__"] = None
     sys.modules["__main__"] = main
-    sys.argv[:] = [run.argv[0] if run.argv else run.script, *run.argv[1:]]
-    sys.path[0:1] = [os.path.dirname(run.script)]
+    sys.argv[:] = [run.script if run.module or not run.argv else run.argv[0], *run.argv[1:]]
+    sys.path[0:1] = [run.cwd if run.module else os.path.dirname(run.script)]
+    if run.module:
+        main.__package__ = run.module.rpartition(".")[0]
+        main.__spec__ = importlib.util.find_spec(run.module)
     return main
 
 
@@ -339,4 +357,3 @@ def _silence() -> Iterator[None]:
             yield
         finally:
             sys.stdout, sys.stderr = out, err
-

@@ -65,6 +65,7 @@ HIDDEN_NAMES = frozenset(
         "__file__",
         "__cached__",
         "__annotations__",
+        "__warningregistry__",
         "__session__",
         "_exit_code",
     }

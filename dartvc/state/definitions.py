@@ -29,6 +29,8 @@ __all__ = ["BUILDERS", "REDUCERS", "code_names", "is_by_value", "reduce_class", 
 _CLASS_ATTRIBUTES_MADE_ANEW = frozenset(
     {"__dict__", "__weakref__", "_abc_impl", "__module__", "__qualname__", "__slots__", "__orig_bases__", "__slotnames__"}
 )
+_SET_BY_MAKING = ("__doc__", "__abstractmethods__")
+"""Attributes that making a class sets before the others: stored first, so that a class made again is stored in the same order."""
 _MARSHAL_VERSION = 2  # without back references: equal code gives equal bytes whatever its reference counts are
 
 
@@ -138,7 +140,7 @@ def reduce_class(cls: Any, saving: Saving) -> Reduction:
         return _reduce_enum(cls)
     if type(cls).__name__ == "PyCArrayType":
         return door("ctypes_array_type"), (cls._type_, cls._length_)
-    attributes: dict[str, object] = {}
+    attributes: dict[str, object] = {key: vars(cls)[key] for key in _SET_BY_MAKING if key in vars(cls)}
     for key, value in vars(cls).items():
         if key in _CLASS_ATTRIBUTES_MADE_ANEW or isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
             continue
@@ -245,10 +247,19 @@ def _build_code(loading: Any, marshalled: bytes, version: int, filename: str, so
         made = f"{version >> 8}.{version & 0xFF}"
         raise loading.refuse(f"its code was compiled by Python {made}, this is {sys.version_info.major}.{sys.version_info.minor}")
     code = marshal.loads(marshalled)
+    present = loading.located(filename)
+    if present != filename:
+        filename, code = present, _moved(code, present)
     if source and filename not in linecache.cache:
         lines = ["\n"] * (code.co_firstlineno - 1) + source.splitlines(keepends=True)
         linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
     return cast(types.CodeType, code)
+
+
+def _moved(code: types.CodeType, filename: str) -> types.CodeType:
+    """Returns a code object, and those inside it, as code of another file."""
+    constants = tuple(_moved(each, filename) if isinstance(each, types.CodeType) else each for each in code.co_consts)
+    return code.replace(co_filename=filename, co_consts=constants)
 
 
 def _build_function(loading: Any, code: tuple[bytes, int, str, str], names: Any, name: str, cells: tuple[Any, ...]) -> types.FunctionType:
@@ -256,13 +267,21 @@ def _build_function(loading: Any, code: tuple[bytes, int, str, str], names: Any,
         names = __import__(names[0], fromlist=["_"]).__dict__
     elif names is not loading.namespace:
         names.setdefault("__builtins__", __builtins__)
-    return types.FunctionType(_build_code(loading, *code), names, name, None, cells)
+    return types.FunctionType(_build_code(loading, *code), names, sys.intern(name), None, cells)
+
+
+_NAMES = frozenset({"__name__", "__qualname__", "__module__"})
+
+
+def _interned(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Gives names the one object that the compiler gives them: what is pickled later has the same memo references."""
+    return {sys.intern(key): sys.intern(value) if key in _NAMES and type(value) is str else value for key, value in attributes.items()}
 
 
 def _set_function_state(loading: Any, function: Any, state: tuple[dict[str, Any], tuple[tuple[Any, Any], ...]]) -> None:
     attributes, contents = state
     function.__dict__.update(attributes.pop("__dict__"))
-    for key, value in attributes.items():
+    for key, value in _interned(attributes).items():
         setattr(function, key, value)
     for cell, value in contents:
         cell.cell_contents = value
@@ -274,7 +293,7 @@ def _set_cell_state(loading: Any, cell: Any, state: tuple[Any]) -> None:
 
 def _build_class(loading: Any, metaclass: Any, name: str, bases: tuple[type, ...], first: dict[str, Any]) -> type:
     maker = metaclass or type(bases[0])
-    return cast(type, maker.__new__(maker, name, bases, dict(first)))
+    return cast(type, maker.__new__(maker, sys.intern(name), bases, _interned(first)))
 
 
 def _set_class_state(loading: Any, cls: Any, state: tuple[dict[str, Any], tuple[type, ...]]) -> None:
@@ -288,9 +307,9 @@ def _set_class_state(loading: Any, cls: Any, state: tuple[dict[str, Any], tuple[
 
 def _build_enum(loading: Any, metaclass: Any, name: str, bases: tuple[type, ...], first: dict[str, Any], members: dict[str, Any]) -> type:
     names = metaclass.__prepare__(name, bases)
-    for key, value in (*first.items(), *members.items()):
+    for key, value in (*_interned(first).items(), *members.items()):
         names[key] = value
-    return cast(type, metaclass.__new__(metaclass, name, bases, names))
+    return cast(type, metaclass.__new__(metaclass, sys.intern(name), bases, names))
 
 
 def _build_module(loading: Any, name: str) -> types.ModuleType:

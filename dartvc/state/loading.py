@@ -7,7 +7,7 @@ import importlib
 import io
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dartvc.errors import CorruptError
@@ -67,7 +67,10 @@ class Unloadable(Exception):
 
 
 class Loading:
-    """What the builders of one load share: the namespace that functions belong to, the buffers, where tensors go."""
+    """What the builders of one load share: the namespace that functions belong to, the buffers, where tensors go.
+
+    ``located`` leads from a recorded path to the present one: a project may have been moved, or cloned.
+    """
 
     def __init__(self, namespace: dict[str, object], buffers: StoredBuffers, map_device: str = "") -> None:
         self.namespace = namespace
@@ -76,6 +79,7 @@ class Loading:
         self.notes: list[str] = []
         self.generators: GeneratorCodec | None = None
         self.is_rehearsal = False
+        self.located: Callable[[str], str] = str
         self._held: list[object] = []
 
     def library(self, name: str) -> Any:

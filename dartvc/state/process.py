@@ -7,6 +7,7 @@ secrets which the shell gave to the process never reach the repository.
 
 from __future__ import annotations
 
+import functools
 import importlib.machinery
 import importlib.util
 import os
@@ -21,6 +22,7 @@ from typing import Any
 from dartvc.model import Omission, Payload, StagedName
 from dartvc.state.chunking import match_stream
 from dartvc.state.saving import Refusal, Saving, save
+from dartvc.state.settings import SETTINGS
 
 __all__ = ["ENTRIES", "ProcessState", "apply_process", "is_process_entry"]
 
@@ -202,6 +204,10 @@ def _plain(value: Any) -> Mapping[str, object]:
     return {"type": type(value).__name__}
 
 
+def _describe_settings(name: str, value: Any) -> Mapping[str, object]:
+    return {"type": name}
+
+
 _ENVIRONMENT = _Environment()
 
 ENTRIES: dict[str, Entry] = {
@@ -216,6 +222,8 @@ ENTRIES: dict[str, Entry] = {
     "recursionlimit": Entry(sys.getrecursionlimit, sys.setrecursionlimit, lambda value: {"type": "recursion limit", "value": value}),
     "warnings": Entry(_capture_warnings, _apply_warnings, lambda value: {"type": "warnings filters", "entries": len(value)}),
 }
+for _name, (_read, _write) in SETTINGS.items():
+    ENTRIES[_name] = Entry(_read, _write, functools.partial(_describe_settings, _name))
 
 
 def is_process_entry(name: str) -> bool:

@@ -74,6 +74,10 @@ class Saved:
     is_in_place: bool = True
 
 
+class Unsettled(Exception):
+    """Pickling an object changed another one that may have been pickled already; nothing is left to change when it begins again."""
+
+
 class Saving:
     """What the reducers of one pickling share.
 
@@ -99,12 +103,32 @@ class Saving:
         self.notes: list[str] = []
         self.generators: GeneratorCodec | None = None
         self.keeps_strings = False
+        self._reducers: dict[type, adapters.Reducer | None] = {}
+
+    def fresh(self) -> Saving:
+        """Returns another one for the same namespace that has met nothing yet."""
+        other = Saving(self.namespace, self.main_name, self.verifier)
+        other.generators = self.generators
+        other.keeps_strings = self.keeps_strings
+        return other
+
+    def reducer_of(self, kind: type) -> adapters.Reducer | None:
+        """Returns the reducer of a class; those of the user's own classes are kept for this pickling only."""
+        try:
+            return self._reducers[kind]
+        except KeyError:
+            reducer = self._reducers[kind] = adapters.find_reducer(kind, self.main_name, self.user_types)
+            return reducer
 
     def out_of_band(self, buffer: memoryview, *, is_copy: bool = False) -> int:
         """Registers a large contiguous buffer and returns its position; ``is_copy`` tells that it is not the object's own memory."""
         self.has_copies = self.has_copies or is_copy
         self.buffers.append(buffer.cast("B") if buffer.ndim != 1 or buffer.format != "B" else buffer)
         return len(self.buffers) - 1
+
+    def begin_again(self) -> Unsettled:
+        """Returns what to raise when an object was changed (flushed) by being pickled."""
+        return Unsettled()
 
     def keep(self, value: object) -> Any:
         """Keeps a temporary alive until the pickling ends, so that its id is not used again under the pickler's memo."""
@@ -138,11 +162,15 @@ class _StatePickler(pickle.Pickler):
         try:
             reducer = self.reducers[kind]
         except KeyError:
-            reducer = adapters.find_reducer(kind, self.saving.main_name, self.saving.user_types)
+            reducer = self.saving.reducer_of(kind)
         if reducer is not None:
             return reducer(obj, self.saving)
-        if self.saving.keeps_strings and hasattr(kind, "__setstate__") and not issubclass(kind, type):
-            return _with_interned_names(obj, self.saving)
+        if issubclass(kind, type):
+            return NotImplemented
+        if hasattr(kind, "__setstate__"):
+            return _with_interned_names(obj, self.saving) if self.saving.keeps_strings else NotImplemented
+        if hasattr(kind, "__getattr__"):
+            return _with_plain_state(obj, self.saving)
         return NotImplemented
 
 
@@ -153,6 +181,18 @@ def _with_interned_names(value: Any, saving: Saving) -> Reduction:
         return saving.keep(reduction)
     full = (*reduction, None, None, None)[:5]
     return saving.keep((*full, door("state_of_names")))
+
+
+def _with_plain_state(value: Any, saving: Saving) -> Reduction:
+    """Names the way to set the state, which the loader would otherwise look for on an object that is still empty.
+
+    A ``__getattr__`` that hands on to an attribute (a proxy, a wrapper) would never come to an end there.
+    """
+    reduction = value.__reduce_ex__(5)
+    if not isinstance(reduction, tuple) or len(reduction) < 3 or not isinstance(reduction[2], dict | tuple) or reduction[5:6] not in ((), (None,)):
+        return saving.keep(reduction)
+    full = (*reduction, None, None, None)[:5]
+    return saving.keep((*full, door("plain_state")))
 
 
 _PurePickler: Any = pickle._Pickler
@@ -210,6 +250,8 @@ def save(value: object, saving: Saving) -> Saved:
         return _save(value, saving)
     except Refusal:
         raise
+    except Unsettled:
+        return save(value, saving.fresh())
     except RecursionError:
         return _save_deep(value, saving)
     except MemoryError as error:
@@ -248,9 +290,7 @@ def _saved(stream: bytes, saving: Saving) -> Saved:
 
 def _save_deep(value: object, saving: Saving) -> Saved:
     """Pickles a graph too deep for the C pickler: Python calls of Python code do not use the C stack (since CPython 3.11)."""
-    fresh = Saving(saving.namespace, saving.main_name, saving.verifier)
-    fresh.generators = saving.generators
-    fresh.keeps_strings = saving.keeps_strings
+    fresh = saving.fresh()
     outcome: list[object] = []
 
     def work() -> None:
@@ -274,6 +314,8 @@ def _save_deep(value: object, saving: Saving) -> Saved:
     result = outcome[0]
     if isinstance(result, Refusal):
         raise result
+    if isinstance(result, Unsettled):
+        return save(value, saving.fresh())
     if isinstance(result, Exception):
         raise Refusal(_reason_of(result)) from result
     return _saved(cast(bytes, result), fresh)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["STRINGS", "find_interned", "intern_again", "is_supported"]
+__all__ = ["STRINGS", "find_interned", "intern_again", "is_supported", "with_interned_keys"]
 
 STRINGS = "_.strings"
 """The key under which a co-variable's stream holds its interned strings."""
@@ -67,6 +67,11 @@ def _to_enter(level: list[Any], kinds: set[type], seen: set[int]) -> list[Any]:
 
 
 _CLOSED = (type, type(sys), type(find_interned), type(len), type(find_interned.__code__))
+
+
+def with_interned_keys(names: Mapping[str, object]) -> dict[str, object]:
+    """Returns a namespace's names as the compiler makes them: one object for each text."""
+    return {sys.intern(name): value for name, value in names.items()}
 
 
 def intern_again(loaded: dict[str, object]) -> None:

@@ -79,7 +79,9 @@ class ObjectDatabase:
         """Looks for packs that came or went since the last time; returns whether any did."""
         with self._scan_lock:
             try:
-                present = {entry.name for entry in os.scandir(self.pack_folder) if entry.name.startswith("pack-") and entry.name.endswith(".idx")}
+                present = {
+                    entry.name for entry in os.scandir(self.pack_folder) if entry.name.startswith("pack-") and entry.name.endswith(".idx")
+                }
             except FileNotFoundError:
                 present = set()
             known = self._packs
@@ -289,7 +291,8 @@ class ObjectDatabase:
             raise NotFoundError(f"{oid} is not a commit", kind="not-a-commit", hint="dvc-state log")
         return decode_commit(oid, data)
 
-    def _read_links(self, oid: Oid) -> tuple[tuple[Oid, ...], float]:
+    def read_links(self, oid: Oid) -> tuple[tuple[Oid, ...], float]:
+        """Returns (parents, time in seconds) of a commit; raises what `read_commit` does."""
         kind, data = self.read(oid)
         if kind != COMMIT:
             raise NotFoundError(f"{oid} is not a commit", kind="not-a-commit", hint="dvc-state log")
@@ -301,7 +304,7 @@ class ObjectDatabase:
         Raises:
             CorruptError: a commit is damaged or gone.
         """
-        return iter_topological(self._read_links, tips, hide)
+        return iter_topological(self.read_links, tips, hide)
 
     def find_commits(self, prefix: str) -> list[Oid]:
         """Returns the commits whose id begins with ``prefix`` (4 to 40 hexadecimal digits)."""

@@ -55,8 +55,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes, *, temporary: Path) -> None:
+def replace_file(path: Path, content: bytes, *, temporary: Path, is_synced: bool = True) -> None:
     """Replaces a file durably: all of the new content or all of the old. ``temporary`` must not exist (it is git's lock for refs).
+
+    Args:
+        is_synced: false leaves it to the kernel when the disk hears of it; a power cut may then bring back the old content, or none.
 
     Raises:
         FileExistsError: ``temporary`` exists.
@@ -66,7 +69,7 @@ def replace_file(path: Path, content: bytes, *, temporary: Path) -> None:
     try:
         try:
             write_all(descriptor, content)
-            os.fsync(descriptor)
+            os.fsync(descriptor) if is_synced else None
         finally:
             os.close(descriptor)
         os.rename(temporary, path)
@@ -74,7 +77,8 @@ def replace_file(path: Path, content: bytes, *, temporary: Path) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    if is_synced:
+        sync_folder(path.parent)
 
 
 def is_abandoned(path: Path) -> bool:

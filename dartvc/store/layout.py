@@ -19,13 +19,17 @@ _CONFIG = f"""[core]
 \tbare = true
 \tfsync = all
 \tlogAllRefUpdates = false
+\tbigFileThreshold = 64k
 [gc]
 \tauto = 0
 \tpruneExpire = never
 [receive]
 \tautogc = false
+[transfer]
+\tunpackLimit = 1
 [pack]
 \twriteReverseIndex = false
+\twindow = 0
 [maintenance]
 \tauto = false
 [dartvc]

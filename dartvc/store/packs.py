@@ -184,7 +184,10 @@ class Pack:
 
     def stored_blocks(self, offset: int) -> list[memoryview] | None:
         """Returns the pieces of a blob that is stored uncompressed, in order; None for any other object. Not verified."""
-        entry = self.entry(offset)
+        return self.stored_blocks_at(self.entry(offset))
+
+    def stored_blocks_at(self, entry: PackedEntry) -> list[memoryview] | None:
+        """Returns what `stored_blocks` does, of an entry that was looked up already."""
         content, end = self.content, self.end
         at, left = entry.data_at + 2, entry.size
         if entry.kind != BLOB or at + 5 > end or content[at - 2 : at] != _ZERO_COPY_PREFIX or content[at] & 0b110:

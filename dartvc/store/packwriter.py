@@ -220,6 +220,7 @@ class PackWriter:
         self._jobs: queue.Queue[_Job | None] = queue.Queue(2)
         self._finishers: list[threading.Thread] = []
         self._failure: BaseException | None = None
+        self._is_complete = False
         self._begin()
 
     def _begin(self) -> None:
@@ -358,18 +359,29 @@ class PackWriter:
         if self._failure is not None:
             raise self._failure
 
-    def publish(self) -> list[Path]:
-        """Makes everything durable, then visible; returns the paths of the new indexes.
+    def complete(self) -> None:
+        """Makes everything durable under its temporary names; nothing can be added afterwards.
 
         Raises:
             OSError: the disk refused; `abandon` takes away what was written.
         """
+        if self._is_complete:
+            return
         if self._worker is None:
             self._file.finish_small(self._buffer, self._ends)
         else:
             self._hand_over(last=True)
             self._stop()
             self._raise_failure()
+        self._is_complete = True
+
+    def publish(self) -> list[Path]:
+        """Makes everything durable, then visible; returns the paths of the new indexes.
+
+        Raises:
+            OSError: the disk refused; `abandon` takes away what was written.
+        """
+        self.complete()
         indexes = [file.rename() for file in self._files]
         sync_folder(self._folder)
         for file in self._files:

@@ -119,6 +119,16 @@ class Refs:
                     raise UsageError(f"{new!r} is not an object id", kind="bad-oid", hint="40 hexadecimal digits")
                 self._write(name, f"{new}\n", lambda: self._compare(name, expected), is_same=new == expected)
 
+    def note(self, name: str, new: Oid) -> None:
+        """Points a ref that history can tell again (the tip of a run) at a commit, whatever it said, without waiting for the disk.
+
+        Raises:
+            LockedError: somebody else is writing.
+            StorageError: the disk refused; the ref is where it was.
+        """
+        with self._lock.hold(10.0):
+            self._write(check_ref_name(name), f"{new}\n", is_synced=False)
+
     def _compare(self, name: str, expected: Oid | None) -> None:
         present = self.read(name)
         if present != expected:
@@ -143,7 +153,15 @@ class Refs:
         if self._text(name) is not None:
             self._compare(name, expected)
 
-    def _write(self, name: str, content: str | Callable[[], str], check: Callable[[], None] | None = None, *, is_same: bool = False) -> None:
+    def _write(
+        self,
+        name: str,
+        content: str | Callable[[], str],
+        check: Callable[[], None] | None = None,
+        *,
+        is_same: bool = False,
+        is_synced: bool = True,
+    ) -> None:
         """Writes a file under git's lock for it; ``check`` is called while nobody else can change it."""
         path = self._path / name
         with self._lock.git_lock(path) as lock, storage_errors(path):
@@ -154,7 +172,7 @@ class Refs:
             text = content if isinstance(content, str) else content()
             for _ in range(2):
                 try:
-                    replace_file(path, text.encode("utf-8", "surrogateescape"), temporary=lock)
+                    replace_file(path, text.encode("utf-8", "surrogateescape"), temporary=lock, is_synced=is_synced)
                     break
                 except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
                     self._make_room(path, error)
@@ -176,7 +194,9 @@ class Refs:
         parent = path.parent
         while not parent.is_dir():
             if parent.exists():
-                raise UsageError(f"there is a ref named {parent.name} already", kind="ref-in-the-way", hint="choose another name") from error
+                raise UsageError(
+                    f"there is a ref named {parent.name} already", kind="ref-in-the-way", hint="choose another name"
+                ) from error
             missing.append(parent)
             parent = parent.parent
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,6 +215,22 @@ class Refs:
         if not _OID.match(text):
             raise CorruptError("HEAD is damaged", kind="head", hint="dvc-state switch main")
         return Head(None, Oid(text))
+
+    def link(self, name: str, target: str | None) -> None:
+        """Makes a ref stand for another one (``refs/remotes/origin/HEAD`` for the remote's branch), durably; None takes it away.
+
+        Raises:
+            LockedError: somebody else is writing.
+            StorageError: the disk refused; the ref is where it was.
+        """
+        path = self._path / check_ref_name(name)
+        with self._lock.hold(10.0):
+            if target is not None:
+                self._write(name, f"ref: {check_ref_name(target)}\n")
+            elif path.exists():
+                with self._lock.git_lock(path), storage_errors(path):
+                    path.unlink(missing_ok=True)
+                    sync_folder(path.parent)
 
     def set_head(self, ref_or_oid: str) -> None:
         """Points HEAD at a ref (``refs/heads/main``) or a commit, durably.

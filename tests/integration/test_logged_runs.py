@@ -107,13 +107,21 @@ def test_a_killed_run_keeps_its_tail_and_its_resumption_records_everything_once(
     assert command("fsck", cwd=folder).returncode == 0
 
 
-def test_a_log_travels_with_the_repository(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_log_travels_with_clone_and_push(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert command("run", "--set", "lr=0.5", "train.py", cwd=folder).returncode == 0
-    other = tmp_path_factory.mktemp("clone")
-    cloned = subprocess.run(["git", "clone", "-q", "--mirror", str(folder / ".dvc-state"), str(other / ".dvc-state")], check=False)
-    assert cloned.returncode == 0
-    assert query(other, "--df", "loss,lr") == query(folder, "--df", "loss,lr")
-    assert query(other, "--df", "lr")[0]["lr"] == 0.5
+    (folder / "plain.py").write_text("import dartvc\ndartvc.log('alone', 7)\n")
+    subprocess.run([sys.executable, "plain.py"], cwd=folder, env=environment(), check=True)
+    bare = tmp_path_factory.mktemp("bare") / "hub.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
+    for words in (("remote", "add", "origin", str(bare)), ("push", "origin")):
+        assert command(*words, cwd=folder).returncode == 0
+    others = tmp_path_factory.mktemp("others")
+    assert command("clone", str(bare), "cloned", cwd=others).returncode == 0
+    subprocess.run(["git", "clone", "-q", "--mirror", str(folder / ".dvc-state"), str(others / "mirror" / ".dvc-state")], check=True)
+    for other in (others / "cloned", others / "mirror"):
+        assert query(other, "--df", "loss,lr") == query(folder, "--df", "loss,lr")
+        assert query(other, "--df", "lr")[0]["lr"] == 0.5
+        assert query(other, "--df", "alone")[0]["alone"] == 7
 
 
 def test_a_plain_script_logs_too_and_what_a_killed_one_left_is_taken_in(folder: Path) -> None:

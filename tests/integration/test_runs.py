@@ -59,11 +59,11 @@ print("sum", round(sum(results), 6), len(calls))
 HELPER = 'print("imported")\ncalls = []\ndef scale(x):\n    calls.append(x)\n    return 2 * x\n'
 
 
-def command(*words: str, cwd: Path, die: bool = False, check: bool = False) -> subprocess.CompletedProcess[str]:
+def command(*words: str, cwd: Path, die: bool | str = False, check: bool = False) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     environment.pop("TEST_DIE", None)
     if die:
-        environment["TEST_DIE"] = "1"
+        environment["TEST_DIE"] = die if isinstance(die, str) else "1"
     line = [sys.executable, "-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())", *words]
     return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=check, timeout=120)
 
@@ -186,3 +186,95 @@ def test_parameters_are_set_from_the_command_line_and_kept_on_resume(tmp_path: P
     killed = command("run", "--set", "lr=0.01", "--set", "name=7", "train.py", cwd=folder, die=True)
     assert killed.stdout.startswith("0.01 7\n"), killed.stderr
     assert command("resume", cwd=folder).stdout == "0.01\n"
+
+
+def test_a_module_runs_as_python_m_runs_it(tmp_path: Path) -> None:
+    package = tmp_path / "tool" / "inner"
+    package.mkdir(parents=True)
+    (tmp_path / "tool" / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("NAME = 'inner'\n")
+    (package / "__main__.py").write_text(
+        "import sys\nfrom . import NAME\nfrom ..base import BASE\nprint(NAME, BASE, __name__, __package__, __spec__.name, sys.argv, sys.path[0])\n"
+    )
+    (tmp_path / "tool" / "base.py").write_text("BASE = 1\n")
+    plain = subprocess.run([sys.executable, "-m", "tool.inner", "-x", "1"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = command("run", "-m", "tool.inner", "-x", "1", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, plain.stdout), done.stderr
+    assert command("run", "-m", "no.such.module", cwd=tmp_path).returncode == 2
+
+
+def notebook(*cells: str) -> str:
+    listed = [{"cell_type": "markdown", "source": ["# a title"]}, *({"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells)]
+    return json.dumps({"cells": listed, "nbformat": 4, "nbformat_minor": 5, "metadata": {}})
+
+
+def test_a_notebook_runs_as_the_program_that_its_cells_make_and_goes_on_inside_a_cell(tmp_path: Path) -> None:
+    cells = (COMMIT + "x = 1", "for i in range(4):\n    x += i\n    if i == 2:\n        commit_and_die()\nx", "'ü', x;", "print(x * 2)")
+    (tmp_path / "n.ipynb").write_text(notebook(*cells))
+    killed = command("run", "n.ipynb", cwd=tmp_path, die=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = command("resume", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "7\n14\n"), done.stderr
+
+
+def test_what_is_no_notebook_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "n.ipynb").write_text("[]")
+    done = command("run", "n.ipynb", cwd=tmp_path)
+    assert done.returncode == 2 and "is not a notebook" in done.stderr
+
+
+def test_what_a_program_hung_into_the_process_hangs_there_again(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        COMMIT
+        + "import atexit, logging, sys, decimal, signal\n"
+        + "class Tee:\n    def __init__(self, out): self.out = out\n    def write(self, text): self.out.write(text.replace('a', 'A'))\n"
+        + "    def flush(self): self.out.flush()\n"
+        + "logging.basicConfig(filename='app.log', level=logging.INFO, format='%(message)s')\nlog = logging.getLogger('app')\n"
+        + "handler = logging.StreamHandler(sys.stdout)\nlog.addHandler(handler)\ndecimal.getcontext().prec = 5\n"
+        + "said = []\natexit.register(lambda: print('bye', said))\nsignal.signal(signal.SIGUSR2, lambda n, f: said.append(int(n)))\nsys.stdout = Tee(sys.stdout)\n"
+        + "log.info('one')\ncommit_and_die()\nlog.info('two')\nsignal.raise_signal(signal.SIGUSR2)\n"
+        + "print('a', decimal.Decimal(1) / 3, log.handlers == [handler])\n"
+    )
+    killed = command("run", "train.py", cwd=tmp_path, die=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = command("resume", cwd=tmp_path)
+    assert done.stdout.splitlines() == ["two", "A 0.33333 True", "bye [12]"], done.stderr
+    assert (tmp_path / "app.log").read_text() == "one\ntwo\n"
+
+
+INTERRUPTED = """
+import os, signal
+total = 0
+for i in range(5):
+    print(i, flush=True)
+    if i == 2 and os.environ.get("TEST_DIE"):
+        os.kill(os.getpid(), signal.SIGINT)
+    total += i
+print("total", total)
+"""
+
+
+def test_an_interrupted_run_commits_first_and_goes_on_from_there(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(INTERRUPTED)
+    stopped = command("run", "s.py", cwd=tmp_path, die=True)
+    assert (stopped.returncode, stopped.stdout) == (130, "0\n1\n2\n")
+    assert "KeyboardInterrupt" in stopped.stderr and "dvc-state resume goes on from the last commit" in stopped.stderr
+    assert "1 commits" in command("status", cwd=tmp_path).stdout
+    resumed = command("resume", cwd=tmp_path)
+    assert (resumed.returncode, resumed.stdout) == (0, "3\n4\ntotal 10\n"), resumed.stderr
+
+
+def test_a_program_that_catches_an_interrupt_catches_it_where_it_stands(tmp_path: Path) -> None:
+    caught = INTERRUPTED.replace("for i", "try:\n  for i").replace("\n    ", "\n      ") + "except KeyboardInterrupt:\n  print('caught', i)\n"
+    (tmp_path / "s.py").write_text(caught.replace('print("total"', '  print("total"'))
+    done = command("run", "s.py", cwd=tmp_path, die=True)
+    assert (done.returncode, done.stdout) == (0, "0\n1\n2\ncaught 2\n"), done.stderr
+
+
+def test_workers_of_a_pool_end_when_the_program_ends_them(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(
+        "import multiprocessing, time\nif __name__ == '__main__':\n    pool = multiprocessing.get_context('fork').Pool(1)\n"
+        "    print(pool.map(abs, [-1]))\n    begin = time.monotonic()\n    pool.terminate()\n    pool.join()\n    print(time.monotonic() - begin < 4)\n"
+    )
+    done = command("run", "s.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "[1]\nTrue\n"), done.stderr

@@ -51,7 +51,7 @@ def _refs(commit: Commit, paint: Paint, head: str) -> str:
         return ""
     parts = []
     for ref in commit.refs:
-        name = printable(ref.removeprefix("refs/heads/"))
+        name = printable(ref.removeprefix("refs/heads/").removeprefix("refs/remotes/"))
         if name.startswith("refs/tags/"):
             name = "tag: " + name[10:]
         tint = paint.head if name.startswith("HEAD") else paint.tag if name.startswith("tag: ") else paint.branch

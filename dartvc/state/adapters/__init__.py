@@ -2,7 +2,8 @@
 
 A module each for a library. Tables are keyed by a type's dotted name, so nothing is imported to look something up: an adapter's
 functions run only when a value of its library is met. `REDUCERS` answers the pickler, `BUILDERS` the loader, `CHILDREN` the
-aliasing walk (for types whose references the garbage collector cannot see, or should not follow).
+aliasing walk (for types whose references the garbage collector cannot see, or should not follow), `TRANSIENT` tells at the price of a look
+whether a value stands in the middle of something, so that a run had better be committed a statement later.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dartvc.state import definitions
-from dartvc.state.adapters import arrays, frames, guarded, standard, tensors
+from dartvc.state.adapters import arrays, files, frames, guarded, loaders, pools, standard, tensors
 
-__all__ = ["BUILDERS", "CHILDREN", "find_children", "find_reducer", "reducers_by_type"]
+__all__ = ["BUILDERS", "CHILDREN", "Reducer", "find_children", "find_reducer", "reducers_by_type", "why_not_now"]
 
 Reducer = Callable[[Any, Any], Any]
 
-_MODULES: tuple[Any, ...] = (standard, arrays, frames, tensors)
+_MODULES: tuple[Any, ...] = (standard, files, pools, arrays, frames, tensors, loaders)
 
 REDUCERS: dict[str, Reducer] = dict(definitions.REDUCERS)
 BUILDERS: dict[str, Callable[..., Any]] = dict(definitions.BUILDERS)
 CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {}
+TRANSIENT: dict[str, Callable[[Any], str]] = {}
 for _module in _MODULES:
     REDUCERS.update(_module.REDUCERS)
     BUILDERS.update(_module.BUILDERS)
     CHILDREN.update(getattr(_module, "CHILDREN", {}))
+    TRANSIENT.update(getattr(_module, "TRANSIENT", {}))
 
 _REDUCER_OF_TYPE: dict[type, Reducer | None] = {}
 _CACHED_TYPES = 4096
@@ -41,10 +44,14 @@ def reducers_by_type() -> dict[type, Reducer | None]:
 def find_reducer(kind: type, main_name: str, met: set[type]) -> Reducer | None:
     """Returns the reducer for a type: its own, else that of the nearest base that has one.
 
-    User classes are added to ``met``: what they pickle to has to be proven to load.
+    User classes are added to ``met`` when their own code takes part: what they pickle to has to be proven to load.
     """
     found: Reducer | None = None
-    by_value = bool(kind.__flags__ & _HEAP_TYPE) and definitions.is_by_value(kind, main_name) and not issubclass(kind, type)
+
+    def is_users(base: type) -> bool:
+        return definitions.is_by_value(base, main_name)
+
+    by_value = bool(kind.__flags__ & _HEAP_TYPE) and is_users(kind) and not issubclass(kind, type)
     for base in kind.__mro__[:-1]:
         found = REDUCERS.get(f"{base.__module__}.{base.__qualname__}")
         if found is not None:
@@ -52,10 +59,11 @@ def find_reducer(kind: type, main_name: str, met: set[type]) -> Reducer | None:
     if issubclass(kind, type):
         found = definitions.reduce_class
     if by_value:
-        met.add(kind)
+        if found is not None or guarded.runs_code_at_load(kind, is_users):
+            met.add(kind)
         if issubclass(kind, dict) and "items" in {name for base in kind.__mro__[:-1] if base is not dict for name in vars(base)}:
             return standard.reduce_dict_subclass
-    if found is None and by_value and guarded.has_own_reduce(kind):
+    if found is None and by_value and guarded.has_own_reduce(kind, is_users):
         return guarded.reduce_guarded
     if not by_value:
         if len(_REDUCER_OF_TYPE) >= _CACHED_TYPES:
@@ -71,6 +79,12 @@ def find_children(kind: type) -> Callable[[Any], Iterable[object]] | None:
         if found is not None:
             return found
     return None
+
+
+def why_not_now(value: object) -> str:
+    """Returns why a value cannot be stored at this moment but will be soon; an empty string for nearly every value."""
+    probe = TRANSIENT.get(f"{type(value).__module__}.{type(value).__qualname__}")
+    return probe(value) if probe is not None else ""
 
 
 def is_loaded(library: str) -> bool:

@@ -18,17 +18,34 @@ from typing import Any
 
 from dartvc.state.adapters.forbidden import is_forbidden
 
-__all__ = ["DEADLINE_S", "has_own_reduce", "is_proven", "reduce_guarded", "try_in_child"]
+__all__ = ["DEADLINE_S", "has_own_reduce", "is_proven", "reduce_guarded", "runs_code_at_load", "try_in_child"]
 
 DEADLINE_S = 5.0
 _METHODS = ("__reduce_ex__", "__reduce__", "__getstate__")
+_RUN_AT_LOAD = frozenset(
+    {
+        *("__new__", "__getnewargs__", "__getnewargs_ex__", "__setstate__", "__setattr__", "__getattr__", "__getattribute__"),
+        *("__hash__", "__eq__", *_METHODS),
+    }
+)
 _VERDICTS: dict[int, tuple[weakref.ReferenceType[type], str]] = {}
 _PROVEN: dict[int, tuple[weakref.ReferenceType[type], str]] = {}
 
 
-def has_own_reduce(kind: type) -> bool:
-    """Whether a class (or a base that is not object) brings pickling code of its own."""
-    return any(getattr(kind, method, None) is not getattr(object, method, None) for method in _METHODS)
+def has_own_reduce(kind: type, is_users: Callable[[type], bool]) -> bool:
+    """Whether a class, or a base of it that is the user's too, brings pickling code of its own."""
+    return any(method in vars(base) for base in kind.__mro__[:-1] if is_users(base) for method in _METHODS)
+
+
+def runs_code_at_load(kind: type, is_users: Callable[[type], bool]) -> bool:
+    """Whether an instance of a user's class may run code of the user's when it is pickled or loaded.
+
+    One that pickles as `object` does comes back without ``__init__``, by attributes alone, unless the user defined one of the methods that
+    take part in that.
+    """
+    if type(kind) is not type or any(getattr(kind, name) is not getattr(object, name) for name in ("__reduce_ex__", "__reduce__")):
+        return True
+    return any(vars(base).get(name) is not None for base in kind.__mro__[:-1] if is_users(base) for name in _RUN_AT_LOAD)
 
 
 def reduce_guarded(value: Any, saving: Any) -> Any:

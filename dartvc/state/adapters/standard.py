@@ -1,12 +1,11 @@
-"""The standard library: files, locks, weak references, connections, iterators, buffers.
+"""The standard library: locks, weak references, connections, iterators, buffers.
 
-What stands for a resource of this process (an open file, a lock, a connection) is stored as the way to open it again. What cannot be
-opened again says so at commit: a held lock, a running thread, a socket.
+What stands for a resource of this process (a lock, a connection) is stored as the way to make it again. What cannot be
+made again says so at commit: a held lock, a running thread, a socket.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import warnings
@@ -17,55 +16,6 @@ from typing import Any
 from dartvc.state.rebuild import door
 
 __all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "reduce_dict_subclass"]
-
-
-def _reduce_file(file: Any, saving: Any) -> Any:
-    for stream in ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"):
-        if getattr(sys, stream, None) is file:
-            return door("standard_stream"), (stream,)
-    name: Any = getattr(file, "name", None)
-    if not isinstance(name, str | bytes) or not os.path.exists(name):
-        if file.closed:
-            return door("closed_file"), (str(name), getattr(file, "mode", "r"), getattr(file, "encoding", None))
-        raise saving.refuse(file, f"the open file {name!r} has no path to open it by")
-    mode = getattr(file, "mode", "r")
-    if mode == "rb+":
-        mode = "r+b"
-    is_text = hasattr(file, "encoding")
-    layout = (
-        (getattr(file, "encoding", None), getattr(file, "errors", None), getattr(file, "newlines", None)) if is_text else (None, None, None)
-    )
-    if file.closed:
-        return door("closed_file"), (os.path.abspath(os.fsdecode(name)), mode, layout[0])
-    if file.writable():
-        file.flush()
-    try:
-        offset = file.tell()
-    except OSError:
-        if not is_text:
-            raise saving.refuse(file, f"the open file {name!r} has no position") from None
-        offset = None
-    if offset is None:
-        raise saving.refuse(file, f"the position in {name!r} is unknown while it is read by iteration", "read it with readline()")
-    return door("file"), (os.path.abspath(os.fsdecode(name)), mode, layout[0], layout[1], offset)
-
-
-def _build_file(loading: Any, path: str, mode: str, encoding: str | None, errors: str | None, offset: int) -> Any:
-    if loading.is_rehearsal:
-        path, mode, offset = os.devnull, "rb" if "b" in mode else "r", 0
-    reopened = mode.replace("w", "r+").replace("x", "r+").replace("++", "+")
-    if "b" not in reopened:
-        file: Any = open(path, reopened, encoding=encoding, errors=errors)  # noqa: SIM115  (the user's program closes it)
-    else:
-        file = open(path, reopened)  # noqa: SIM115
-    file.seek(offset)
-    return file
-
-
-def _build_closed_file(loading: Any, path: str, mode: str, encoding: str | None) -> Any:
-    file = open(os.devnull, "rb" if "b" in mode else "r", encoding=None if "b" in mode else encoding)  # noqa: SIM115
-    file.close()
-    return file
 
 
 def _reduce_lock(lock: Any, saving: Any) -> Any:
@@ -137,7 +87,7 @@ def _reduce_sqlite(connection: Any, saving: Any) -> Any:
 def _build_sqlite(loading: Any, path: str, content: bytes | None, isolation: Any, row_factory: Any, text_factory: Any) -> Any:
     import sqlite3
 
-    connection = sqlite3.connect(path, isolation_level=isolation, check_same_thread=False)
+    connection = sqlite3.connect(loading.located(path), isolation_level=isolation, check_same_thread=False)
     if content is not None:
         connection.deserialize(content)
     connection.row_factory = row_factory
@@ -210,6 +160,14 @@ def _set_state_of_names(loading: Any, value: Any, state: dict[Any, Any]) -> None
     value.__setstate__({sys.intern(name) if type(name) is str else name: part for name, part in state.items()})
 
 
+def _set_plain_state(loading: Any, value: Any, state: Any) -> None:
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    if attributes:
+        vars(value).update((sys.intern(name) if type(name) is str else name, part) for name, part in attributes.items())
+    for name, part in (slots or {}).items():
+        object.__setattr__(value, name, part)
+
+
 def _reduce_generator(generator: Any, saving: Any) -> Any:
     if saving.generators is None:
         raise saving.refuse(generator, "a running generator cannot be stored")
@@ -242,6 +200,36 @@ def _dead_finalizer(loading: Any) -> Any:
     return finalizer
 
 
+def _reduce_match(match: Any, saving: Any) -> Any:
+    return door("match"), (match.re, match.string, match.pos, match.endpos, match.regs)
+
+
+def _build_match(loading: Any, pattern: Any, text: Any, start: int, end: int, spans: Any) -> Any:
+    """Matches again: the expression is tried in each way that can have led to these groups."""
+    for method in (pattern.match, pattern.search, pattern.fullmatch):
+        found = method(text, start, end)
+        if found is not None and found.regs == spans:
+            return found
+    for found in pattern.finditer(text, start, end):
+        if found.regs == spans:
+            return found
+    raise loading.refuse("the regular expression no longer matches what it matched")
+
+
+def _reduce_struct(layout: Any, saving: Any) -> Any:
+    return type(layout), (layout.format,)
+
+
+def _reduce_file_handler(handler: Any, saving: Any) -> Any:
+    """A log handler keeps ``open`` for itself, which no stored state may call."""
+    state = {name: value for name, value in vars(handler).items() if name != "_builtin_open"}
+    return door("file_handler"), (type(handler),), saving.keep(state), None, None, door("file_handler_state")
+
+
+def _set_file_handler_state(loading: Any, handler: Any, state: dict[str, Any]) -> None:
+    vars(handler).update(state, _builtin_open=open)
+
+
 def _reduce_ctypes(value: Any, saving: Any) -> Any:
     if type(value)._type_ == "P" if isinstance(getattr(type(value), "_type_", None), str) else False:
         raise saving.refuse(value, "a pointer means nothing in another process")
@@ -249,11 +237,6 @@ def _reduce_ctypes(value: Any, saving: Any) -> Any:
 
 
 REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
-    "_io.TextIOWrapper": _reduce_file,
-    "_io.BufferedReader": _reduce_file,
-    "_io.BufferedWriter": _reduce_file,
-    "_io.BufferedRandom": _reduce_file,
-    "_io.FileIO": _reduce_file,
     "_thread.lock": _reduce_lock,
     "_thread.RLock": _reduce_rlock,
     "weakref.ReferenceType": _reduce_weakref,
@@ -266,6 +249,9 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "_weakrefset.WeakSet": _reduce_weak_set,
     "weakref.finalize": _reduce_finalize,
     "builtins.memoryview": _reduce_memoryview,
+    "logging.FileHandler": _reduce_file_handler,
+    "re.Match": _reduce_match,
+    "_struct.Struct": _reduce_struct,
     "sqlite3.Connection": _reduce_sqlite,
     "_contextvars.ContextVar": _reduce_contextvar,
     "builtins.ContextVar": _reduce_contextvar,
@@ -280,7 +266,6 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "_ssl._SSLContext": _never("a TLS context belongs to this process"),
     "threading.Thread": _never("a thread cannot be stored"),
     "subprocess.Popen": _never("a child process cannot be stored"),
-    "concurrent.futures._base.Executor": _never("a pool of workers cannot be stored", "make it again after a restore"),
     "concurrent.futures._base.Future": _never("a future belongs to its pool"),
     "asyncio.events.AbstractEventLoop": _never("an event loop cannot be stored"),
     "_asyncio.Future": _never("a future belongs to its event loop"),
@@ -301,11 +286,9 @@ for _name in (
     REDUCERS[f"itertools.{_name}"] = _reduce_itertools
 
 BUILDERS: dict[str, Callable[..., Any]] = {
-    "standard_stream": lambda loading, name: getattr(sys, name),
-    "file": _build_file,
-    "closed_file": _build_closed_file,
     "generator": _build_generator,
     "state_of_names": _set_state_of_names,
+    "plain_state": _set_plain_state,
     "lock": lambda loading: threading.Lock(),
     "rlock": lambda loading: threading.RLock(),
     "weakref": lambda loading, value: weakref.ref(loading.hold(value)) if value is not None else _dead_reference(),
@@ -318,6 +301,9 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     ),
     "dead_finalizer": _dead_finalizer,
     "memoryview": lambda loading, owner, start, size, format: memoryview(owner)[start : start + size].cast("B").cast(format),
+    "file_handler": lambda loading, kind: kind.__new__(kind),
+    "file_handler_state": _set_file_handler_state,
+    "match": _build_match,
     "sqlite": _build_sqlite,
     "contextvar": _build_contextvar,
     "thread_local": _build_local,

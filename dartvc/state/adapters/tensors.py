@@ -13,7 +13,7 @@ from typing import Any
 from dartvc.state.adapters.arrays import Detached
 from dartvc.state.rebuild import door
 
-__all__ = ["BUILDERS", "CHILDREN", "REDUCERS"]
+__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "TRANSIENT"]
 
 
 def _bytes_of(storage: Any) -> memoryview:
@@ -42,8 +42,8 @@ def _reduce_tensor(tensor: Any, saving: Any) -> Any:
         return tensor.__reduce_ex__(5)
     owner = _numpy_owner(tensor, saving)
     source = owner if owner is not None else _storage_token(tensor, saving)
-    if not tensor.is_leaf and saving.keeps_strings and _has_live_graph(tensor):
-        raise saving.refuse(tensor, "the graph that computed it is still needed for backward() and cannot be stored")
+    if saving.keeps_strings and (reason := _why_not_now(tensor)):
+        raise saving.refuse(tensor, reason)
     if not tensor.is_leaf:
         saving.notes.append("a tensor computed with gradients was stored as its value, without the graph that computed it")
     described = (source, tensor.dtype, tensor.storage_offset(), tuple(tensor.size()), tensor.stride(), str(tensor.device))
@@ -55,6 +55,14 @@ def _reduce_tensor(tensor: Any, saving: Any) -> Any:
     )
     state = (tensor.grad if tensor.is_leaf else None, dict(tensor.__dict__))
     return door("torch_tensor"), (*described, *flags), saving.keep(state), None, None, door("torch_tensor_state")
+
+
+def _why_not_now(tensor: Any) -> str:
+    return (
+        ""
+        if tensor.is_leaf or not _has_live_graph(tensor)
+        else "the graph that computed it is still needed for backward() and cannot be stored"
+    )
 
 
 def _has_live_graph(tensor: Any) -> bool:
@@ -220,4 +228,5 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "torch_generator": _build_generator,
     "torch_limits": lambda loading, kind, dtype: getattr(loading.library("torch"), kind)(dtype),
 }
+TRANSIENT: dict[str, Callable[[Any], str]] = {"torch.Tensor": _why_not_now}
 CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {"torch.Tensor": _tensor_children, "torch._C.TensorBase": _tensor_children}

@@ -1,0 +1,81 @@
+"""The text of a program: a script as it stands, a notebook as the script that its code cells make."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+import tokenize
+
+from dartvc.errors import UsageError
+
+__all__ = ["is_notebook", "read_program"]
+
+_SHOW = "__import__('sys').displayhook"
+_MAGICS = ("%", "!", "?")
+
+
+def is_notebook(path: str) -> bool:
+    """Whether a path is that of a notebook."""
+    return path.endswith(".ipynb")
+
+
+def read_program(path: str) -> str:
+    """Returns a program's source.
+
+    The code cells of a notebook follow each other, a comment with its number before each; the value of a cell's last expression is shown
+    as Python's prompt shows it. Magics are written out as the calls that IPython makes of them.
+
+    Raises:
+        OSError: the file cannot be read.
+        UsageError: it is no notebook, or it has magics and IPython is not installed.
+    """
+    if not is_notebook(path):
+        with tokenize.open(path) as file:
+            return file.read()
+    try:
+        with open(path, encoding="utf-8") as file:
+            cells = json.load(file)["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{os.path.basename(path)} is not a notebook: {error}", kind="bad-notebook", hint="nbformat 4 has cells") from error
+    parts = [f"# %% [{number}]\n{_shown(_plain(source, path))}\n" for number, source in enumerate(sources, 1) if source.strip()]
+    text = "\n".join(parts)
+    if "get_ipython()" in text:
+        text = f"{_shell_line()}\n{text}"
+    return text
+
+
+def _plain(source: str, path: str) -> str:
+    """Writes out a cell's magics."""
+    if not any(line.lstrip().startswith(_MAGICS) or line.rstrip().endswith("?") for line in source.splitlines()):
+        return source
+    try:
+        from IPython.core.inputtransformer2 import TransformerManager
+    except ImportError:
+        name = os.path.basename(path)
+        raise UsageError(f"{name} uses IPython's magics", kind="no-ipython", hint=f"{sys.executable} -m pip install 'dartvc[notebook]'") from None
+    transformed: str = TransformerManager().transform_cell(source)
+    return transformed
+
+
+def _shell_line() -> str:
+    return "from IPython.core.interactiveshell import InteractiveShell; get_ipython = InteractiveShell.instance(user_ns=globals()).get_ipython"
+
+
+def _shown(source: str) -> str:
+    """Lets the last expression of a cell be shown, unless a semicolon ends it; what cannot be parsed is left for the compiler to judge."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return source
+    last = tree.body[-1] if tree.body else None
+    if not isinstance(last, ast.Expr) or source.rstrip().endswith(";"):
+        return source
+    end_line, end_column = last.end_lineno or last.lineno, last.end_col_offset or 0
+    lines = source.encode().splitlines(keepends=True)
+    start = sum(map(len, lines[: last.lineno - 1])) + last.col_offset
+    end = sum(map(len, lines[: end_line - 1])) + end_column
+    text = source.encode()
+    return (text[:start] + f"{_SHOW}(".encode() + text[start:end] + b")" + text[end:]).decode()

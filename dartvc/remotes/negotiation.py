@@ -1,0 +1,156 @@
+"""What one repository lacks of another: commits first, then the objects below them."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from dartvc.model import Oid
+from dartvc.store import ObjectDatabase, TreeEntry
+
+__all__ = ["Standing", "is_ancestor", "missing_commits", "missing_objects", "standing_of"]
+
+_WANTED, _HAD = 1, 2
+_TREE_MODE = 0o40000
+_SUBMODULE_MODE = 0o160000
+_TREE_CACHE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a branch stands to the one that it follows: commits that only it has, commits that only the other has."""
+
+    upstream: str
+    ahead: int
+    behind: int
+
+
+def is_ancestor(database: ObjectDatabase, old: Oid, new: Oid) -> bool:
+    """Whether ``old`` is ``new`` or stands before it. Believes no clock: the answer decides whether history is lost."""
+    return old == new or any(oid == old for oid in database.iter_commits([new]))
+
+
+def standing_of(database: ObjectDatabase, branch: Oid, upstream: Oid, name: str) -> Standing:
+    """Counts what two branches have apart from each other."""
+    if branch == upstream:
+        return Standing(name, 0, 0)
+    ahead = missing_commits(database, [branch], database, [upstream])
+    behind = missing_commits(database, [upstream], database, [branch])
+    return Standing(name, len(ahead), len(behind))
+
+
+def missing_commits(source: ObjectDatabase, wants: Iterable[Oid], target: ObjectDatabase, haves: Iterable[Oid]) -> list[Oid]:
+    """Returns the commits reachable from ``wants`` and not from ``haves``, parents before children.
+
+    Both histories are walked together from their newest commits and only as far as they differ. A clock that went backwards can make
+    the answer larger than needed, never smaller.
+
+    Args:
+        source: has the wanted commits.
+        wants: their tips.
+        target: has the others.
+        haves: tips whose whole history ``target`` has.
+
+    Raises:
+        CorruptError: a commit is gone or damaged.
+    """
+    flags: dict[Oid, int] = {}
+    parents: dict[Oid, tuple[Oid, ...]] = {}
+    queue: list[tuple[float, Oid]] = []
+    waiting = 0  # entries of the queue that are wanted and not known to be had
+
+    def mark(oid: Oid, flag: int) -> None:
+        nonlocal waiting
+        before = flags.get(oid, 0)
+        after = before | flag
+        if after == before:
+            return
+        flags[oid] = after
+        database = target if after & _HAD else source
+        _, time_s = database.read_links(oid)
+        heapq.heappush(queue, (-time_s, oid))
+        if after == _WANTED:
+            waiting += 1
+        elif before == _WANTED and oid not in parents:
+            waiting -= 1
+
+    for oid in haves:
+        mark(oid, _HAD)
+    for oid in wants:
+        mark(oid, _WANTED)
+    while waiting:
+        _, oid = heapq.heappop(queue)
+        flag = flags[oid]
+        if flag == _WANTED and oid not in parents:
+            waiting -= 1
+        database = target if flag & _HAD else source
+        parents[oid] = database.read_links(oid)[0]
+        for parent in parents[oid]:
+            mark(parent, flag)
+    return _parents_first([oid for oid, flag in flags.items() if flag == _WANTED], parents)
+
+
+def _parents_first(oids: Collection[Oid], parents: dict[Oid, tuple[Oid, ...]]) -> list[Oid]:
+    wanted = set(oids)
+    ordered: dict[Oid, None] = {}
+    for first in reversed(list(oids)):
+        stack = [first]
+        while stack:
+            oid = stack[-1]
+            before = [parent for parent in parents[oid] if parent in wanted and parent not in ordered]
+            if oid in ordered or not before:
+                stack.pop()
+                ordered[oid] = None
+            else:
+                stack.extend(before)
+    return list(ordered)
+
+
+def missing_objects(source: ObjectDatabase, commits: Iterable[Oid], is_there: Callable[[bytes], bool]) -> list[bytes]:
+    """Returns the ids (20 bytes each) of commits and of everything below them that is not there yet.
+
+    A tree that its parent commit has, too, is there with all that is below it. Any other tree is looked through even when the target
+    has it: a transfer that was cut off may have left it without what is below. A blob has nothing below.
+
+    Args:
+        source: has everything.
+        commits: parents before children; what stands before them is at the target as a whole.
+        is_there: whether the target has an object.
+
+    Raises:
+        CorruptError: an object on the way is gone or damaged.
+    """
+    read_tree = lru_cache(_TREE_CACHE)(source.read_tree)
+    needed: dict[bytes, None] = {}
+    seen: set[Oid] = set()
+
+    def need(oid: Oid) -> None:
+        raw = bytes.fromhex(oid)
+        if raw not in needed and not is_there(raw):
+            needed[raw] = None
+
+    def walk(tree: Oid, befores: list[Oid]) -> None:
+        stack = [(tree, befores)]
+        while stack:
+            oid, olds = stack.pop()
+            if oid in seen or oid in olds:
+                continue
+            seen.add(oid)
+            need(oid)
+            known: list[dict[str, TreeEntry]] = [read_tree(old) for old in olds]
+            for name, entry in read_tree(oid).items():
+                same = [each[name] for each in known if name in each]
+                if entry in same:
+                    continue
+                if entry.mode == _TREE_MODE:
+                    stack.append((entry.oid, [each.oid for each in same if each.mode == _TREE_MODE]))
+                elif entry.mode != _SUBMODULE_MODE:
+                    need(entry.oid)
+
+    for oid in commits:
+        commit = source.read_commit(oid)
+        need(oid)
+        walk(commit.tree, [source.read_commit(parent).tree for parent in commit.parents])
+    return list(needed)

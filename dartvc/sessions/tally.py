@@ -1,0 +1,68 @@
+"""What the commits of a run have cost so far, and how much work stands between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Tally", "describe_tally"]
+
+
+@dataclass
+class Tally:
+    """The commits of one process of a run.
+
+    Attributes:
+        commits: those that can be resumed from.
+        stall_s: how long the program waited for them.
+        bytes: what they stored.
+        longest_gap_s: the most work that a kill would have cost at any time.
+        refused: why no commit could be made where the last one was tried; empty when it could.
+    """
+
+    commits: int = 0
+    stall_s: float = 0.0
+    bytes: int = 0
+    longest_gap_s: float = 0.0
+    refused: str = ""
+    _last: float = field(default_factory=time.monotonic)
+
+    def add(self, stall_s: float, size_bytes: int, *, obstacle: str | None) -> None:
+        """Counts a commit.
+
+        Args:
+            stall_s: how long the program waited for it.
+            size_bytes: what it stored.
+            obstacle: why it cannot be resumed from, empty when it can; None for one that is not meant to be (a start, an end).
+        """
+        self.stall_s += stall_s
+        self.bytes += size_bytes
+        if obstacle:
+            self.refused = obstacle
+            return
+        if obstacle is not None:
+            self.commits += 1
+            self.refused = ""
+        now = time.monotonic()
+        self.longest_gap_s, self._last = max(self.longest_gap_s, now - self._last), now
+
+    def described(self) -> dict[str, object]:
+        """Returns it as JSON."""
+        return {
+            "commits": self.commits,
+            "stall_ms": round(self.stall_s * 1e3, 1),
+            "bytes": self.bytes,
+            "longest_gap_s": round(self.longest_gap_s, 1),
+            "refused": self.refused,
+        }
+
+
+def describe_tally(facts: Mapping[str, Any]) -> str:
+    """Returns a `Tally` as a sentence."""
+    refused = facts["refused"]
+    if not facts["commits"]:
+        return "no commit that can be resumed from" + (f": {refused}" if refused else "")
+    waited = f"{facts['commits']} commits, {facts['bytes'] / 1e6:.1f} MB, {facts['stall_ms'] / 1e3:.2f} s waited for them"
+    return f"{waited}, at most {facts['longest_gap_s']:.1f} s of work at risk" + (f"; not committed last: {refused}" if refused else "")

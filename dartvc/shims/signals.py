@@ -1,0 +1,100 @@
+"""Signals of a run: SIGTERM, SIGINT and SIGUSR1 ask for a commit at the next safe point; then the first two take their course.
+
+A program that set a handler of its own keeps it. If no safe point comes within the grace time, the signal does not wait for one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+__all__ = ["SIGNALLED", "Signals"]
+
+SIGNALLED = 128
+"""Added to a signal's number it is the exit code of a process that the signal ended."""
+_TERMINATE_GRACE_S = 5.0
+_INTERRUPT_GRACE_S = 0.5
+
+
+class Signals:
+    """The signals of one run.
+
+    Args:
+        request: asks for a commit at the next safe point, an earlier request forgotten.
+        close: makes every commit durable; called before the process ends by a signal.
+    """
+
+    def __init__(self, request: Callable[[], None], close: Callable[[], None]) -> None:
+        self._request = request
+        self._close = close
+        self._pending = 0
+        self._pid = os.getpid()
+
+    def install(self) -> None:
+        """Takes the signals whose handlers are Python's own."""
+        for number, handler, default in (
+            (signal.SIGTERM, self._on_terminate, signal.SIG_DFL),
+            (signal.SIGINT, self._on_interrupt, signal.default_int_handler),
+            (signal.SIGUSR1, self._on_user, signal.SIG_DFL),
+        ):
+            if signal.getsignal(number) is default:
+                signal.signal(number, handler)
+
+    def take_course(self) -> None:
+        """Called at a safe point, after the commit: ends the process, or interrupts it, if that is what a signal asked for.
+
+        Raises:
+            KeyboardInterrupt: SIGINT came.
+        """
+        number, self._pending = self._pending, 0
+        if number == signal.SIGTERM:
+            self._die()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    def _on_user(self, number: int, frame: object) -> None:
+        self._request()
+
+    def _on_terminate(self, number: int, frame: object) -> None:
+        if os.getpid() != self._pid:  # a child of the program (a worker of a pool) ends as it would without us
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self._pending = number
+        self._request()
+        _after(_TERMINATE_GRACE_S, self._die)
+
+    def _on_interrupt(self, number: int, frame: object) -> None:
+        if os.getpid() != self._pid:
+            raise KeyboardInterrupt
+        if self._pending == number:  # the second time, or the grace time is over
+            self._pending = 0
+            raise KeyboardInterrupt
+        self._pending = number
+        self._request()
+        _after(_INTERRUPT_GRACE_S, self._insist)
+
+    def _insist(self) -> None:
+        if self._pending == signal.SIGINT:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def _die(self) -> None:
+        """Ends the process by SIGTERM, with every commit durable."""
+        try:
+            self._close()
+        except Exception as failure:
+            print(f"dartvc: the last commit is not durable: {failure}", file=sys.stderr)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(SIGNALLED + signal.SIGTERM)
+
+
+def _after(seconds: float, act: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, act)
+    timer.name = "dartvc-grace"
+    timer.daemon = True
+    timer.start()
