@@ -188,7 +188,7 @@ class LoopReader:
         return marker
 
     def _outside(self, frame: types.FrameType) -> Context | None:
-        """Returns the context of the nearest user's frame that called this one."""
+        """Returns the context of the nearest user's frame above this one that stands in a loop, or that is known."""
         above = frame.f_back
         while above is not None:
             code = above.f_code
@@ -196,7 +196,10 @@ class LoopReader:
             if known is None or known.code is not code:
                 known = self._codes[id(code)] = CodeLoops(code)
             if known.is_user:
-                return self.context_of(above)
+                if type(above.f_trace) is Marker or known.site(above.f_lasti).levels:
+                    return self.context_of(above)
+                if known.is_module:
+                    return None
             above = above.f_back
         return None
 

@@ -31,7 +31,8 @@ NAN = 1 << 8
 BIG = 1 << 9
 """Bit of a series' kinds: it has integers of more than 64 bits."""
 _INTEGER_LIMIT = 1 << 63
-_FURTHER_LIMIT = 1 << 16
+_ENTRY_LIMIT = (1 << 16) - 1
+_ITERATION_LIMIT = (1 << 32) - 1
 
 
 def column_value(stored: object) -> object:
@@ -285,7 +286,7 @@ class Index:
             chunk.parents, chunk.loop_of, chunk.entries, chunk.iterations, chunk.targets, strict=True
         ):
             above, above_path = (keys[parent], paths[parent]) if parent >= 0 else (b"", b"")
-            key = above + LEVEL.pack(loops[loop], min(entry, _FURTHER_LIMIT - 1), max(0, iteration))
+            key = above + LEVEL.pack(loops[loop], min(entry, _ENTRY_LIMIT), min(max(0, iteration), _ITERATION_LIMIT))
             keys.append(key)
             paths.append(above_path + loops[loop].to_bytes(2, "big"))
             value = column_value(targets[0]) if targets else None

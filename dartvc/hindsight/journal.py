@@ -8,6 +8,7 @@ killed process is the tail of its log; a process that goes on from a commit thro
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -49,7 +50,10 @@ class Journal:
         """Writes a line of records, of which the first has this number; `sync` makes it durable."""
         if self._file < 0:
             self._file = os.open(self._folder / f"{first:012d}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        os.write(self._file, line)
+        written = os.write(self._file, line)
+        if written < len(line):  # the disk is full: half a line must not stand before the next one
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def attach(self, name: str, content: bytes) -> None:
         """Writes an attachment of records that follow."""

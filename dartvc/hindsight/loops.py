@@ -26,7 +26,7 @@ __all__ = ["CodeLoops", "Level", "Loop", "is_user_file"]
 _NOTHING = ast.Module([], [])
 _OWN_FOLDER = __file__.removesuffix("hindsight/loops.py")
 _LIBRARY_FOLDERS = tuple(
-    folder for folder in (sys.prefix + "/lib", sys.base_prefix + "/lib", sys.exec_prefix + "/lib") if not folder.startswith("//")
+    f"{prefix.rstrip('/')}/{folder}/" for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix) for folder in ("lib", "lib64")
 )
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _INNER_CODE = frozenset({"<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})

@@ -70,6 +70,7 @@ class Recorder:
         self._lock = threading.RLock()
         self._journal = Journal(folder, facts)
         self._lines: list[bytes] = []
+        self._unwritten: list[tuple[int, bytes]] = []
         self._attachments: dict[str, bytes] = {}
         self._handed: list[tuple[LogSegment, int, Any]] = []
         self._wake = threading.Event()
@@ -115,27 +116,31 @@ class Recorder:
 
     def _write_pending(self) -> None:
         count = len(self.pending)
-        if not count:
-            return
-        batch = self.pending[:count]
-        del self.pending[:count]
-        try:
-            line = encode_chunk(self._number, batch, root_entries=self.reader.entries)
-        except (TypeError, ValueError) as error:
-            self._complain(error)
-            return
-        self._lines.append(line)
-        try:
-            self._journal.append(self._number, line)
-        except OSError as error:
-            self._complain(error)
-        self._number += count
+        if count:
+            batch = self.pending[:count]
+            del self.pending[:count]
+            try:
+                line = encode_chunk(self._number, batch, root_entries=self.reader.entries)
+            except (TypeError, ValueError) as error:
+                self._complain(error)
+                return
+            if self.session is not None:
+                self._lines.append(line)
+            self._unwritten.append((self._number, line))
+            self._number += count
+        while self._unwritten:
+            try:
+                self._journal.append(*self._unwritten[0])
+            except OSError as error:
+                self._complain(error)
+                return
+            del self._unwritten[0]
 
     def _complain(self, error: Exception) -> None:
         """Tells once that the journal is not written; the records are kept for the next commit."""
         if not self.problem:
             self.problem = str(error)
-            print(f"dartvc: log records are kept in memory until the next commit: {error}", file=sys.stderr)
+            print(f"dartvc: log records are kept in memory for the time being: {error}", file=sys.stderr)
 
     # -- commits --------------------------------------------------------------------------------------------------------------
 
@@ -153,6 +158,7 @@ class Recorder:
                 attachments.update(segment.attachments)
             segment = LogSegment(self.run, b"".join([*(each.lines for each in lost), *self._lines]), attachments)
             self._lines.clear()
+            self._unwritten.clear()
             self._attachments.clear()
             self._handed.append((segment, self._number, None))
             self._journal.turn()

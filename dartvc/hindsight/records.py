@@ -92,7 +92,7 @@ def encode_chunk(
         "value": [record[1] for record in records],
         "us": [int((record[2] - start) * 1e6) for record in records],
         "context": [table.position(record[3]) if record[3] is not None else -1 for record in records],
-        "names": list(names),
+        "names": [str(name) for name in names],
         **table.columns(),
     }
     arguments = {index: record[4] for index, record in enumerate(records) if len(record) > 4 and record[4] is not None}

@@ -272,3 +272,16 @@ def test_a_finished_generator_is_not_kept_alive(log: Log) -> None:
             break
     assert closed == [True]
     assert [chain[0][:2] for chain in log.seen] == [("number", 0), ("number", 1)]
+
+
+def test_a_deep_recursion_below_a_loop_is_no_trouble(log: Log) -> None:
+    def down(depth: int) -> None:
+        if depth:
+            down(depth - 1)
+        else:
+            log()
+
+    for k in range(2):
+        down(600)
+        assert k >= 0
+    assert log.seen == [[("k", 0, 0)], [("k", 1, 1)]]
