@@ -1,7 +1,7 @@
 """git for the state of a running Python program.
 
 Every checkpoint of a namespace is a commit in an ordinary git object database. This module is the public face; it is light
-(nothing is loaded before it is used) and forwards to `dartvc.porcelain.face` and `dartvc.shims.prompt`.
+(nothing is loaded before it is used) and forwards to `dartvc.porcelain.face`, `dartvc.hindsight.recording` and `dartvc.shims.prompt`.
 
     repo = dartvc.init()                      # or dartvc.open()
     commit = repo.commit(globals(), "before the merge")
@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dartvc.hindsight.recording import log
     from dartvc.porcelain.face import Repository, arg, init, open, session, transaction
     from dartvc.shims.prompt import attach
 
@@ -24,6 +25,7 @@ __all__ = [
     "attach",
     "init",
     "load_ipython_extension",
+    "log",
     "open",
     "session",
     "transaction",
@@ -37,7 +39,9 @@ def __getattr__(name: str) -> object:
     if name in __all__:
         import importlib
 
-        return getattr(importlib.import_module("dartvc.shims.prompt" if name == "attach" else "dartvc.porcelain.face"), name)
+        module = {"attach": "dartvc.shims.prompt", "log": "dartvc.hindsight.recording"}.get(name, "dartvc.porcelain.face")
+        found = globals()[name] = getattr(importlib.import_module(module), name)
+        return found
     raise AttributeError(f"module 'dartvc' has no attribute {name!r}")
 
 

@@ -24,7 +24,7 @@ FLOORS: dict[str, int] = {
     "sessions": 5,
     "hindsight": 6, "lineage": 6, "remotes": 6,
     "porcelain": 7,
-    "cli": 8, "board": 8, "shims": 8,
+    "cli": 8, "board": 8, "shims": 8, "flor": 8,
     "": 9,  # dartvc/__init__.py and __main__.py: the public face
 }  # fmt: skip
 

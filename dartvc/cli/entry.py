@@ -50,6 +50,19 @@ def run(
             except DartvcError as error:
                 return report(error, context)
             return 0
+    if argv and argv[0] == "query":
+        from dartvc.cli.querying import answer_query
+        from dartvc.cli.querying import parse_plainly as parse_query
+        from dartvc.errors import DartvcError
+
+        question = parse_query(argv[1:])
+        if question is not None:
+            context.is_json = question.format == "json"
+            try:
+                answer_query(context, question)
+            except DartvcError as error:
+                return report(error, context)
+            return 0
     from dartvc.cli.app import dispatch
 
     return dispatch(list(argv), context)

@@ -300,7 +300,7 @@ def _plain(name: str) -> str:
 
 
 def _kind(name: str) -> str:
-    return "tag" if name.startswith("refs/tags/") else "run" if name.startswith("refs/runs/") else "branch"
+    return "tag" if name.startswith("refs/tags/") else "run" if name.startswith("refs/runs/") else "log" if name.startswith("refs/logs/") else "branch"
 
 
 def _travelled(done: Exchange) -> str:

@@ -1,4 +1,4 @@
-"""Commands about programs: run, resume, runs."""
+"""Commands about programs: run, resume, runs, and what they logged: query."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dartvc.cli.context import current
+from dartvc.cli.querying import QueryOptions, answer_query
 from dartvc.cli.running import StartOptions, start
 from dartvc.cli.text import age
 from dartvc.errors import UsageError
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command("run", context_settings={"allow_interspersed_args": False})(run)
     app.command("resume")(resume)
     app.command("runs")(runs)
+    app.command("query")(query)
 
 
 def run(
@@ -96,3 +98,17 @@ def runs(is_json: Json = False) -> None:
         context.out(f"{each.run_id}  {each.state:8} {short(each.tip)}  {' '.join(each.command)}  ({age(each.time)}, {each.commits} commits) {where}".rstrip())
     if not listed:
         context.say("no program was run here: dvc-state run SCRIPT")
+
+
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="a SELECT over args, commits, files, logs, loops, runs, variables")] = "",
+    df: Annotated[str, typer.Option("--df", metavar="NAMES", help="names as columns, with commas: loss,acc")] = "",
+    where: Annotated[str, typer.Option("--where", metavar="EXPR", help="only rows for which it holds: 'epoch > 5 and lr < 0.1'")] = "",
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="table, csv, json or parquet")] = "table",
+    run: Annotated[str, typer.Option("--run", metavar="RUN", help="latest, best:max:NAME, best:min:NAME, or an id")] = "",
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="so many rows at most")] = 0,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="write there")] = "",
+    is_json: Json = False,
+) -> None:
+    """Shows what was logged: a row for each run and iteration, the loops' variables and the names as columns; or answers SQL."""
+    answer_query(current(), QueryOptions(sql, df, where, "json" if is_json else form, run, limit, output))

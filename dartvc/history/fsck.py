@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from xxhash import xxh3_128_digest
 
 from dartvc.errors import DartvcError, LockedError, StorageError
+from dartvc.history.logs import iter_segments
 from dartvc.history.namespace import NameEntry, iter_name_trees, read_name_entry
 from dartvc.history.operations import decode_operation
 from dartvc.history.payloads import StoredPayload, read_payload
@@ -19,6 +20,7 @@ from dartvc.model import Oid, short
 
 if TYPE_CHECKING:
     from dartvc.history.repository import Repository
+    from dartvc.store import ObjectDatabase
 
 __all__ = ["Problem", "check_repository"]
 
@@ -152,6 +154,9 @@ def _check_commits(repository: Repository, tips: dict[Oid, str]) -> Iterator[Pro
             if part in root and root[part].oid not in checked:
                 checked.add(root[part].oid)
                 yield from _check_space(repository, f"{where}:{part}", root[part].oid, checked)
+        if "logs" in root and root["logs"].oid not in checked:
+            checked.add(root["logs"].oid)
+            yield from _check_logs(database, f"{where}:logs", root["logs"].oid, checked)
         for part in ("code", "environment"):
             if part in root and not database.contains(root[part].oid):
                 yield Problem("object", f"{where}:{part}", f"object {root[part].oid} is gone", _REWRITE)
@@ -163,6 +168,17 @@ def _fetched(repository: Repository) -> set[Oid]:
     with contextlib.suppress(DartvcError):
         found.update(repository.database.iter_commits(oid for _, oid in repository.database.refs.iter_refs("refs/remotes/")))
     return found
+
+
+def _check_logs(database: ObjectDatabase, where: str, tree_oid: Oid, checked: set[Oid]) -> Iterator[Problem]:
+    try:
+        for number, segment in enumerate(iter_segments(database, tree_oid)):
+            if segment.oid not in checked:
+                checked.add(segment.oid)
+                if not database.contains(segment.oid):
+                    yield Problem("object", f"{where}, segment {number}", f"object {segment.oid} is gone", _REWRITE)
+    except (DartvcError, ValueError, IndexError) as error:
+        yield Problem("tree", where, str(error), _REWRITE)
 
 
 def _check_space(repository: Repository, where: str, tree_oid: Oid, checked: set[Oid]) -> Iterator[Problem]:

@@ -159,6 +159,11 @@ class Repository:
         entry = self.database.read_tree(self._raw(oid).tree).get("environment")
         return self._json(entry.oid) if entry is not None else {}
 
+    def logs_tree(self, oid: Oid) -> Oid | None:
+        """Returns the tree of a commit's log records (see `dartvc.history.logs`); None when it has none."""
+        entry = self.database.read_tree(self._raw(oid).tree).get("logs")
+        return entry.oid if entry is not None else None
+
     def is_trusted(self, oid: Oid) -> bool:
         """Whether a commit may be unpickled: sealed with this machine's key, or trusted by the user."""
         return self.is_sealed(oid) or oid in self._trust

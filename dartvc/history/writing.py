@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dartvc.errors import MissingObjectError
 from dartvc.history.epoch import read_epoch
+from dartvc.history.logs import LogTree
 from dartvc.history.namespace import BLOB_MODE, TREE_MODE, NamespaceTree
 from dartvc.history.payloads import PLAIN_PAYLOAD_BYTES, chunk_entry, read_payload
 from dartvc.history.trailers import message_of, seal_payload
@@ -39,6 +40,7 @@ class _Trees:
     process: NamespaceTree
     code: TreeEntry | None = None
     environment: TreeEntry | None = None
+    logs: LogTree | None = None
 
 
 class CommitWriter:
@@ -78,7 +80,7 @@ class CommitWriter:
             self._epoch = read_epoch(self._database.path)
             batch = self._batch = self._database.batch()
         self._pending.append((staged, tuple(parents)))
-        trees = self._begin(parents[0] if parents and staged.keep_names else None)
+        trees = self._begin(parents[0] if parents else None, staged.keep_names)
         stored: dict[int, TreeEntry] = {}
         size_bytes = 0
         names = (trees.names, staged.changed, staged.removed)
@@ -99,6 +101,10 @@ class CommitWriter:
             trees.code = None
         if staged.environment:
             trees.environment = self._add_environment(batch, staged.environment)
+        if staged.logs is not None:
+            if trees.logs is None or trees.logs.run != staged.logs.run:
+                trees.logs = LogTree(staged.logs.run)
+            trees.logs.append(batch, staged.logs)
         tree = batch.add_tree(_root_entries(trees, batch))
         message = message_of(staged, size_bytes)
         ancestors = tuple(parents)
@@ -153,19 +159,23 @@ class CommitWriter:
         self._chunks.clear()
         self._environment = None
 
-    def _begin(self, parent: Oid | None) -> _Trees:
-        """Returns the trees that a commit starts from: copies of its parent's."""
+    def _begin(self, parent: Oid | None, keep_names: bool) -> _Trees:
+        """Returns the trees that a commit starts from: copies of its parent's, or its log alone."""
         if parent is None:
             return _Trees(NamespaceTree(), NamespaceTree())
         known = self._trees.get(parent)
         if known is None:
             known = self._trees[parent] = self._read(parent)
-        return _Trees(known.names.copy(), known.process.copy(), None, known.environment)
+        logs = known.logs.copy() if known.logs is not None else None
+        if not keep_names:
+            return _Trees(NamespaceTree(), NamespaceTree(), logs=logs)
+        return _Trees(known.names.copy(), known.process.copy(), None, known.environment, logs)
 
     def _read(self, oid: Oid) -> _Trees:
         root = self._database.read_tree(self._database.read_commit(oid).tree)
         spaces = [NamespaceTree.read(self._database, root[part].oid) if part in root else NamespaceTree() for part in ("names", "process")]
-        return _Trees(spaces[0], spaces[1], root.get("code"), root.get("environment"))
+        logs = LogTree.read(self._database, root["logs"].oid) if "logs" in root else None
+        return _Trees(spaces[0], spaces[1], root.get("code"), root.get("environment"), logs)
 
     def _add_environment(self, batch: ObjectBatch, environment: Mapping[str, object]) -> TreeEntry:
         """Fast path: an environment equal to the one before has the same blob."""
@@ -287,6 +297,9 @@ def _root_entries(trees: _Trees, batch: ObjectBatch) -> dict[str, TreeEntry]:
         oid = space.write(batch)
         if oid is not None:
             entries[part] = TreeEntry(TREE_MODE, oid)
+    logs = trees.logs.write(batch) if trees.logs is not None else None
+    if logs is not None:
+        entries["logs"] = TreeEntry(TREE_MODE, logs)
     if trees.code is not None:
         entries["code"] = trees.code
     if trees.environment is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dartvc.model.commit import Commit, CommitKind, Position
 from dartvc.model.ids import Digest, Oid, short
-from dartvc.model.staging import ChunkRef, CommitReport, Omission, Payload, StagedCommit, StagedName, Summary
+from dartvc.model.staging import ChunkRef, CommitReport, LogSegment, LogSource, Omission, Payload, StagedCommit, StagedName, Summary
 from dartvc.model.workspace import RestoreReport, Workspace
 
 __all__ = [
@@ -17,6 +17,8 @@ __all__ = [
     "CommitKind",
     "CommitReport",
     "Digest",
+    "LogSegment",
+    "LogSource",
     "Oid",
     "Omission",
     "Payload",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from dartvc.model.commit import CommitKind, Position
 from dartvc.model.ids import Digest
 
-__all__ = ["ChunkRef", "CommitReport", "Omission", "Payload", "StagedCommit", "StagedName", "Summary"]
+__all__ = ["ChunkRef", "CommitReport", "LogSegment", "LogSource", "Omission", "Payload", "StagedCommit", "StagedName", "Summary"]
 
 Summary = Mapping[str, object]
 """A JSON object that describes a value to people: ``type`` always, then what its kind has (see `dartvc.state.summaries`)."""
@@ -72,6 +72,33 @@ class StagedName:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSegment:
+    """The log records that a commit adds: those of one run since its commit before.
+
+    Attributes:
+        run: whose they are.
+        lines: the records, encoded (docs/format.md).
+        attachments: values too large for a line, by the name that a record calls them.
+    """
+
+    run: str
+    lines: bytes
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class LogSource(Protocol):
+    """What gives a session the log records for its next commit."""
+
+    def cut(self) -> LogSegment | None:
+        """Returns the records that no commit has yet; None when there are none."""
+        ...
+
+    def handed_over(self, ticket: object) -> None:
+        """Takes note that a commit holds what the last `cut` returned; its ticket tells when it is durable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class StagedCommit:
     """Everything that differs from the parent commit, ready to be written without looking at the program again.
 
@@ -98,6 +125,7 @@ class StagedCommit:
     position: Position | None = None
     keep_names: bool = True
     """False: the commit holds only ``changed``, nothing is inherited from the parent."""
+    logs: LogSegment | None = None
 
 
 @dataclass(frozen=True, slots=True)

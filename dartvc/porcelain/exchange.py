@@ -134,7 +134,7 @@ def _specs(
             raise UsageError("nothing was named to delete", kind="nothing-to-push", hint="dvc-state push --delete REMOTE BRANCH")
         return [parse_refspec(repository, f":{each}") for each in refs]
     specs = [parse_refspec(repository, each) for each in refs]
-    kinds = (("refs/heads/", everything), ("refs/tags/", everything or tags), ("refs/runs/", everything))
+    kinds = (("refs/heads/", everything), ("refs/tags/", everything or tags), ("refs/runs/", everything), ("refs/logs/", everything))
     for prefix, is_wanted in kinds:
         if is_wanted:
             specs += [RefSpec(name, name) for name, _ in repository.database.refs.iter_refs(prefix)]

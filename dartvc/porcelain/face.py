@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from dartvc.errors import NotFoundError, RefusedError
+from dartvc.hindsight.recording import log_argument
 from dartvc.history import Repository as History
 from dartvc.model import Commit, CommitKind, CommitReport, Oid, RestoreReport
 from dartvc.porcelain.compare import Difference, compare
@@ -164,6 +166,36 @@ class Repository:
         """Compares two revisions by their summaries; nothing is unpickled."""
         return compare(self.history, self.history.resolve(before), self.history.resolve(after), names)
 
+    def dataframe(self, *names: str, where: str | None = None, runs: str | Sequence[str] | None = None) -> Any:
+        """Returns what was logged as a `pandas.DataFrame`: a row for each run and iteration, loop variables and names as columns.
+
+        Args:
+            names: logged names, arguments, or variables of the program.
+            where: a condition over these, loop variables and ``run``: ``epoch > 5 and lr < 0.1``.
+            runs: ids of runs, or ``latest``, ``best:max:acc``, ``best:min:loss``; None: all.
+
+        Raises:
+            NotFoundError: a name or a run is not known.
+            UsageError: the condition is malformed, or pandas is not installed.
+        """
+        from dartvc.hindsight.tables import to_pandas
+        from dartvc.porcelain.query import query_names
+
+        table = query_names(self.history, names, where, runs=runs)
+        return to_pandas(table.columns, table.rows)
+
+    def query(self, sql: str) -> Any:
+        """Answers a SELECT over the relations (docs/guides/hindsight.md) as a `pandas.DataFrame`.
+
+        Raises:
+            UsageError: it is no SELECT, or pandas is not installed.
+        """
+        from dartvc.hindsight.tables import to_pandas
+        from dartvc.porcelain.query import query_sql
+
+        table = query_sql(self.history, sql)
+        return to_pandas(table.columns, table.rows)
+
     def branch(self, name: str, revision: str = "HEAD") -> Oid:
         """Makes a branch at a revision."""
         return make_branch(self.history, name, revision)
@@ -195,17 +227,24 @@ def arg(name: str, default: Any = None) -> Any:
     """Returns a parameter of the program: what ``dvc-state run --set name=value`` gives, else ``default``.
 
     A given text is read as a Python literal (``0.01``, ``True``, ``[1, 2]``), else it stays a str; outside a run the default counts.
+    What it was is recorded with the run.
     """
-    for living in open_sessions():
-        if name in living.arguments:
-            text = living.arguments[name]
-            if isinstance(default, str):
-                return text
-            try:
-                return ast.literal_eval(text)
-            except (ValueError, SyntaxError):
-                return text
-    return default
+    given = next((living.arguments[name] for living in open_sessions() if name in living.arguments), None)
+    value = default if given is None else _read_argument(given, default)
+    try:
+        log_argument(name, value, default, given is not None)
+    except Exception as error:  # nothing of ours reaches the user's program
+        sys.stderr.write(f"dartvc: the argument {name} was not recorded: {error}\n")
+    return value
+
+
+def _read_argument(text: str, default: object) -> object:
+    if isinstance(default, str):
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def session() -> Session:

@@ -14,7 +14,7 @@ import sys
 import types
 from typing import Any, NamedTuple
 
-__all__ = ["FrameLayout", "cells_of", "function_of", "is_supported", "stack_of"]
+__all__ = ["FrameLayout", "cells_of", "function_of", "is_supported", "local_slots", "stack_of", "view_of"]
 
 _WORD = ctypes.sizeof(ctypes.c_void_p)
 _SEARCHED_WORDS = 24
@@ -111,6 +111,24 @@ def stack_of(frame: types.FrameType, depth: int) -> list[Any]:
         return []
     base = _frame_address(frame) + (_LAYOUT.localsplus + len(_names_of_locals(frame.f_code))) * _WORD
     return [_object_at(base + index * _WORD) for index in range(depth)]
+
+
+def view_of(frame: types.FrameType) -> Any:
+    """Returns a living frame's slots (locals, cells, value stack) as a sequence that reads the present objects; None where frames cannot be read.
+
+    It is valid while the frame runs or is suspended, no longer. An empty slot raises ValueError; what lies above the top of the value stack
+    must not be read.
+    """
+    if _LAYOUT is None:
+        return None
+    code = frame.f_code
+    size = len(_names_of_locals(code)) + code.co_stacksize
+    return (ctypes.py_object * size).from_address(_frame_address(frame) + _LAYOUT.localsplus * _WORD)
+
+
+def local_slots(code: types.CodeType) -> list[str]:
+    """Returns the names of a code object's slots in the order of `view_of`; the value stack begins behind them."""
+    return _names_of_locals(code)
 
 
 def _names_of_locals(code: types.CodeType) -> list[str]:

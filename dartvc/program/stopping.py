@@ -49,6 +49,7 @@ class Stopper:
         self._waiting_for: types.FrameType | None = None
         self._failures = 0
         self._foreign: Any = None
+        self._kept: list[tuple[types.FrameType, Any]] = []
         self._is_requested = False
 
     def request(self) -> None:
@@ -113,6 +114,8 @@ class Stopper:
         present = sys.gettrace()
         if present is not self._on_call:
             self._foreign = present
+        if frame.f_trace is not None and frame.f_trace != self._on_line:
+            self._kept.append((frame, frame.f_trace))
         frame.f_trace = self._on_line
         sys.settrace(self._on_call)
 
@@ -145,7 +148,8 @@ class Stopper:
         self._untrace()
         for each in iter_stack(frame):
             if each.f_trace == self._on_line:
-                each.f_trace = None
+                each.f_trace = next((kept for of, kept in self._kept if of is each), None)
+        self._kept.clear()
         self._waiting_for = None
         try:
             wanted = self._on_stop(frame)

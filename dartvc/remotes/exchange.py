@@ -13,7 +13,7 @@ from dartvc.model import Oid
 
 __all__ = ["TRAVELLING", "Advertisement", "Exchange", "Incoming", "Peer", "RefUpdate", "Sent", "UpdateKind"]
 
-TRAVELLING = ("refs/heads/", "refs/tags/", "refs/runs/")
+TRAVELLING = ("refs/heads/", "refs/tags/", "refs/runs/", "refs/logs/")
 """Refs that are exchanged. Tracking refs (``refs/remotes/``) and what is one user's own (``refs/dartvc/``: the stash) stay where they are."""
 
 

@@ -116,7 +116,7 @@ def _update(repository: Repository, spec: RefSpec, offered: Mapping[str, Oid], *
         return replace(update, kind=UpdateKind.FAST_FORWARD)
     if force:
         return replace(update, kind=UpdateKind.FORCED)
-    if not is_tag and is_known and is_ancestor(database, new, old) and spec.target.startswith("refs/runs/"):
+    if not is_tag and is_known and is_ancestor(database, new, old) and spec.target.startswith(("refs/runs/", "refs/logs/")):
         return replace(update, kind=UpdateKind.UP_TO_DATE)
     reason = (
         "a tag of this name is elsewhere there"
@@ -129,20 +129,20 @@ def _update(repository: Repository, spec: RefSpec, offered: Mapping[str, Oid], *
 
 
 def _followers(repository: Repository, specs: Iterable[RefSpec], offered: Mapping[str, Oid]) -> list[RefSpec]:
-    """Returns the tags and runs that the remote lacks (or has behind ours) and whose commits are in what is pushed."""
+    """Returns the tags and runs that the remote lacks (or has behind ours) and whose commits are in what is pushed, and all logs."""
     refs = repository.database.refs
     known = {spec.target for spec in specs}
     tips = [oid for spec in specs if spec.source is not None and (oid := refs.read(spec.source)) is not None]
     candidates = [
         (name, oid)
-        for prefix in ("refs/tags/", "refs/runs/")
+        for prefix in ("refs/tags/", "refs/runs/", "refs/logs/")
         for name, oid in refs.iter_refs(prefix)
-        if name not in known and (name not in offered or (prefix == "refs/runs/" and offered[name] != oid))
+        if name not in known and (name not in offered or (prefix != "refs/tags/" and offered[name] != oid))
     ]
     if not candidates or not tips:
         return []
     pushed = set(repository.database.iter_commits(tips))
-    return [RefSpec(name, name) for name, oid in candidates if oid in pushed]
+    return [RefSpec(name, name) for name, oid in candidates if oid in pushed or name.startswith("refs/logs/")]  # these stand on no branch
 
 
 def _remember(repository: Repository, remote: Remote, updates: Iterable[RefUpdate]) -> None:

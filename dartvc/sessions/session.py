@@ -16,15 +16,16 @@ from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictEr
 from dartvc.history import RefMove, Repository
 from dartvc.history.environment import describe_environment
 from dartvc.host.entropy import local_now, new_id
-from dartvc.model import CommitKind, CommitReport, Oid, Omission, Position, RestoreReport, StagedCommit, StagedName
+from dartvc.model import CommitKind, CommitReport, LogSource, Oid, Position, RestoreReport, StagedCommit, StagedName
+from dartvc.sessions.recompute import with_freshness
 from dartvc.sessions.registry import Registration
 from dartvc.sessions.restoring import Restore, load_names, plan_restore
-from dartvc.sessions.writer import BackgroundWriter, Ticket
+from dartvc.sessions.writer import BackgroundWriter, Ticket, run_refs
 from dartvc.state.candidates import names_in_source, user_threads
 from dartvc.state.loading import Loading, load
 from dartvc.state.process import ProcessState, apply_process, is_process_entry
 from dartvc.state.summaries import summarize
-from dartvc.state.working import NamespaceDelta, StoredVersion, WorkingNamespace
+from dartvc.state.working import StoredVersion, WorkingNamespace
 from dartvc.store import Head
 
 __all__ = ["Session", "open_sessions"]
@@ -79,6 +80,8 @@ class Session:
         self.last_report = CommitReport()
         self.times_started_over = 0
         self.arguments: Mapping[str, str] = {}
+        self.run_id = ""
+        self.log_source: LogSource | None = None
         self.registration = Registration(repository.path, self.session_id) if is_shared else None
         self._pid = os.getpid()
         if is_shared:
@@ -248,7 +251,7 @@ class Session:
             time_s=now,
             utc_offset_min=offset,
             code=unit.code,
-            changed=_with_freshness(delta),
+            changed=with_freshness(delta),
             added=delta.added,
             removed=removed,
             process=entries,
@@ -260,11 +263,14 @@ class Session:
             run=run,
             position=position,
             keep_names=not is_first,
+            logs=self.log_source.cut() if self.log_source is not None else None,
         )
         size = sum(name.payload.new_bytes for name in {id(n.payload): n for n in delta.changed if n.payload}.values() if name.payload)
         self.last_report = CommitReport(delta.omissions, size, staged.stall_ms)
         ticket = self._writer.submit(staged, size, failures)
         self._failures_seen = failures
+        if staged.logs is not None and self.log_source is not None:
+            self.log_source.handed_over(ticket)
         return ticket
 
     def _start_over(self) -> None:
@@ -400,8 +406,8 @@ class Session:
                     raise RefConflictError(f"{ref} was moved", kind="ref-moved")
                 with self.repository.database.lock(), self._taken_back(ref, present, after):
                     refs.move(ref, after, expected=present)
-                    if staged[-1].run:
-                        refs.note(f"refs/runs/{staged[-1].run}", after)
+                    for tip in run_refs(staged):
+                        refs.note(tip, after) if tip.startswith("refs/runs/") else refs.move(tip, after, expected=refs.read(tip))
                     if self._owns_head() and refs.head().ref != ref:
                         refs.set_head(ref)
                     self._log_commits(ref, present, after, staged)
@@ -482,17 +488,3 @@ class Session:
 
 
 _ABSENT: Any = type("_Absent", (), {"payload_oid": "", "recipe_oid": "", "tree_oid": ""})()
-
-
-def _with_freshness(delta: NamespaceDelta) -> tuple[StagedName, ...]:
-    """Tells for each omitted name whether this unit made it anew or only touched it."""
-    if not any(isinstance(name.omission, Omission) for name in delta.changed):
-        return delta.changed
-    marked = []
-    for name in delta.changed:
-        if name.omission is None:
-            marked.append(name)
-        else:
-            recipe = {"fresh": name.name in delta.rebound}
-            marked.append(StagedName(name.name, name.summary, None, name.omission, recipe))
-    return tuple(marked)

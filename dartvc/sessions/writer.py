@@ -20,7 +20,7 @@ from dartvc.sessions.interrupts import InterruptsHeldBack
 if TYPE_CHECKING:
     from dartvc.history import CommitWriter, Repository
 
-__all__ = ["BackgroundWriter", "Ticket"]
+__all__ = ["BackgroundWriter", "Ticket", "run_refs"]
 
 PENDING_BYTES_LIMIT = 256 * 1024 * 1024
 _RECIPE_STEPS_LIMIT = 50
@@ -209,3 +209,11 @@ class BackgroundWriter:
         omission = name.omission if steps else replace(name.omission, recomputable=False)
         recipe = {"reason": omission.reason, "path": omission.path, "remedy": omission.remedy, "steps": steps}
         return replace(name, omission=omission, recipe=recipe)
+
+
+def run_refs(staged: Sequence[StagedCommit]) -> list[str]:
+    """Returns the refs, beside the branch, that name the last of these commits: its run's, or that of a session's log records."""
+    if staged[-1].run:
+        return [f"refs/runs/{staged[-1].run}"]
+    logs = next((commit.logs for commit in reversed(staged) if commit.logs is not None), None)
+    return [f"refs/logs/{logs.run}"] if logs is not None else []

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dartvc.errors import RefusedError
+from dartvc.hindsight.journal import forget_tail
 from dartvc.history import Repository
 from dartvc.host.entropy import new_id
 from dartvc.host.places import config_folder
@@ -72,6 +73,7 @@ class _Runner:
         self.reader = Reader(self.sources)
         self.session = Session(repository, self.main.__dict__)
         self.session.arguments = run.arguments
+        self.session.run_id = run.run_id
         self.session.working.generators = GeneratorCodec(self.reader)
         self.session.working.keeps_strings = strings.is_supported()
         journal = repository.path / "runs" / run.run_id
@@ -160,6 +162,7 @@ class _Runner:
 
     def execute(self, body: Callable[[], None]) -> int:
         """Runs the program and returns its exit code, as Python would."""
+        forget_tail(self.repository.path / "runs" / self.run.run_id)
         if is_supported():
             self.signals.install()
             self.pacer.start()

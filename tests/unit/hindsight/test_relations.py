@@ -1,0 +1,276 @@
+"""Names as columns, conditions, and SQL, over records that are written as runs write them."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dartvc.errors import NotFoundError, UsageError
+from dartvc.hindsight.contexts import Context
+from dartvc.hindsight.index import Index
+from dartvc.hindsight.loops import Loop
+from dartvc.hindsight.records import LogRecord, decode_chunks, encode_chunk
+from dartvc.hindsight.segments import attach_records, commit_journal
+from dartvc.history import Repository
+from dartvc.porcelain.query import query_names, query_sql
+
+EPOCH = Loop("<module>", "epoch", 0, "train.py", ("epoch",), 1, True)
+BATCH = Loop("step", "batch", 0, "train.py", ("batch",), 9, True)
+CHECK = Loop("check", "batch", 0, "train.py", ("batch",), 20, True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository.init(tmp_path, key_path=tmp_path / "key")
+
+
+def epoch(number: int, loop: Loop = EPOCH) -> Context:
+    return Context(None, loop, 0, number, (number * 10,))
+
+
+def batch(parent: Context, number: int, loop: Loop = BATCH) -> Context:
+    return Context(parent, loop, 0, number, (number,))
+
+
+def write(repository: Repository, run: str, records: Iterable[tuple[object, ...]], *, first: int = 0) -> None:
+    folder = repository.path / "runs" / run / "logs"
+    folder.mkdir(parents=True)
+    made = [LogRecord(str(each[0]), each[1], 1000.0 + at, *each[2:]) for at, each in enumerate(records)]  # type: ignore[arg-type]
+    (folder / f"{first:012d}.jsonl").write_bytes(encode_chunk(first, made))
+    commit_journal(repository, run)
+
+
+def rows(repository: Repository, names: str, where: str | None = None, runs: str | None = None) -> list[tuple[object, ...]]:
+    return list(query_names(repository, names.split(), where, runs=runs).rows)
+
+
+def training(run: str, lr: float) -> list[tuple[object, ...]]:
+    records: list[tuple[object, ...]] = [("lr", lr, None, (0.1, True))]
+    for number in range(2):
+        outer = epoch(number)
+        records += [("loss", lr + number + at / 10, batch(outer, at)) for at in range(2)]
+        records.append(("acc", number, outer))
+    return records
+
+
+def test_what_was_logged_in_an_outer_loop_stands_in_the_rows_inside_it(repository: Repository) -> None:
+    write(repository, "aa", training("aa", 1.0))
+    table = query_names(repository, ["loss", "acc", "lr"])
+    assert table.columns == ("run", "epoch", "batch", "loss", "acc", "lr")
+    assert list(table.rows) == [
+        ("aa", 0, 0, 1.0, 0, 1.0),
+        ("aa", 0, 1, 1.1, 0, 1.0),
+        ("aa", 10, 0, 2.0, 1, 1.0),
+        ("aa", 10, 1, 2.1, 1, 1.0),
+    ]
+
+
+def test_an_iteration_without_inner_records_has_a_row_of_its_own(repository: Repository) -> None:
+    outer = [epoch(0), epoch(1)]
+    write(repository, "aa", [("acc", 0, outer[0]), ("loss", 0.5, batch(outer[1], 0)), ("acc", 1, outer[1])])
+    assert rows(repository, "loss acc") == [("aa", 0, None, None, 0), ("aa", 10, 0, 0.5, 1)]
+
+
+def test_sibling_loops_share_the_values_of_the_loop_around_them(repository: Repository) -> None:
+    outer = epoch(0)
+    records = [("loss", 0.5, batch(outer, 0)), ("check", 0.7, batch(outer, 0, CHECK)), ("acc", 3, outer)]
+    write(repository, "aa", records)
+    assert rows(repository, "loss check acc") == [("aa", 0, 0, 0.5, None, 3), ("aa", 0, 0, None, 0.7, 3)]
+
+
+def test_runs_come_in_the_order_in_which_they_were_recorded(repository: Repository) -> None:
+    for run, lr in (("cc", 1.0), ("aa", 2.0), ("bb", 3.0)):
+        write(repository, run, training(run, lr))
+    assert [row[0] for row in rows(repository, "lr")] == ["cc", "aa", "bb"]
+
+
+def test_values_keep_their_types(repository: Repository) -> None:
+    values: list[object] = [1, 1.0, True, None, "1", float("nan"), float("-inf"), 1 << 80, {"json": [1, 2]}]
+    write(repository, "aa", [("v", value, epoch(at)) for at, value in enumerate(values)])
+    got = [row[-1] for row in rows(repository, "v")]
+    assert [type(each) for each in got] == [int, float, bool, type(None), str, float, float, int, list]
+    assert got[:5] == values[:5] and math.isnan(got[5]) and got[6:] == [float("-inf"), 1 << 80, [1, 2]]  # type: ignore[arg-type]
+
+
+def test_a_name_logged_twice_in_one_iteration_has_two_rows_and_the_rest_is_repeated(repository: Repository) -> None:
+    outer = epoch(0)
+    write(repository, "aa", [("x", 1, outer), ("once", 9, outer), ("x", 2, outer), ("x", 3, epoch(1))])
+    assert [row[2:] for row in rows(repository, "x once")] == [(1, 9), (2, 9), (3, None)]
+    assert [row[2:] for row in rows(repository, "x once", "once == 9 and x > 1")] == [(2, 9)]
+
+
+def test_a_name_logged_twice_across_two_commits_is_noticed(repository: Repository) -> None:
+    outer = epoch(0)
+    write(repository, "aa", [("x", 1, outer)])
+    write(repository, "aa", [("x", 2, outer)], first=1)
+    assert [row[-1] for row in rows(repository, "x")] == [1, 2]
+
+
+def test_a_condition_on_a_name_that_was_not_asked_for(repository: Repository) -> None:
+    for run, lr in (("aa", 1.0), ("bb", 2.0)):
+        write(repository, run, training(run, lr))
+    assert {row[0] for row in rows(repository, "loss", "lr > 1.5")} == {"bb"}
+    assert query_names(repository, ["loss"], "lr > 1.5").columns == ("run", "epoch", "batch", "loss")
+    assert rows(repository, "loss", "run == 'aa' and epoch in (10, 20) and not batch == 0") == [("aa", 10, 1, 2.1)]
+
+
+def test_the_latest_and_the_best_run(repository: Repository) -> None:
+    for run, lr in (("aa", 3.0), ("bb", 1.0), ("cc", 2.0)):
+        write(repository, run, training(run, lr))
+    assert {row[0] for row in rows(repository, "loss", runs="latest")} == {"cc"}
+    assert {row[0] for row in rows(repository, "loss", runs="best:max:loss")} == {"aa"}
+    assert {row[0] for row in rows(repository, "loss", runs="best:min:loss")} == {"bb"}
+    with pytest.raises(NotFoundError):
+        rows(repository, "loss", runs="zz")
+
+
+def test_a_replayed_value_meets_the_recorded_one_in_its_row(repository: Repository) -> None:
+    write(repository, "aa", training("aa", 1.0))
+    for _ in range(2):  # again: nothing is doubled
+        found = [LogRecord("norm", number * 7, 2000.0, epoch(number)) for number in range(2)]
+        again = [LogRecord("acc", 99, 2000.0, epoch(0))]
+        attach_records(repository, "aa", [*found, *again], message="replay norm")
+    assert rows(repository, "norm acc") == [("aa", 0, 0, 0), ("aa", 10, 7, 1)]
+    assert [row[-1] for row in rows(repository, "norm loss")] == [1.0, 1.1, 2.0, 2.1]
+
+
+def test_an_unknown_name_is_refused_with_what_it_may_have_been(repository: Repository) -> None:
+    write(repository, "aa", training("aa", 1.0))
+    with pytest.raises(NotFoundError, match="los") as caught:
+        rows(repository, "los")
+    assert "loss" in caught.value.hint
+    with pytest.raises(UsageError):
+        rows(repository, "loss", "__import__('os').getcwd()")
+    with pytest.raises(UsageError):
+        rows(repository, "loss", "loss <")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DELETE FROM record_",
+        "DROP VIEW logs",
+        "ATTACH 'x' AS y",
+        "PRAGMA user_version = 9",
+        "SELECT load_extension('x')",
+        "CREATE TABLE t(x)",
+        "nonsense",
+        "",
+    ],
+)
+def test_sql_only_reads(repository: Repository, text: str) -> None:
+    write(repository, "aa", training("aa", 1.0))
+    with pytest.raises(UsageError):
+        query_sql(repository, text)
+    assert next(query_sql(repository, "SELECT count(*) FROM logs").rows) == (6,)
+
+
+def test_every_relation_is_there(repository: Repository) -> None:
+    write(repository, "aa", training("aa", 1.0))
+    assert list(query_sql(repository, 'SELECT run, name, value, "default", given FROM args').rows) == [("aa", "lr", 1.0, 0.1, 1)]
+    assert list(query_sql(repository, "SELECT name, iteration, value FROM loops WHERE name = 'epoch' ORDER BY context").rows) == [
+        ("epoch", 0, 0),
+        ("epoch", 1, 10),
+    ]
+    joined = "SELECT l.value FROM logs l JOIN loops o USING (run, context) WHERE l.name = 'acc' AND o.value = 10"
+    assert list(query_sql(repository, joined).rows) == [(1,)]
+    for relation in ("runs", "commits", "variables", "files"):
+        list(query_sql(repository, f"SELECT * FROM {relation}").rows)
+
+
+def test_the_index_may_be_deleted_damaged_or_of_another_version(repository: Repository) -> None:
+    write(repository, "aa", training("aa", 1.0))
+    expected = rows(repository, "loss acc")
+    path = repository.path / "index" / "relations.sqlite"
+    for damage in (lambda: path.unlink(), lambda: path.write_bytes(b"x" * 5000), lambda: path.write_bytes(path.read_bytes()[:3000])):
+        damage()
+        for extra in ("-wal", "-shm"):
+            path.with_name(path.name + extra).unlink(missing_ok=True)
+        assert rows(repository, "loss acc") == expected
+    index = Index(repository)
+    index.connection.execute("PRAGMA user_version = 99")
+    index.connection.close()
+    assert rows(repository, "loss acc") == expected
+
+
+def test_adding_to_a_log_reads_only_what_was_added(repository: Repository) -> None:
+    outer = epoch(0)
+    write(repository, "aa", [("x", at, batch(outer, at)) for at in range(50)])
+    index = Index(repository)
+    index.refresh()
+    before = index.connection.total_changes
+    write(repository, "aa", [("x", 99, batch(outer, 99))], first=50)
+    index.refresh()
+    assert index.connection.total_changes - before < 20
+    assert len(rows(repository, "x")) == 51
+
+
+def test_a_run_whose_log_was_cut_short_is_read_again(repository: Repository) -> None:
+    write(repository, "aa", [("x", 1, epoch(0))])
+    first = repository.database.refs.read("refs/logs/aa")
+    write(repository, "aa", [("x", 2, epoch(1))], first=1)
+    assert [row[-1] for row in rows(repository, "x")] == [1, 2]
+    refs = repository.database.refs
+    refs.move("refs/logs/aa", first, expected=refs.read("refs/logs/aa"))
+    assert [row[-1] for row in rows(repository, "x")] == [1]
+    refs.move("refs/logs/aa", None, expected=first)
+    with pytest.raises(NotFoundError):
+        rows(repository, "x")
+
+
+def test_a_torn_line_of_a_journal_is_passed_over(repository: Repository) -> None:
+    write(repository, "aa", [("x", 1, epoch(0))])
+    folder = repository.path / "runs" / "aa" / "logs"
+    folder.mkdir(parents=True)
+    line = encode_chunk(1, [LogRecord("x", 2, 5.0, epoch(1))])
+    (folder / "000000000001.jsonl").write_bytes(line + line[: len(line) // 2])
+    assert [row[-1] for row in rows(repository, "x")] == [1, 2]
+
+
+records = st.lists(
+    st.tuples(st.sampled_from("abc"), st.one_of(st.integers(-5, 5), st.floats(-5, 5)), st.integers(0, 3), st.integers(-1, 3)), max_size=40
+)
+
+
+@given(made=records, bound=st.integers(-3, 3), seed=st.integers(0, 99))
+def test_the_pivot_says_what_a_plain_walk_over_the_records_says(
+    made: Sequence[tuple[str, float, int, int]], bound: int, seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One name and level at a time: each cell once, in the order of the loops."""
+    repository = Repository.init(tmp_path_factory.mktemp("pivot"))
+    cells: dict[tuple[int, int], dict[str, float]] = {}
+    for name, value, outer, inner in made:
+        cells.setdefault((outer, inner), {})[name] = value
+    contexts = {number: epoch(number) for number in range(4)}
+    flat = [(place, name, value) for place, cell in sorted(cells.items()) for name, value in cell.items() if place[1] >= 0]
+    random.Random(seed).shuffle(flat)
+    if not flat:
+        return
+    write(repository, "aa", [(name, value, batch(contexts[outer], inner)) for (outer, inner), name, value in flat])
+    names = sorted({name for _, name, _ in flat})
+    expected: dict[tuple[int, int], dict[str, float]] = {}
+    for place, name, value in flat:
+        expected.setdefault(place, {})[name] = value
+    wanted = [
+        ("aa", outer * 10, inner, *(cell.get(name) for name in names))
+        for (outer, inner), cell in sorted(expected.items())
+        if outer * 10 >= 10 and cell.get(names[0]) is not None and cell[names[0]] > bound
+    ]
+    assert rows(repository, " ".join(names), f"epoch >= 10 and {names[0]} > {bound}") == wanted
+
+
+def test_chunks_come_back_as_they_were_written() -> None:
+    outer = epoch(3)
+    line = encode_chunk(7, [LogRecord("a", 1, 5.0, batch(outer, 2)), LogRecord("b", "x", 5.5, None, (3, False))])
+    (chunk,) = decode_chunks(line)
+    assert (chunk.first, chunk.names, chunk.values, chunk.times_s) == (7, ["a", "b"], [1, "x"], [5.0, 5.5])
+    assert chunk.contexts == [1, -1] and chunk.parents == [-1, 0] and chunk.iterations == [3, 2] and chunk.loops == [EPOCH, BATCH]
+    assert chunk.arguments == {1: (3, False)}
+    assert json.loads(line)["open"] == []
