@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from dartvc.cli import moving, programs, reading, upkeep
+from dartvc.cli import moving, programs, propagating, reading, upkeep
 from dartvc.cli.context import Context, as_current, report
 from dartvc.cli.live import FORWARDED, find_session, send
 from dartvc.errors import DartvcError
@@ -39,7 +39,7 @@ def application() -> Any:
     ) -> None:
         """git for the state of running Python programs"""
 
-    for module in (reading, moving, programs, upkeep):
+    for module in (reading, moving, programs, propagating, upkeep):
         module.register(app)
     return get_command(app)
 
@@ -70,7 +70,8 @@ def _invoke(words: Sequence[str], context: Context) -> int:
         with (
             contextlib.redirect_stdout(shown)
             if not words or "--help" in words or "--show-completion" in words
-            else contextlib.nullcontext(), as_current(context)
+            else contextlib.nullcontext(),
+            as_current(context),
         ):
             result = command.main(list(words), prog_name="dvc-state", standalone_mode=False)
         context.stdout.write(shown.getvalue())

@@ -1,0 +1,179 @@
+"""How alike two statements of two versions are: keys that are equal when the code is, and a measure between 0 and 1 otherwise."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dartvc.hindsight.propagation.scopes import Scope
+from dartvc.hindsight.propagation.statements import Atom, Program, Statement
+
+__all__ = ["Keys", "Likeness", "Renaming"]
+
+Tally = Counter[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """What the names of NEW are called in OLD, as far as the alignment so far tells."""
+
+    names: dict[tuple[Scope | None, str], str] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+class Keys:
+    """The comparison keys of one version, its names replaced by those of the other version where a renaming is known."""
+
+    def __init__(self, program: Program, renaming: Renaming | None = None) -> None:
+        self._program = program
+        self._renaming = renaming or Renaming()
+        self.own: dict[Statement, int] = {}
+        self.whole: dict[Statement, int] = {}
+        self.inside: dict[Statement, Tally] = {}
+        self._tallies: dict[Statement, Tally] = {}
+        self._targets: dict[Statement, tuple[tuple[str, str], ...]] = {}
+        self._values: dict[Statement, list[tuple[str, str]]] = {}
+        for statement in reversed(program.statements):
+            self._add(statement)
+
+    def values(self, statement: Statement) -> list[tuple[str, str]]:
+        """Returns the atoms of a statement's header in the words of the other version."""
+        found = self._values.get(statement)
+        if found is None:
+            found = self._values[statement] = self._renamed(statement.all_atoms)
+        return found
+
+    def tally(self, statement: Statement) -> Tally:
+        """Returns how often each atom occurs in a statement's header."""
+        found = self._tallies.get(statement)
+        if found is None:
+            found = self._tallies[statement] = Counter(self.values(statement))
+        return found
+
+    def targets(self, statement: Statement) -> tuple[tuple[str, str], ...]:
+        """Returns the atoms of what an assignment assigns to."""
+        found = self._targets.get(statement)
+        if found is None:
+            node = statement.node
+            targets = (
+                node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign | ast.AnnAssign) else []
+            )
+            found = tuple(each for target in targets for each in self._renamed(self._program.expression_atoms(target)))
+            self._targets[statement] = found
+        return found
+
+    def logged_name(self, statement: Statement) -> tuple[str, ...]:
+        """Returns the constants that a log statement names its values by, and the names where there are none."""
+        calls = self._program.logs.find_calls(statement.node)
+        return tuple(ast.unparse(call.args[0]) if call.args else "" for call in calls)
+
+    def _renamed(self, atoms: Iterable[Atom]) -> list[tuple[str, str]]:
+        names, attributes = self._renaming.names, self._renaming.attributes
+        if not names and not attributes:
+            return [(tag, value) for tag, value, _ in atoms]
+        found = []
+        for tag, value, node in atoms:
+            if tag in "nb" and node is not None:
+                value = names.get((home_of(self._program, node, value), value), value)
+            elif tag == "a":
+                value = attributes.get(value, value)
+            found.append((tag, value))
+        return found
+
+    def _add(self, statement: Statement) -> None:
+        own = self.own[statement] = hash(tuple(self.values(statement)))
+        parts: list[object] = [own]
+        inside: Tally = Counter()
+        for block in statement.blocks:
+            parts.append(block.label)
+            for child in block.statements:
+                if child.is_log:
+                    continue
+                parts.append(self.whole[child])
+                inside[("own", str(self.own[child]))] += 1
+                inside[("shape", str(child.shape))] += 1
+                inside.update(self.inside[child])
+        self.whole[statement] = hash(tuple(parts)) if statement.blocks else own
+        self.inside[statement] = inside
+
+
+def home_of(program: Program, node: ast.AST, name: str) -> Scope | None:
+    """Returns the scope that a naming node's name belongs to."""
+    scope = program.scopes.of.get(node)
+    return scope.home(name) if scope is not None else None
+
+
+class Likeness:
+    """Measures pairs of statements; ``is_strict`` asks for more than a common syntax, since names are known by then."""
+
+    def __init__(self, new: Keys, old: Keys, is_strict: bool) -> None:
+        self._new = new
+        self._old = old
+        self._is_strict = is_strict
+        self._known: dict[tuple[Statement, Statement], float] = {}
+
+    def between(self, new: Statement, old: Statement) -> float:
+        """Returns how alike two statements are; 0 when they cannot stand for each other."""
+        if new.family != old.family:
+            return 0.0
+        found = self._known.get((new, old))
+        if found is None:
+            found = self._known[new, old] = self._measure(new, old)
+        return found
+
+    def headers(self, new: Statement, old: Statement) -> float:
+        """Returns how alike the headers of two statements are."""
+        if self._new.own[new] == self._old.own[old]:
+            return 1.0
+        return _dice(self._new.tally(new), self._old.tally(old))
+
+    def _measure(self, new: Statement, old: Statement) -> float:
+        if self._new.whole[new] == self._old.whole[old] and new.is_log == old.is_log:
+            return 1.0
+        if new.is_log:
+            if self._new.logged_name(new) != self._old.logged_name(old):
+                return 0.0
+            return 0.5 + 0.5 * self.headers(new, old)
+        if new.blocks and old.blocks:
+            return self._measure_compounds(new, old)
+        alike = self.headers(new, old)
+        if new.family == "assign":
+            has_same_target = self._new.targets(new) == self._old.targets(old)
+            if self._is_strict and not has_same_target and alike < 0.75:
+                return 0.0
+            alike = 0.7 * alike + 0.3 * has_same_target if not has_same_target else max(0.5, 0.7 * alike + 0.3)
+        if not self._is_strict and new.shape == old.shape:
+            alike = max(alike, 0.55)
+        return alike if alike >= 0.5 else 0.0
+
+    def _measure_compounds(self, new: Statement, old: Statement) -> float:
+        header = self.headers(new, old)
+        mine, theirs = self._new.inside[new], self._old.inside[old]
+        if not mine or not theirs:
+            return 0.9 if header == 1.0 else 0.0
+        body = _dice(mine, theirs)
+        match new.family:
+            case "function" | "ClassDef":
+                has_same_name = self._new.values(new)[1] == self._old.values(old)[1]
+                alike = 0.5 + 0.5 * (0.3 * header + 0.7 * body) if has_same_name else 0.2 * header + 0.8 * body
+            case "If" | "Match":
+                alike = 0.5 * header + 0.5 * body
+            case "loop" | "with":
+                alike = 0.3 * header + 0.7 * body
+            case _:
+                alike = body
+        return alike if alike >= 0.4 else 0.0
+
+
+def _dice(one: Tally, other: Tally) -> float:
+    if len(one) > len(other):
+        one, other = other, one
+    shared = 0
+    total = one.total() + other.total()
+    for item, count in one.items():
+        theirs = other.get(item)
+        if theirs:
+            shared += min(count, theirs)
+    return 2 * shared / total if total else 1.0

@@ -1,0 +1,51 @@
+"""Whether a matched statement has a rival: another one of its version that could as well be the counterpart."""
+
+from __future__ import annotations
+
+from dartvc.hindsight.propagation.alignment import Alignment
+from dartvc.hindsight.propagation.statements import Statement
+
+__all__ = ["find_rival"]
+
+_NEARLY = 0.05
+
+
+def find_rival(alignment: Alignment, anchor: Statement) -> Statement | None:
+    """Returns a statement without counterpart, of either version, that fits as well as the matched one; None: there is none."""
+    image = alignment.to_old[anchor]
+    between = alignment.likeness.between
+    alike = between(anchor, image) - _NEARLY
+    context = _context(alignment, anchor, image)
+    least = max(alike, 0.5)
+
+    def fits(new: Statement, old: Statement) -> bool:
+        return new.family == old.family and between(new, old) >= least and _context(alignment, new, old) >= context
+
+    for each in alignment.old.statements:
+        if each not in alignment.to_new and fits(anchor, each):
+            return each
+    for each in alignment.new.statements:
+        if each not in alignment.to_old and fits(each, image):
+            return each
+    return None
+
+
+def _context(alignment: Alignment, new: Statement, old: Statement) -> int:
+    """Counts what around two statements is matched with each other: the owner, the statement before, the one after."""
+    owner, other = new.block.owner, old.block.owner
+    is_owner = other is None if owner is None else other is not None and alignment.to_old.get(owner) is other
+    return is_owner + _meet(alignment, new, old, -1) + _meet(alignment, new, old, 1)
+
+
+def _meet(alignment: Alignment, new: Statement, old: Statement, step: int) -> bool:
+    """Tells whether the next statements with a counterpart on one side are each other's, or there are none on either side."""
+    mine = next((each for each in _side(new, step) if each in alignment.to_old), None)
+    theirs = next((each for each in _side(old, step) if each in alignment.to_new), None)
+    if mine is None or theirs is None:
+        return mine is None and theirs is None
+    return alignment.to_old[mine] is theirs
+
+
+def _side(statement: Statement, step: int) -> list[Statement]:
+    siblings = statement.block.statements
+    return siblings[statement.index + 1 :] if step > 0 else siblings[: statement.index][::-1]
