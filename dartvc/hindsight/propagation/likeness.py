@@ -32,6 +32,7 @@ class Keys:
         self.own: dict[Statement, int] = {}
         self.whole: dict[Statement, int] = {}
         self.inside: dict[Statement, Tally] = {}
+        self.children: dict[Statement, Tally] = {}
         self._tallies: dict[Statement, Tally] = {}
         self._targets: dict[Statement, tuple[tuple[str, str], ...]] = {}
         self._values: dict[Statement, list[tuple[str, str]]] = {}
@@ -86,17 +87,19 @@ class Keys:
         own = self.own[statement] = hash(tuple(self.values(statement)))
         parts: list[object] = [own]
         inside: Tally = Counter()
+        children: Tally = Counter()
         for block in statement.blocks:
             parts.append(block.label)
             for child in block.statements:
                 if child.is_log:
                     continue
                 parts.append(self.whole[child])
-                inside[("own", str(self.own[child]))] += 1
-                inside[("shape", str(child.shape))] += 1
+                children[("own", str(self.own[child]))] += 1
+                children[("shape", str(child.shape))] += 1
                 inside.update(self.inside[child])
         self.whole[statement] = hash(tuple(parts)) if statement.blocks else own
-        self.inside[statement] = inside
+        self.children[statement] = children
+        self.inside[statement] = inside + children
 
 
 def home_of(program: Program, node: ast.AST, name: str) -> Scope | None:
@@ -153,7 +156,7 @@ class Likeness:
         mine, theirs = self._new.inside[new], self._old.inside[old]
         if not mine or not theirs:
             return 0.9 if header == 1.0 else 0.0
-        body = _dice(mine, theirs)
+        body = 0.5 * _dice(mine, theirs) + 0.5 * _dice(self._new.children[new], self._old.children[old])
         match new.family:
             case "function" | "ClassDef":
                 has_same_name = self._new.values(new)[1] == self._old.values(old)[1]

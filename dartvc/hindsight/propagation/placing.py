@@ -119,6 +119,7 @@ class Placer:
             raise Uncertain(f"it could go after line {' or '.join(map(str, lines))} of OLD", lines)
         chosen = min(certain, key=lambda each: each.taste)
         self._check_rivals(unit, chosen, before)
+        self._check_changed(unit, chosen, before, after)
         return Place(chosen.gap, chosen.naming)
 
     def name(self, node: ast.AST, scope: Scope) -> Naming:
@@ -324,6 +325,26 @@ class Placer:
                 if rival in self._alignment.new.statements:
                     which = f"the {what} at line {image.line} of OLD may be the one at line {anchor.line} or at line {rival.line} of NEW"
                 raise Uncertain(which, (image.line, rival.line))
+
+    def _check_changed(self, unit: Statement, chosen: _Judged, before: Statement | None, after: Statement | None) -> None:
+        """Refuses where both versions change what is logged around the place, each in a way that the other lacks."""
+        names, gap = chosen.naming.variables, chosen.gap
+        first = self._alignment.to_new[before].last if before in self._alignment.to_new else -1
+        made = [
+            each
+            for each in self._new.statements[first + 1 : unit.first]
+            if each.scope is unit.scope and each not in self._alignment.to_old and each not in self._travelling.members
+            and any(name in (self._new.changes[each] or ()) for name in names)
+        ]
+        if not made:
+            return
+        stop = after.first if after is not None else len(self._old.statements)
+        theirs = {(gap.block.scope.home(spelled), spelled) for spelled in names.values()}
+        for each in self._old.statements[gap.at : stop]:
+            if each.scope is gap.block.scope and each not in self._alignment.to_new and theirs & (self._old.changes[each] or frozenset()):
+                raise Uncertain(
+                    f"line {made[-1].line} of NEW may be line {each.line} of OLD, which then comes before it", (gap.line, each.node.end_lineno or 0)
+                )
 
     def _why_lost(self, unit: Statement) -> str:
         for each in unit.ancestors():

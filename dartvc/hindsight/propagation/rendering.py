@@ -23,6 +23,8 @@ def respell(source: SourceText, spellings: Mapping[ast.AST, str], start: int, en
         span = _span(source, each)
         if span is None or not start <= span[0] <= span[1] <= end:
             continue
+        if source.text.startswith('"', span[0]) and '"' not in spelling:
+            spelling = f'"{spelling[1:-1]}"'
         edits.append((span[0] - start, span[1] - start, spelling))
     for first, last, spelling in sorted(edits, reverse=True):
         text = text[:first] + spelling + text[last:]
