@@ -225,11 +225,11 @@ class _Pass:
         """Tells whether something beyond their text speaks for two equal statements being one."""
         if new.is_log or new.family != old.family:
             return new.is_log and old.is_log and new.scope.kind == old.scope.kind
-        owners = new.block.owner, old.block.owner
-        if owners[0] is None or owners[1] is None:
-            return owners[0] is owners[1]
-        has_same_owner = self.found.to_old.get(owners[0]) is owners[1]
-        return has_same_owner or len(new.all_atoms) >= _SURE_SIZE or self.found.block_to_old(new.block) is old.block
+        if len(new.all_atoms) >= _SURE_SIZE:
+            return True
+        owner = next((each for each in new.ancestors() if each in self.found.to_old), None)
+        other = next((each for each in old.ancestors() if each in self.found.to_new), None)
+        return other is None if owner is None else self.found.to_old[owner] is other
 
 
 def _increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ class Namer:
         self._old_words = _own_words(alignment.old) | {
             (tag, value) for each in alignment.old.statements for tag, value, _ in each.all_atoms if tag in "ac"
         }
+        self._old_unbound = {
+            node.id for node, scope in alignment.old.scopes.of.items() if isinstance(node, ast.Name) and scope.home(node.id) is None
+        }
         self._binders = _binders(alignment.new)
         self._claims: dict[Name, list[tuple[float, Name]]] = defaultdict(list)
         for mine, counter in alignment.votes.names.items():
@@ -91,7 +95,7 @@ class Namer:
             name = (home, node.id)
             if name in self._imports:
                 spelling = self._import(self._imports[name], scope, imports)
-            elif name in self._travelling.support and self._is_support(name):
+            elif self._is_support(name):
                 spelling = node.id
                 needs.append(name)
                 self._check_free(node.id, scope, name)
@@ -103,7 +107,8 @@ class Namer:
         return Naming(spellings, variables, tuple(imports.values()), tuple(dict.fromkeys(needs)))
 
     def _is_support(self, name: Name) -> bool:
-        return self._binders[name] <= self._travelling.members
+        binders = self._binders.get(name)
+        return bool(binders) and binders <= self._travelling.members
 
     def _check_free(self, spelling: str, scope: Scope, name: Name) -> None:
         """A variable that travels must not overwrite one of OLD."""
@@ -132,6 +137,8 @@ class Namer:
         if home is None:
             if theirs is not None:
                 raise Unnamed(f"{spelled} is a variable in OLD, and is not bound in NEW")
+            if not hasattr(builtins, spelled) and spelled not in self._old_unbound:
+                raise Unnamed(f"{spelled} does not exist in OLD")
             return spelled
         votes = self._alignment.votes.names.get(name, {})
         visible = {each: weight for each, weight in votes.items() if scope.home(each[1]) is each[0] and each[0] is not None}

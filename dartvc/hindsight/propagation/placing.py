@@ -333,7 +333,9 @@ class Placer:
         made = [
             each
             for each in self._new.statements[first + 1 : unit.first]
-            if each.scope is unit.scope and each not in self._alignment.to_old and each not in self._travelling.members
+            if each.scope is unit.scope
+            and each not in self._alignment.to_old
+            and each not in self._travelling.members
             and any(name in (self._new.changes[each] or ()) for name in names)
         ]
         if not made:
@@ -343,7 +345,8 @@ class Placer:
         for each in self._old.statements[gap.at : stop]:
             if each.scope is gap.block.scope and each not in self._alignment.to_new and theirs & (self._old.changes[each] or frozenset()):
                 raise Uncertain(
-                    f"line {made[-1].line} of NEW may be line {each.line} of OLD, which then comes before it", (gap.line, each.node.end_lineno or 0)
+                    f"line {made[-1].line} of NEW may be line {each.line} of OLD, which then comes before it",
+                    (gap.line, each.node.end_lineno or 0),
                 )
 
     def _why_lost(self, unit: Statement) -> str:

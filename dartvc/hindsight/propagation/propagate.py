@@ -134,7 +134,7 @@ class _Propagator:
         while queue:
             unit = queue.pop()
             for name in needed[unit].naming.needs:
-                for support in self._travelling.support[name]:
+                for support in self._travelling.support.get(name, ()):
                     if support in needed or unit.encloses(support):
                         continue
                     try:

@@ -14,6 +14,8 @@ from dartvc.hindsight.propagation.statements import Statement
 
 __all__ = ["insert_at", "leading_blank_lines", "respell", "statement_lines"]
 
+_LAST = 1 << 30
+
 
 def respell(source: SourceText, spellings: Mapping[ast.AST, str], start: int, end: int) -> str:
     """Returns a part of a source with some of its names spelled otherwise."""
@@ -71,12 +73,12 @@ def insert_at(old: SourceText, gap: Gap, lines: list[str], rank: int, blank_line
     start = old.start(before.node)
     indentation, opening = _suite_indentation(old, gap, rank)
     if opening:
-        first = opening[0]
-        return [Insertion(first.offset, rank, old.newline + _join(old, lines, indentation)), Insertion(first.offset, 1 << 30, first.text)]
+        added = Insertion(start, rank, old.newline + _join(old, lines, indentation))
+        return list(dict.fromkeys([added, *opening, Insertion(start, _LAST, old.newline + indentation)]))
     if old.begins_line(start):
         line_start = start - len(indentation)
         return [Insertion(line_start, rank, _join(old, lines, indentation) + old.newline + old.newline * blank_lines)]
-    return [Insertion(start, rank, old.newline + _join(old, lines, indentation)), Insertion(start, 1 << 30, old.newline + indentation)]
+    return [Insertion(start, rank, old.newline + _join(old, lines, indentation)), Insertion(start, _LAST, old.newline + indentation)]
 
 
 def _join(old: SourceText, lines: list[str], indentation: str) -> str:
@@ -92,7 +94,7 @@ def _suite_indentation(old: SourceText, gap: Gap, rank: int) -> tuple[str, list[
         return indentation, []
     step = "\t" if indentation.startswith("\t") else _step(old)
     inner = indentation + step
-    return inner, [Insertion(start, 1 << 30, old.newline + inner)]
+    return inner, [Insertion(start, _LAST, old.newline + inner)]
 
 
 def _step(old: SourceText) -> str:

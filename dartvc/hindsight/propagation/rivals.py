@@ -15,11 +15,12 @@ def find_rival(alignment: Alignment, anchor: Statement) -> Statement | None:
     image = alignment.to_old[anchor]
     between = alignment.likeness.between
     alike = between(anchor, image) - _NEARLY
-    context = _context(alignment, anchor, image)
+    taken = (anchor, image)
+    context = _context(alignment, anchor, image, taken)
     least = max(alike, 0.5)
 
     def fits(new: Statement, old: Statement) -> bool:
-        return new.family == old.family and between(new, old) >= least and _context(alignment, new, old) >= context
+        return new.family == old.family and between(new, old) >= least and _context(alignment, new, old, taken) >= context
 
     for each in alignment.old.statements:
         if each not in alignment.to_new and fits(anchor, each):
@@ -30,17 +31,17 @@ def find_rival(alignment: Alignment, anchor: Statement) -> Statement | None:
     return None
 
 
-def _context(alignment: Alignment, new: Statement, old: Statement) -> int:
-    """Counts what around two statements is matched with each other: the owner, the statement before, the one after."""
+def _context(alignment: Alignment, new: Statement, old: Statement, taken: tuple[Statement, Statement]) -> int:
+    """Counts what around two statements is matched with each other, the pair in question left out: owner, statement before, statement after."""
     owner, other = new.block.owner, old.block.owner
     is_owner = other is None if owner is None else other is not None and alignment.to_old.get(owner) is other
-    return is_owner + _meet(alignment, new, old, -1) + _meet(alignment, new, old, 1)
+    return is_owner + _meet(alignment, new, old, taken, -1) + _meet(alignment, new, old, taken, 1)
 
 
-def _meet(alignment: Alignment, new: Statement, old: Statement, step: int) -> bool:
+def _meet(alignment: Alignment, new: Statement, old: Statement, taken: tuple[Statement, Statement], step: int) -> bool:
     """Tells whether the next statements with a counterpart on one side are each other's, or there are none on either side."""
-    mine = next((each for each in _side(new, step) if each in alignment.to_old), None)
-    theirs = next((each for each in _side(old, step) if each in alignment.to_new), None)
+    mine = next((each for each in _side(new, step) if each in alignment.to_old and each not in taken), None)
+    theirs = next((each for each in _side(old, step) if each in alignment.to_new and each not in taken), None)
     if mine is None or theirs is None:
         return mine is None and theirs is None
     return alignment.to_old[mine] is theirs

@@ -31,7 +31,7 @@ def wrap_insertions(alignment: Alignment, placer: Placer, wrap: Wrap) -> tuple[l
         raise Uncertain(f"what it logs is not in line {theirs.line} of OLD", (theirs.line,))
     new, old = alignment.new.source, alignment.old.source
     try:
-        naming = placer.name(wrap.call, theirs.scope)
+        naming = placer.name(wrap.call, alignment.old.scopes.of[image])
     except Unnamed as error:
         raise Uncertain(str(error), (theirs.line,)) from None
     start, end = new.start(wrap.call), new.end(wrap.call)
