@@ -108,7 +108,7 @@ class Namer:
 
     def _is_support(self, name: Name) -> bool:
         binders = self._binders.get(name)
-        return bool(binders) and binders <= self._travelling.members
+        return binders is not None and binders <= self._travelling.members
 
     def _check_free(self, spelling: str, scope: Scope, name: Name) -> None:
         """A variable that travels must not overwrite one of OLD."""
