@@ -167,6 +167,8 @@ class Likeness:
                 alike = 0.3 * header + 0.7 * body
             case _:
                 alike = body
+        if header == 1.0 and new.family != "Try":
+            alike = max(alike, 0.5)
         return alike if alike >= 0.4 else 0.0
 
 

@@ -313,9 +313,10 @@ class Placer:
         around = set() if owner is None else {owner, *owner.ancestors()}
         anchors = [each for each in unit.ancestors() if each in self._alignment.to_old and self._alignment.to_old[each] in around]
         if before is not None and gap == Gap(before.block, before.index + 1) and before in self._alignment.to_new:
-            changes = self._new.changes[self._alignment.to_new[before]]
-            if changes is None or any(name in changes for name in chosen.naming.variables):
-                anchors.append(self._alignment.to_new[before])
+            anchor = self._alignment.to_new[before]
+            changes = [self._new.changes[each] for each in (anchor, *self._new.inside(anchor))]
+            if any(each is None or any(name in each for name in chosen.naming.variables) for each in changes):
+                anchors.append(anchor)
         for anchor in anchors:
             rival = find_rival(self._alignment, anchor)
             if rival is not None:
