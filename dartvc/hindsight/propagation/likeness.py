@@ -12,6 +12,8 @@ from dartvc.hindsight.propagation.statements import Atom, Program, Statement
 
 __all__ = ["Keys", "Likeness", "Renaming"]
 
+_NESTING = frozenset({"If", "loop", "with", "Try"})
+
 Tally = Counter[tuple[str, str]]
 
 
@@ -27,7 +29,7 @@ class Keys:
     """The comparison keys of one version, its names replaced by those of the other version where a renaming is known."""
 
     def __init__(self, program: Program, renaming: Renaming | None = None) -> None:
-        self._program = program
+        self.program = program
         self._renaming = renaming or Renaming()
         self.own: dict[Statement, int] = {}
         self.whole: dict[Statement, int] = {}
@@ -43,7 +45,7 @@ class Keys:
         """Returns the atoms of a statement's header in the words of the other version."""
         found = self._values.get(statement)
         if found is None:
-            found = self._values[statement] = self._renamed(statement.all_atoms)
+            found = self._values[statement] = self.renamed(statement.all_atoms)
         return found
 
     def tally(self, statement: Statement) -> Tally:
@@ -61,23 +63,24 @@ class Keys:
             targets = (
                 node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign | ast.AnnAssign) else []
             )
-            found = tuple(each for target in targets for each in self._renamed(self._program.expression_atoms(target)))
+            found = tuple(each for target in targets for each in self.renamed(self.program.expression_atoms(target)))
             self._targets[statement] = found
         return found
 
     def logged_name(self, statement: Statement) -> tuple[str, ...]:
         """Returns the constants that a log statement names its values by, and the names where there are none."""
-        calls = self._program.logs.find_calls(statement.node)
+        calls = self.program.logs.find_calls(statement.node)
         return tuple(ast.unparse(call.args[0]) if call.args else "" for call in calls)
 
-    def _renamed(self, atoms: Iterable[Atom]) -> list[tuple[str, str]]:
+    def renamed(self, atoms: Iterable[Atom]) -> list[tuple[str, str]]:
+        """Returns atoms in the words of the other version."""
         names, attributes = self._renaming.names, self._renaming.attributes
         if not names and not attributes:
             return [(tag, value) for tag, value, _ in atoms]
         found = []
         for tag, value, node in atoms:
             if tag in "nb" and node is not None:
-                value = names.get((home_of(self._program, node, value), value), value)
+                value = names.get((home_of(self.program, node, value), value), value)
             elif tag == "a":
                 value = attributes.get(value, value)
             found.append((tag, value))
@@ -116,6 +119,7 @@ class Likeness:
         self._old = old
         self._is_strict = is_strict
         self._known: dict[tuple[Statement, Statement], float] = {}
+        self._known_compounds: dict[tuple[Statement, Statement], float] = {}
 
     def between(self, new: Statement, old: Statement) -> float:
         """Returns how alike two statements are; 0 when they cannot stand for each other."""
@@ -140,16 +144,25 @@ class Likeness:
                 return 0.0
             return 0.5 + 0.5 * self.headers(new, old)
         if new.blocks and old.blocks:
-            return self._measure_compounds(new, old)
+            alike = self._compounds(new, old)
+            return 0.0 if alike and self._is_nested_better(new, old, alike) else alike
         alike = self.headers(new, old)
         if new.family == "assign":
             has_same_target = self._new.targets(new) == self._old.targets(old)
             if self._is_strict and not has_same_target and alike < 0.75:
                 return 0.0
-            alike = 0.7 * alike + 0.3 * has_same_target if not has_same_target else max(0.5, 0.7 * alike + 0.3)
+            alike = max(0.5, 0.7 * alike + 0.3) if has_same_target else 0.7 * alike
+        elif self._is_strict and alike < 0.75 and _called(self._new, new) != _called(self._old, old):
+            return 0.0
         if not self._is_strict and new.shape == old.shape:
             alike = max(alike, 0.55)
         return alike if alike >= 0.5 else 0.0
+
+    def _compounds(self, new: Statement, old: Statement) -> float:
+        found = self._known_compounds.get((new, old))
+        if found is None:
+            found = self._known_compounds[new, old] = self._measure_compounds(new, old)
+        return found
 
     def _measure_compounds(self, new: Statement, old: Statement) -> float:
         header = self.headers(new, old)
@@ -167,9 +180,29 @@ class Likeness:
                 alike = 0.3 * header + 0.7 * body
             case _:
                 alike = body
-        if header == 1.0 and new.family != "Try":
+        if header == 1.0:
             alike = max(alike, 0.5)
         return alike if alike >= 0.4 else 0.0
+
+    def _is_nested_better(self, new: Statement, old: Statement, alike: float) -> bool:
+        """Tells whether a statement inside one of two is more like the other: a loop was put around it."""
+        if new.family not in _NESTING or alike > 0.9:
+            return False
+        inner = (each for each in self._new.program.inside(new) if each.family == new.family)
+        if any(self._compounds(each, old) > alike for each in inner):
+            return True
+        inner = (each for each in self._old.program.inside(old) if each.family == old.family)
+        return any(self._compounds(new, each) > alike for each in inner)
+
+
+def _called(keys: Keys, statement: Statement) -> tuple[str, str] | None:
+    """Returns what an expression statement calls: the name of the function or method, as the other version has it."""
+    call = statement.node.value if isinstance(statement.node, ast.Expr) else None
+    while isinstance(call, ast.Await):
+        call = call.value
+    if not isinstance(call, ast.Call):
+        return None
+    return keys.renamed(keys.program.expression_atoms(call.func))[-1]
 
 
 def _dice(one: Tally, other: Tally) -> float:

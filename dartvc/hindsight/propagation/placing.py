@@ -103,7 +103,7 @@ class Placer:
         if not proposed:
             raise Uncertain("nothing around it exists in OLD")
         judged, reasons = self._judge(unit, proposed, before, after)
-        if not judged:
+        if not judged and own_block is not None:
             blocks = {gap.block for gap in proposed}
             every = [Gap(block, index) for block in blocks for index in range(self._old.first_index(block), len(block.statements) + 1)]
             judged, others = self._judge(unit, every, before, after)
@@ -165,6 +165,8 @@ class Placer:
         if statement in self._travelling.members:
             return None
         image = self._alignment.to_old.get(statement)
+        if image is not None and statement.is_log and self._alignment.block_to_old(statement.block) is not image.block:
+            return None
         if image is not None or not statement.blocks or statement.family in ("function", "ClassDef"):
             return image
         images = [self._alignment.to_old[each] for each in self._new.inside(statement) if each in self._alignment.to_old]
@@ -188,13 +190,11 @@ class Placer:
         gaps = []
         if before is not None:
             gaps.append(Gap(before.block, before.index + 1))
+            gaps += [Gap(each.block, each.index + 1) for each in before.ancestors() if each.block is own]
         if after is not None:
             gaps.append(Gap(after.block, after.index))
+            gaps += [Gap(each.block, each.index) for each in after.ancestors() if each.block is own]
         if own is not None:
-            if before is not None:
-                gaps += [Gap(own, each.index + 1) for each in before.ancestors() if each.block is own]
-            if after is not None:
-                gaps += [Gap(own, each.index) for each in after.ancestors() if each.block is own]
             others = [each for each in unit.block.statements if each not in self._travelling.members]
             if before is None and all(each.first > unit.first for each in others):
                 gaps.append(Gap(own, 0))
@@ -238,8 +238,11 @@ class Placer:
             if self._is_out_of_order(unit, gap, naming):
                 continue
             wrong, unsure = self._reaching(unit, gap, naming)
-            facts = (self._lost_blocks(unit, gap), self._extra_loops(unit, gap), wrong, _misplaced(gap, before, after))
+            facts = (self._lost_blocks(unit, gap), self._extra_loops(unit, gap), _misplaced(gap, before, after))
             taste = (_away(gap, before, after), unsure, self._extra_branches(unit, gap), number)
+            if wrong and unit.family not in ("import", "function", "ClassDef"):
+                reasons.append(f"other values may be in {', '.join(naming.variables.values())} at line {gap.line} of OLD")
+                continue
             judged.append(_Judged(gap, naming, facts, taste))
         return judged, reasons
 
@@ -265,7 +268,10 @@ class Placer:
         return False
 
     def _reaching(self, unit: Statement, gap: Gap, naming: Naming) -> tuple[int, int]:
-        """Counts the definitions that reach one place and whose counterparts do not reach the other, and those that have none."""
+        """Counts the variables whose definitions here and there contradict each other, and those with definitions that only OLD has.
+
+        A definition that only one version has may stand in for those that do not reach through it.
+        """
         wrong = unsure = 0
         scope = gap.block.scope
         mine = self._new.flow(unit.scope).before.get(unit) or {}
@@ -275,15 +281,14 @@ class Placer:
             if home is not unit.scope or scope.home(spelled) is not scope:
                 continue
             here, there = mine.get(name, frozenset()), theirs.get(spelled, frozenset())
-            wrong += UNBOUND in there and UNBOUND not in here
-            for each in here:
-                image = to_old.get(each) if isinstance(each, Statement) else None
-                wrong += image is not None and image.scope is scope and image not in there
-            for each in there:
-                if isinstance(each, Statement):
-                    image = to_new.get(each)
-                    unsure += image is None
-                    wrong += image is not None and image.scope is unit.scope and image not in here
+            images = {to_old.get(each) for each in here if isinstance(each, Statement)}
+            sources = {to_new.get(each) for each in there if isinstance(each, Statement)}
+            unsure += None in sources
+            if None not in sources:
+                wrong += any(each is not None and each.scope is scope and each not in there for each in images)
+            if None not in images:
+                wrong += any(each is not None and each.scope is unit.scope and each not in here for each in sources)
+                wrong += UNBOUND in there and UNBOUND not in here
         return wrong, unsure
 
     def _lost_blocks(self, unit: Statement, gap: Gap) -> int:
@@ -330,7 +335,8 @@ class Placer:
     def _check_changed(self, unit: Statement, chosen: _Judged, before: Statement | None, after: Statement | None) -> None:
         """Refuses where both versions change what is logged around the place, each in a way that the other lacks."""
         names, gap = chosen.naming.variables, chosen.gap
-        first = self._alignment.to_new[before].last if before in self._alignment.to_new else -1
+        to_new = self._alignment.to_new
+        first = to_new[before].last if before in to_new else unit.block.owner.first if unit.block.owner is not None else -1
         made = [
             each
             for each in self._new.statements[first + 1 : unit.first]
@@ -341,9 +347,11 @@ class Placer:
         ]
         if not made:
             return
-        stop = after.first if after is not None else len(self._old.statements)
+        owner = gap.block.owner
+        start = before.last + 1 if before is not None else owner.first + 1 if owner is not None else 0
+        stop = after.first if after is not None else owner.last + 1 if owner is not None else len(self._old.statements)
         theirs = {(gap.block.scope.home(spelled), spelled) for spelled in names.values()}
-        for each in self._old.statements[gap.at : stop]:
+        for each in self._old.statements[start:stop]:
             if each.scope is gap.block.scope and each not in self._alignment.to_new and theirs & (self._old.changes[each] or frozenset()):
                 raise Uncertain(
                     f"line {made[-1].line} of NEW may be line {each.line} of OLD, which then comes before it",
