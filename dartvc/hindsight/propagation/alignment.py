@@ -64,6 +64,7 @@ class _Pass:
     def __init__(self, new: Program, old: Program, new_keys: Keys, old_keys: Keys, is_strict: bool) -> None:
         self.new_keys = new_keys
         self.old_keys = old_keys
+        self._least_stray = 0.6 if is_strict else 0.5
         self.found = Alignment(new, old, Likeness(new_keys, old_keys, is_strict))
 
     def run(self) -> Alignment:
@@ -188,7 +189,7 @@ class _Pass:
             return
         alike = [(found.likeness.between(one, other), one, other) for one in mine for other in theirs]
         for likeness, one, other in sorted(alike, key=lambda each: -each[0]):
-            if likeness < 0.6:
+            if likeness < self._least_stray:
                 break
             if one not in found.to_old and other not in found.to_new:
                 self._match(one, other)

@@ -202,7 +202,11 @@ class Placer:
                 gaps.append(Gap(own, len(own.statements)))
         if unit.family == "import" and own is not None and not gaps:
             gaps.append(Gap(own, 0))
-        kept = [Gap(gap.block, max(gap.index, self._old.first_index(gap.block))) for gap in gaps if not self._is_elif(gap.block)]
+        kept = [
+            Gap(gap.block, max(gap.index, self._old.first_index(gap.block)))
+            for gap in gaps
+            if gap.block.statements and not self._is_elif(gap.block)
+        ]
         return list(dict.fromkeys(kept))
 
     def _is_elif(self, block: Block) -> bool:
