@@ -14,9 +14,9 @@ from dartvc.hindsight.propagation.likeness import home_of
 from dartvc.hindsight.propagation.renames import Name
 from dartvc.hindsight.propagation.scopes import Scope
 from dartvc.hindsight.propagation.statements import Program, Statement
-from dartvc.hindsight.propagation.units import Travelling
+from dartvc.hindsight.propagation.units import Travelling, mentioned_names
 
-__all__ = ["Import", "Namer", "Naming", "Unnamed"]
+__all__ = ["Import", "Namer", "Naming", "Unnamed", "Whole"]
 
 _CLEAR = 2.0
 
@@ -30,6 +30,12 @@ class Import(NamedTuple):
     scope: Scope | None
     alias: ast.alias
     statement: Statement
+
+
+class Whole(str):
+    """A spelling that stands for a whole node, not only for the name in it."""
+
+    __slots__ = ()
 
 
 class Unnamed(Exception):
@@ -62,10 +68,14 @@ class Namer:
             node.id for node, scope in alignment.old.scopes.of.items() if isinstance(node, ast.Name) and scope.home(node.id) is None
         }
         self._binders = _binders(alignment.new)
-        self._claims: dict[Name, list[tuple[float, Name]]] = defaultdict(list)
+        self._mentions = _mentions(alignment.new)
+        self._old_mentions: dict[str, set[Statement]] = defaultdict(set)
+        for (_, spelled), statements in _mentions(alignment.old).items():
+            self._old_mentions[spelled] |= statements
+        self._claims: dict[Name, list[Name]] = defaultdict(list)
         for mine, counter in alignment.votes.names.items():
-            for theirs, weight in counter.items():
-                self._claims[theirs].append((weight, mine))
+            for theirs in counter:
+                self._claims[theirs].append(mine)
 
     def name(self, root: ast.AST, scope: Scope) -> Naming:
         """Names everything in a node of NEW as it is called in a scope of OLD.
@@ -79,8 +89,15 @@ class Namer:
         variables: dict[Name, str] = {}
         imports: dict[str, Import] = {}
         needs: list[Name] = []
+        unit = program.of_node.get(root)
+        owner = unit.block.owner if unit is not None else None
+        whole = self._imported_attributes(root, scope)
+        spellings.update(whole)
+        skipped = {id(inner) for node in whole for inner in ast.walk(node)}
         log_functions = {id(call.func) for call in program.logs.find_calls(root)}
         for node in ast.walk(root):
+            if id(node) in skipped:
+                continue
             if isinstance(node, ast.Attribute) and id(node) not in log_functions:
                 self._spell_word(node, "a", node.attr, spellings)
             elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
@@ -100,7 +117,7 @@ class Namer:
                 needs.append(name)
                 self._check_free(node.id, scope, name)
             else:
-                spelling = self._variable(name, scope)
+                spelling = self._variable(name, scope, owner)
                 variables[name] = spelling
             if spelling != node.id:
                 spellings[node] = spelling
@@ -130,7 +147,20 @@ class Namer:
         needed[wanted.local] = wanted
         return wanted.local
 
-    def _variable(self, name: Name, scope: Scope) -> str:
+    def _imported_attributes(self, root: ast.AST, scope: Scope) -> dict[ast.AST, str]:
+        """Returns what ``module.name`` of NEW is where OLD imports the name and not the module."""
+        found: dict[ast.AST, str] = {}
+        visible = {(each.module, each.attribute): each.local for each in self._old_imports if scope.home(each.local) is each.scope}
+        for node in ast.walk(root):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                wanted = self._imports.get((home_of(self._alignment.new, node.value, node.value.id), node.value.id))
+                if wanted is not None and wanted.attribute is None and (wanted.module, None) not in visible:
+                    local = visible.get((wanted.module, node.attr))
+                    if local is not None:
+                        found[node] = Whole(local)
+        return found
+
+    def _variable(self, name: Name, scope: Scope, owner: Statement | None) -> str:
         """Returns what a variable is called in a scope of OLD, by the votes of the matched statements."""
         home, spelled = name
         theirs = scope.home(spelled)
@@ -149,11 +179,24 @@ class Namer:
         best, *others = sorted(visible, key=lambda each: (-visible[each], each[1] != spelled))
         if others and others[0][1] != best[1] and visible[best] < _CLEAR * visible[others[0]]:
             raise Unnamed(f"{spelled} may be {best[1]} or {others[0][1]} in OLD")
-        if best[1] != spelled:
-            for weight, rival in self._claims[best]:
-                if rival[1] != spelled and weight >= visible[best]:
-                    raise Unnamed(f"{spelled} does not exist in OLD, as far as can be told ({best[1]} is {rival[1]} there)")
+        if best[1] != spelled and best not in self._alignment.votes.bindings[name]:
+            rival = next((rival for rival in self._claims[best] if rival[1] != spelled), None)
+            if rival is not None:
+                raise Unnamed(f"{spelled} does not exist in OLD, as far as can be told ({best[1]} is {rival[1]} there)")
+        self._check_uses(name, best[1], owner)
         return best[1]
+
+    def _check_uses(self, name: Name, spelled: str, owner: Statement | None) -> None:
+        """A variable whose statements, or those nearby, mostly use something else in OLD is not the same one, whatever its name."""
+        uses = {True: [0, 0], False: [0, 0]}
+        for mine in self._mentions.get(name, ()):
+            image = self._alignment.to_old.get(mine)
+            if image is not None:
+                uses[owner is None or owner.encloses(mine)][image in self._old_mentions[spelled]] += 1
+        (near_lacking, near_shared), (far_lacking, far_shared) = uses[True], uses[False]
+        is_other_nearby = near_lacking > 0 and near_shared == 0
+        if is_other_nearby or near_lacking + far_lacking > near_shared + far_shared:
+            raise Unnamed(f"OLD has something else where NEW uses {name[1]}")
 
     def _spell_word(self, node: ast.AST, tag: str, value: str, spellings: dict[ast.AST, str]) -> None:
         """Spells an attribute, keyword or string key as OLD does."""
@@ -217,6 +260,14 @@ def _binders(program: Program) -> dict[Name, set[Statement]]:
             owner = program.of_node.get(home.node) if isinstance(home.node, ast.stmt) else None
             if owner is not None:
                 statements.add(owner)
+    return found
+
+
+def _mentions(program: Program) -> dict[Name, set[Statement]]:
+    """Returns, for each variable, the statements whose headers mention it."""
+    found: dict[Name, set[Statement]] = defaultdict(set)
+    for name, statement in mentioned_names(program, program.statements):
+        found[name].add(statement)
     return found
 
 

@@ -165,12 +165,18 @@ class Placer:
         if statement in self._travelling.members:
             return None
         image = self._alignment.to_old.get(statement)
-        if image is not None and statement.is_log and self._alignment.block_to_old(statement.block) is not image.block:
+        if image is not None and statement.is_log and not self._is_beside(statement, image):
             return None
         if image is not None or not statement.blocks or statement.family in ("function", "ClassDef"):
             return image
         images = [self._alignment.to_old[each] for each in self._new.inside(statement) if each in self._alignment.to_old]
         return None if not images else images[-1] if step < 0 else images[0]
+
+    def _is_beside(self, log: Statement, image: Statement) -> bool:
+        """Tells whether a log that OLD has too stands among the same statements there."""
+        images = (self._alignment.to_old.get(each) for each in log.block.statements if not each.is_log)
+        is_same_block = self._alignment.block_to_old(log.block) is image.block
+        return is_same_block or any(each is not None and each.block is image.block for each in images)
 
     def _own_block(self, unit: Statement) -> tuple[Block | None, bool]:
         """Returns the image of the unit's block, looked for outside of wrappers; the flag: it is the block itself."""
@@ -262,7 +268,10 @@ class Placer:
         """Tells whether a matched statement that changes what is logged stands on the other side than in NEW."""
         around = {block.owner for block in gap.blocks()}
         at = gap.at
+        owner = self._moved_owner(unit, gap)
         for mine, theirs in self._alignment.to_old.items():
+            if owner is not None and not owner.encloses(mine):
+                continue
             if mine.scope is not unit.scope or theirs.scope is not gap.block.scope or theirs in around or mine.encloses(unit):
                 continue
             changes = self._new.changes[mine]
@@ -270,6 +279,12 @@ class Placer:
             if is_relevant and (mine.first < unit.first) != (theirs.first < at):
                 return True
         return False
+
+    def _moved_owner(self, unit: Statement, gap: Gap) -> Statement | None:
+        """Returns what holds the unit, when the gap is in its image: what lies outside of both may have moved with it."""
+        owner = unit.block.owner
+        is_image = owner is not None and owner.blocks and self._alignment.block_to_old(unit.block) is gap.block
+        return owner if is_image and owner is not None and owner.family not in ("function", "ClassDef") else None
 
     def _reaching(self, unit: Statement, gap: Gap, naming: Naming) -> tuple[int, int]:
         """Counts the variables whose definitions here and there contradict each other, and those with definitions that only OLD has.
@@ -281,16 +296,21 @@ class Placer:
         mine = self._new.flow(unit.scope).before.get(unit) or {}
         theirs = self._old.flow(scope).at(gap.block, gap.index) or {}
         to_old, to_new = self._alignment.to_old, self._alignment.to_new
+        owner = self._moved_owner(unit, gap)
         for (home, name), spelled in naming.variables.items():
             if home is not unit.scope or scope.home(spelled) is not scope:
                 continue
             here, there = mine.get(name, frozenset()), theirs.get(spelled, frozenset())
+            if owner is not None:
+                here = frozenset(each for each in here if isinstance(each, Statement) and owner.encloses(each))
+                there = frozenset(each for each in there if isinstance(each, Statement) and to_old[owner].encloses(each))
             images = {to_old.get(each) for each in here if isinstance(each, Statement)}
             sources = {to_new.get(each) for each in there if isinstance(each, Statement)}
             unsure += None in sources
-            if None not in sources:
+            has_parameter, had_parameter = (any(isinstance(each, Scope) for each in each_side) for each_side in (there, here))
+            if None not in sources and not (has_parameter and not had_parameter):
                 wrong += any(each is not None and each.scope is scope and each not in there for each in images)
-            if None not in images:
+            if None not in images and not (had_parameter and not has_parameter):
                 wrong += any(each is not None and each.scope is unit.scope and each not in here for each in sources)
                 wrong += UNBOUND in there and UNBOUND not in here
         return wrong, unsure

@@ -25,6 +25,7 @@ class Votes:
         self._new = new
         self._old = old
         self.names: dict[Name, dict[Name, float]] = defaultdict(lambda: defaultdict(float))
+        self.bindings: dict[Name, set[Name]] = defaultdict(set)
         self.words: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
 
     def count(self, to_old: Mapping[Statement, Statement], new_keys: Keys, old_keys: Keys) -> None:
@@ -144,7 +145,10 @@ class Votes:
     def _vote(self, mine: str, node: ast.AST | None, theirs: str, their_node: ast.AST | None, weight: float) -> None:
         if node is None or their_node is None:
             return
-        self.names[home_of(self._new, node, mine), mine][home_of(self._old, their_node, theirs), theirs] += weight
+        name, other = (home_of(self._new, node, mine), mine), (home_of(self._old, their_node, theirs), theirs)
+        self.names[name][other] += weight
+        if not isinstance(node, ast.Name) or isinstance(node.ctx, ast.Store):
+            self.bindings[name].add(other)
 
 
 def _target(node: ast.stmt) -> ast.expr | None:

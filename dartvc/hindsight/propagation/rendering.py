@@ -8,6 +8,7 @@ import re
 import tokenize
 from collections.abc import Mapping
 
+from dartvc.hindsight.propagation.naming import Whole
 from dartvc.hindsight.propagation.placing import Gap
 from dartvc.hindsight.propagation.sourcetext import Insertion, SourceText
 from dartvc.hindsight.propagation.statements import Statement
@@ -22,7 +23,7 @@ def respell(source: SourceText, spellings: Mapping[ast.AST, str], start: int, en
     text = source.text[start:end]
     edits = []
     for each, spelling in spellings.items():
-        span = _span(source, each)
+        span = _span(source, each, spelling)
         if span is None or not start <= span[0] <= span[1] <= end:
             continue
         if source.text.startswith('"', span[0]) and '"' not in spelling:
@@ -106,11 +107,13 @@ def _step(old: SourceText) -> str:
     return "    "
 
 
-def _span(source: SourceText, node: ast.AST) -> tuple[int, int] | None:
+def _span(source: SourceText, node: ast.AST, spelling: str) -> tuple[int, int] | None:
     """Returns where the name of a node stands; None when the text there is something else."""
     if isinstance(node, ast.keyword) and node.arg:
         start = source.start(node)
         return (start, start + len(node.arg)) if source.text.startswith(node.arg, start) else None
+    if isinstance(node, ast.expr) and isinstance(spelling, Whole):
+        return source.start(node), source.end(node)
     if isinstance(node, ast.Attribute):
         end = source.end(node)
         return (end - len(node.attr), end) if source.text.endswith(node.attr, 0, end) else None
@@ -134,11 +137,11 @@ class _Speller(ast.NodeTransformer):
         self.generic_visit(node)
         if spelling is None:
             return node
-        if isinstance(node, ast.Name):
+        if isinstance(node, ast.Name) or (isinstance(node, ast.expr) and isinstance(spelling, Whole)):
             replaced = ast.parse(spelling, mode="eval").body
             for each in ast.walk(replaced):
                 if isinstance(each, ast.Name):
-                    each.ctx = node.ctx
+                    each.ctx = getattr(node, "ctx", ast.Load())
             return replaced
         if isinstance(node, ast.Attribute):
             node.attr = spelling

@@ -33,7 +33,7 @@ def write(path: Path, data: str | bytes) -> str:
 
 def notebook(*cells: str) -> str:
     """Returns a notebook with code cells, and a text cell before them."""
-    made = [{"cell_type": "markdown", "metadata": {}, "source": ["# Größe\n"]}]
+    made: list[dict[str, object]] = [{"cell_type": "markdown", "metadata": {}, "source": ["# Größe\n"]}]
     made += [
         {"cell_type": "code", "execution_count": 1, "metadata": {}, "outputs": [], "source": text.splitlines(keepends=True)}
         for text in cells
