@@ -127,6 +127,8 @@ class Votes:
         if isinstance(one, ast.For | ast.AsyncFor) and isinstance(other, ast.For | ast.AsyncFor):
             self._count_targets(one.target, other.target)
             return
+        if isinstance(one, ast.While) and isinstance(other, ast.While):
+            return
         loop, program, counterpart = (mine, self._new, theirs) if isinstance(one, ast.For | ast.AsyncFor) else (theirs, self._old, mine)
         assert isinstance(loop.node, ast.For | ast.AsyncFor)
         there = {each.id: each for each in ast.walk(counterpart.node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
