@@ -87,7 +87,7 @@ def propagate_folders(old: str, new: str) -> list[PatchedFile]:
     patched = []
     for path in _iter_sources(new):
         file = _File(os.path.join(new, path))
-        if not any(map(file.version.logs.find_calls, file.version.source.tree.body)):
+        if not file.version.logs.calls:
             continue
         if path in theirs:
             done = propagate(file.version, [theirs[path].version])[0]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dartvc.hindsight.propagation.scopes import Scope
 from dartvc.hindsight.propagation.statements import Block, Program, Statement
 
-__all__ = ["UNBOUND", "Flow", "header_nodes", "iter_bindings"]
+__all__ = ["UNBOUND", "Flow", "iter_bindings"]
 
 UNBOUND = None
 """Stands among the definitions that reach a place where the name may have no value yet."""
@@ -16,20 +16,6 @@ UNBOUND = None
 Definition = Statement | Scope | None
 Environment = dict[str, frozenset[Definition]]
 _NOTHING: frozenset[Definition] = frozenset([UNBOUND])
-
-
-def header_nodes(statement: Statement) -> Iterator[ast.AST]:
-    """Yields the nodes of a statement that are no statements inside it; of definitions, what is evaluated where they stand."""
-    stack: list[ast.AST] = [statement.node]
-    while stack:
-        node = stack.pop()
-        yield node
-        for name, value in ast.iter_fields(node):
-            for child in value if isinstance(value, list) else (value,):
-                if isinstance(child, ast.stmt) or not isinstance(child, ast.AST):
-                    continue
-                if not (name == "args" and isinstance(child, ast.arguments) and node is not statement.node):
-                    stack.append(child)
 
 
 def iter_bindings(statement: Statement) -> Iterator[str]:

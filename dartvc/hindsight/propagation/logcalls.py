@@ -11,14 +11,19 @@ _MODULES = frozenset({"dartvc", "dartvc.flor", "flor", "flordb"})
 
 
 class LogCalls:
-    """The log calls of one module, and the functions of the user that do nothing but log."""
+    """The log calls of one module, and the functions of the user that do nothing but log.
 
-    def __init__(self, tree: ast.Module) -> None:
+    Args:
+        tree: the module.
+        nodes: all its nodes.
+    """
+
+    def __init__(self, tree: ast.Module, nodes: list[ast.AST]) -> None:
         self._modules = {"dartvc", "flor", "flordb"}
         self._functions: set[str] = set()
         self.recorders: set[str] = set()
         bound: set[str] = set()
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     if alias.name in _MODULES and alias.asname:
@@ -28,13 +33,14 @@ class LogCalls:
                 self._modules |= {alias.asname or alias.name for alias in node.names if alias.name == "flor"}
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 bound.add(node.id)
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Assign) and self.is_log_function(node.value) and len(node.targets) == 1:
                 target = node.targets[0]
                 if isinstance(target, ast.Name):
                     self._functions.add(target.id)
         self._modules -= bound
-        self.recorders = {definition.name for definition in self._iter_recorders(tree)}
+        self.recorders = {definition.name for definition in self._iter_recorders(tree, nodes)}
+        self.calls = [node for node in nodes if isinstance(node, ast.Call) and self.is_log_call(node)]
 
     def is_log_call(self, node: ast.AST) -> bool:
         """Tells whether a node is a log call, or a call of a function that only logs."""
@@ -84,7 +90,7 @@ class LogCalls:
             return False
         return ast.unparse(node.value) == "dartvc.flor" or (isinstance(node.value, ast.Name) and node.value.id in self._modules)
 
-    def _iter_recorders(self, tree: ast.Module) -> Iterator[ast.FunctionDef]:
+    def _iter_recorders(self, tree: ast.Module, nodes: list[ast.AST]) -> Iterator[ast.FunctionDef]:
         """Yields functions whose only effect is to log, and which are called for nothing else."""
         definitions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
         found = {name: node for name, node in definitions.items() if self.find_calls(node) and all(map(self._is_record_only, node.body))}
@@ -92,10 +98,10 @@ class LogCalls:
             return
         plain_calls = {
             id(node.value.func)
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name)
         }
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Name) and node.id in found and id(node) not in plain_calls:
                 del found[node.id]
         yield from found.values()

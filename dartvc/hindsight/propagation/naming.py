@@ -279,7 +279,7 @@ def _parameters(node: ast.AST) -> set[str]:
 def _own_words(program: Program) -> set[tuple[str, str]]:
     """Returns the attributes and string keys that a module makes itself."""
     words = set()
-    for node in ast.walk(program.source.tree):
+    for node in program.source.nodes:
         match node:
             case ast.Attribute(ctx=ast.Store()):
                 words.add(("a", node.attr))

@@ -81,6 +81,11 @@ class SourceText:
             ) from None
 
     @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """All nodes of the tree."""
+        return list(ast.walk(self.tree))
+
+    @cached_property
     def newline(self) -> str:
         """The line end that most lines have."""
         ends = [line[len(line.rstrip("\r\n")) :] for line in self.lines]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +12,7 @@ from dartvc.hindsight.propagation.logcalls import LogCalls
 from dartvc.hindsight.propagation.scopes import Scope, ScopeMap
 from dartvc.hindsight.propagation.sourcetext import SourceText
 
-__all__ = ["Atom", "Block", "Program", "Statement"]
+__all__ = ["Atom", "Block", "Program", "Statement", "header_nodes"]
 
 Atom = tuple[str, str, ast.AST | None]
 """(tag, value, node): tag ``s`` structure, ``n`` a name, ``b`` a bound name, ``a`` an attribute, ``k`` a keyword, ``c`` a constant, ``i`` a module."""
@@ -100,17 +101,50 @@ class Statement:
         return self.first <= other.first <= self.last
 
 
+def header_nodes(statement: Statement) -> Iterator[ast.AST]:
+    """Yields the nodes of a statement that are no statements inside it; of definitions, what is evaluated where they stand."""
+    stack: list[ast.AST] = [statement.node]
+    while stack:
+        node = stack.pop()
+        yield node
+        for name, value in ast.iter_fields(node):
+            for child in value if isinstance(value, list) else (value,):
+                if isinstance(child, ast.stmt) or not isinstance(child, ast.AST):
+                    continue
+                if not (name == "args" and isinstance(child, ast.arguments) and node is not statement.node):
+                    stack.append(child)
+
+
 class Program:
     """One version of a module: its text, scopes, log calls and statements in the order of the text."""
 
     def __init__(self, source: SourceText) -> None:
         self.source = source
         self.scopes = ScopeMap(source.tree)
-        self.logs = LogCalls(source.tree)
+        self.logs = LogCalls(source.tree, source.nodes)
         self.statements: list[Statement] = []
         self.root = Block(None, "body", self.scopes.module)
         self.of_node: dict[ast.AST, Statement] = {}
         self._fill(self.root, source.tree.body)
+
+    @cached_property
+    def log_calls(self) -> dict[Statement, list[ast.Call]]:
+        """The log calls in the headers of the statements that have any."""
+        wanted = {id(call): call for call in self.logs.calls}
+        if not wanted:
+            return {}
+        starts = [self.source.start(statement.node) for statement in self.statements]
+        near = [self.statements[bisect_right(starts, self.source.start(call)) - 1] for call in self.logs.calls]
+        found = self._calls_of(near, wanted)
+        return found if sum(map(len, found.values())) == len(wanted) else self._calls_of(self.statements, wanted)
+
+    def _calls_of(self, statements: list[Statement], wanted: dict[int, ast.Call]) -> dict[Statement, list[ast.Call]]:
+        found = {}
+        for statement in dict.fromkeys(statements):
+            calls = [wanted[id(node)] for node in header_nodes(statement) if id(node) in wanted]
+            if calls:
+                found[statement] = sorted(calls, key=lambda call: (call.lineno, call.col_offset))
+        return found
 
     def inside(self, statement: Statement) -> list[Statement]:
         """Returns the statements inside one, itself left out."""

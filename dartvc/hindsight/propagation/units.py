@@ -65,8 +65,8 @@ def mentioned_names(program: Program, statements: Iterable[Statement]) -> Iterat
         for tag, value, node in statement.all_atoms:
             if tag in "nb" and node is not None:
                 yield (home_of(program, node, value), value), statement
-        if program.logs.find_calls(statement.node) and not statement.blocks:
-            for inner in ast.walk(statement.node):
+        for call in program.log_calls.get(statement, ()):
+            for inner in ast.walk(call):
                 if isinstance(inner, ast.Name):
                     yield (home_of(program, inner, inner.id), inner.id), statement
 
@@ -81,7 +81,7 @@ def root_name(node: ast.expr) -> ast.Name | None:
 def _is_root(program: Program, statement: Statement) -> bool:
     if statement.is_log:
         return True
-    return statement.family == "assign" and bool(program.logs.find_calls(statement.node))
+    return statement.family == "assign" and statement in program.log_calls
 
 
 def _owned(program: Program, statement: Statement) -> set[Name]:
@@ -179,19 +179,10 @@ def _wraps(alignment: Alignment) -> Iterator[Wrap]:
     for mine, theirs in alignment.to_old.items():
         if mine.is_log:
             continue
-        there = [ast.unparse(call.args[0]) for call in _header_calls(alignment.old, theirs) if call.args]
-        for call in _header_calls(alignment.new, mine):
+        there = [ast.unparse(call.args[0]) for call in alignment.old.log_calls.get(theirs, ()) if call.args]
+        for call in alignment.new.log_calls.get(mine, ()):
             name = ast.unparse(call.args[0]) if call.args else ""
             if name in there:
                 there.remove(name)
             elif new.logged_value(call) is not None and old is not None:
                 yield Wrap(mine, call)
-
-
-def _header_calls(program: Program, statement: Statement) -> list[ast.Call]:
-    """Returns the log calls in a statement's header."""
-    found = program.logs.find_calls(statement.node)
-    if not statement.blocks or not found:
-        return found
-    inner = {id(call) for each in program.inside(statement) for call in program.logs.find_calls(each.node)}
-    return [call for call in found if id(call) not in inner]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 from functools import cached_property
 
-from dartvc.hindsight.propagation.flow import Flow, header_nodes, iter_bindings
+from dartvc.hindsight.propagation.flow import Flow, iter_bindings
 from dartvc.hindsight.propagation.likeness import home_of
 from dartvc.hindsight.propagation.renames import Name
 from dartvc.hindsight.propagation.scopes import Scope
 from dartvc.hindsight.propagation.sourcetext import SourceText
-from dartvc.hindsight.propagation.statements import Block, Program, Statement
+from dartvc.hindsight.propagation.statements import Block, Program, Statement, header_nodes
 from dartvc.hindsight.propagation.units import root_name
 
 __all__ = ["Version"]
