@@ -136,6 +136,11 @@ class Likeness:
             return 1.0
         return _dice(self._new.tally(new), self._old.tally(old))
 
+    def headless(self, new: Statement, old: Statement) -> float:
+        """Returns how alike the insides of two compounds are."""
+        mine, theirs = self._new.inside[new], self._old.inside[old]
+        return 0.5 * _dice(mine, theirs) + 0.5 * _dice(self._new.children[new], self._old.children[old])
+
     def _measure(self, new: Statement, old: Statement) -> float:
         if self._new.whole[new] == self._old.whole[old] and new.is_log == old.is_log:
             return 1.0
@@ -169,7 +174,7 @@ class Likeness:
         mine, theirs = self._new.inside[new], self._old.inside[old]
         if not mine or not theirs:
             return 0.9 if header == 1.0 else 0.0
-        body = 0.5 * _dice(mine, theirs) + 0.5 * _dice(self._new.children[new], self._old.children[old])
+        body = self.headless(new, old)
         match new.family:
             case "function" | "ClassDef":
                 has_same_name = self._new.values(new)[1] == self._old.values(old)[1]

@@ -28,6 +28,22 @@ def find_rival(alignment: Alignment, anchor: Statement) -> Statement | None:
     for each in alignment.new.statements:
         if each not in alignment.to_old and fits(each, image):
             return each
+    return _renamed_rival(alignment, anchor, image)
+
+
+def _renamed_rival(alignment: Alignment, anchor: Statement, image: Statement) -> Statement | None:
+    """Returns a definition of OLD that fits a renamed one as well as its counterpart does, and whose own counterpart has another name too."""
+    name = getattr(anchor.node, "name", None)
+    if anchor.family not in ("function", "ClassDef") or name == getattr(image.node, "name", None):
+        return None
+    alike = alignment.likeness.headless(anchor, image)
+    for each in alignment.old.statements:
+        if each.family != anchor.family or each is image:
+            continue
+        counterpart = alignment.to_new.get(each)
+        is_free = counterpart is None or getattr(counterpart.node, "name", None) != getattr(each.node, "name", None)
+        if is_free and alignment.likeness.headless(anchor, each) >= alike:
+            return each
     return None
 
 
