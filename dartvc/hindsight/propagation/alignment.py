@@ -17,6 +17,7 @@ from dartvc.hindsight.propagation.statements import Block, Program, Statement
 __all__ = ["Alignment", "align"]
 
 _SURE_SIZE = 12
+_TELLING_SIZE = 8
 _MAX_TABLE = 250_000
 _MAX_STRAY_PAIRS = 40_000
 _BODY_SHARE = 0.3
@@ -64,6 +65,7 @@ class _Pass:
     def __init__(self, new: Program, old: Program, new_keys: Keys, old_keys: Keys, is_strict: bool) -> None:
         self.new_keys = new_keys
         self.old_keys = old_keys
+        self._promised: set[Statement] = set()
         self._least_stray = 0.6 if is_strict else 0.5
         self.found = Alignment(new, old, Likeness(new_keys, old_keys, is_strict))
 
@@ -85,9 +87,11 @@ class _Pass:
         by_key: dict[int, tuple[list[Statement], list[Statement]]] = defaultdict(lambda: ([], []))
         for side, (program, keys) in enumerate(((self.found.new, self.new_keys), (self.found.old, self.old_keys))):
             for statement in program.statements:
-                if not statement.is_log and (statement.size > 1 or len(statement.all_atoms) >= _SURE_SIZE):
+                if not statement.is_log and (statement.size > 1 or len(statement.all_atoms) >= _TELLING_SIZE):
                     by_key[keys.whole[statement]][side].append(statement)
         pairs = [(mine[0], theirs[0]) for mine, theirs in by_key.values() if len(mine) == 1 and len(theirs) == 1]
+        self._promised = {each for pair in pairs for each in pair}
+        pairs = [(one, other) for one, other in pairs if one.size > 1 or len(one.all_atoms) >= _SURE_SIZE]
         for mine, theirs in sorted(pairs, key=lambda pair: -pair[0].size):
             if mine not in self.found.to_old and theirs not in self.found.to_new and mine.family == theirs.family:
                 self._match(mine, theirs)
@@ -140,7 +144,7 @@ class _Pass:
     def _best_subsequence(self, mine: list[Statement], theirs: list[Statement]) -> list[tuple[Statement, Statement]]:
         if not mine or not theirs:
             return []
-        between = self.found.likeness.between
+        between = self._between
         rows, columns = len(mine), len(theirs)
         score = [[0.0] * (columns + 1) for _ in range(rows + 1)]
         for row in range(rows - 1, -1, -1):
@@ -162,6 +166,12 @@ class _Pass:
                 pairs.append((mine[row], theirs[column]))
                 row, column = row + 1, column + 1
         return pairs
+
+    def _between(self, new: Statement, old: Statement) -> float:
+        """Returns how alike two statements are; what has its one equal elsewhere is not given to something else."""
+        if (new in self._promised or old in self._promised) and self.new_keys.whole[new] != self.old_keys.whole[old]:
+            return 0.0
+        return self.found.likeness.between(new, old)
 
     def _match_owners(self) -> None:
         """Matches compound statements by how much of their inside is matched with each other."""

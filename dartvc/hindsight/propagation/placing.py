@@ -117,6 +117,9 @@ class Placer:
         if not certain:
             lines = tuple(sorted({each.gap.line for each in judged}))
             raise Uncertain(f"it could go after line {' or '.join(map(str, lines))} of OLD", lines)
+        if len({each.gap.block.scope for each in certain}) > 1:
+            lines = tuple(sorted({each.gap.line for each in certain}))
+            raise Uncertain(f"it could go into either function, after line {' or '.join(map(str, lines))} of OLD", lines)
         chosen = min(certain, key=lambda each: each.taste)
         self._check_rivals(unit, chosen, before)
         self._check_changed(unit, chosen, before, after)
@@ -378,7 +381,7 @@ class Placer:
         for each in self._old.statements[start:stop]:
             if each.scope is gap.block.scope and each not in self._alignment.to_new and theirs & (self._old.changes[each] or frozenset()):
                 raise Uncertain(
-                    f"line {made[-1].line} of NEW may be line {each.line} of OLD, which then comes before it",
+                    f"line {made[-1].line} of NEW may be line {each.line} of OLD",
                     (gap.line, each.node.end_lineno or 0),
                 )
 

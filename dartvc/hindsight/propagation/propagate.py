@@ -14,7 +14,7 @@ from dartvc.hindsight.propagation.rendering import insert_at, leading_blank_line
 from dartvc.hindsight.propagation.sourcetext import Insertion, apply_insertions
 from dartvc.hindsight.propagation.statements import Statement
 from dartvc.hindsight.propagation.units import Travelling, Wrap, find_travelling
-from dartvc.hindsight.propagation.versions import Version
+from dartvc.hindsight.propagation.versions import Version, too_deep
 from dartvc.hindsight.propagation.wrapping import wrap_insertions
 
 __all__ = ["Placement", "Propagation", "Refusal", "propagate"]
@@ -62,7 +62,13 @@ def propagate(new: Version, olds: Iterable[Version], answers: Mapping[int, int] 
         olds: the versions that lack some of them.
         answers: places that the user chose: for a line of NEW, the line of OLD after which its statement belongs.
     """
-    return [_Propagator(new, old, answers or {}).run() for old in olds]
+    done = []
+    for old in olds:
+        try:
+            done.append(_Propagator(new, old, answers or {}).run())
+        except RecursionError:
+            raise too_deep(old.source) from None
+    return done
 
 
 class _Propagator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from functools import cached_property
 
+from dartvc.errors import UsageError
 from dartvc.hindsight.propagation.flow import Flow, iter_bindings
 from dartvc.hindsight.propagation.likeness import home_of
 from dartvc.hindsight.propagation.renames import Name
@@ -13,16 +14,30 @@ from dartvc.hindsight.propagation.sourcetext import SourceText
 from dartvc.hindsight.propagation.statements import Block, Program, Statement, header_nodes
 from dartvc.hindsight.propagation.units import root_name
 
-__all__ = ["Version"]
+__all__ = ["Version", "too_deep"]
 
 _TELLING = frozenset({"print", "tqdm", "display"})
 
 
+def too_deep(source: SourceText) -> UsageError:
+    """Returns the error for a source whose expressions are nested beyond what Python's own recursion takes."""
+    return UsageError(
+        f"{source.filename} has expressions that are nested too deeply to compare", kind="too-deep", hint="split them into statements"
+    )
+
+
 class Version(Program):
-    """A program with its reaching definitions and with what each statement changes."""
+    """A program with its reaching definitions and with what each statement changes.
+
+    Raises:
+        UsageError: its expressions are nested too deeply.
+    """
 
     def __init__(self, source: SourceText) -> None:
-        super().__init__(source)
+        try:
+            super().__init__(source)
+        except RecursionError:
+            raise too_deep(source) from None
         self._flows: dict[Scope, Flow] = {}
 
     def flow(self, scope: Scope) -> Flow:

@@ -217,3 +217,10 @@ def test_2000_lines_are_analysed_once_for_several_versions() -> None:
     for done in propagate_sources(["import dartvc\n" + body, "import dartvc\n" + body.replace("y", "why")], new):
         assert not done.refusals
         assert done.text.count("dartvc.log") == 1
+
+
+def test_expressions_nested_without_end_are_named_not_crashed_on(tmp_path: Path) -> None:
+    deep = "x = " + " + ".join(["y"] * 3000) + "\n"
+    code, _, err = command(write(tmp_path / "old.py", OLD), write(tmp_path / "new.py", NEW + deep))
+    assert code == 2
+    assert "new.py" in err
