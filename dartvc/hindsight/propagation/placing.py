@@ -362,15 +362,16 @@ class Placer:
     def _check_changed(self, unit: Statement, chosen: _Judged, before: Statement | None, after: Statement | None) -> None:
         """Refuses where both versions change what is logged around the place, each in a way that the other lacks."""
         names, gap = chosen.naming.variables, chosen.gap
-        to_new = self._alignment.to_new
-        first = to_new[before].last if before in to_new else unit.block.owner.first if unit.block.owner is not None else -1
+        to_old, to_new = self._alignment.to_old, self._alignment.to_new
+        block_owner = unit.block.owner
+        first = to_new[before].first if before in to_new else block_owner.first + 1 if block_owner is not None else 0
         made = [
             each
-            for each in self._new.statements[first + 1 : unit.first]
+            for each in self._new.statements[first : unit.first]
             if each.scope is unit.scope
-            and each not in self._alignment.to_old
             and each not in self._travelling.members
             and any(name in (self._new.changes[each] or ()) for name in names)
+            and (each not in to_old or self._alignment.likeness.headers(each, to_old[each]) < 1.0)
         ]
         if not made:
             return
