@@ -18,7 +18,7 @@ __all__ = ["Alignment", "align"]
 
 _SURE_SIZE = 12
 _TELLING_SIZE = 8
-_MAX_TABLE = 250_000
+_MAX_TABLE = 60_000
 _MAX_STRAY_PAIRS = 40_000
 _BODY_SHARE = 0.3
 

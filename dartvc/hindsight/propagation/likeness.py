@@ -35,7 +35,7 @@ class Keys:
         self.whole: dict[Statement, int] = {}
         self.inside: dict[Statement, Tally] = {}
         self.children: dict[Statement, Tally] = {}
-        self._tallies: dict[Statement, Tally] = {}
+        self._tallies: dict[Statement, frozenset[int]] = {}
         self._targets: dict[Statement, tuple[tuple[str, str], ...]] = {}
         self._values: dict[Statement, list[tuple[str, str]]] = {}
         for statement in reversed(program.statements):
@@ -48,11 +48,16 @@ class Keys:
             found = self._values[statement] = self.renamed(statement.all_atoms)
         return found
 
-    def tally(self, statement: Statement) -> Tally:
-        """Returns how often each atom occurs in a statement's header."""
+    def tally(self, statement: Statement) -> frozenset[int]:
+        """Returns the atoms of a statement's header as a set: of each atom, hashed, its first occurrence, its second and so on."""
         found = self._tallies.get(statement)
         if found is None:
-            found = self._tallies[statement] = Counter(self.values(statement))
+            seen: Tally = Counter()
+            numbered = []
+            for atom in self.values(statement):
+                seen[atom] += 1
+                numbered.append(hash((atom, seen[atom])))
+            found = self._tallies[statement] = frozenset(numbered)
         return found
 
     def targets(self, statement: Statement) -> tuple[tuple[str, str], ...]:
@@ -134,7 +139,8 @@ class Likeness:
         """Returns how alike the headers of two statements are."""
         if self._new.own[new] == self._old.own[old]:
             return 1.0
-        return _dice(self._new.tally(new), self._old.tally(old))
+        mine, theirs = self._new.tally(new), self._old.tally(old)
+        return 2 * len(mine & theirs) / (len(mine) + len(theirs))
 
     def headless(self, new: Statement, old: Statement) -> float:
         """Returns how alike the insides of two compounds are."""
