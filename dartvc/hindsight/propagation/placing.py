@@ -23,6 +23,7 @@ from dartvc.hindsight.propagation.versions import Version
 
 __all__ = ["Gap", "Place", "Placer", "Uncertain"]
 
+_FAR = 2
 _BRANCHES = frozenset({"If", "Match", "Try", "TryStar"})
 
 
@@ -97,16 +98,18 @@ class Placer:
         """
         before, after = self._neighbours(unit)
         own_block, is_own = self._own_block(unit)
-        if own_block is None and before is None and after is None:
+        is_alone = before is None and after is None
+        if own_block is None and is_alone:
             raise Uncertain(self._why_lost(unit))
-        proposed = self._propose(unit, before, after, own_block if is_own or before is not None or after is not None else None)
+        proposed = self._propose(unit, before, after, own_block if is_own or not is_alone else None)
         if not proposed:
             raise Uncertain("nothing around it exists in OLD")
         judged, reasons = self._judge(unit, proposed, before, after)
         if not judged and own_block is not None:
             blocks = {gap.block for gap in proposed}
             every = [Gap(block, index) for block in blocks for index in range(self._old.first_index(block), len(block.statements) + 1)]
-            judged, others = self._judge(unit, every, before, after)
+            found, others = self._judge(unit, every, before, after)
+            judged = [each for each in found if each.facts[-1] < _FAR]
             reasons += others
         if not judged:
             raise Uncertain(reasons[0] if reasons else "the statements that it must follow and precede stand in another order in OLD")

@@ -153,9 +153,8 @@ def _carried(unmatched: list[Statement], members: set[Statement]) -> set[Stateme
     for each in reversed(unmatched):
         if each.family in _CARRIED:
             children = [child for block in each.blocks for child in block.statements]
-            if all(child in members or child in carried or _is_empty(child.node) for child in children) and any(
-                child in members or child in carried for child in children
-            ):
+            travels = [child in members or child in carried for child in children]
+            if any(travels) and all(does or _is_empty(child.node) for does, child in zip(travels, children, strict=True)):
                 carried.add(each)
     return carried
 
@@ -175,7 +174,6 @@ def _top(statement: Statement, carried: set[Statement]) -> Statement:
 
 def _wraps(alignment: Alignment) -> Iterator[Wrap]:
     """Yields the log calls inside matched statements whose counterparts lack them."""
-    new, old = alignment.new.logs, alignment.old.logs
     for mine, theirs in alignment.to_old.items():
         if mine.is_log:
             continue
@@ -184,5 +182,5 @@ def _wraps(alignment: Alignment) -> Iterator[Wrap]:
             name = ast.unparse(call.args[0]) if call.args else ""
             if name in there:
                 there.remove(name)
-            elif new.logged_value(call) is not None and old is not None:
+            elif alignment.new.logs.logged_value(call) is not None:
                 yield Wrap(mine, call)

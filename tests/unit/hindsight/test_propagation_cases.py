@@ -56,5 +56,27 @@ def test_each_case_goes_where_it_belongs_or_is_refused(case: Case) -> None:
     assert done.text == case.expected
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_second_pass_and_an_identical_version_add_nothing(case: Case) -> None:
+    once = propagate_source(case.old, case.new)
+    again = propagate_source(once.text, case.new)
+    assert again.text == once.text
+    assert not again.placements
+    same = propagate_source(case.new, case.new)
+    assert same.text == case.new
+    assert not same.placements
+    assert not same.refusals
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_was_added_can_be_taken_out_again(case: Case) -> None:
+    done = propagate_source(case.old, case.new)
+    text = done.text
+    for each in done.insertions:
+        assert text.startswith(each.text, each.offset)
+        text = text[: each.offset] + text[each.offset + len(each.text) :]
+    assert text == case.old
+
+
 def test_the_tables_hold_enough_cases() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 60
