@@ -58,6 +58,7 @@ def propagate(
             {
                 "path": name,
                 "placed": each.propagation.placements,
+                "kept": each.propagation.kept,
                 "refused": each.propagation.refusals,
                 **({} if output else {"text": each.data.decode("utf-8", "replace")}),
             }
@@ -66,8 +67,10 @@ def propagate(
         context.json("propagate", {"items": items})
     refused = False
     for each, name in zip(patched, names, strict=True):
-        if not each.propagation.refusals and not each.propagation.placements:
+        if not (each.propagation.refusals or each.propagation.placements or each.propagation.kept):
             context.say(f"{name}: nothing to propagate, it has every log statement of {new}")
+        for kept in each.propagation.kept:
+            context.say(f"{name}: line {kept.old_line} stays, though {new}:{kept.new_line} logs something else there: {kept.text}")
         for refusal in each.propagation.refusals:
             refused = True
             context.say(f"{name}: not certain: {new}:{refusal.new_line}: {refusal.text}")

@@ -43,13 +43,15 @@ class Refusal:
 class Propagation:
     """OLD with the log statements of NEW.
 
-    ``text`` is OLD's text with ``insertions`` in it and nothing else changed; ``pairs`` are the lines of matched statements (old, new), the mapping
+    ``text`` is OLD's text with ``insertions`` in it and nothing else changed; ``kept`` are log statements that stand in OLD under the same name with another
+    expression, and stay as they are; ``pairs`` are the lines of matched statements (old, new), the mapping
     between the versions.
     """
 
     text: str
     placements: tuple[Placement, ...]
     refusals: tuple[Refusal, ...]
+    kept: tuple[Placement, ...] = ()
     insertions: tuple[Insertion, ...] = field(repr=False, default=())
     pairs: tuple[tuple[int, int], ...] = field(repr=False, default=())
 
@@ -114,7 +116,7 @@ class _Propagator:
         insertions = [*self._render(chosen), *self._render_imports(list(imports)), *wraps]
         text = apply_insertions(self._old.source.text, _merged(insertions))
         pairs = tuple(sorted({(theirs.line, mine.line) for mine, theirs in self._alignment.to_old.items()}))
-        return Propagation(text, tuple(placements), tuple(refusals), tuple(_merged(insertions)), pairs)
+        return Propagation(text, tuple(placements), tuple(refusals), self._kept(), tuple(_merged(insertions)), pairs)
 
     def _place(self, unit: Statement) -> Place:
         found = self._places.get(unit)
@@ -157,6 +159,11 @@ class _Propagator:
             gaps = needed[one].gap, needed[other].gap
             if gaps[0].block.scope is gaps[1].block.scope and gaps[0].at > gaps[1].at and one.scope is other.scope:
                 raise Uncertain(f"what it needs (line {one.line}) would come after it in OLD")
+
+    def _kept(self) -> tuple[Placement, ...]:
+        headers = self._alignment.likeness.headers
+        pairs = [(mine, theirs) for mine, theirs in self._alignment.to_old.items() if mine.is_log and headers(mine, theirs) < 1.0]
+        return tuple(Placement(mine.line, theirs.line, self._first_line(mine.node)) for mine, theirs in pairs)
 
     def _render(self, chosen: Mapping[Statement, Place]) -> list[Insertion]:
         insertions: list[Insertion] = []

@@ -83,6 +83,14 @@ def test_nothing_to_do_is_said_and_is_no_failure(tmp_path: Path) -> None:
     assert "nothing to propagate" in err
 
 
+def test_a_log_that_stands_there_with_another_value_stays_and_is_named(tmp_path: Path) -> None:
+    old = NEW.replace('"err", err', '"err", err * 2')
+    code, out, err = command(write(tmp_path / "old.py", old), write(tmp_path / "new.py", NEW))
+    assert (code, out) == (0, old)
+    assert "line 4 stays" in err
+    assert 'new.py:4 logs something else there: dartvc.log("err", err)' in err
+
+
 def test_json_names_places_and_reasons(tmp_path: Path) -> None:
     code, out, _ = command(write(tmp_path / "old.py", OLD), write(tmp_path / "new.py", NEW), "--json")
     answer = json.loads(out)
