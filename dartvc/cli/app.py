@@ -70,8 +70,7 @@ def _invoke(words: Sequence[str], context: Context) -> int:
         with (
             contextlib.redirect_stdout(shown)
             if not words or "--help" in words or "--show-completion" in words
-            else contextlib.nullcontext(),
-            as_current(context),
+            else contextlib.nullcontext(), as_current(context)
         ):
             result = command.main(list(words), prog_name="dvc-state", standalone_mode=False)
         context.stdout.write(shown.getvalue())
