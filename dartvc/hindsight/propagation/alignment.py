@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 
-from dartvc.hindsight.propagation.likeness import Keys, Likeness, Renaming
+from dartvc.hindsight.propagation.likeness import Keys, Likeness, Renaming, has_same_name
 from dartvc.hindsight.propagation.renames import Votes
 from dartvc.hindsight.propagation.statements import Block, Program, Statement
 
@@ -21,6 +21,7 @@ _TELLING_SIZE = 8
 _MAX_TABLE = 60_000
 _MAX_STRAY_PAIRS = 40_000
 _BODY_SHARE = 0.3
+_RENAMED_BODY_SHARE = 0.75
 
 
 class Alignment:
@@ -33,6 +34,7 @@ class Alignment:
         self.to_old: dict[Statement, Statement] = {}
         self.to_new: dict[Statement, Statement] = {}
         self.votes = Votes(new, old)
+        self.unique: set[Statement] = set()
 
     def match(self, new: Statement, old: Statement) -> None:
         """Records that two statements are the same one."""
@@ -65,9 +67,9 @@ class _Pass:
     def __init__(self, new: Program, old: Program, new_keys: Keys, old_keys: Keys, is_strict: bool) -> None:
         self.new_keys = new_keys
         self.old_keys = old_keys
-        self._promised: set[Statement] = set()
         self._least_stray = 0.6 if is_strict else 0.5
         self.found = Alignment(new, old, Likeness(new_keys, old_keys, is_strict))
+        self._promised = self.found.unique
 
     def run(self) -> Alignment:
         """Runs the phases until nothing more is found."""
@@ -90,7 +92,7 @@ class _Pass:
                 if not statement.is_log and (statement.size > 1 or len(statement.all_atoms) >= _TELLING_SIZE):
                     by_key[keys.whole[statement]][side].append(statement)
         pairs = [(mine[0], theirs[0]) for mine, theirs in by_key.values() if len(mine) == 1 and len(theirs) == 1]
-        self._promised = {each for pair in pairs for each in pair}
+        self._promised.update(each for pair in pairs for each in pair)
         pairs = [(one, other) for one, other in pairs if one.size > 1 or len(one.all_atoms) >= _SURE_SIZE]
         for mine, theirs in sorted(pairs, key=lambda pair: -pair[0].size):
             if mine not in self.found.to_old and theirs not in self.found.to_new and mine.family == theirs.family:
@@ -187,7 +189,8 @@ class _Pass:
                             shared[ancestor] += 1
             shares = {each: 2 * count / (mine.size + each.size - 2) for each, count in shared.items()}
             best = max(shares, key=lambda each: shares[each], default=None)
-            if best is not None and shares[best] >= _BODY_SHARE:
+            is_renamed = best is not None and mine.family in ("function", "ClassDef") and not has_same_name(mine, best)
+            if best is not None and shares[best] >= (_RENAMED_BODY_SHARE if is_renamed else _BODY_SHARE):
                 self._match(mine, best)
 
     def _match_stray_compounds(self) -> None:

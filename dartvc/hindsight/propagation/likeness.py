@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from dartvc.hindsight.propagation.scopes import Scope
 from dartvc.hindsight.propagation.statements import Atom, Program, Statement
 
-__all__ = ["Keys", "Likeness", "Renaming"]
+__all__ = ["Keys", "Likeness", "Renaming", "has_same_name", "home_of"]
 
 _NESTING = frozenset({"If", "loop", "with", "Try"})
+
+_RENAMED = 0.5
+_RENAMED_STRICTLY = 0.75
 
 Tally = Counter[tuple[str, str]]
 
@@ -182,9 +185,10 @@ class Likeness:
             return 0.9 if header == 1.0 else 0.0
         body = self.headless(new, old)
         match new.family:
+            case "function" | "ClassDef" if has_same_name(new, old):
+                alike = 0.5 + 0.5 * (0.3 * header + 0.7 * body)
             case "function" | "ClassDef":
-                has_same_name = self._new.values(new)[1] == self._old.values(old)[1]
-                alike = 0.5 + 0.5 * (0.3 * header + 0.7 * body) if has_same_name else 0.2 * header + 0.8 * body
+                return body if body >= (_RENAMED_STRICTLY if self._is_strict else _RENAMED) else 0.0
             case "If" | "Match":
                 alike = 0.5 * header + 0.5 * body
             case "loop" | "with":
@@ -204,6 +208,11 @@ class Likeness:
             return True
         inner = (each for each in self._old.program.inside(old) if each.family == old.family)
         return any(self._compounds(new, each) > alike for each in inner)
+
+
+def has_same_name(new: Statement, old: Statement) -> bool:
+    """Tells whether two definitions are spelled alike."""
+    return getattr(new.node, "name", None) == getattr(old.node, "name", None)
 
 
 def _called(keys: Keys, statement: Statement) -> tuple[str, str] | None:

@@ -126,6 +126,7 @@ class Placer:
         chosen = min(certain, key=lambda each: each.taste)
         self._check_rivals(unit, chosen, before)
         self._check_changed(unit, chosen, before, after)
+        self._check_function(unit, chosen.gap, before, after)
         return Place(chosen.gap, chosen.naming)
 
     def name(self, node: ast.AST, scope: Scope) -> Naming:
@@ -388,6 +389,22 @@ class Placer:
                     f"line {made[-1].line} of NEW may be line {each.line} of OLD",
                     (gap.line, each.node.end_lineno or 0),
                 )
+
+    def _check_function(self, unit: Statement, gap: Gap, before: Statement | None, after: Statement | None) -> None:
+        """Refuses a move between functions that both versions have, or of which each has one; unless what moved is one of a kind."""
+        mine, theirs = (each.node for each in (unit.scope, gap.block.scope))
+        home = self._new.of_node.get(mine) if isinstance(mine, ast.stmt) else None
+        other = self._old.of_node.get(theirs) if isinstance(theirs, ast.stmt) else None
+        if home is None or other is None:
+            return
+        image, source = self._alignment.to_old.get(home), self._alignment.to_new.get(other)
+        is_one_of_a_kind = any(each in self._alignment.unique for each in (before, after))
+        if image is other or is_one_of_a_kind:
+            return
+        if image is not None and source is not None:
+            raise Uncertain(f"it would go into {getattr(theirs, 'name', 'another function')}, which NEW has too", (gap.line,))
+        if image is None and source is None:
+            raise Uncertain(self._why_lost(unit), (gap.line,))
 
     def _why_lost(self, unit: Statement) -> str:
         for each in unit.ancestors():
