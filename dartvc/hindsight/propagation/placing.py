@@ -384,7 +384,9 @@ class Placer:
         stop = after.first if after is not None else owner.last + 1 if owner is not None else len(self._old.statements)
         theirs = {(gap.block.scope.home(spelled), spelled) for spelled in names.values()}
         for each in self._old.statements[start:stop]:
-            if each.scope is gap.block.scope and each not in self._alignment.to_new and theirs & (self._old.changes[each] or frozenset()):
+            source = to_new.get(each)
+            is_shared = source is not None and any(name in (self._new.changes[source] or ()) for name in names)
+            if each.scope is gap.block.scope and not is_shared and theirs & (self._old.changes[each] or frozenset()):
                 raise Uncertain(
                     f"line {made[-1].line} of NEW may be line {each.line} of OLD",
                     (gap.line, each.node.end_lineno or 0),
