@@ -32,9 +32,12 @@ def run(
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="what dartvc.arg(NAME) returns")] = None,
+    reuse: Annotated[bool, typer.Option("--reuse", help="work that was done before, in this run or another, is not done again")] = False,
+    partial_reuse: Annotated[bool, typer.Option("--partial-reuse", help="also assemble results from parts: their last bits may differ")] = False,
 ) -> None:
     """Runs an unmodified program and commits its state as it goes; `dvc-state resume` continues it after whatever ended it."""
     options = StartOptions("run", [script, *(arguments or ())], max_overhead, every, list(sets or ()))
+    options.reuse = "partial" if partial_reuse else "full" if reuse else ""
     raise typer.Exit(start(options))
 
 

@@ -30,6 +30,7 @@ class StartOptions:
     sets: list[str] = field(default_factory=list)
     trust: bool = False
     code: str = ""
+    reuse: str = ""
 
 
 def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
@@ -38,6 +39,9 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
     rest = list(argv[1:])
     while rest and rest[0].startswith("-"):
         name, separator, value = rest.pop(0).partition("=")
+        if name in ("--reuse", "--partial-reuse") and argv[0] == "run" and not separator:
+            options.reuse = "partial" if name == "--partial-reuse" or options.reuse == "partial" else "full"
+            continue
         if name == "--trust" and argv[0] == "resume" and not separator:
             options.trust = True
             continue
@@ -74,7 +78,7 @@ def _run(options: StartOptions) -> int:
     script = options.words[0]
     if not os.path.isfile(script):
         raise UsageError(f"there is no file {script}", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
-    _fix_hash_seed("")
+    _fix_hash_seed("0" if options.reuse and "PYTHONHASHSEED" not in os.environ else "")
     from dartvc.history import Repository
     from dartvc.shims.script import RunOptions, run_script
 
@@ -82,7 +86,8 @@ def _run(options: StartOptions) -> int:
         repository = Repository.open()
     except NotFoundError:
         repository = Repository.init()
-    return run_script(repository, script, options.words, RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets)))
+    chosen = RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets), options.reuse)
+    return run_script(repository, script, options.words, chosen)
 
 
 def _resume(options: StartOptions) -> int:
