@@ -29,9 +29,18 @@ _VERSION = 1
 _WORTH_KEEPING_S = 1e-3
 _WORTH_STORING_S = 5e-3
 _COPY_BYTES_PER_S = 2e9
-_WRITE_BYTES_PER_S = 4e8
+_READ_BYTES_PER_S = 1.5e9
+_STORED_AT_ONCE_BYTES = 256 << 20
+_STORED_BYTES_PER_S = 1e8
 _MARGIN = 3.0
-_THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "OPENBLAS_CORETYPE", "PYTHONHASHSEED")
+_THREAD_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
+    "PYTHONHASHSEED",
+)
 _NOTHING = object()
 
 
@@ -72,6 +81,8 @@ class Calls:
         self._seen: set[bytes] = set()
         self._flights: dict[bytes, threading.Event] = {}
         self._lock = threading.Lock()
+        self._begun = time.perf_counter()
+        self._stored_bytes = 0
 
     def _digest_alone(self, value: Any) -> bytes:
         walker = Fingerprint(self.plans, is_result=True)
@@ -88,7 +99,9 @@ class Calls:
 
     # -- answering ------------------------------------------------------------------------------------------------------------
 
-    def invoke(self, site: Site, function: types.FunctionType, plain: types.FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def invoke(
+        self, site: Site, function: types.FunctionType, plain: types.FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Returns what the function returns for these arguments, from a store when that is known to be the same."""
         active = self._active
         if site in active:
@@ -137,7 +150,12 @@ class Calls:
         return result
 
     def walk(
-        self, site: Site, function: types.FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any], components: list[tuple[str, str]] | None = None
+        self,
+        site: Site,
+        function: types.FunctionType,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        components: list[tuple[str, str]] | None = None,
     ) -> Fingerprint:
         """Returns the fingerprint of a call.
 
@@ -181,7 +199,7 @@ class Calls:
             self.witness.streams.apply(entry.streams_after)
         stack = self.witness.stack
         if stack:
-            stack[-1].files.update({path: (-1, -1) for path in entry.files})
+            stack[-1].files.update(dict.fromkeys(entry.files, (-1, -1)))
             stack[-1].saved_s += entry.cost_s
         entry.uses += 1
         spent = time.perf_counter() - begin
@@ -300,12 +318,21 @@ class Calls:
             entry.holding = self.holder.hold(result)
             self.memory.add(key, entry)
         self._seen.add(key)
-        if self.shelf is not None and cost_s >= _WORTH_STORING_S and cost_s > _MARGIN * after.size_bytes / _WRITE_BYTES_PER_S:
+        if cost_s >= _WORTH_STORING_S and cost_s > 2 * after.size_bytes / _READ_BYTES_PER_S and self._may_store(after.size_bytes):
             facts = {
                 "name": site.name, "cost_s": cost_s, "files": files, "streams": [each.hex() for each in entry.streams],
-                "output": entry.output, "components": site.components,
+                "output": entry.output, "components": list(site.components),
             }  # fmt: skip
+            assert self.shelf is not None
             self.shelf.add(Stored(key.hex(), facts, freeze((result, streams_after), self.namespace)))
+
+    def _may_store(self, size_bytes: int) -> bool:
+        """Whether the disk is to be given a result: writing keeps to a rate, so that it does not slow the program down."""
+        allowed = _STORED_AT_ONCE_BYTES + _STORED_BYTES_PER_S * (time.perf_counter() - self._begun)
+        if self.shelf is None or self._stored_bytes + size_bytes > allowed:
+            return False
+        self._stored_bytes += size_bytes
+        return True
 
     def _streams_after(self, record: Record) -> Any:
         """Returns where the random streams stand when the call moved them, else None."""

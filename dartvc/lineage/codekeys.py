@@ -21,7 +21,9 @@ from dartvc.lineage.forbidden import forbidden_attribute, forbidden_definition, 
 __all__ = ["Facts", "Plan", "Plans", "Refused", "version_of_package"]
 
 _ABSENT = object()
-_CLASS_FURNITURE = frozenset({"__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__", "_abc_impl", "__slotnames__"})
+_CLASS_FURNITURE = frozenset(
+    {"__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__", "_abc_impl", "__slotnames__"}
+)
 _VERSIONS: dict[str, str] = {}
 
 
@@ -240,11 +242,7 @@ class _Planner:
         refusal = forbidden_definition(value)
         if refusal:
             self.plan.refusal = self.plan.refusal or f"{owner} {refusal}"
-        elif isinstance(value, types.FunctionType) and self.plans.is_user_module(value.__module__):
-            self.plan.fixed.append((namespace, name, value))
-            self.state.update(f"{name}=".encode())
-            self._push(value)
-        elif isinstance(value, type) and self.plans.is_user_module(value.__module__):
+        elif isinstance(value, types.FunctionType | type) and self.plans.is_user_module(value.__module__):
             self.plan.fixed.append((namespace, name, value))
             self.state.update(f"{name}=".encode())
             self._push(value)
@@ -254,7 +252,10 @@ class _Planner:
                 self.modules[value.__name__] = value
             else:
                 self.state.update(f"{name}=module {value.__name__} {version_of_package(value.__name__.split('.')[0])};".encode())
-        elif isinstance(value, types.FunctionType | type | types.BuiltinFunctionType) and getattr(value, "__self__", None) in (None, builtins):
+        elif isinstance(value, types.FunctionType | type | types.BuiltinFunctionType) and getattr(value, "__self__", None) in (
+            None,
+            builtins,
+        ):
             self.plan.fixed.append((namespace, name, value))
             module = str(value.__module__)
             self.state.update(f"{name}={module}.{value.__qualname__} {version_of_package(module.split('.')[0])};".encode())

@@ -24,7 +24,21 @@ __all__ = ["Fingerprint"]
 
 _SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 _TRUSTED = frozenset(
-    {"numpy", "scipy", "sklearn", "pandas", "torch", "statsmodels", "xgboost", "lightgbm", "networkx", "pyarrow", "polars", "dateutil", "pytz"}
+    {
+        "numpy",
+        "scipy",
+        "sklearn",
+        "pandas",
+        "torch",
+        "statsmodels",
+        "xgboost",
+        "lightgbm",
+        "networkx",
+        "pyarrow",
+        "polars",
+        "dateutil",
+        "pytz",
+    }
 )
 _PACKED_LIMIT_BYTES = 1 << 30
 _MARSHAL = 2
@@ -330,7 +344,7 @@ class Fingerprint:
             names = vars(value)
             self._items(list(names))
             self._items(list(names.values()))
-        for name in _slots(kind):
+        for name in _slots(kind):  # type: ignore[arg-type]
             self.note(name)
             if hasattr(value, name):
                 self.add(getattr(value, name))
@@ -402,7 +416,11 @@ def _handler_of_instance(kind: type) -> Callable[[Fingerprint, Any], None]:
     def walk(walker: Fingerprint, value: Any) -> None:
         for base in kind.__mro__:
             top = base.__module__.split(".")[0]
-            if not walker.plans.is_user_module(base.__module__) and base not in known and top not in {"abc", "typing", "collections", "sklearn"}:
+            if (
+                not walker.plans.is_user_module(base.__module__)
+                and base not in known
+                and top not in {"abc", "typing", "collections", "sklearn"}
+            ):
                 if top == "torch" or top == "sklearn":
                     continue
                 raise Refused(f"a {kind.__qualname__} has no content that could be compared")
@@ -428,7 +446,11 @@ def _handler_of_library(kind: type, top: str, name: str, value: Any) -> Callable
             return Fingerprint.index
     if top == "torch" and name in ("Tensor", "Parameter"):
         return Fingerprint.tensor
-    if kind.__reduce_ex__ is object.__reduce_ex__ and getattr(kind, "__reduce__", None) is object.__reduce__ and hasattr(value, "__dict__"):
+    if (
+        getattr(kind, "__reduce_ex__", None) is object.__reduce_ex__
+        and getattr(kind, "__reduce__", None) is object.__reduce__
+        and hasattr(value, "__dict__")
+    ):
         return Fingerprint.instance
     return Fingerprint.reduced
 

@@ -14,9 +14,16 @@ __all__ = ["forbidden_attribute", "forbidden_definition", "forbidden_names"]
 _MODULES = {
     **dict.fromkeys(("time", "sched", "timeit"), "reads the clock"),
     **dict.fromkeys(("secrets", "uuid"), "draws entropy"),
-    **dict.fromkeys(("socket", "ssl", "urllib", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "websockets"), "uses the network"),
-    **dict.fromkeys(("threading", "_thread", "multiprocessing", "concurrent", "asyncio", "joblib", "dask", "ray", "queue"), "starts threads or processes"),
-    **dict.fromkeys(("subprocess", "pty", "signal", "ctypes", "cffi", "mmap", "fcntl", "psutil", "resource"), "reaches outside the process"),
+    **dict.fromkeys(
+        ("socket", "ssl", "urllib", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "websockets"), "uses the network"
+    ),
+    **dict.fromkeys(
+        ("threading", "_thread", "multiprocessing", "concurrent", "asyncio", "joblib", "dask", "ray", "queue"),
+        "starts threads or processes",
+    ),
+    **dict.fromkeys(
+        ("subprocess", "pty", "signal", "ctypes", "cffi", "mmap", "fcntl", "psutil", "resource"), "reaches outside the process"
+    ),
     **dict.fromkeys(("gc", "weakref", "inspect", "tracemalloc", "linecache", "traceback", "faulthandler"), "looks at the interpreter"),
     **dict.fromkeys(("importlib", "runpy", "pkgutil", "imp"), "imports by name"),
     **dict.fromkeys(("glob", "shutil", "tempfile", "sqlite3", "shelve", "dbm"), "looks at the file system"),
@@ -34,14 +41,44 @@ _BUILTINS = {
     "memoryview": "works on raw memory",
 }
 _ATTRIBUTES = {
-    **dict.fromkeys(("now", "today", "utcnow", "perf_counter", "perf_counter_ns", "monotonic", "process_time", "time_ns"), "reads the clock"),
+    **dict.fromkeys(
+        ("now", "today", "utcnow", "perf_counter", "perf_counter_ns", "monotonic", "process_time", "time_ns"), "reads the clock"
+    ),
     **dict.fromkeys(("SystemRandom", "urandom", "getrandom", "uuid1", "uuid4", "token_hex", "token_bytes"), "draws entropy"),
     **dict.fromkeys(
-        ("exists", "is_file", "is_dir", "isfile", "isdir", "lexists", "stat", "lstat", "getmtime", "getsize", "getctime", "iterdir", "rglob", "scandir", "listdir"),
+        (
+            "exists",
+            "is_file",
+            "is_dir",
+            "isfile",
+            "isdir",
+            "lexists",
+            "stat",
+            "lstat",
+            "getmtime",
+            "getsize",
+            "getctime",
+            "iterdir",
+            "rglob",
+            "scandir",
+            "listdir",
+        ),
         "looks at the file system",
     ),
     **dict.fromkeys(
-        ("read_parquet", "read_feather", "read_orc", "read_hdf", "read_sql", "read_table", "scan_csv", "scan_parquet", "imread", "memmap", "open_dataset"),
+        (
+            "read_parquet",
+            "read_feather",
+            "read_orc",
+            "read_hdf",
+            "read_sql",
+            "read_table",
+            "scan_csv",
+            "scan_parquet",
+            "imread",
+            "memmap",
+            "open_dataset",
+        ),
         "reads files past Python",
     ),
     **dict.fromkeys(("environ", "getenv", "getenvb", "environb"), "reads the environment"),

@@ -184,6 +184,6 @@ class Holder:
         if type(value) not in (pandas.DataFrame, pandas.Series) or int(pandas.__version__.split(".")[0]) < 3:
             return None
         dtypes = value.dtypes if type(value) is pandas.DataFrame else [value.dtype]
-        if any(dtype == object for dtype in dtypes) or value.attrs:
+        if any(getattr(dtype, "hasobject", False) for dtype in dtypes) or value.attrs:
             return None
         return _Frame(value, self._digest)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import builtins
 import inspect
-import json
 import os
 import sys
 import sysconfig
 import types
 from typing import Any
 
-from dartvc.errors import DartvcError
 from dartvc.history import Repository
-from dartvc.host.entropy import new_id
+from dartvc.lineage.account import write_account
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.memory import Memory, available_bytes
@@ -23,11 +21,9 @@ from dartvc.lineage.witness import Witness
 from dartvc.program.instrument import ANNOUNCE, Compiler, UserModules, switch_name
 from dartvc.program.sources import Sources
 from dartvc.program.trampolines import bind_trampoline, make_trampoline
-from dartvc.store.durable import replace_file
 
-__all__ = ["ACCOUNT", "Reuse"]
+__all__ = ["Reuse"]
 
-ACCOUNT = "reuse.json"
 _MEMORY_SHARE = 4
 _SHELF_LIMIT_BYTES = 8 << 30
 _LOCAL = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
@@ -44,7 +40,9 @@ class Reuse:
         is_partial: whether results may be assembled from parts, with other last bits.
     """
 
-    def __init__(self, repository: Repository, sources: Sources, namespace: dict[str, Any], folder: str, *, is_partial: bool = False) -> None:
+    def __init__(
+        self, repository: Repository, sources: Sources, namespace: dict[str, Any], folder: str, *, is_partial: bool = False
+    ) -> None:
         self.repository = repository
         self.is_partial = is_partial
         self._folder = os.path.join(os.path.abspath(folder), "")
@@ -103,27 +101,14 @@ class Reuse:
         """Writes what waits, and the account of this run."""
         self.shelf.close()
         sites = [*self.sites.values(), *(each for each in self.operations if each.calls)]
-        account = {
-            "calls": sum(each.calls for each in sites),
-            "reused": sum(each.reused for each in sites),
-            "partial": sum(each.partial for each in sites),
+        facts = {
             "saved_s": round(max(self.calls.saved_s, 0.0), 6),
             "overhead_s": round(self.calls.overhead_s, 6),
             "bytes_in_memory": self.memory.size_bytes,
             "evicted": self.memory.evicted,
             "problem": self.shelf.problem,
-            "sites": [_row(each) for each in sites],
         }
         try:
-            path = self.repository.path / ACCOUNT
-            replace_file(path, json.dumps(account, indent=1).encode(), temporary=path.with_name(f"tmp_{ACCOUNT}.{new_id()}"))
-        except (OSError, DartvcError) as error:
+            write_account(self.repository.path, sites, facts)
+        except OSError as error:
             print(f"dartvc: the account of reuse was not written: {error}", file=sys.stderr)
-
-
-def _row(site: Site) -> dict[str, Any]:
-    return {
-        "name": site.name, "file": os.path.basename(site.file), "line": site.line, "calls": site.calls, "executions": site.executions,
-        "reused": site.reused, "partial": site.partial, "cost_s": round(site.cost_s, 6), "overhead_s": round(site.overhead_s, 6),
-        "saved_s": round(site.saved_s, 6), "reason": site.reason, "is_off": site.is_off, "last": site.last, "components": site.components,
-    }  # fmt: skip

@@ -17,7 +17,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from dartvc.lineage.holdings import Frozen
 from dartvc.model import Oid
 from dartvc.store.objects import TreeEntry
 
-__all__ = ["CACHE_REF", "Shelf", "Stored", "clear", "read_index"]
+__all__ = ["CACHE_REF", "Shelf", "Stored", "clear", "iter_components", "read_index"]
 
 CACHE_REF = "refs/cache/results"
 _BLOB, _TREE = 0o100644, 0o40000
@@ -65,6 +65,19 @@ def clear(repository: Repository) -> int:
     if oid is not None:
         repository.database.refs.move(CACHE_REF, None, expected=oid)
     return count
+
+
+def iter_components(repository: Repository, name: str) -> Iterator[list[tuple[str, str]]]:
+    """Yields what the stored results of one function depended on: label and digest, in order. Nothing is unpickled."""
+    database = repository.database
+    oid = database.refs.read(CACHE_REF)
+    if oid is None:
+        return
+    root = database.read_tree(database.read_commit(oid).tree)
+    for key, row in read_index(repository).items():
+        if row[0] == name and key[:2] in root:
+            facts = json.loads(database.read_blob(database.read_tree(database.read_tree(root[key[:2]].oid)[key].oid)["facts"].oid))
+            yield [(label, digest) for label, digest in facts["components"]]
 
 
 class Shelf:
@@ -220,7 +233,9 @@ class Shelf:
         for shard, entries in shards.items():
             root[shard] = TreeEntry(_TREE, batch.add_tree(entries))
         root["index"] = TreeEntry(_BLOB, batch.add_blob(json.dumps(index).encode()))
-        commit = batch.add_commit(batch.add_tree(root), (), f"{len(index)} results for reuse\n", time.time(), 0, "dartvc <dartvc@localhost>")
+        commit = batch.add_commit(
+            batch.add_tree(root), (), f"{len(index)} results for reuse\n", time.time(), 0, "dartvc <dartvc@localhost>"
+        )
         batch.publish()
         database.refs.move(CACHE_REF, commit, expected=before)
         self._trees = {}

@@ -15,6 +15,7 @@ _REFUSALS_LIMIT = 3
 _TRIAL_CALLS = 3
 _LONG_TRIAL_CALLS = 16
 _TOLERATED_SHARE = 0.04
+_TRIAL_S = 8e-3
 _CHEAP_S = 5e-5
 
 
@@ -69,9 +70,9 @@ class Site:
         if self.executions < _TRIAL_CALLS or self.is_off:
             return
         if self.reused == 0:
-            if self.overhead_s > _TOLERATED_SHARE * self.cost_s or self.cost_s < _CHEAP_S * self.executions:
+            if self.overhead_s > _TOLERATED_SHARE * self.cost_s + _TRIAL_S or self.cost_s < _CHEAP_S * self.executions:
                 self.turn_off("watching it costs more than could be saved")
-        elif self.calls >= _LONG_TRIAL_CALLS and self.saved_s < self.overhead_s:
+        elif self.calls >= _LONG_TRIAL_CALLS and self.saved_s + _TRIAL_S < self.overhead_s:
             self.turn_off("watching it costs more than was saved")
 
 

@@ -7,6 +7,7 @@ kernel's entropy: the call cannot be answered from the store, and the record say
 
 from __future__ import annotations
 
+import importlib
 import io
 import marshal
 import os
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xxhash import xxh3_128
+
+from dartvc.lineage.entropy import is_harmless
 
 __all__ = ["Record", "Streams", "Witness", "digest_of_file"]
 
@@ -90,6 +93,8 @@ class Streams:
 
     def capture(self) -> tuple[Any, ...]:
         """Returns the states of `random`, numpy's global stream and torch's; None for what is not loaded."""
+        if "numpy" in sys.modules and "numpy.random" not in sys.modules:
+            importlib.import_module(f"{sys.modules['numpy'].__name__}.random")  # it seeds its global stream when it is loaded: not in the middle of a call
         numpy_random = sys.modules.get("numpy.random")
         torch = sys.modules.get("torch")
         numpy_state = numpy_random.get_state(legacy=False) if numpy_random is not None and hasattr(numpy_random, "get_state") else None
@@ -104,7 +109,9 @@ class Streams:
             state = numpy_state["state"]
             rest = {key: value for key, value in state.items() if key != "key"}
             packed = state["key"].tobytes() if "key" in state else b""
-            numpy_digest = _digest(packed, repr((numpy_state["bit_generator"], rest, numpy_state["has_gauss"], numpy_state["gauss"])).encode())
+            numpy_digest = _digest(
+                packed, repr((numpy_state["bit_generator"], rest, numpy_state["has_gauss"], numpy_state["gauss"])).encode()
+            )
         return _digest(marshal.dumps(python, 2)), numpy_digest, _digest(torch_state or b"")
 
     def apply(self, states: tuple[Any, ...]) -> None:
@@ -154,18 +161,19 @@ class Witness:
         seed = random.Random.seed
 
         def watched_urandom(size: int, /) -> bytes:
-            self.refuse("draws entropy")
+            if self.open_records and not is_harmless(sys._getframe(1)):
+                self.refuse("draws entropy")
             return urandom(size)
 
         def watched_seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
-            if a is None:
+            if a is None and self.open_records and not is_harmless(sys._getframe(1)):
                 self.refuse("draws entropy")
             seed(generator, a, version)
 
         watched_urandom.__name__ = watched_urandom.__qualname__ = "urandom"
         os.urandom = watched_urandom
         random._urandom = watched_urandom  # type: ignore[attr-defined]
-        random.Random.seed = watched_seed  # type: ignore[method-assign]
+        random.Random.seed = watched_seed  # type: ignore[method-assign, assignment]
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if type(stream) is io.TextIOWrapper:
@@ -226,7 +234,7 @@ class Witness:
 
     def _note_file(self, path: str, flags: int) -> None:
         path = os.path.abspath(path)
-        if path.startswith(self._folders) or path.endswith((".pyc", ".py")) or path.startswith(("/proc/", "/sys/", "/usr/share/zoneinfo")):
+        if path.startswith((*self._folders, "/proc/", "/sys/", "/usr/share/zoneinfo")) or path.endswith((".pyc", ".py")):
             return
         if flags & _WRITING:
             if path != os.devnull:
@@ -251,7 +259,7 @@ class _WatchedStream(io.TextIOWrapper):
         encoding, errors = stream.encoding, stream.errors
         stream.flush()
         super().__init__(stream.detach(), encoding, errors, None, line_buffering, write_through)
-        self.mode = "w"
+        vars(self)["mode"] = "w"
         self._label = label
         self._witness = witness
 

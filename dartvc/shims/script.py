@@ -361,4 +361,3 @@ def _silence() -> Iterator[None]:
             yield
         finally:
             sys.stdout, sys.stderr = out, err
-
