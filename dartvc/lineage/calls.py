@@ -42,6 +42,7 @@ _THREAD_SETTINGS = (
     "PYTHONHASHSEED",
 )
 _NOTHING = object()
+_NO_CODE = (lambda: None).__code__
 
 
 def facts_of_process() -> str:
@@ -73,7 +74,7 @@ class Calls:
         self.memory = memory
         self.shelf = shelf
         self.namespace = namespace
-        self.holder = Holder(self._digest_alone, namespace)
+        self.holder = Holder(self.digest_alone, namespace)
         self.saved_s = 0.0
         self.overhead_s = 0.0
         self._facts = facts_of_process()
@@ -84,7 +85,8 @@ class Calls:
         self._begun = time.perf_counter()
         self._stored_bytes = 0
 
-    def _digest_alone(self, value: Any) -> bytes:
+    def digest_alone(self, value: Any) -> bytes:
+        """Returns the fingerprint of one value."""
         walker = Fingerprint(self.plans, is_result=True)
         walker.add(value)
         return walker.digest()
@@ -99,9 +101,7 @@ class Calls:
 
     # -- answering ------------------------------------------------------------------------------------------------------------
 
-    def invoke(
-        self, site: Site, function: types.FunctionType, plain: types.FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def invoke(self, site: Site, function: Any, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Returns what the function returns for these arguments, from a store when that is known to be the same."""
         active = self._active
         if site in active:
@@ -152,7 +152,7 @@ class Calls:
     def walk(
         self,
         site: Site,
-        function: types.FunctionType,
+        function: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         components: list[tuple[str, str]] | None = None,
@@ -171,21 +171,27 @@ class Calls:
                 components.append((label, walker.digest()[:6].hex()))
 
         walker.note(self._facts)
+        is_user = type(function) is types.FunctionType and self.plans.is_user_module(function.__module__)
         walker.note(function.__qualname__)
-        walker.note(self.plans.plan(function).digest.hex())
+        if is_user:
+            walker.note(self.plans.plan(function).digest.hex())
+        else:
+            walker.add(function)
         if report is not None:
-            report("code")
-        names = function.__code__.co_varnames
+            report("code" if is_user or getattr(function, "__self__", None) is None else "the object")
+        code = function.__code__ if is_user else _NO_CODE
+        names = code.co_varnames
         for position, value in enumerate(args):
             walker.add(value)
             if report is not None:
-                report(f"argument {names[position] if position < function.__code__.co_argcount else position}")
+                report(f"argument {names[position] if position < code.co_argcount else position}")
         for name, value in kwargs.items():
             walker.note(name)
             walker.add(value)
             if report is not None:
                 report(f"argument {name}")
-        walker.plan_of(function, report)
+        if is_user:
+            walker.plan_of(function, report)
         return walker
 
     def answer(self, site: Site, key: bytes, begin: float) -> Any:
@@ -271,7 +277,7 @@ class Calls:
     # -- learning -------------------------------------------------------------------------------------------------------------
 
     def _learn(
-        self, site: Site, function: types.FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes,
+        self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes,
         before: Fingerprint, record: Record, result: Any, cost_s: float,
     ) -> None:  # fmt: skip
         """Keeps the result of a call if it is sound and pays."""
@@ -293,13 +299,14 @@ class Calls:
         self.overhead_s += spent
         if not self.witness.stack:
             self.saved_s += record.saved_here_s
-        site.judge()
+        site.judge(time.perf_counter() - self._begun)
 
     def _keep(
-        self, site: Site, function: types.FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes,
+        self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes,
         before: Fingerprint, record: Record, result: Any, cost_s: float,
     ) -> None:  # fmt: skip
-        if self.walk(site, function, args, kwargs).digest() != key:
+        is_quiet = not before.has_user_code  # a library's function that is not known to change its arguments: see Operation
+        if not is_quiet and self.walk(site, function, args, kwargs).digest() != key:
             raise Refused("it changes its arguments or globals")
         after = Fingerprint(self.plans, is_result=True)
         after.add(result)

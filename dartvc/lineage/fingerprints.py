@@ -49,6 +49,8 @@ class Fingerprint:
     """One walk over some values.
 
     Attributes:
+        has_code: whether a function or class of the program is among the values.
+        has_user_code: whether calling a method of one of the values may run the program's own code.
         identities: ids of the mutable objects that were met.
         owners: ids of the objects that own the memory of the arrays that were met.
         size_bytes: about how much was walked.
@@ -61,6 +63,7 @@ class Fingerprint:
         self.owners: set[int] = set()
         self.size_bytes = 0
         self.has_code = False
+        self.has_user_code = False
         self._state = xxh3_128()
         self._kept: list[object] = []
         self._depth = 0
@@ -146,15 +149,16 @@ class Fingerprint:
         numpy = sys.modules["numpy"]
         dtype = values.dtype
         strides = tuple(stride if count > 1 else 0 for stride, count in zip(values.strides, values.shape, strict=True))
-        self.note(f"A{dtype.str if dtype.names is None else dtype!r}{values.shape}{strides if values.size else ''}{values.flags.writeable}")
+        self.note(f"A{dtype.str if dtype.names is None else _described(dtype)}{values.shape}{strides if values.size else ''}{values.flags.writeable}")
         if dtype.hasobject or dtype.kind not in "biufcmMSUV":
             self._items(numpy.ravel(values).tolist())
             return
         self.size_bytes += values.nbytes
         if not values.nbytes:
             return
-        order = sorted(range(values.ndim), key=lambda axis: -abs(values.strides[axis]))
-        laid = values.transpose(order)
+        laid = values
+        if not laid.flags.c_contiguous:
+            laid = values.transpose(sorted(range(values.ndim), key=lambda axis: -abs(values.strides[axis])))
         if not laid.flags.c_contiguous:
             if values.nbytes > _PACKED_LIMIT_BYTES:
                 raise Refused("a large array is scattered in memory")
@@ -259,6 +263,7 @@ class Fingerprint:
 
     def plan_of(self, definition: Any, report: Callable[[str], None] | None = None) -> None:
         """Adds the closure of a user's function or class: its code, and the globals and cells that it reads, by content."""
+        self.has_user_code = True
         plan = self.plans.plan(definition)
         if plan.refusal:
             raise Refused(plan.refusal, is_final=True)
@@ -367,6 +372,11 @@ class Fingerprint:
         for part in parts:
             self._kept.append(part)
             self.add(part)
+
+
+@functools.lru_cache(256)
+def _described(dtype: Any) -> str:
+    return repr(dtype)
 
 
 @functools.lru_cache(1024)

@@ -15,6 +15,8 @@ from dartvc.lineage.account import write_account
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.memory import Memory, available_bytes
+from dartvc.lineage.operations import Operation
+from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.sites import Hook, Site
 from dartvc.lineage.witness import Witness
@@ -55,6 +57,7 @@ class Reuse:
         self.shelf = Shelf(repository, _SHELF_LIMIT_BYTES)
         self.memory = Memory(available_bytes() // _MEMORY_SHARE)
         self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace)
+        self.rewrites = Rewrites(self.memory, self.calls.digest_alone) if is_partial else None
         self.sites: dict[types.CodeType, Site] = {}
         self.operations: list[Site] = []
 
@@ -93,8 +96,9 @@ class Reuse:
 
     def _next_operation(self, name: str, filename: str, line: int) -> int:
         number = len(self.operations)
-        self.operations.append(Site(name, filename, line))
-        setattr(builtins, switch_name(number), None)
+        site = Site(name, filename, line)
+        self.operations.append(site)
+        setattr(builtins, switch_name(number), Operation(site, switch_name(number), self.calls, self.rewrites))
         return number
 
     def close(self) -> None:

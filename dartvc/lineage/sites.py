@@ -15,7 +15,9 @@ _REFUSALS_LIMIT = 3
 _TRIAL_CALLS = 3
 _LONG_TRIAL_CALLS = 16
 _TOLERATED_SHARE = 0.04
+_TRIAL_SHARE = 0.1
 _TRIAL_S = 8e-3
+_PATIENCE = 0.005
 _CHEAP_S = 5e-5
 
 
@@ -65,14 +67,16 @@ class Site:
         if is_final or (self.refusals >= _REFUSALS_LIMIT and self.reused == 0):
             self.turn_off(reason)
 
-    def judge(self) -> None:
-        """Leaves the site alone when watching it does not pay."""
+    def judge(self, elapsed_s: float) -> None:
+        """Leaves the site alone when watching it does not pay; the longer the run, the more patience it can afford."""
         if self.executions < _TRIAL_CALLS or self.is_off:
             return
+        patience_s = _TRIAL_S + _PATIENCE * elapsed_s
         if self.reused == 0:
-            if self.overhead_s > _TOLERATED_SHARE * self.cost_s + _TRIAL_S or self.cost_s < _CHEAP_S * self.executions:
+            share = _TOLERATED_SHARE if self.executions > _LONG_TRIAL_CALLS else _TRIAL_SHARE
+            if self.overhead_s > share * self.cost_s + patience_s or self.cost_s < _CHEAP_S * self.executions:
                 self.turn_off("watching it costs more than could be saved")
-        elif self.calls >= _LONG_TRIAL_CALLS and self.saved_s + _TRIAL_S < self.overhead_s:
+        elif self.calls >= _LONG_TRIAL_CALLS and self.saved_s + patience_s < self.overhead_s:
             self.turn_off("watching it costs more than was saved")
 
 

@@ -94,7 +94,9 @@ class Streams:
     def capture(self) -> tuple[Any, ...]:
         """Returns the states of `random`, numpy's global stream and torch's; None for what is not loaded."""
         if "numpy" in sys.modules and "numpy.random" not in sys.modules:
-            importlib.import_module(f"{sys.modules['numpy'].__name__}.random")  # it seeds its global stream when it is loaded: not in the middle of a call
+            importlib.import_module(
+                f"{sys.modules['numpy'].__name__}.random"
+            )  # it seeds its global stream when it is loaded: not in the middle of a call
         numpy_random = sys.modules.get("numpy.random")
         torch = sys.modules.get("torch")
         numpy_state = numpy_random.get_state(legacy=False) if numpy_random is not None and hasattr(numpy_random, "get_state") else None
