@@ -149,7 +149,9 @@ class Fingerprint:
         numpy = sys.modules["numpy"]
         dtype = values.dtype
         strides = tuple(stride if count > 1 else 0 for stride, count in zip(values.strides, values.shape, strict=True))
-        self.note(f"A{dtype.str if dtype.names is None else _described(dtype)}{values.shape}{strides if values.size else ''}{values.flags.writeable}")
+        self.note(
+            f"A{dtype.str if dtype.names is None else _described(dtype)}{values.shape}{strides if values.size else ''}{values.flags.writeable}"
+        )
         if dtype.hasobject or dtype.kind not in "biufcmMSUV":
             self._items(numpy.ravel(values).tolist())
             return

@@ -14,6 +14,7 @@ from typing import Any
 
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.codekeys import Plans
+from dartvc.lineage.recycling import Recycler
 from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.sites import Site
 
@@ -37,6 +38,8 @@ _AT_ONCE = frozenset(
         "cross_val_score",
     }
 )
+_STACKING = {"vstack": 0, "row_stack": 0, "hstack": 1, "column_stack": 1, "concatenate": 0}
+_SMALL_STACK_BYTES = 1 << 16
 _LIBRARIES = frozenset({"numpy", "scipy", "sklearn", "pandas"})
 _CHANGING = frozenset({"append", "sort", "insert", "fit", "fit_transform", "fit_predict", "resample", "groupby", "rolling"})
 
@@ -48,16 +51,18 @@ class Operation:
         site: its account.
         switch: the builtin that holds this hook while it is on.
         calls: answers what is seen again.
+        recycler: memory for stacked arrays.
         rewrites: assembles results from parts; None keeps to exact results.
     """
 
-    __slots__ = ("_calls", "_cheap", "_is_timed", "_plans", "_rewrites", "_switch", "site")
+    __slots__ = ("_calls", "_cheap", "_is_timed", "_plans", "_recycler", "_rewrites", "_switch", "site")
 
-    def __init__(self, site: Site, switch: str, calls: Calls, rewrites: Rewrites | None) -> None:
+    def __init__(self, site: Site, switch: str, calls: Calls, recycler: Recycler, rewrites: Rewrites | None) -> None:
         self.site = site
         self._switch = switch
         self._calls = calls
         self._plans: Plans = calls.plans
+        self._recycler = recycler
         self._rewrites = rewrites
         self._cheap = 0
         self._is_timed = False
@@ -100,8 +105,8 @@ class Operation:
         if not self._is_library(function) or kwargs.get("out") is not None:
             self._is_cheap()
             return function(*args, **kwargs)
-        if self._rewrites is not None and self.site.name in self._rewrites.stacking:
-            return self._rewrites.stack(function, args, kwargs)
+        if self.site.name in _STACKING and len(args) == 1 and isinstance(args[0], list | tuple) and kwargs.keys() <= {"axis"}:
+            return self._stack(function, args[0], kwargs)
         if not self._is_timed and self.site.name not in _AT_ONCE:
             begin = time.perf_counter()
             result = function(*args, **kwargs)
@@ -111,6 +116,25 @@ class Operation:
                 self._is_timed = True
             return result
         return self._calls.invoke(self.site, function, function, args, kwargs)
+
+    def _stack(self, function: Any, parts: Any, kwargs: dict[str, Any]) -> Any:
+        """Stacks arrays, into memory that was used before if there is some."""
+        numpy = sys.modules["numpy"]
+        name = getattr(function, "__name__", "")
+        axis = kwargs.get("axis", 0) if name == "concatenate" else _STACKING.get(name, -1)
+        can_recycle = axis in (0, 1) and (name == "concatenate" or not kwargs) and getattr(numpy, name, None) is function
+        result = self._recycler.concatenate(parts, axis) if can_recycle else None
+        if result is None:
+            result = function(parts, **kwargs)
+            if type(result) is not numpy.ndarray or result.nbytes < _SMALL_STACK_BYTES:
+                self._is_cheap()
+                return result
+            if can_recycle:
+                self._recycler.keep(result, parts)
+        self._cheap = 0
+        if can_recycle and self._rewrites is not None:
+            self._rewrites.note(result, parts, axis)
+        return result
 
     def _is_library(self, function: Any) -> bool:
         """Whether a callable is a library's whose objects can be fingerprinted, and is not known to change its object."""

@@ -16,6 +16,7 @@ from dartvc.lineage.calls import Calls
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.memory import Memory, available_bytes
 from dartvc.lineage.operations import Operation
+from dartvc.lineage.recycling import Recycler
 from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.sites import Hook, Site
@@ -58,6 +59,7 @@ class Reuse:
         self.memory = Memory(available_bytes() // _MEMORY_SHARE)
         self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace)
         self.rewrites = Rewrites(self.memory, self.calls.digest_alone) if is_partial else None
+        self.recycler = Recycler(self.memory.budget_bytes // 2)
         self.sites: dict[types.CodeType, Site] = {}
         self.operations: list[Site] = []
 
@@ -98,7 +100,7 @@ class Reuse:
         number = len(self.operations)
         site = Site(name, filename, line)
         self.operations.append(site)
-        setattr(builtins, switch_name(number), Operation(site, switch_name(number), self.calls, self.rewrites))
+        setattr(builtins, switch_name(number), Operation(site, switch_name(number), self.calls, self.recycler, self.rewrites))
         return number
 
     def close(self) -> None:
@@ -106,7 +108,7 @@ class Reuse:
         self.shelf.close()
         sites = [*self.sites.values(), *(each for each in self.operations if each.calls)]
         facts = {
-            "saved_s": round(max(self.calls.saved_s, 0.0), 6),
+            "saved_s": round(max(self.calls.saved_s, 0.0) + sum(each.saved_s for each in self.operations if each.partial), 6),
             "overhead_s": round(self.calls.overhead_s, 6),
             "bytes_in_memory": self.memory.size_bytes,
             "evicted": self.memory.evicted,

@@ -20,7 +20,6 @@ from dartvc.lineage.sites import Site
 
 __all__ = ["ColumnBlocks", "GrowingProduct", "Products", "Rewrites", "RowBlocks"]
 
-_STACKING = {"vstack": 0, "row_stack": 0, "hstack": 1, "column_stack": 1, "concatenate": None}
 _PARTS_LIMIT = 64
 _SMALL_PART = 1 << 16
 
@@ -178,25 +177,15 @@ class Rewrites:
     """
 
     def __init__(self, memory: Memory, digest: Callable[[Any], bytes]) -> None:
-        self.stacking = frozenset(_STACKING)
         self._products = Products(memory, digest)
         self._stacked: dict[int, Stacked] = {}
         self._rewrites: tuple[Rewrite, ...] = (RowBlocks(), ColumnBlocks(), GrowingProduct())
-        self._useless: dict[int, int] = {}
 
-    def stack(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Stacks arrays and notes where the parts lie: a hint only, parts are known by their content."""
+    def note(self, result: Any, parts: Any, axis: int) -> None:
+        """Notes where the parts of a stacked array lie: a hint only, parts are known by their content."""
         numpy = sys.modules["numpy"]
-        result = function(*args, **kwargs)
-        name = getattr(function, "__name__", "")
-        axis = _STACKING.get(name)
-        if name == "concatenate":
-            axis = kwargs.get("axis", args[1] if len(args) > 1 else 0)
-        parts = args[0] if args else ()
-        if type(result) is not numpy.ndarray or result.ndim != 2 or axis not in (0, 1) or not isinstance(parts, list | tuple):
-            return result
-        if not 1 < len(parts) <= _PARTS_LIMIT or result.nbytes < _SMALL_PART:
-            return result
+        if result.ndim != 2 or not 1 < len(parts) <= _PARTS_LIMIT or result.nbytes < _SMALL_PART:
+            return
         widths = [1 if part.ndim < 2 else part.shape[axis] for part in parts if isinstance(part, numpy.ndarray)]
         bounds = [0]
         for width in widths:
@@ -204,7 +193,6 @@ class Rewrites:
         if len(widths) == len(parts) and bounds[-1] == result.shape[axis]:
             number = id(result)
             self._stacked[number] = Stacked(weakref.ref(result, lambda _: self._stacked.pop(number, None)), axis, tuple(bounds))
-        return result
 
     def _find(self, array: Any) -> Stacked | None:
         stacked = self._stacked.get(id(array))
