@@ -14,6 +14,8 @@ import os
 import random
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,9 +203,19 @@ class Witness:
         if self.stack:
             self.stack[-1].absorb(record)
 
+    @contextmanager
+    def looking_away(self) -> Iterator[None]:
+        """Does not take what this thread does for the program's doing: the engine reads files of its own."""
+        before = getattr(self._local, "is_away", False)
+        self._local.is_away = True
+        try:
+            yield
+        finally:
+            self._local.is_away = before
+
     def refuse(self, reason: str) -> None:
         """Makes the calls that run now unfit for reuse."""
-        if self.open_records:
+        if self.open_records and not getattr(self._local, "is_away", False):
             for record in self.stack:
                 record.refusal = record.refusal or reason
 
@@ -217,7 +229,7 @@ class Witness:
                 self.refuse("prints a great deal")
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.open_records:
+        if not self.open_records or getattr(self._local, "is_away", False):
             return
         if event == "open":
             path, _, flags = arguments
