@@ -84,6 +84,12 @@ class Calls:
         self._lock = threading.Lock()
         self._begun = time.perf_counter()
         self._stored_bytes = 0
+        self._is_child = False
+        os.register_at_fork(after_in_child=self._leave)
+
+    def _leave(self) -> None:
+        """Leaves a forked child alone: it has neither the writer nor the locks of its parent."""
+        self._is_child = True
 
     def digest_alone(self, value: Any) -> bytes:
         """Returns the fingerprint of one value."""
@@ -103,6 +109,8 @@ class Calls:
 
     def invoke(self, site: Site, function: Any, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Returns what the function returns for these arguments, from a store when that is known to be the same."""
+        if self._is_child:
+            return plain(*args, **kwargs)
         active = self._active
         if site in active:
             site.turn_off("it calls itself")

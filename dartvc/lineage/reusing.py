@@ -48,6 +48,7 @@ class Reuse:
     ) -> None:
         self.repository = repository
         self.is_partial = is_partial
+        self._namespace = namespace
         self._folder = os.path.join(os.path.abspath(folder), "")
         paths = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(repository.path)}
         libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self._folder)
@@ -103,8 +104,20 @@ class Reuse:
         setattr(builtins, switch_name(number), Operation(site, switch_name(number), self.calls, self.recycler, self.rewrites))
         return number
 
+    def _give_back(self) -> None:
+        """Gives every function the code that the user wrote: what is committed now has nothing of this run in it."""
+        for function, code in self.plans.originals.items():
+            function.__code__ = self.compiler.plain(code)
+        classes = [each for each in self._namespace.values() if isinstance(each, type)]
+        for value in (*self._namespace.values(), *(each for cls in classes for each in vars(cls).values())):
+            if type(value) is types.FunctionType and value not in self.plans.originals:
+                code = self.compiler.plain(value.__code__)
+                if code.co_freevars == value.__code__.co_freevars:
+                    value.__code__ = code
+
     def close(self) -> None:
         """Writes what waits, and the account of this run."""
+        self._give_back()
         self.shelf.close()
         sites = [*self.sites.values(), *(each for each in self.operations if each.calls)]
         facts = {

@@ -8,6 +8,7 @@ evaluation stay what they were.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -15,6 +16,7 @@ import os
 import sys
 import types
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dartvc.program.sources import Sources, iter_codes
 
@@ -23,6 +25,7 @@ __all__ = ["ANNOUNCE", "Compiler", "UserModules", "switch_name"]
 ANNOUNCE = "__dvc_define__"
 _TRANSPARENT = frozenset({"staticmethod", "classmethod", "property", "wraps", "functools.wraps", "setter"})
 _OPERATIONS_INSIDE = 3
+_BY_VALUE = ("cloudpickle.cloudpickle", "joblib.externals.cloudpickle.cloudpickle")
 _STACK = "vstack hstack column_stack row_stack concatenate stack block append insert tile repeat kron outer"
 _ALGEBRA = "dot matmul tensordot einsum multi_dot solve lstsq inv pinv det svd svdvals eig eigh eigvals eigvalsh qr cholesky lu expm norm cov corrcoef"
 _ORDER = "sort argsort unique percentile quantile nanpercentile nanquantile median nanmedian histogram digitize searchsorted cdist pdist"
@@ -132,6 +135,17 @@ class Compiler:
         """Returns what a code object would be without instrumentation: the code that reuse is keyed by."""
         return self._plain.get((code.co_filename, code.co_qualname, code.co_firstlineno), code)
 
+    def plain_twin(self, function: types.FunctionType) -> types.FunctionType:
+        """Returns a function like this one with the code that the user wrote."""
+        code = self.plain(function.__code__)
+        if code is function.__code__ or code.co_freevars != function.__code__.co_freevars:
+            return function
+        twin = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+        functools.update_wrapper(twin, function)
+        vars(twin).pop("__wrapped__", None)
+        twin.__kwdefaults__ = function.__kwdefaults__
+        return twin
+
 
 class UserModules(importlib.abc.MetaPathFinder):
     """Imports the user's own modules through a `Compiler`; everything else is left to Python."""
@@ -145,6 +159,9 @@ class UserModules(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         """Returns the spec of a user's module with a loader of ours."""
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if fullname in _BY_VALUE and spec is not None and spec.origin is not None:
+            spec.loader = _ByValueLoader(fullname, spec.origin, self._compiler)
+            return spec
         if spec is None or type(spec.loader) is not importlib.machinery.SourceFileLoader or spec.origin is None:
             return None
         origin = os.path.abspath(spec.origin)
@@ -156,6 +173,21 @@ class UserModules(importlib.abc.MetaPathFinder):
     def install(self) -> None:
         """Puts this finder before Python's own."""
         sys.meta_path.insert(0, self)
+
+
+class _ByValueLoader(importlib.machinery.SourceFileLoader):
+    """Imports cloudpickle so that functions travel to other processes with the code that the user wrote."""
+
+    def __init__(self, fullname: str, path: str, compiler: Compiler) -> None:
+        super().__init__(fullname, path)
+        self._compiler = compiler
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        super().exec_module(module)
+        pickler: Any = getattr(module, "Pickler", None)
+        reduce_function = getattr(pickler, "_dynamic_function_reduce", None)
+        if reduce_function is not None:
+            pickler._dynamic_function_reduce = lambda own, function: reduce_function(own, self._compiler.plain_twin(function))
 
 
 class _Loader(importlib.machinery.SourceFileLoader):

@@ -455,6 +455,65 @@ ARRAYS = {
 }
 
 
+LEARNERS = {
+    "a model that is fitted again": """
+        X = np.random.default_rng(0).random((3000, 12)); y = X[:, 0] > 0.5
+        model = RandomForestClassifier(20, random_state=0)
+        for i in range(6):
+            if i % 3 == 0:
+                model.fit(X, y if i else ~y)
+            print(model.predict_proba(X)[:2].tolist(), model.score(X, y))
+    """,
+    "a model whose attributes change": """
+        X = np.random.default_rng(0).random((40000, 60)); y = X.sum(axis=1)
+        model = Ridge().fit(X, y)
+        for i in range(6):
+            print(repr(model.predict(X).sum()))
+            if i % 2: model.coef_[0] += 1
+    """,
+    "models that draw from the global stream": """
+        np.random.seed(0)
+        X = np.random.rand(2000, 8); y = X[:, 0] > 0.5
+        for _ in range(4):
+            a, b = train_test_split(X)
+            print(a.sum(), cross_val_score(RandomForestClassifier(10), X, y, cv=3).tolist())
+    """,
+    "frames that are changed by their receiver": """
+        left = pd.DataFrame({"k": np.arange(60000) % 5000, "v": np.arange(60000.0)}); right = pd.DataFrame({"k": np.arange(5000), "w": 1.0})
+        for i in range(6):
+            both = left.merge(right, on="k")
+            print(both.w.sum(), both.shape)
+            both["w"] += i
+            both.loc[0, "v"] = -1
+            if i == 3: right.loc[0, "w"] = 7
+    """,
+    "functions of frames": """
+        def clean(df):
+            burn()
+            out = df.copy(); out["v"] = out["v"].fillna(0); return out
+        def same(df):
+            burn()
+            return df
+        df = pd.DataFrame({"k": list("abc") * 100, "v": [1.0, np.nan, 3.0] * 100})
+        for i in range(5):
+            found = clean(df); found.loc[0, "v"] += i; other = same(df); other.loc[1, "v"] = i // 2
+            print(found.v.sum(), df.v.sum())
+    """,
+    "workers": """
+        from joblib import Parallel, delayed
+        def work(x):
+            burn()
+            return np.linalg.norm(np.ones((50, 50)) @ np.ones((50, 50))) * x
+        print(Parallel(n_jobs=2)(delayed(work)(x) for x in (1, 1, 2)))
+        print(Parallel(n_jobs=2)(delayed(lambda x: (np.ones((9, 9)) @ np.ones((9, 9))).sum() * x)(x) for x in (1, 2)))
+        print(Parallel(n_jobs=2, backend="threading")(delayed(work)(x) for x in (1, 1, 2, 2)))
+        import multiprocessing
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            print(pool.map(work, [1, 1, 3]))
+    """,
+}
+
+
 def plain_and_reused(folder: Path, text: str, *, mode: str = "--reuse", times: int = 2) -> tuple[str, list[str]]:
     """Runs a script as plain Python and some times with reuse; returns the outputs."""
     script = folder / "script.py"
@@ -498,6 +557,28 @@ def test_output_is_plain_pythons_whatever_is_done_to_arrays(name: str, tmp_path:
     pytest.importorskip("numpy")
     plain, reused = plain_and_reused(tmp_path, "import numpy as np\n" + HEAVY + textwrap.dedent(ARRAYS[name]))
     assert reused == [plain, plain]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_output_is_plain_pythons_whatever_is_done_to_models_and_frames(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
+    imports = (
+        "import numpy as np, pandas as pd\nfrom sklearn.ensemble import RandomForestClassifier\nfrom sklearn.linear_model import Ridge\n"
+    )
+    imports += "from sklearn.model_selection import cross_val_score, train_test_split\n"
+    plain, reused = plain_and_reused(tmp_path, imports + HEAVY + textwrap.dedent(LEARNERS[name]))
+    assert reused == [plain, plain]
+
+
+def test_what_is_committed_at_the_end_is_the_code_that_the_user_wrote(worked: Path) -> None:
+    shown = dvc_state(worked, "show", "HEAD:make")
+    assert "burn() for _ in range(n)" in shown
+    check = "import dartvc; print(dartvc.open().load('HEAD', names=['make'])['make'](1))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", check], cwd=worked, env=environment, capture_output=True, text=True, check=False)
+    assert "__dvc" not in done.stderr
+    assert "not stored" not in dvc_state(worked, "show", "HEAD")
 
 
 WORK = HEAVY + textwrap.dedent("""
