@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dartvc.errors import RefusedError
 from dartvc.hindsight.journal import forget_tail
@@ -30,6 +30,7 @@ from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import Stopper, iter_stack
+from dartvc.program.trampolines import is_trampoline
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.relocation import follow_process
@@ -42,6 +43,9 @@ from dartvc.state import strings
 from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
 from dartvc.state.strings import with_interned_keys
+
+if TYPE_CHECKING:
+    from dartvc.lineage.reusing import Reuse
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
 
@@ -58,6 +62,8 @@ class RunOptions:
     max_overhead: float = 0.01
     every_s: float = 0.0
     arguments: dict[str, str] = field(default_factory=dict)
+    reuse: str = ""
+    """``full`` or ``partial``: work already done is not done again; such a run commits at its start and end only."""
 
 
 class _Runner:
@@ -84,6 +90,7 @@ class _Runner:
         self.stopper = Stopper(self._is_user, self._at_safe_point)
         self.pacer = Pacer(Pace(options.max_overhead, options.every_s), self.stopper.request)
         self.signals = Signals(self._request_anew, self.session.close)
+        self.reuse = _reuse_of(self, options.reuse)
         self._unstorable: set[tuple[str, int]] = set()
         self._tries: dict[types.FrameType, int] = {}
 
@@ -163,7 +170,7 @@ class _Runner:
     def execute(self, body: Callable[[], None]) -> int:
         """Runs the program and returns its exit code, as Python would."""
         forget_tail(self.repository.path / "runs" / self.run.run_id)
-        if is_supported():
+        if is_supported() and self.reuse is None:
             self.signals.install()
             self.pacer.start()
         try:
@@ -185,6 +192,8 @@ class _Runner:
 
     def _finish(self, code: int, error: str) -> None:
         try:
+            if self.reuse is not None:
+                self.reuse.close()
             kind = CommitKind.EXCEPTION if error else CommitKind.END
             self.recorder.commit((), error or f"exit {code}", kind, error=error, exit_code=code)
             self.session.close()
@@ -206,7 +215,11 @@ class _Runner:
         watch_exits(self._is_user)
         self.recorder.commit((), f"run {os.path.basename(self.run.script)}", CommitKind.START)
         self.effects.watch()
-        return self.execute(lambda: exec(self.unit.code, self.main.__dict__))
+        code = self.unit.code
+        if self.reuse is not None:
+            self.reuse.install()
+            code = self.reuse.compile(self.run.script, self.unit.text)
+        return self.execute(lambda: exec(code, self.main.__dict__))
 
     def go_on(self, oid: Oid, sets: dict[str, str]) -> int:
         """Continues from a commit."""
@@ -257,6 +270,14 @@ class _Runner:
             return self.main.__dict__
         __import__(module)
         return vars(sys.modules[module])
+
+
+def _reuse_of(runner: _Runner, mode: str) -> Reuse | None:
+    if not mode:
+        return None
+    from dartvc.lineage.reusing import Reuse
+
+    return Reuse(runner.repository, runner.sources, runner.main.__dict__, runner.run.folder, is_partial=mode == "partial")
 
 
 def run_script(repository: Repository, script: str, argv: Sequence[str], options: RunOptions, *, module: str = "") -> int:
@@ -334,14 +355,18 @@ def _exit_code(stop: SystemExit) -> int:
     return 1
 
 
+def _is_ours(frame: types.FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith("dartvc.") or is_trampoline(frame.f_code)
+
+
 def _print_exception(error: BaseException) -> None:
     """Shows a traceback of the user's own frames."""
     trace = error.__traceback__
-    while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("dartvc."):
+    while trace is not None and _is_ours(trace.tb_frame):
         trace = trace.tb_next
     before = trace
     while before is not None and before.tb_next is not None:
-        if str(before.tb_next.tb_frame.f_globals.get("__name__", "")).startswith("dartvc."):
+        if _is_ours(before.tb_next.tb_frame):
             before.tb_next = before.tb_next.tb_next
         else:
             before = before.tb_next

@@ -36,9 +36,9 @@ _MARSHAL_VERSION = 2  # without back references: equal code gives equal bytes wh
 
 
 def is_by_value(definition: Any, main_name: str) -> bool:
-    """Whether a function or class has to be stored by value because no import brings it back."""
+    """Whether a function or class has to be stored by value because no import brings it back; an empty main name counts the main module too."""
     module_name = getattr(definition, "__module__", None)
-    if module_name is None or module_name in ("__main__", main_name):
+    if module_name is None or (main_name and module_name in ("__main__", main_name)):
         return True
     module = sys.modules.get(module_name)
     if module is None:
