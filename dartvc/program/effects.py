@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,12 @@ class Effects:
     Args:
         journal: a folder of its own for what was there before.
         ignored: paths under these are not the program's (the repository).
+        on_fork: called before the program forks.
     """
 
     journal: Path
     ignored: tuple[str, ...]
+    on_fork: Callable[[], None] = lambda: None
     written: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     acts: set[str] = field(default_factory=set)
     sequence: int = 0
@@ -75,6 +77,8 @@ class Effects:
         elif event == "sqlite3.connect" and isinstance(arguments[0], str) and arguments[0] != ":memory:":
             for suffix in ("", "-wal"):
                 self._note(arguments[0] + suffix, os.O_RDWR)
+        elif event == "os.fork":
+            self.on_fork()
         elif event in _NAMED:
             self.acts.add(_NAMED[event])
 

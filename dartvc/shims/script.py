@@ -40,6 +40,7 @@ from dartvc.sessions.tally import describe_tally
 from dartvc.shims.signals import SIGNALLED, Signals
 from dartvc.shims.texts import read_program
 from dartvc.state import strings
+from dartvc.state.adapters.loaders import watch_workers
 from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
 from dartvc.state.strings import with_interned_keys
@@ -84,7 +85,7 @@ class _Runner:
         self.session.working.keeps_strings = strings.is_supported()
         journal = repository.path / "runs" / run.run_id
         journal.mkdir(parents=True, exist_ok=True)
-        self.effects = Effects(journal, (str(repository.path), str(config_folder())))
+        self.effects = Effects(journal, (str(repository.path), str(config_folder())), on_fork=watch_workers)
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         self._folder = os.path.join(run.folder, "")
         self.stopper = Stopper(self._is_user, self._at_safe_point)

@@ -98,6 +98,9 @@ def outcomes(folder: Path, loader: str) -> tuple[str, list[str]]:
         "DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)",
         "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, drop_last=True, generator=torch.Generator().manual_seed(5))",
         "DataLoader(Stream(x, y), batch_size=8)",
+        "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, num_workers=2)",
+        "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, num_workers=2, persistent_workers=True)",
+        "DataLoader(Stream(x, y), batch_size=8, num_workers=2)",
         "DataLoader(Noisy(x, y), batch_size=8, sampler=torch.utils.data.WeightedRandomSampler(torch.rand(96), 96))",
     ],
 )
