@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dartvc.errors import NotFoundError, UsageError
+from dartvc.hindsight.conditions import parse_condition
 from dartvc.hindsight.contexts import Context
 from dartvc.hindsight.index import Index
 from dartvc.hindsight.loops import Loop
+from dartvc.hindsight.pivot import _PathQuery, _runs
 from dartvc.hindsight.records import LogRecord, decode_chunks, encode_chunk
 from dartvc.hindsight.segments import attach_records, commit_journal
 from dartvc.history import Repository
@@ -263,7 +265,43 @@ def test_the_pivot_says_what_a_plain_walk_over_the_records_says(
         for (outer, inner), cell in sorted(expected.items())
         if outer * 10 >= 10 and cell.get(names[0]) is not None and cell[names[0]] > bound
     ]
-    assert rows(repository, " ".join(names), f"epoch >= 10 and {names[0]} > {bound}") == wanted
+    condition = f"epoch >= 10 and {names[0]} > {bound}"
+    assert rows(repository, " ".join(names), condition) == wanted
+    index = Index(repository)
+    index.refresh()
+    (run,) = _runs(index, names, None)
+    query = _PathQuery(index, run, run.leaves[0], names, needs_time=False)
+    columns = ("run", "epoch", "batch", *names)
+    slowly = [tuple(cells.get(column) for column in columns) for _, cells in query.rows(parse_condition(condition))]
+    assert list(query.plain_rows(columns, parse_condition(condition))) == slowly == wanted
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "epoch % 20 == 10",
+        "x / 2 > 0.4 and x // 2 == 0",
+        "not (x > 1 or epoch < 10)",
+        "x + -1 == 0",
+        "x is not None",
+        "s == 'b'",
+        "s < 'b'",
+        "x < 'b'",
+        "s in ('a', 'b')",
+        "-7 // 2 == -4 and -7 % 3 == 2",
+    ],
+)
+def test_conditions_mean_what_python_means(repository: Repository, condition: str) -> None:
+    write(repository, "aa", [pair for at in range(4) for pair in (("x", at, epoch(at)), ("s", "abcd"[at], epoch(at)))])
+
+    def holds(x: int, s: str, epoch: int) -> bool:
+        try:
+            return bool(eval(condition, {"x": x, "s": s, "epoch": epoch}))
+        except TypeError:
+            return False
+
+    expected = [("aa", at * 10, at, "abcd"[at]) for at in range(4) if holds(at, "abcd"[at], at * 10)]
+    assert rows(repository, "x s", condition) == expected
 
 
 def test_chunks_come_back_as_they_were_written() -> None:
