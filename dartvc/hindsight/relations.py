@@ -41,6 +41,8 @@ CREATE TABLE argument_(run INTEGER, name INTEGER, value, kind INTEGER, standard,
 CREATE TABLE tip_(ref TEXT PRIMARY KEY, oid TEXT, run INTEGER) WITHOUT ROWID;
 CREATE TABLE segment_(ref TEXT, number INTEGER, oid TEXT, PRIMARY KEY(ref, number)) WITHOUT ROWID;
 CREATE TABLE tail_(run INTEGER, key BLOB, name INTEGER, seq INTEGER);
+CREATE TABLE tail_file_(run INTEGER, name TEXT, size INTEGER, PRIMARY KEY(run, name)) WITHOUT ROWID;
+CREATE INDEX tail_of_ ON tail_(run);
 CREATE TABLE series_before_(run INTEGER, name INTEGER, path BLOB, source INTEGER, kinds INTEGER, repeats INTEGER, last BLOB);
 CREATE TABLE commit_(
     id INTEGER PRIMARY KEY, oid TEXT NOT NULL UNIQUE, run TEXT, time REAL, kind TEXT, message TEXT, file TEXT, line INTEGER, function TEXT, error TEXT);

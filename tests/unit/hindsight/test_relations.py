@@ -16,6 +16,7 @@ from dartvc.errors import NotFoundError, UsageError
 from dartvc.hindsight.conditions import parse_condition
 from dartvc.hindsight.contexts import Context
 from dartvc.hindsight.index import Index
+from dartvc.hindsight.journal import Journal, forget_tail
 from dartvc.hindsight.loops import Loop
 from dartvc.hindsight.pivot import _PathQuery, _runs
 from dartvc.hindsight.records import LogRecord, decode_chunks, encode_chunk
@@ -225,6 +226,27 @@ def test_a_run_whose_log_was_cut_short_is_read_again(repository: Repository) -> 
     refs.move("refs/logs/aa", None, expected=first)
     with pytest.raises(NotFoundError):
         rows(repository, "x")
+
+
+def test_the_journal_of_a_living_run_is_followed_line_by_line(repository: Repository) -> None:
+    folder = repository.path / "runs" / "aa"
+    journal = Journal(folder, {"id": "aa"})
+    index = Index(repository)
+    for at in range(3):
+        journal.append(at, encode_chunk(at, [LogRecord("x", at, 5.0, epoch(0)), LogRecord("y", at, 5.0, epoch(at))]))
+        before = index.connection.total_changes
+        index.refresh()
+        assert index.connection.total_changes - before < 15
+        assert [row[-1] for row in rows(repository, "x")] == list(range(at + 1))
+    journal.turn()
+    commit_journal(repository, "aa")
+    assert [row[2:] for row in rows(repository, "x y")] == [(0, 0), (1, 0), (2, 0), (None, 1), (None, 2)]
+    journal = Journal(folder)
+    journal.append(6, encode_chunk(6, [LogRecord("x", 9, 5.0, epoch(3))]))
+    assert [row[-1] for row in rows(repository, "x")] == [0, 1, 2, 9]
+    journal.close()
+    forget_tail(folder)  # as a process that goes on from a commit does
+    assert [row[-1] for row in rows(repository, "x")] == [0, 1, 2]
 
 
 def test_a_torn_line_of_a_journal_is_passed_over(repository: Repository) -> None:
