@@ -40,7 +40,7 @@ SAME_FLOOR: dict[tuple[str, str], str] = {
 THIRD_PARTIES: dict[str, frozenset[str]] = {
     "pygit2": frozenset({"store", "history"}),
     "dill": frozenset({"state"}),
-    "xxhash": frozenset({"state", "store", "history"}),
+    "xxhash": frozenset({"state", "store", "history", "lineage"}),
     "typer": frozenset({"cli"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dartvc.cli.context import Context, current
 from dartvc.cli.live import find_session, send
+from dartvc.cli.render.units import printable
 from dartvc.cli.text import render_moved, size
 from dartvc.errors import PartialError, RefusedError, UsageError
 from dartvc.model import short
-from dartvc.porcelain import exchange as verbs
-from dartvc.remotes import Exchange, RefUpdate, Remotes, UpdateKind
+
+if TYPE_CHECKING:
+    from dartvc.remotes import Exchange, RefUpdate
 
 __all__ = ["register"]
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Trust = Annotated[bool, typer.Option("--trust", help="you know their author: what arrives may be restored on this machine")]
-_SIGNS = {
-    UpdateKind.NEW: "*", UpdateKind.FAST_FORWARD: " ", UpdateKind.FORCED: "+", UpdateKind.DELETED: "-", UpdateKind.UP_TO_DATE: "=", UpdateKind.REJECTED: "!",
-}  # fmt: skip
+_SIGNS = {"new": "*", "fast-forward": " ", "forced": "+", "deleted": "-", "up to date": "=", "rejected": "!"}
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +51,8 @@ def clone(
     is_json: Json = False,
 ) -> None:
     """Makes a new repository with all branches, tags and runs of another one."""
+    from dartvc.porcelain import exchange as verbs
+
     context = current()
     made = verbs.clone(url, directory, base=Path(context.directory).resolve(), origin=origin, branch=branch, trust=trust)
     if is_json:
@@ -67,6 +69,8 @@ def remote_list(
     ctx: typer.Context, verbose: Annotated[bool, typer.Option("-v", help="with their addresses")] = False, is_json: Json = False
 ) -> None:
     """Lists the remotes."""
+    from dartvc.remotes import Remotes
+
     if ctx.invoked_subcommand is not None:
         return
     context = current()
@@ -87,11 +91,15 @@ def remote_add(
     url: Annotated[str, typer.Argument(metavar="ADDRESS", help="a path, HOST:PATH, ssh://, https:// or a bundle file")],
 ) -> None:
     """Gives another repository a name."""
+    from dartvc.remotes import Remotes
+
     Remotes(current().repository).add(name, url)
 
 
 def remote_remove(name: str) -> None:
     """Forgets a remote and where its branches were."""
+    from dartvc.remotes import Remotes
+
     context = current()
     for ref in Remotes(context.repository).remove(name):
         context.out(f"forgot {ref.removeprefix('refs/remotes/')}")
@@ -99,16 +107,22 @@ def remote_remove(name: str) -> None:
 
 def remote_rename(old: str, new: str) -> None:
     """Gives a remote another name."""
+    from dartvc.remotes import Remotes
+
     Remotes(current().repository).rename(old, new)
 
 
 def remote_set_url(name: str, url: Annotated[str, typer.Argument(metavar="ADDRESS", help="where it is now")]) -> None:
     """Gives a remote another address."""
+    from dartvc.remotes import Remotes
+
     Remotes(current().repository).set_url(name, url)
 
 
 def remote_get_url(name: str) -> None:
     """Prints a remote's address."""
+    from dartvc.remotes import Remotes
+
     context = current()
     context.out(Remotes(context.repository).get(name).url)
 
@@ -123,6 +137,8 @@ def fetch(
     is_json: Json = False,
 ) -> None:
     """Brings what a remote has; its branches appear as REMOTE/BRANCH, nothing of yours is changed."""
+    from dartvc.porcelain import exchange as verbs
+
     context = current()
     if is_all:
         if remote or branches:
@@ -152,6 +168,8 @@ def push(
     is_json: Json = False,
 ) -> None:
     """Gives a remote the branch that is checked out, or what is named, with its tags and runs."""
+    from dartvc.porcelain import exchange as verbs
+
     context = current()
     done = verbs.push(
         context.repository, remote, refs or (), head=context.workspace.branch, everything=is_all, tags=tags, delete=delete, force=force,
@@ -161,7 +179,7 @@ def push(
         context.json("push", {"items": [done]})
     else:
         for message in done.messages:
-            context.say(f"remote: {message}")
+            context.say(f"remote: {printable(message)}")
         _print(context, done, "to")
     _refuse_rejected(done, "dvc-state pull first; dvc-state push --force loses what is only there")
 
@@ -174,6 +192,8 @@ def pull(
     is_json: Json = False,
 ) -> None:
     """Fetches, and brings the branch (and the living namespace) forward to the remote's; refuses when both went on."""
+    from dartvc.porcelain import exchange as verbs
+
     context = current()
     living = find_session(context.repository.path) if not context.is_inside else None
     if living is not None:  # the network is waited for here, and not in the user's program
@@ -210,6 +230,8 @@ def bundle_create(
     is_json: Json = False,
 ) -> None:
     """Writes branches, tags and runs with all that they need into one file; `clone` and `fetch` read it, and so does git."""
+    from dartvc.porcelain import exchange as verbs
+
     context = current()
     made = verbs.bundle_create(context.repository, Path(context.directory) / file, revisions or (), head=context.workspace.branch)
     if is_json:
@@ -220,6 +242,8 @@ def bundle_create(
 
 def bundle_verify(file: str, is_json: Json = False) -> None:
     """Checks that a bundle is whole and that nothing is missing here that it continues."""
+    from dartvc.porcelain import exchange as verbs
+
     context = current()
     read = verbs.bundle_verify(context.repository, Path(context.directory) / file)
     if is_json:
@@ -243,7 +267,7 @@ def bundle_list(file: str, is_json: Json = False) -> None:
 
 def _print(context: Context, done: Exchange, way: str) -> None:
     """Prints what an exchange did, a line for each ref that moved or was rejected."""
-    rows = [update for update in done.updates if update.kind is not UpdateKind.UP_TO_DATE]
+    rows = [update for update in done.updates if update.kind != "up to date"]
     if not rows:
         context.say(f"{way} {done.url}: everything is up to date")
         return
@@ -255,15 +279,16 @@ def _print(context: Context, done: Exchange, way: str) -> None:
 def _line(update: RefUpdate) -> str:
     sides = [_plain(name) for name in (update.source, update.target) if name]
     names = sides[0] if len(set(sides)) == 1 else " -> ".join(sides)
-    if update.kind is UpdateKind.NEW:
+    if update.kind == "new":
         what = f"[new {_kind(update.source)}]"
-    elif update.kind is UpdateKind.DELETED:
+    elif update.kind == "deleted":
         what = "[deleted]"
-    elif update.kind is UpdateKind.REJECTED:
+    elif update.kind == "rejected":
         what = "[rejected]"
     else:
-        what = f"{short(update.old or '')}{'...' if update.kind is UpdateKind.FORCED else '..'}{short(update.new or '')}"
-    reason = f" ({update.reason})" if update.reason else " (forced)" if update.kind is UpdateKind.FORCED else ""
+        dots = "..." if update.kind == "forced" else ".."
+        what = short(update.old or "") + dots + short(update.new or "")
+    reason = f" ({update.reason})" if update.reason else " (forced)" if update.kind == "forced" else ""
     return f" {_SIGNS[update.kind]} {what:<20} {names}{reason}"
 
 

@@ -40,6 +40,8 @@ def run(
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="what dartvc.arg(NAME) returns")] = None,
     verify_resume: Annotated[bool, typer.Option("--verify-resume", help="kill and resume copies of it, and compare how they end")] = False,
     kills: Annotated[int, typer.Option("--kills", metavar="N", help="with --verify-resume: how many copies to kill")] = 5,
+    reuse: Annotated[bool, typer.Option("--reuse", help="work that was done before, in this run or another, is not done again")] = False,
+    partial_reuse: Annotated[bool, typer.Option("--partial-reuse", help="also assemble results from parts: their last bits may differ")] = False,
 ) -> None:
     """Runs an unmodified program and commits its state as it goes; `dvc-state resume` continues it after whatever ended it."""
     words = [word for word in (script, *(arguments or ())) if word]
@@ -48,6 +50,7 @@ def run(
     if verify_resume:
         raise typer.Exit(_verify(["-m", module, *words] if module else words, kills))
     options = StartOptions("run", [module, *words] if module else words, max_overhead, every, list(sets or ()), module=module)
+    options.reuse = "partial" if partial_reuse else "full" if reuse else ""
     raise typer.Exit(start(options))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dartvc.cli.context import current
+from dartvc.cli.context import Context, current
 from dartvc.cli.loglines import LogOptions, commit_item, print_log
 from dartvc.cli.render import render_diff, render_headline, render_summary
 from dartvc.cli.text import age, render_commit, size
@@ -48,14 +48,13 @@ def init(directory: Annotated[str, typer.Argument(help="the project's folder")] 
 
 def status(is_json: Json = False) -> None:
     """Tells where HEAD is, which sessions live, and what the last commit could not store."""
-    from dartvc.porcelain.exchange import standing
     from dartvc.sessions.registry import living_sessions
     from dartvc.sessions.tally import describe_tally
 
     context = current()
     repository, workspace = context.repository, context.workspace
     head = workspace.head
-    apart = standing(repository, workspace.branch, head)
+    apart = _standing(context)
     sessions = living_sessions(repository.path)
     omitted = []
     names = {}
@@ -89,6 +88,15 @@ def status(is_json: Json = False) -> None:
     for name, recipe in omitted:
         how = "its recipe is kept" if recipe.get("steps") else "not stored"
         context.out(f"{recipe.get('path', name)}: {how}: {recipe.get('reason')}")
+
+
+def _standing(context: Context) -> Standing | None:
+    """Returns how the branch stands to the one that it follows; nothing of remotes is loaded when there are none."""
+    if not context.repository.config.subsections("remote"):
+        return None
+    from dartvc.porcelain.exchange import standing
+
+    return standing(context.repository, context.workspace.branch, context.workspace.head)
 
 
 def _describe_standing(apart: Standing) -> str:

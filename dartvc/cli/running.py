@@ -32,6 +32,7 @@ class StartOptions:
     code: str = ""
     force: bool = False
     module: str = ""
+    reuse: str = ""
 
 
 def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
@@ -40,6 +41,9 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
     rest = list(argv[1:])
     while rest and rest[0].startswith("-"):
         name, separator, value = rest.pop(0).partition("=")
+        if name in ("--reuse", "--partial-reuse") and argv[0] == "run" and not separator:
+            options.reuse = "partial" if name == "--partial-reuse" or options.reuse == "partial" else "full"
+            continue
         if name == "--trust" and argv[0] == "resume" and not separator:
             options.trust = True
             continue
@@ -79,7 +83,7 @@ def start(options: StartOptions) -> int:
 
 
 def _run(options: StartOptions) -> int:
-    _fix_hash_seed("")
+    _fix_hash_seed("0" if options.reuse and "PYTHONHASHSEED" not in os.environ else "")
     script, module = _find_module(options.module) if options.module else (options.words[0], "")
     if not os.path.isfile(script):
         raise UsageError(f"there is no file {script}", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
@@ -90,7 +94,7 @@ def _run(options: StartOptions) -> int:
         repository = Repository.open()
     except NotFoundError:
         repository = Repository.init()
-    chosen = RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets))
+    chosen = RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets), options.reuse)
     return run_script(repository, script, options.words, chosen, module=module)
 
 
@@ -201,7 +205,7 @@ def _choose_code(run: Run, recorded: str, choice: str) -> str:
     Raises:
         RefusedError: the script was edited since and nobody said which text counts.
     """
-    from dartvc.program.texts import read_program
+    from dartvc.shims.texts import read_program
 
     try:
         current = read_program(run.script)

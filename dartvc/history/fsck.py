@@ -127,6 +127,7 @@ def _check_commits(repository: Repository, tips: dict[Oid, str]) -> Iterator[Pro
     """Checks every commit below the tips; what commits share is checked once."""
     database = repository.database
     todo = list(tips.items())
+    fetched = _fetched(repository)
     seen: set[Oid] = set()
     checked: set[Oid] = set()
     while todo:
@@ -138,7 +139,7 @@ def _check_commits(repository: Repository, tips: dict[Oid, str]) -> Iterator[Pro
         try:
             commit = repository.commit(oid)
             todo.extend((parent, where) for parent in commit.parents)
-            if commit.seal and not repository.is_trusted(oid):
+            if commit.seal and oid not in fetched and not repository.is_trusted(oid):
                 yield Problem(
                     "seal",
                     where,
@@ -159,6 +160,14 @@ def _check_commits(repository: Repository, tips: dict[Oid, str]) -> Iterator[Pro
         for part in ("code", "environment"):
             if part in root and not database.contains(root[part].oid):
                 yield Problem("object", f"{where}:{part}", f"object {root[part].oid} is gone", _REWRITE)
+
+
+def _fetched(repository: Repository) -> set[Oid]:
+    """Returns the commits that a remote has: that they are not sealed here is no news."""
+    found: set[Oid] = set()
+    with contextlib.suppress(DartvcError):
+        found.update(repository.database.iter_commits(oid for _, oid in repository.database.refs.iter_refs("refs/remotes/")))
+    return found
 
 
 def _check_logs(database: ObjectDatabase, where: str, tree_oid: Oid, checked: set[Oid]) -> Iterator[Problem]:

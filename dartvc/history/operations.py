@@ -23,6 +23,9 @@ from dartvc.store.durable import storage_errors
 
 __all__ = ["Operation", "OperationLog", "RefMove", "UndoPlan", "decode_operation"]
 
+_REMEMBERED = frozenset({"fetch", "push"})
+"""Operations that only remember where a remote is: an undo passes over them."""
+
 _BLOCK_BYTES = 64 * 1024
 _OID = re.compile(r"[0-9a-f]{40}\Z")
 
@@ -196,7 +199,7 @@ class OperationLog:
         entries = self._iter_of(session)
         last = next(entries, None)
         held = last
-        while held is not None and last is not None and held.number > last.pointer:
+        while held is not None and last is not None and (held.number > last.pointer or held.operation in _REMEMBERED):
             held = next(entries, None)
         if last is None or held is None or last.pointer == 0:
             raise NotFoundError("there is nothing to undo", kind="nothing-to-undo", hint="dvc-state op log")

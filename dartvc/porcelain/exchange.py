@@ -179,7 +179,6 @@ def pull(
     target = repository.database.refs.read(source.tracking(there))
     if target is None:
         raise NotFoundError(f"the remote {source.name!r} has no branch {there!r}", kind="unknown-ref", hint="dvc-state branch -a")
-    saved = workspace.checkpoint("before pull", CommitKind.AUTO)
     head = workspace.head
     if head is not None and is_ancestor(repository.database, target, head):
         return Pulled(exchange, name, None, standing_of(repository.database, head, target, name))
@@ -191,6 +190,7 @@ def pull(
             hint=f"dvc-state checkout {name} -b NAME keeps both; dvc-state cherry-pick takes names over; dvc-state reset {name} gives up what is only here",
         )
     behind = Standing(name, 0, 0 if head is None else standing_of(repository.database, head, target, name).behind)
+    saved = workspace.checkpoint("before pull", CommitKind.AUTO)
     report = workspace.restore(target, trust=trust)
     workspace.set_head(target, present, operation="pull", description=f"pull {name}")
     moved = Moved("pull", target, present, report, saved, f"pull {name}", workspace.is_live)

@@ -13,11 +13,10 @@ from dartvc.errors import CorruptError, NotFoundError, RemoteError, UsageError
 from dartvc.history import Repository
 from dartvc.host.entropy import new_id
 from dartvc.model import Oid
-from dartvc.remotes.addresses import parse_address
 from dartvc.remotes.exchange import TRAVELLING
-from dartvc.remotes.negotiation import missing_commits, missing_objects
-from dartvc.remotes.peers import peer_at
-from dartvc.store.copying import copy_objects
+from dartvc.remotes.negotiation import iter_missing, missing_commits
+from dartvc.remotes.workshop import Workshop, last_words
+from dartvc.store.copying import ObjectCopy, RecentReader
 from dartvc.store.durable import storage_errors, sync_folder, write_all
 from dartvc.store.packwriter import PackWriter
 
@@ -40,6 +39,7 @@ class Bundle:
     prerequisites: tuple[Oid, ...]
     objects: int
     size_bytes: int
+    header_bytes: int = 0
 
 
 def create_bundle(repository: Repository, path: Path, revisions: Sequence[str], *, head: str | None = None) -> Bundle:
@@ -63,7 +63,6 @@ def create_bundle(repository: Repository, path: Path, revisions: Sequence[str], 
     commits = missing_commits(database, refs.values(), database, excluded)
     if not commits:
         raise UsageError("everything named is left out", kind="empty-bundle", hint="dvc-state log A..B shows what would be in it")
-    needed = missing_objects(database, commits, lambda oid: False)
     rows = dict(refs)
     ref = f"refs/heads/{head}"
     if head is not None and ref in refs:
@@ -77,16 +76,19 @@ def create_bundle(repository: Repository, path: Path, revisions: Sequence[str], 
     with storage_errors(path):
         site.mkdir()
         try:
-            size = _write(site, path, header, repository, needed)
+            count, size = _write(site, path, header, repository, commits)
         finally:
             shutil.rmtree(site, ignore_errors=True)
-    return Bundle(path, tuple(refs.items()), tuple(excluded), len(needed), size)
+    return Bundle(path, tuple(refs.items()), tuple(excluded), count, size)
 
 
-def _write(site: Path, path: Path, header: bytes, repository: Repository, needed: Sequence[bytes]) -> int:
+def _write(site: Path, path: Path, header: bytes, repository: Repository, commits: Sequence[Oid]) -> tuple[int, int]:
     writer = PackWriter(site, roll_bytes=None)
     try:
-        copy_objects(repository.database, needed, writer)
+        reader = RecentReader(repository.database)
+        copy = ObjectCopy(reader, writer)
+        for oid in iter_missing(reader, commits, lambda oid: False):
+            copy.add(oid)
         (index,) = writer.publish()
     except BaseException:
         writer.abandon()
@@ -104,7 +106,7 @@ def _write(site: Path, path: Path, header: bytes, repository: Repository, needed
             os.close(target)
     os.rename(draft, path)
     sync_folder(path.parent)
-    return size
+    return len(writer), size
 
 
 def _choose(repository: Repository, revisions: Sequence[str]) -> tuple[dict[str, Oid], list[Oid]]:
@@ -152,7 +154,7 @@ def read_bundle(path: Path) -> Bundle:
                     prerequisites.append(oid)
                 else:
                     refs.append(((found[2] or b"").decode("utf-8", "surrogateescape"), oid))
-            return Bundle(path, tuple(refs), tuple(prerequisites), -1, os.fstat(file.fileno()).st_size)
+            return Bundle(path, tuple(refs), tuple(prerequisites), -1, os.fstat(file.fileno()).st_size, file.tell())
     except (FileNotFoundError, IsADirectoryError) as error:
         raise NotFoundError(f"there is no file {path}", kind="no-file", hint="dvc-state bundle create FILE") from error
 
@@ -168,5 +170,11 @@ def verify_bundle(repository: Repository, path: Path) -> Bundle:
     if lacking:
         message = f"{path} continues commits that are not here: {', '.join(oid[:8] for oid in lacking)}"
         raise RemoteError(message, kind="bundle-prerequisites", hint="fetch from where it was made, or ask for a bundle without `A..`")
-    with peer_at(parse_address(str(path.resolve()), path.parent), repository).receive(repository, None):
-        return bundle
+    with Workshop(repository.database, ()) as workshop, open(path, "rb", buffering=0) as file:
+        file.seek(bundle.header_bytes)
+        indexed = workshop.git("index-pack", "--stdin", "--fix-thin", source=file)
+        tips = "".join(f"{oid}\n" for _, oid in bundle.refs)
+        walked = workshop.git("rev-list", "--objects", "--quiet", "--stdin", given=tips) if indexed.returncode == 0 else indexed
+    if walked.returncode != 0:
+        raise RemoteError(f"{path} is cut or damaged: {last_words(walked)}", kind="bundle", hint="have it made and sent again")
+    return bundle

@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from dartvc.errors import NotFoundError, RefConflictError, RemoteError
+from dartvc.errors import NotFoundError, RefConflictError, RemoteError, StorageError
 from dartvc.history import RefMove, Repository
 from dartvc.model import Oid
 from dartvc.remotes.addresses import Address
@@ -82,7 +82,7 @@ class GitPeer:
             raise self._refusal(done)
         return Sent(messages=tuple(server_messages(done)))
 
-    def _refusal(self, done: subprocess.CompletedProcess[str]) -> RemoteError | RefConflictError:
+    def _refusal(self, done: subprocess.CompletedProcess[str]) -> RemoteError | RefConflictError | StorageError:
         for line in done.stdout.splitlines():
             flag, _, rest = line.partition("\t")
             if flag == "!":
@@ -97,8 +97,12 @@ class GitPeer:
                     )
         return self._failure(done)
 
-    def _failure(self, done: subprocess.CompletedProcess[str]) -> RemoteError:
+    def _failure(self, done: subprocess.CompletedProcess[str]) -> RemoteError | StorageError:
         why = last_words(done)
+        if "No space left on device" in done.stderr or "Disk quota exceeded" in done.stderr:
+            return StorageError(
+                f"cannot write to {self._repository.path}: {why}", kind="write-failed", hint="free some space, or dvc-state gc"
+            )
         hint = "dvc-state remote -v shows the addresses"
         if "Permission denied" in done.stderr or "Host key" in done.stderr or "Could not read from remote" in done.stderr:
             hint = "try: ssh HOST true; the address may need a user or a key"

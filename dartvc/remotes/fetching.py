@@ -10,6 +10,7 @@ from dartvc.history.epoch import read_epoch
 from dartvc.model import Oid
 from dartvc.remotes.addresses import Address
 from dartvc.remotes.exchange import Exchange, RefUpdate, UpdateKind
+from dartvc.remotes.local import tidy
 from dartvc.remotes.negotiation import is_ancestor
 from dartvc.remotes.peers import peer_at
 from dartvc.remotes.registry import Remote
@@ -58,16 +59,28 @@ def fetch(
             if read_epoch(repository.path) != epoch:
                 continue  # objects that were counted on may have been thrown away meanwhile
             incoming.admit()
-            updates = [_update(repository, remote, name, oid, force=force) for name, oid in sorted(incoming.refs.items())]
-            if prune and names is None:
-                updates += _pruned(repository, remote, incoming.refs)
+            updates = (
+                list(_pruned(repository, remote, incoming.refs)) if prune and names is None else []
+            )  # first: they may stand in the way
+            updates += [
+                _update(repository, remote, name, oid, force=force) for name, oid in sorted(incoming.refs.items()) if _is_plain(name)
+            ]
             moves = [RefMove(update.target, update.old, update.new) for update in updates if update.is_change]
             if moves:
                 repository.move_refs(moves, operation="fetch", description=f"fetch {remote.name}")
             if trust:
                 repository.trust_all(repository.database.iter_commits(incoming.refs.values()))
+            tidy(repository.database)
             return Exchange(remote.name, address.url, tuple(updates), incoming.objects, incoming.size_bytes)
     raise LockedError("the repository is being cleaned up", kind="locked", hint="try again")
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a ref of the remote can have its name here: git forbids it otherwise, or it would hide the remote's HEAD."""
+    try:
+        return bool(check_ref_name(name)) and name != "refs/heads/HEAD"
+    except UsageError:
+        return False
 
 
 def _update(repository: Repository, remote: Remote, name: str, new: Oid, *, force: bool) -> RefUpdate:

@@ -9,21 +9,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dartvc.errors import CorruptError, LockedError, NotFoundError, RefConflictError, RefusedError, RemoteError
+from dartvc.errors import CorruptError, DartvcError, LockedError, NotFoundError, RefConflictError, RefusedError, RemoteError
 from dartvc.history import RefMove, Repository
 from dartvc.history.epoch import read_epoch
 from dartvc.history.repository import FOLDER
 from dartvc.model import Oid
 from dartvc.remotes.exchange import TRAVELLING, Advertisement, Sent
-from dartvc.remotes.negotiation import missing_commits, missing_objects
+from dartvc.remotes.negotiation import iter_missing, missing_commits
 from dartvc.sessions.registry import living_sessions
 from dartvc.store import ObjectDatabase
-from dartvc.store.copying import copy_objects
+from dartvc.store.copying import ObjectCopy, RecentReader
 from dartvc.store.durable import storage_errors
 from dartvc.store.objects import COMMIT, TAG
 from dartvc.store.packwriter import PackWriter
 
-__all__ = ["LocalPeer", "Staged", "stage_objects"]
+__all__ = ["LocalPeer", "Staged", "stage_objects", "tidy"]
 
 _TRIES = 5
 _TAG_CHAIN = 10
@@ -64,18 +64,27 @@ def stage_objects(source: ObjectDatabase, target: ObjectDatabase, wants: Iterabl
     """
     haves = [oid for _, oid in target.refs.iter_refs() if _is_commit(target, oid)]
     commits = missing_commits(source, wants, target, haves)
-    needed = missing_objects(source, commits, target.vouches_for)
-    if not needed:
-        return Staged()
+    reader = RecentReader(source)
     with storage_errors(target.pack_folder):
         writer = PackWriter(target.pack_folder, roll_bytes=None)
+        copy = ObjectCopy(reader, writer)
         try:
-            copy_objects(source, needed, writer)
+            for oid in iter_missing(reader, commits, target.vouches_for):
+                copy.add(oid)
+            if not len(writer):
+                writer.abandon()
+                return Staged()
             writer.complete()
         except BaseException:
             writer.abandon()
             raise
-    return Staged({}, len(needed), writer.next_offset(), target, writer)
+    return Staged({}, len(writer), writer.next_offset(), target, writer)
+
+
+def tidy(database: ObjectDatabase) -> None:
+    """Joins small packs and sweeps what exchanges that died left; the exchange is complete, so a full disk does not matter."""
+    with contextlib.suppress(DartvcError, OSError):
+        database.consolidate()
 
 
 class LocalPeer:
@@ -142,6 +151,8 @@ class LocalPeer:
                         continue  # objects that were counted on may have been thrown away meanwhile
                     staged.admit()
                     self._move(moves)
+                if self._repository is not None:
+                    tidy(self.database)
                 return Sent(staged.objects, staged.size_bytes)
             finally:
                 staged.abandon()
@@ -149,7 +160,7 @@ class LocalPeer:
 
     def _move(self, moves: Sequence[RefMove]) -> None:
         if self._repository is not None:
-            self._repository.move_refs(moves, operation="push", description=f"push from {platform.node() or 'elsewhere'}")
+            self._repository.move_refs(moves, operation="receive", description=f"push from {platform.node() or 'elsewhere'}")
             return
         refs = self.database.refs
         done: list[RefMove] = []

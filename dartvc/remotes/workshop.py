@@ -15,15 +15,14 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from dartvc.errors import RemoteError
 from dartvc.host.children import child_environment
 from dartvc.host.entropy import new_id
 from dartvc.model import Oid
-from dartvc.store import ObjectDatabase, Refs
+from dartvc.store import ObjectDatabase
 from dartvc.store.durable import is_abandoned, storage_errors, sync_folder
-from dartvc.store.locks import RepositoryLock
 
 __all__ = ["Workshop"]
 
@@ -38,7 +37,7 @@ _CONFIG = """[core]
 \tfsync = none
 \tlogAllRefUpdates = false
 \tbigFileThreshold = 64k
-\talternateRefsCommand = :
+\talternateRefsCommand = true
 [pack]
 \twindow = 0
 \tcompression = 1
@@ -88,8 +87,10 @@ class Workshop:
         if self._lock >= 0:
             os.close(self._lock)
 
-    def git(self, *words: str, given: str = "", protocols: str = "ssh:https:http:git") -> subprocess.CompletedProcess[str]:
-        """Runs git here; its exit status is for the caller to judge.
+    def git(
+        self, *words: str, given: str = "", source: BinaryIO | None = None, protocols: str = "ssh:https:http:git"
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs git here, with a text or a file as its input; its exit status is for the caller to judge.
 
         Raises:
             RemoteError: there is no git.
@@ -99,7 +100,7 @@ class Workshop:
         try:
             return subprocess.run(
                 ["git", *overrides, *words],
-                input=given,
+                **({"input": given} if source is None else {"stdin": source}),
                 capture_output=True,
                 text=True,
                 errors="surrogateescape",
@@ -109,6 +110,8 @@ class Workshop:
         except FileNotFoundError as error:
             message = "the git program is needed for ssh, https and bundles, and is not installed"
             raise RemoteError(message, kind="no-git", hint="apt install git; paths on this machine need no git") from error
+        except OSError as error:
+            raise RemoteError(f"git cannot be run: {error}", kind="no-git", hint="git --version") from error
 
     def received(self, prefix: str) -> Mapping[str, Oid]:
         """Returns the refs that git made here below a prefix, peeled: a tag object counts as its commit."""
@@ -131,11 +134,6 @@ class Workshop:
             if indexes:
                 sync_folder(target)
         self._database.adopt_packs(indexes)
-
-    @property
-    def refs(self) -> Refs:
-        """The refs here."""
-        return Refs(self.path, RepositoryLock(self.path / "dartvc.lock"))
 
 
 def _sync_file(path: Path) -> None:

@@ -1,11 +1,13 @@
 """When a run commits: as often as its overhead budget allows.
 
-The cost of a commit is what the program waits plus what the background writer takes from its cores. A commit is due when the budget
-(a share of the time since the run began) covers what commits have cost so far and what the next one will.
+The cost of a commit is what the program waits plus what the background writer takes from its cores: where cores stand idle, writing costs
+nothing. A commit is due when the budget (a share of the time since the run began) covers what commits have cost so far and what the next
+one will.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -35,9 +37,15 @@ class Pace:
     spent_s: float = 0.0
     expected_s: float = _FIRST_COST_S
 
-    def take(self, stall_s: float, stored_bytes: int) -> None:
-        """Takes note of one commit."""
-        cost = stall_s + stored_bytes / _WRITING_BYTES_PER_S
+    def take(self, stall_s: float, stored_bytes: int, busy: float = 1.0) -> None:
+        """Takes note of one commit.
+
+        Args:
+            stall_s: how long the program waited for it.
+            stored_bytes: what the writer has to write.
+            busy: the share of the cores beside the main thread's own that the program itself keeps busy, 0 to 1.
+        """
+        cost = stall_s + busy * stored_bytes / _WRITING_BYTES_PER_S
         self.spent_s += cost
         self.expected_s = cost
 
@@ -67,7 +75,8 @@ class Pacer:
     def __init__(self, pace: Pace, request: Callable[[], None]) -> None:
         self.pace = pace
         self._request = request
-        self._began = self._last = time.monotonic()
+        self._began = self._last = self._looked = time.monotonic()
+        self._used = time.process_time()
         self._wake = threading.Condition()
         self._is_open = False
         self._is_over = False
@@ -86,10 +95,18 @@ class Pacer:
     def committed(self, stall_s: float, stored_bytes: int) -> None:
         """Takes note of a commit, or of an attempt that was given up."""
         with self._wake:
-            self.pace.take(stall_s, stored_bytes)
+            self.pace.take(stall_s, stored_bytes, self._busy_share())
             self._last = time.monotonic()
             self._is_open = False
             self._wake.notify_all()
+
+    def _busy_share(self) -> float:
+        """Returns the share of the other cores that the process has kept busy since it began to be looked at."""
+        wall, used = time.monotonic(), time.process_time()
+        cores = (used - self._used) / max(wall - self._looked, 1e-9)
+        self._looked, self._used = wall, used
+        others = len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) - 1
+        return min(max((cores - 1) / others, 0.0), 1.0) if others else 1.0
 
     def _run(self) -> None:
         with self._wake:

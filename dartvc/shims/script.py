@@ -14,12 +14,13 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dartvc.errors import RefusedError
 from dartvc.hindsight.journal import forget_tail
 from dartvc.history import Repository
 from dartvc.host.entropy import new_id
+from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
 from dartvc.program.capture import CapturedFrame, CaptureError, Reader
 from dartvc.program.effects import Effects, put_back, take_back
@@ -29,7 +30,7 @@ from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import Stopper, iter_stack
-from dartvc.program.texts import read_program
+from dartvc.program.trampolines import is_trampoline
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.relocation import follow_process
@@ -37,10 +38,14 @@ from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
 from dartvc.sessions.tally import describe_tally
 from dartvc.shims.signals import SIGNALLED, Signals
+from dartvc.shims.texts import read_program
 from dartvc.state import strings
 from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
 from dartvc.state.strings import with_interned_keys
+
+if TYPE_CHECKING:
+    from dartvc.lineage.reusing import Reuse
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
 
@@ -57,6 +62,8 @@ class RunOptions:
     max_overhead: float = 0.01
     every_s: float = 0.0
     arguments: dict[str, str] = field(default_factory=dict)
+    reuse: str = ""
+    """``full`` or ``partial``: work already done is not done again; such a run commits at its start and end only."""
 
 
 class _Runner:
@@ -77,12 +84,13 @@ class _Runner:
         self.session.working.keeps_strings = strings.is_supported()
         journal = repository.path / "runs" / run.run_id
         journal.mkdir(parents=True, exist_ok=True)
-        self.effects = Effects(journal, (str(repository.path),))
+        self.effects = Effects(journal, (str(repository.path), str(config_folder())))
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         self._folder = os.path.join(run.folder, "")
         self.stopper = Stopper(self._is_user, self._at_safe_point)
         self.pacer = Pacer(Pace(options.max_overhead, options.every_s), self.stopper.request)
         self.signals = Signals(self._request_anew, self.session.close)
+        self.reuse = _reuse_of(self, options.reuse)
         self._unstorable: set[tuple[str, int]] = set()
         self._tries: dict[types.FrameType, int] = {}
 
@@ -162,7 +170,7 @@ class _Runner:
     def execute(self, body: Callable[[], None]) -> int:
         """Runs the program and returns its exit code, as Python would."""
         forget_tail(self.repository.path / "runs" / self.run.run_id)
-        if is_supported():
+        if is_supported() and self.reuse is None:
             self.signals.install()
             self.pacer.start()
         try:
@@ -184,6 +192,8 @@ class _Runner:
 
     def _finish(self, code: int, error: str) -> None:
         try:
+            if self.reuse is not None:
+                self.reuse.close()
             kind = CommitKind.EXCEPTION if error else CommitKind.END
             self.recorder.commit((), error or f"exit {code}", kind, error=error, exit_code=code)
             self.session.close()
@@ -205,7 +215,11 @@ class _Runner:
         watch_exits(self._is_user)
         self.recorder.commit((), f"run {os.path.basename(self.run.script)}", CommitKind.START)
         self.effects.watch()
-        return self.execute(lambda: exec(self.unit.code, self.main.__dict__))
+        code = self.unit.code
+        if self.reuse is not None:
+            self.reuse.install()
+            code = self.reuse.compile(self.run.script, self.unit.text)
+        return self.execute(lambda: exec(code, self.main.__dict__))
 
     def go_on(self, oid: Oid, sets: dict[str, str]) -> int:
         """Continues from a commit."""
@@ -256,6 +270,14 @@ class _Runner:
             return self.main.__dict__
         __import__(module)
         return vars(sys.modules[module])
+
+
+def _reuse_of(runner: _Runner, mode: str) -> Reuse | None:
+    if not mode:
+        return None
+    from dartvc.lineage.reusing import Reuse
+
+    return Reuse(runner.repository, runner.sources, runner.main.__dict__, runner.run.folder, is_partial=mode == "partial")
 
 
 def run_script(repository: Repository, script: str, argv: Sequence[str], options: RunOptions, *, module: str = "") -> int:
@@ -333,14 +355,18 @@ def _exit_code(stop: SystemExit) -> int:
     return 1
 
 
+def _is_ours(frame: types.FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith("dartvc.") or is_trampoline(frame.f_code)
+
+
 def _print_exception(error: BaseException) -> None:
     """Shows a traceback of the user's own frames."""
     trace = error.__traceback__
-    while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("dartvc."):
+    while trace is not None and _is_ours(trace.tb_frame):
         trace = trace.tb_next
     before = trace
     while before is not None and before.tb_next is not None:
-        if str(before.tb_next.tb_frame.f_globals.get("__name__", "")).startswith("dartvc."):
+        if _is_ours(before.tb_next.tb_frame):
             before.tb_next = before.tb_next.tb_next
         else:
             before = before.tb_next

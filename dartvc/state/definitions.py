@@ -16,6 +16,7 @@ import marshal
 import os
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,9 +36,9 @@ _MARSHAL_VERSION = 2  # without back references: equal code gives equal bytes wh
 
 
 def is_by_value(definition: Any, main_name: str) -> bool:
-    """Whether a function or class has to be stored by value because no import brings it back."""
+    """Whether a function or class has to be stored by value because no import brings it back; an empty main name counts the main module too."""
     module_name = getattr(definition, "__module__", None)
-    if module_name is None or module_name in ("__main__", main_name):
+    if module_name is None or (main_name and module_name in ("__main__", main_name)):
         return True
     module = sys.modules.get(module_name)
     if module is None:
@@ -64,7 +65,7 @@ def reduce_function(function: Any, saving: Saving) -> Reduction:
     if not is_by_value(function, saving.main_name):
         return NotImplemented
     code = function.__code__
-    saving.global_names.update(code_names(code))
+    saving.global_names.update(_known_code(code)[2])
     cells = function.__closure__ or ()
     saving.function_cells.update(id(cell) for cell in cells)
     contents = []
@@ -85,7 +86,7 @@ def reduce_function(function: Any, saving: Saving) -> Reduction:
     parameters = getattr(function, "__type_params__", ())
     if parameters:
         attributes["__type_params__"] = parameters
-    arguments = (_reduced_code(code, saving), _globals_of(function, saving), function.__name__, cells)
+    arguments = (_known_code(code)[1], _globals_of(function, saving), function.__name__, cells)
     return door("function"), arguments, (attributes, tuple(contents)), None, None, door("function_state")
 
 
@@ -102,7 +103,21 @@ def _globals_of(function: Any, saving: Saving) -> object:
     return {key: value for key, value in names.items() if key != "__builtins__"}
 
 
-def _reduced_code(code: types.CodeType, saving: Saving) -> tuple[bytes, int, str, str]:
+_KNOWN_CODES: dict[int, tuple[weakref.ReferenceType[types.CodeType], tuple[bytes, int, str, str], frozenset[str]]] = {}
+_KNOWN_CODES_LIMIT = 4096
+
+
+def _known_code(code: types.CodeType) -> tuple[weakref.ReferenceType[types.CodeType], tuple[bytes, int, str, str], frozenset[str]]:
+    """Returns what is stored of a code object and the names that it mentions; a code object never changes, so that is worked out once."""
+    known = _KNOWN_CODES.get(id(code))
+    if known is None or known[0]() is not code:
+        if len(_KNOWN_CODES) >= _KNOWN_CODES_LIMIT:
+            _KNOWN_CODES.clear()
+        known = _KNOWN_CODES[id(code)] = (weakref.ref(code), _reduced_code(code), frozenset(code_names(code)))
+    return known
+
+
+def _reduced_code(code: types.CodeType) -> tuple[bytes, int, str, str]:
     """Returns a code object as (marshalled bytes, Python's hex version, file name, source lines when no file has them)."""
     source = ""
     if not os.path.exists(code.co_filename):
@@ -111,13 +126,12 @@ def _reduced_code(code: types.CodeType, saving: Saving) -> tuple[bytes, int, str
             first = code.co_firstlineno - 1
             last = max((line for _, _, line in code.co_lines() if line is not None), default=first + 1)
             source = "".join(lines[2][first:last])
-    saving.sources.setdefault(code.co_filename, source)
     return marshal.dumps(code, _MARSHAL_VERSION), sys.hexversion >> 16, code.co_filename, source
 
 
 def reduce_code(code: types.CodeType, saving: Saving) -> Reduction:
     """Takes a bare code object apart."""
-    return door("code"), _reduced_code(code, saving)
+    return door("code"), _known_code(code)[1]
 
 
 def reduce_cell(cell: types.CellType, saving: Saving) -> Reduction:

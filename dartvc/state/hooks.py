@@ -14,8 +14,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["capture_hooks", "restore_hooks"]
+__all__ = ["capture_hooks", "restore_hooks", "watch_exits"]
 
+_signal: Any = sys.modules["_signal"]
 _LOGGING = "process._.logging"
 _SIGNALS = "process._.signals"
 _HOOKS = "process._.hooks"
@@ -106,15 +107,13 @@ def _read_signals() -> dict[int, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
     found: dict[int, Any] = {}
-    for number in signal.valid_signals():
-        handler = signal.getsignal(number)
-        if handler is None or handler in (signal.SIG_DFL, signal.default_int_handler) or _is_ours(handler):
+    for number in range(1, signal.NSIG):
+        handler = _signal.getsignal(number)  # without the enumerations of `signal`
+        if handler in (None, _signal.SIG_DFL, _signal.default_int_handler) or _is_ours(handler):
             continue
-        if handler is signal.SIG_IGN:
-            if number in (signal.SIGPIPE, getattr(signal, "SIGXFSZ", 0)):
-                continue  # Python itself ignores them
-            handler = int(signal.SIG_IGN)
-        found[int(number)] = handler
+        if handler == _signal.SIG_IGN and number in (signal.SIGPIPE, getattr(signal, "SIGXFSZ", 0)):
+            continue  # Python itself ignores them
+        found[number] = handler
     return found
 
 

@@ -94,7 +94,6 @@ class Saving:
         self.global_names: set[str] = set()
         self.function_cells: set[int] = set()
         self.user_types: set[type] = set()
-        self.sources: dict[str, str] = {}
         self.buffers: list[memoryview] = []
         self.foreign: list[memoryview] = []
         self.has_copies = False

@@ -24,7 +24,7 @@ from dartvc.store.objects import TREE
 from dartvc.store.packindex import encode_index
 from dartvc.store.packs import OFS_DELTA, PACK_HEADER_BYTES
 
-__all__ = ["TEMPORARY_PREFIX", "DeltaWindow", "PackWriter"]
+__all__ = ["DELTA_MIN_BYTES", "TEMPORARY_PREFIX", "DeltaWindow", "PackWriter"]
 
 TEMPORARY_PREFIX = "tmp_dartvc_"
 ROLL_BYTES = 128 * 1024 * 1024
@@ -32,7 +32,7 @@ _BUFFER_BYTES = 8 * 1024 * 1024
 _STORED_BLOCK_BYTES = 65535
 _SMALL_BYTES = 4096
 _DELTA_DEPTH = 40
-_DELTA_MIN_BYTES = 100
+DELTA_MIN_BYTES = 100
 _WINDOW = 64
 
 
@@ -70,7 +70,7 @@ class DeltaWindow:
     def find(self, tree: bytes) -> tuple[bytes, _Base] | None:
         """Returns the smallest delta of ``tree`` and its base, None when none is worth it."""
         best: tuple[bytes, _Base] | None = None
-        if len(tree) < _DELTA_MIN_BYTES:
+        if len(tree) < DELTA_MIN_BYTES:
             return None
         tried: list[_Base] = []
         for key in _keys(tree):
@@ -85,7 +85,7 @@ class DeltaWindow:
 
     def add(self, tree: bytes, offset: int, depth: int) -> None:
         """Takes note of a tree that was written at an offset, as a delta ``depth`` steps away from a whole one."""
-        if len(tree) < _DELTA_MIN_BYTES:
+        if len(tree) < DELTA_MIN_BYTES:
             return
         base = _Base(tree, offset, depth)
         for key in _keys(tree):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,87 @@ LOOKING = (
     ["fsck"], ["fsck", "--loadable"], ["doctor"], ["config"], ["gc", "--dry-run"], ["tag", "seen"], ["checkout", "HEAD~1"],
 )  # fmt: skip
 REFUSING = ("import dartvc; dartvc.open('.').load()", "import dartvc; dartvc.open('.').checkout('HEAD', {'__name__': '__main__'})")
+
+
+EXCHANGING = (
+    ["remote"], ["remote", "-v"], ["remote", "add", "more", "host:x"], ["remote", "set-url", "origin", "host:y"], ["remote", "rename", "origin", "o"],
+    ["remote", "remove", "origin"], ["fetch"], ["fetch", "--all"], ["fetch", "path"], ["fetch", "helper"], ["fetch", "--trust", "path"], ["pull"],
+    ["pull", "path", "main"], ["push"], ["push", "path", "main:inbox"], ["push", "--all", "bare"], ["push", "--force", "origin", "main"],
+    ["branch", "-a"], ["status"], ["bundle", "create", "x.bundle"], ["bundle", "verify", "trap.bundle"], ["bundle", "list", "trap.bundle"],
+    ["clone", ".", "copy"], ["clone", "trap.bundle", "copy"], ["clone", "host:ROOT", "copy"], ["resume"], ["runs"],
+)  # fmt: skip
+FAKE_SSH = Path(__file__).with_name("fake_ssh.sh")
+
+
+def set_traps(stranger: Path) -> None:
+    """Puts what git could be made to run into a repository: its configuration, its hooks, its alternates; and remotes that use it."""
+    spring = f"touch {stranger.parent / 'SPRUNG'}"
+    repository = stranger / ".dvc-state"
+    bundle = ["git", "--git-dir", str(repository), "bundle", "create", "-q", str(stranger / "trap.bundle"), "--all"]
+    subprocess.run(bundle, check=True, capture_output=True)
+    bare = stranger.parent / "bare.git"
+    subprocess.run(["git", "clone", "-q", "--bare", str(repository), str(bare)], check=True, capture_output=True)
+    (stranger.parent / "more.config").write_text(f"[core]\n\tsshCommand = {spring};\n")
+    traps = f"""
+[core]
+\tsshCommand = {spring};
+\tgitProxy = {spring}
+\thooksPath = {repository}/hooks
+\tfsmonitor = {spring}
+\taskPass = {spring}
+\tpager = {spring}
+\teditor = {spring}
+\talternateRefsCommand = {spring};
+[credential]
+\thelper = "!{spring};"
+[uploadpack]
+\tpackObjectsHook = {spring};
+[include]
+\tpath = {stranger.parent}/more.config
+[protocol "ext"]
+\tallow = always
+[url "ext::sh -c '{spring}' "]
+\tinsteadOf = host:
+[remote "origin"]
+\turl = host:{stranger}
+\tuploadpack = {spring};
+\treceivepack = {spring};
+[remote "helper"]
+\turl = "ext::sh -c '{spring}'"
+[remote "path"]
+\turl = {stranger}
+\tvcs = ext
+[remote "bare"]
+\turl = {bare}
+[branch "main"]
+\tremote = origin
+\tmerge = refs/heads/main
+"""
+    for place in (repository, bare):
+        with open(place / "config", "a") as config:
+            config.write(traps)
+        (place / "hooks").mkdir(exist_ok=True)
+        for name in ("reference-transaction", "pre-push", "post-update", "pre-receive", "update", "post-receive", "post-checkout", "post-merge"):
+            hook = place / "hooks" / name
+            hook.write_text(f"#!/bin/sh\n{spring}\n")
+            hook.chmod(0o755)
+    (repository / "objects" / "info").mkdir(exist_ok=True)
+    (repository / "objects" / "info" / "alternates").write_text(f"{bare}/objects\n")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@pytest.mark.parametrize("words", EXCHANGING, ids=" ".join)
+def test_exchanging_runs_nothing(stranger: Path, words: list[str]) -> None:
+    set_traps(stranger)
+    calm = stranger.parent / "calm"
+    Repository.init(calm)  # what stands behind "host:" is of a friend, for a server runs its own hooks
+    words = [word.replace("ROOT", str(calm)) for word in words]
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())", *words],
+        cwd=stranger, env={**environment(stranger.parent), "GIT_SSH_COMMAND": str(FAKE_SSH)}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    assert not (stranger.parent / "SPRUNG").exists(), done.stderr
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -1,0 +1,64 @@
+"""Commands about reuse: cache stats, cache explain, cache clear."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from dartvc.cli.context import current
+from dartvc.cli.text import size
+from dartvc.porcelain import caching
+
+__all__ = ["register"]
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    cache = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="results that runs with --reuse keep")
+    for function in (stats, explain, clear):
+        cache.command(function.__name__)(function)
+    app.add_typer(cache, name="cache")
+
+
+def stats(is_json: Json = False) -> None:
+    """Tells what reuse did in the last run, and what is stored."""
+    context = current()
+    found = caching.read_stats(context.repository)
+    if is_json:
+        context.json("cache-stats", asdict(found))
+        return
+    context.out(
+        f"{found.calls} calls watched, {found.reused} reused, {found.partial} in part; {found.saved_s:.2f} s saved, {found.overhead_s:.2f} s spent on it"
+    )
+    context.out(f"{found.results} results stored, {size(found.bytes)}")
+    for each in sorted(found.sites, key=lambda site: -site["saved_s"]):
+        note = f"  {each['reason']}" if each["reason"] else ""
+        context.out(
+            f"{each['reused'] + each['partial']:>7} of {each['calls']:<7} {each['saved_s']:>9.2f} s  {each['name']} ({each['file']}:{each['line']}){note}"
+        )
+
+
+def explain(
+    call: Annotated[str, typer.Argument(metavar="CALL", help="a function, a method, an operation or FILE:LINE")],
+    is_json: Json = False,
+) -> None:
+    """Says of a function or operation in the last run: hit or miss, why, and which dependency differs from what is stored."""
+    context = current()
+    found = caching.explain_call(context.repository, call)
+    if is_json:
+        context.json("cache-explain", {"items": found})
+        return
+    for each in found:
+        context.out(f"{each.name} ({each.where}): {each.calls} calls, {each.executions} run, {each.reused + each.partial} reused")
+        context.out(f"  {each.verdict}" + (f"; first difference: {each.differs}" if each.differs else ""))
+
+
+def clear() -> None:
+    """Forgets every stored result; `dvc-state gc` gives the space back."""
+    context = current()
+    count = caching.clear_cache(context.repository)
+    context.say(f"{count} results forgotten; dvc-state gc gives the space back")

@@ -1,0 +1,38 @@
+"""The account that a run with reuse leaves behind: what was watched, what was reused, what spoke against it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dartvc.host.entropy import new_id
+from dartvc.lineage.sites import Site
+from dartvc.store.durable import replace_file
+
+__all__ = ["ACCOUNT", "write_account"]
+
+ACCOUNT = "reuse.json"
+
+
+def write_account(folder: Path, sites: Sequence[Site], facts: dict[str, Any]) -> None:
+    """Writes the account of a run.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    totals = {name: sum(getattr(each, name) for each in sites) for name in ("calls", "reused", "partial")}
+    account = {**totals, **facts, "sites": [_row(each) for each in sites]}
+    path = folder / ACCOUNT
+    replace_file(path, json.dumps(account, indent=1).encode(), temporary=path.with_name(f"tmp_{ACCOUNT}.{new_id()}"))
+
+
+def _row(site: Site) -> dict[str, Any]:
+    figures = {
+        name: getattr(site, name)
+        for name in ("name", "line", "calls", "executions", "reused", "partial", "reason", "is_off", "last", "components")
+    }
+    times = {name: round(getattr(site, name), 6) for name in ("cost_s", "overhead_s", "saved_s")}
+    return {**figures, **times, "file": os.path.basename(site.file)}

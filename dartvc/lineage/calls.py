@@ -1,0 +1,396 @@
+"""Full reuse of calls: key, look-up, proof at run time, admission.
+
+A call's key is its function's closure and the content of its arguments. Whether the function is deterministic and without effects is not
+guessed from its code alone: while it runs, a `Witness` watches; afterwards its inputs must have the content that they had before, and its
+result must share no memory with them. What fails any of this is simply executed, every time.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import threading
+import time
+import types
+from typing import Any
+
+from dartvc.lineage.codekeys import Plans, Refused
+from dartvc.lineage.fingerprints import Fingerprint
+from dartvc.lineage.holdings import Frozen, Holder, Lost, freeze, thaw
+from dartvc.lineage.memory import Entry, Memory
+from dartvc.lineage.shelf import Shelf, Stored
+from dartvc.lineage.sites import Site
+from dartvc.lineage.witness import Record, Witness, digest_of_file
+
+__all__ = ["Calls", "facts_of_process"]
+
+_VERSION = 1
+_WORTH_KEEPING_S = 1e-3
+_WORTH_STORING_S = 5e-3
+_COPY_BYTES_PER_S = 2e9
+_READ_BYTES_PER_S = 1.5e9
+_STORED_AT_ONCE_BYTES = 256 << 20
+_STORED_BYTES_PER_S = 1e8
+_MARGIN = 3.0
+_THREAD_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
+    "PYTHONHASHSEED",
+)
+_NOTHING = object()
+_NO_CODE = (lambda: None).__code__
+
+
+def facts_of_process() -> str:
+    """Returns what every result of this process depends on: interpreter, machine, threads of linear algebra, working directory, hash seed."""
+    model = platform.processor()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            model = next((line for line in file if line.startswith("model name")), model)
+    except OSError:
+        pass
+    threads = [os.environ.get(name) for name in _THREAD_SETTINGS]
+    return repr((_VERSION, sys.version, platform.machine(), model, os.cpu_count(), threads, os.getcwd()))
+
+
+class Calls:
+    """Answers calls of the user's functions.
+
+    Args:
+        plans: what functions depend on.
+        witness: watches what calls do.
+        memory: results of this process.
+        shelf: results of all processes; None keeps everything in memory.
+        namespace: the program's globals.
+    """
+
+    def __init__(self, plans: Plans, witness: Witness, memory: Memory, shelf: Shelf | None, namespace: dict[str, Any]) -> None:
+        self.plans = plans
+        self.witness = witness
+        self.memory = memory
+        self.shelf = shelf
+        self.namespace = namespace
+        self.holder = Holder(self.digest_alone, namespace)
+        self.saved_s = 0.0
+        self.overhead_s = 0.0
+        self._facts = facts_of_process()
+        self._local = threading.local()
+        self._seen: set[bytes] = set()
+        self._flights: dict[bytes, threading.Event] = {}
+        self._lock = threading.Lock()
+        self._begun = time.perf_counter()
+        self._stored_bytes = 0
+        self._is_child = False
+        os.register_at_fork(after_in_child=self._leave)
+
+    def _leave(self) -> None:
+        """Leaves a forked child alone: it has neither the writer nor the locks of its parent."""
+        self._is_child = True
+
+    def digest_alone(self, value: Any) -> bytes:
+        """Returns the fingerprint of one value."""
+        walker = Fingerprint(self.plans, is_result=True)
+        walker.add(value)
+        return walker.digest()
+
+    @property
+    def _active(self) -> list[Site]:
+        try:
+            return self._local.active  # type: ignore[no-any-return]
+        except AttributeError:
+            self._local.active = []
+            return self._local.active  # type: ignore[no-any-return]
+
+    # -- answering ------------------------------------------------------------------------------------------------------------
+
+    def invoke(self, site: Site, function: Any, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Returns what the function returns for these arguments, from a store when that is known to be the same."""
+        if self._is_child:
+            return plain(*args, **kwargs)
+        active = self._active
+        if site in active:
+            site.turn_off("it calls itself")
+            return plain(*args, **kwargs)
+        begin = time.perf_counter()
+        site.calls += 1
+        try:
+            before = self.walk(site, function, args, kwargs, site.components)
+        except Refused as refusal:
+            site.refuse(refusal.reason, is_final=refusal.is_final)
+            return plain(*args, **kwargs)
+        except RecursionError:
+            return plain(*args, **kwargs)
+        key = before.digest()
+        answer = self.answer(site, key, begin)
+        if answer is not _NOTHING:
+            return answer
+        flight = self._take_off(key, is_waiting=not active)
+        if flight is None:
+            answer = self.answer(site, key, time.perf_counter())
+            if answer is not _NOTHING:
+                return answer
+        active.append(site)
+        record = self.witness.begin()
+        start = time.perf_counter()
+        site.overhead_s += start - begin
+        self.overhead_s += start - begin
+        is_done = False
+        try:
+            result = plain(*args, **kwargs)
+            is_done = True
+        finally:
+            cost_s = time.perf_counter() - start
+            active.pop()
+            self.witness.end(record)
+            if not is_done:
+                site.refuse("it raised an exception")
+                if flight is not None:
+                    self._land(key, flight)
+        try:
+            self._learn(site, function, args, kwargs, key, before, record, result, cost_s)
+        finally:
+            if flight is not None:
+                self._land(key, flight)
+        return result
+
+    def walk(
+        self,
+        site: Site,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        components: list[tuple[str, str]] | None = None,
+    ) -> Fingerprint:
+        """Returns the fingerprint of a call.
+
+        Raises:
+            Refused: it has none.
+        """
+        walker = Fingerprint(self.plans)
+        report = None
+        if components is not None:
+            components.clear()
+
+            def report(label: str) -> None:
+                components.append((label, walker.digest()[:6].hex()))
+
+        walker.note(self._facts)
+        is_user = type(function) is types.FunctionType and self.plans.is_user_module(function.__module__)
+        walker.note(function.__qualname__)
+        if is_user:
+            walker.note(self.plans.plan(function).digest.hex())
+        else:
+            walker.add(function)
+        if report is not None:
+            report("code" if is_user or getattr(function, "__self__", None) is None else "the object")
+        code = function.__code__ if is_user else _NO_CODE
+        names = code.co_varnames
+        for position, value in enumerate(args):
+            walker.add(value)
+            if report is not None:
+                report(f"argument {names[position] if position < code.co_argcount else position}")
+        for name, value in kwargs.items():
+            walker.note(name)
+            walker.add(value)
+            if report is not None:
+                report(f"argument {name}")
+        if is_user:
+            walker.plan_of(function, report)
+        return walker
+
+    def answer(self, site: Site, key: bytes, begin: float) -> Any:
+        """Returns a stored result with its effects done again, or `_NOTHING`."""
+        with self.witness.looking_away():
+            entry, value = self._find(key)
+        if entry is None:
+            return _NOTHING
+        for stream, text in entry.output:
+            getattr(sys, stream).write(text)
+        if entry.streams:
+            self.witness.streams.apply(entry.streams_after)
+        stack = self.witness.stack
+        if stack:
+            stack[-1].files.update(dict.fromkeys(entry.files, (-1, -1)))
+            stack[-1].saved_s += entry.cost_s
+        entry.uses += 1
+        spent = time.perf_counter() - begin
+        site.reused += 1
+        site.last = "hit"
+        site.overhead_s += spent
+        site.saved_s += entry.cost_s
+        self.overhead_s += spent
+        if not stack:
+            self.saved_s += entry.cost_s - spent
+        else:
+            stack[0].saved_here_s += entry.cost_s - spent
+        return value
+
+    def _find(self, key: bytes) -> tuple[Entry | None, Any]:
+        for entry in self.memory.iter_entries(key):
+            if self._is_valid(entry):
+                with self._lock:
+                    try:
+                        return entry, entry.holding.take()
+                    except (Lost, Refused):
+                        self.memory.drop(key, entry)
+        if self.shelf is None:
+            return None, None
+        stored = self.shelf.find(key)
+        if stored is None:
+            return None, None
+        facts = stored.facts
+        entry = Entry(
+            facts["name"], None, stored.frozen.size_bytes, facts["cost_s"], dict(facts["files"]),
+            tuple(bytes.fromhex(each) for each in facts["streams"]), None, [(stream, text) for stream, text in facts["output"]],
+        )  # fmt: skip
+        if not self._is_valid(entry):
+            return None, None
+        try:
+            entry.holding = _Stored(stored.frozen, self.namespace)
+            value, entry.streams_after = entry.holding.take_all()
+        except (Lost, Refused, ValueError, TypeError):
+            return None, None
+        self.memory.add(key, entry)
+        return entry, value
+
+    def _is_valid(self, entry: Entry) -> bool:
+        if entry.streams and entry.streams != self.witness.streams.digests():
+            return False
+        return all(digest_of_file(path) == digest for path, digest in entry.files.items())
+
+    # -- one thread computes, the others wait ---------------------------------------------------------------------------------
+
+    def _take_off(self, key: bytes, *, is_waiting: bool) -> threading.Event | None:
+        """Announces that this thread computes a key; when another one does already, waits for it and returns None.
+
+        A thread in the middle of another watched call never waits: two of them could wait for each other.
+        """
+        with self._lock:
+            other = self._flights.get(key)
+            if other is None:
+                event = self._flights[key] = threading.Event()
+                return event
+        if is_waiting:
+            other.wait()
+        return None
+
+    def _land(self, key: bytes, flight: threading.Event) -> None:
+        with self._lock:
+            self._flights.pop(key, None)
+        flight.set()
+
+    # -- learning -------------------------------------------------------------------------------------------------------------
+
+    def _learn(
+        self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes,
+        before: Fingerprint, record: Record, result: Any, cost_s: float,
+    ) -> None:  # fmt: skip
+        """Keeps the result of a call if it is sound and pays."""
+        begin = time.perf_counter()
+        site.executions += 1
+        site.cost_s += cost_s + record.saved_s
+        site.last = "miss"
+        try:
+            if record.refusal:
+                raise Refused(record.refusal)
+            if cost_s + record.saved_s >= _WORTH_KEEPING_S:
+                with self.witness.looking_away():
+                    self._keep(site, function, args, kwargs, key, before, record, result, cost_s + record.saved_s)
+        except Refused as refusal:
+            site.refuse(refusal.reason, is_final=refusal.is_final)
+        except RecursionError:
+            site.turn_off("its result is nested too deeply")
+        spent = time.perf_counter() - begin
+        site.overhead_s += spent
+        self.overhead_s += spent
+        if not self.witness.stack:
+            self.saved_s += record.saved_here_s
+        site.judge(time.perf_counter() - self._begun)
+
+    def _keep(
+        self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes,
+        before: Fingerprint, record: Record, result: Any, cost_s: float,
+    ) -> None:  # fmt: skip
+        is_quiet = not before.has_user_code  # a library's function that is not known to change its arguments: see Operation
+        if not is_quiet and self.walk(site, function, args, kwargs).digest() != key:
+            raise Refused("it changes its arguments or globals")
+        after = Fingerprint(self.plans, is_result=True)
+        after.add(result)
+        if after.has_code:
+            raise Refused("it returns functions or classes")
+        if after.identities.keys() & before.identities.keys() or after.owners & before.owners:
+            raise Refused("its result shares memory with what it was given")
+        streams_after = self._streams_after(record)
+        files = {path: self._file_digest(path, stamp) for path, stamp in record.files.items()}
+        entry = Entry(
+            site.name, None, after.size_bytes + 200, cost_s, files, record.streams if streams_after is not None else (), streams_after,
+            _joined(record.output),
+        )  # fmt: skip
+        is_cheap_to_keep = cost_s > _MARGIN * after.size_bytes / _COPY_BYTES_PER_S
+        if key in self._seen or is_cheap_to_keep:
+            entry.holding = self.holder.hold(result)
+            self.memory.add(key, entry)
+        self._seen.add(key)
+        if cost_s >= _WORTH_STORING_S and cost_s > 2 * after.size_bytes / _READ_BYTES_PER_S and self._may_store(after.size_bytes):
+            facts = {
+                "name": site.name, "cost_s": cost_s, "files": files, "streams": [each.hex() for each in entry.streams],
+                "output": entry.output, "components": list(site.components),
+            }  # fmt: skip
+            assert self.shelf is not None
+            self.shelf.add(Stored(key.hex(), facts, freeze((result, streams_after), self.namespace)))
+
+    def _may_store(self, size_bytes: int) -> bool:
+        """Whether the disk is to be given a result: writing keeps to a rate, so that it does not slow the program down."""
+        allowed = _STORED_AT_ONCE_BYTES + _STORED_BYTES_PER_S * (time.perf_counter() - self._begun)
+        if self.shelf is None or self._stored_bytes + size_bytes > allowed:
+            return False
+        self._stored_bytes += size_bytes
+        return True
+
+    def _streams_after(self, record: Record) -> Any:
+        """Returns where the random streams stand when the call moved them, else None."""
+        digests = self.witness.streams.digests()
+        if digests == record.streams:
+            return None
+        if record.threads or self.witness.has_other_threads():
+            raise Refused("it draws random numbers while other threads run")
+        return self.witness.streams.capture()
+
+    def _file_digest(self, path: str, stamp: tuple[int, int]) -> str:
+        try:
+            found = os.stat(path)
+        except OSError:
+            raise Refused(f"{os.path.basename(path)} went away while it was read") from None
+        if stamp[0] >= 0 and (found.st_size, found.st_mtime_ns) != stamp:
+            raise Refused(f"{os.path.basename(path)} changed while it was read")
+        return digest_of_file(path)
+
+
+class _Stored:
+    """The holding of a result that came from the repository."""
+
+    def __init__(self, frozen: Frozen, namespace: dict[str, Any]) -> None:
+        self._frozen = frozen
+        self._namespace = namespace
+
+    def take_all(self) -> tuple[Any, Any]:
+        value, streams_after = thaw(self._frozen, self._namespace)
+        return value, streams_after
+
+    def take(self) -> Any:
+        return self.take_all()[0]
+
+
+def _joined(output: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Joins neighbouring texts of one stream."""
+    joined: list[tuple[str, str]] = []
+    for stream, text in output:
+        if joined and joined[-1][0] == stream:
+            joined[-1] = (stream, joined[-1][1] + text)
+        else:
+            joined.append((stream, text))
+    return joined

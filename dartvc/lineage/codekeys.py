@@ -1,0 +1,332 @@
+"""What a function's behaviour depends on besides its arguments: its code, the code that it can reach, and the globals that these read.
+
+The closure is found by walking names from code to code, in the user's own modules only; what a package defines is known by the package's
+version. A `Plan` is the closure of one function, flattened: definitions whose identity is checked at each call, and data that is walked.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from xxhash import xxh3_128
+
+from dartvc.lineage.forbidden import forbidden_attribute, forbidden_definition, forbidden_names
+
+__all__ = ["Facts", "Plan", "Plans", "Refused", "version_of_package"]
+
+_ABSENT = object()
+_CLASS_FURNITURE = frozenset(
+    {"__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__", "_abc_impl", "__slotnames__"}
+)
+_VERSIONS: dict[str, str] = {}
+
+
+class Refused(Exception):
+    """A call cannot be answered from the store; the reason says why, ``is_final`` that no call of this function ever can."""
+
+    def __init__(self, reason: str, *, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.is_final = is_final
+
+
+def version_of_package(top: str) -> str:
+    """Returns the version of an imported package: what stands for all of its code."""
+    known = _VERSIONS.get(top)
+    if known is None:
+        known = str(getattr(sys.modules.get(top), "__version__", ""))
+        if not known and top not in sys.stdlib_module_names:
+            import importlib.metadata
+
+            try:
+                known = importlib.metadata.version(top)
+            except importlib.metadata.PackageNotFoundError:
+                known = ""
+        _VERSIONS[top] = known
+    return known
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known from a code object alone."""
+
+    digest: bytes
+    names: tuple[str, ...]
+    attributes: frozenset[str]
+    imports: tuple[str, ...]
+    refusal: str
+
+
+def read_facts(code: types.CodeType) -> Facts:
+    """Reads a code object with all code nested in it; positions, comments and layout do not count."""
+    state = xxh3_128()
+    names: dict[str, None] = {}
+    attributes: set[str] = set()
+    imports: dict[str, None] = {}
+    refusal = ""
+    for each in _nested(code):
+        state.update(each.co_code + each.co_exceptiontable)
+        described = (each.co_name, each.co_names, each.co_varnames, each.co_cellvars, each.co_freevars, each.co_flags, each.co_argcount)
+        state.update(repr((*described, each.co_posonlyargcount, each.co_kwonlyargcount)).encode())
+        for constant in each.co_consts:
+            if not isinstance(constant, types.CodeType):
+                state.update(repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant).encode("utf-8", "replace"))
+                state.update(b";")
+        for step in dis.get_instructions(each):
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                names[step.argval] = None
+            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM", "LOAD_SUPER_ATTR"):
+                attributes.add(step.argval)
+            elif step.opname == "IMPORT_NAME":
+                imports[step.argval] = None
+            elif step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+                refusal = refusal or f"assigns the global {step.argval}"
+    refusal = refusal or forbidden_names(names, attributes, imports)
+    return Facts(state.digest(), tuple(sorted(names)), frozenset(attributes), tuple(imports), refusal)
+
+
+def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _nested(constant)
+
+
+@dataclass
+class Plan:
+    """The closure of one function or class: ``fixed`` must still be bound as they were, ``data`` is read anew at each call."""
+
+    digest: bytes = b""
+    refusal: str = ""
+    fixed: list[tuple[Mapping[str, Any], str, object]] = field(default_factory=list)
+    data: list[tuple[str, Mapping[str, Any], str]] = field(default_factory=list)
+    cells: list[tuple[str, types.CellType]] = field(default_factory=list)
+    functions: list[types.FunctionType] = field(default_factory=list)
+    kept: list[object] = field(default_factory=list)
+
+    def holds(self) -> bool:
+        """Whether every definition is still the one that the plan was made of."""
+        for namespace, name, value in self.fixed:
+            if namespace.get(name, _ABSENT) is not value:
+                return False
+        return all(not function.__dict__ for function in self.functions)
+
+
+class Plans:
+    """The plans of one process.
+
+    Args:
+        is_user: whether a file is the user's own.
+        plain: gives the code without instrumentation.
+    """
+
+    def __init__(self, is_user: Callable[[str], bool], plain: Callable[[types.CodeType], types.CodeType]) -> None:
+        self._is_user = is_user
+        self._plain = plain
+        self._facts: dict[types.CodeType, Facts] = {}
+        self._plans: dict[int, Plan] = {}
+        self._are_user_modules: dict[str, bool] = {}
+        self.originals: dict[types.FunctionType, types.CodeType] = {}
+
+    def code_of(self, function: types.FunctionType) -> types.CodeType:
+        """Returns the user's code of a function, whatever its ``__code__`` is at the moment."""
+        return self._plain(self.originals.get(function, function.__code__))
+
+    def facts(self, code: types.CodeType) -> Facts:
+        """Returns what is known of a code object."""
+        facts = self._facts.get(code)
+        if facts is None:
+            facts = self._facts[code] = read_facts(code)
+        return facts
+
+    def is_user_module(self, name: str | None) -> bool:
+        """Whether a module is the user's own: its file lies in the project."""
+        if name is None or name == "__main__":
+            return True
+        known = self._are_user_modules.get(name)
+        if known is None:
+            module = sys.modules.get(name)
+            file = getattr(module, "__file__", None)
+            known = module is not None and file is not None and self._is_user(file)
+            if module is not None:
+                self._are_user_modules[name] = known
+        return known
+
+    def plan(self, definition: types.FunctionType | type) -> Plan:
+        """Returns the plan of a user's function or class, made anew when a definition in its closure was exchanged."""
+        plan = self._plans.get(id(definition))
+        if plan is None or not plan.holds():
+            plan = self._plans[id(definition)] = _Planner(self).make(definition)
+        return plan
+
+
+class _Planner:
+    def __init__(self, plans: Plans) -> None:
+        self.plans = plans
+        self.plan = Plan()
+        self.state = xxh3_128()
+        self.seen: set[int] = set()
+        self.pending: list[types.FunctionType | type] = []
+        self.attributes: set[str] = set()
+        self.modules: dict[str, types.ModuleType] = {}
+        self.done: set[tuple[str, str]] = set()
+
+    def make(self, definition: types.FunctionType | type) -> Plan:
+        self._push(definition)
+        while self.pending and not self.plan.refusal:
+            each = self.pending.pop(0)
+            self._take_class(each) if isinstance(each, type) else self._take_function(each)
+            if not self.pending:
+                self._take_modules()
+        self.plan.digest = self.state.digest()
+        return self.plan
+
+    def _push(self, definition: types.FunctionType | type) -> None:
+        if id(definition) not in self.seen:
+            self.seen.add(id(definition))
+            self.plan.kept.append(definition)
+            self.pending.append(definition)
+
+    def _take_function(self, function: types.FunctionType) -> None:
+        plan = self.plan
+        facts = self.plans.facts(self.plans.code_of(function))
+        if facts.refusal:
+            plan.refusal = f"{function.__qualname__} {facts.refusal}"
+            return
+        self.state.update(facts.digest)
+        self.attributes |= facts.attributes
+        for name in facts.names:
+            self._take_name(function, function.__globals__, name)
+        for name in facts.imports:
+            module = sys.modules.get(name)
+            if module is None or self.plans.is_user_module(name):
+                plan.refusal = f"{function.__qualname__} imports {name}"
+            else:
+                self.state.update(f"import {name} {version_of_package(name.split('.')[0])}".encode())
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+            plan.cells.append((f"{function.__qualname__}:{name}", cell))
+        if function.__defaults__ or function.__kwdefaults__:
+            plan.data.append((f"defaults of {function.__qualname__}", _Defaults(function), ""))
+        if function.__dict__:
+            plan.data.append((f"attributes of {function.__qualname__}", _Attributes(function), ""))
+        else:
+            plan.functions.append(function)
+
+    def _take_name(self, owner: types.FunctionType, namespace: dict[str, Any], name: str) -> None:
+        value = namespace.get(name, _ABSENT)
+        if name in ("getattr", "vars", "attrgetter"):
+            self.attributes.add("__dict__")  # any attribute of a module may be meant
+        if value is _ABSENT:
+            self.plan.fixed.append((namespace, name, _ABSENT))
+            refusal = forbidden_definition(getattr(builtins, name, None))
+            self.plan.refusal = self.plan.refusal or (f"{owner.__qualname__} {refusal}" if refusal else "")
+            return
+        if isinstance(value, types.FunctionType | type | types.ModuleType | types.BuiltinFunctionType) or callable(value):
+            self._take_definition(f"{owner.__qualname__}", namespace, name, value)
+        else:
+            self._take_data(name, namespace)
+
+    def _take_data(self, name: str, namespace: Mapping[str, Any]) -> None:
+        where = str(namespace.get("__name__", ""))
+        if (where, name) not in self.done:
+            self.done.add((where, name))
+            self.plan.data.append((name if where == "__main__" else f"{where}.{name}", namespace, name))
+
+    def _take_definition(self, owner: str, namespace: Mapping[str, Any], name: str, value: Any) -> None:
+        refusal = forbidden_definition(value)
+        if refusal:
+            self.plan.refusal = self.plan.refusal or f"{owner} {refusal}"
+        elif isinstance(value, types.FunctionType | type) and self.plans.is_user_module(value.__module__):
+            self.plan.fixed.append((namespace, name, value))
+            self.state.update(f"{name}=".encode())
+            self._push(value)
+        elif isinstance(value, types.ModuleType):
+            self.plan.fixed.append((namespace, name, value))
+            if self.plans.is_user_module(value.__name__):
+                self.modules[value.__name__] = value
+            else:
+                self.state.update(f"{name}=module {value.__name__} {version_of_package(value.__name__.split('.')[0])};".encode())
+        elif isinstance(value, types.FunctionType | type | types.BuiltinFunctionType) and getattr(value, "__self__", None) in (
+            None,
+            builtins,
+        ):
+            self.plan.fixed.append((namespace, name, value))
+            module = str(value.__module__)
+            self.state.update(f"{name}={module}.{value.__qualname__} {version_of_package(module.split('.')[0])};".encode())
+        else:
+            self._take_data(name, namespace)
+
+    def _take_class(self, cls: type) -> None:
+        self.state.update(f"class {cls.__qualname__}{[base.__qualname__ for base in cls.__mro__]}".encode())
+        for base in cls.__mro__[1:]:
+            if self.plans.is_user_module(base.__module__):
+                self._push(base)
+            elif base is not object:
+                self.state.update(f"{base.__module__}.{base.__qualname__} {version_of_package(base.__module__.split('.')[0])}".encode())
+        names: Any = vars(cls)
+        for name, value in names.items():
+            if name in _CLASS_FURNITURE or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
+                continue
+            for each in _functions_in(value):
+                if each is not None and self.plans.is_user_module(each.__module__):
+                    self.plan.fixed.append((names, name, value))
+                    self.state.update(f"{name}=".encode())
+                    self._push(each)
+            if not _functions_in(value):
+                self.plan.data.append((f"{cls.__qualname__}.{name}", names, name))
+
+    def _take_modules(self) -> None:
+        """Takes what the closure reads of the user's modules by attribute."""
+        if self.modules and self.attributes & {"__dict__", "__getattribute__"}:
+            self.plan.refusal = "reads a module's names in a way that cannot be followed"
+        for module_name, module in self.modules.items():
+            for name in sorted(self.attributes & vars(module).keys()):
+                if (module_name, name) in self.done:
+                    continue
+                value = vars(module)[name]
+                refusal = forbidden_attribute(module_name, name)
+                if refusal:
+                    self.plan.refusal = refusal
+                elif callable(value) or isinstance(value, types.ModuleType):
+                    self.done.add((module_name, name))
+                    self._take_definition(module_name, vars(module), name, value)
+                else:
+                    self._take_data(name, vars(module))
+
+
+def _functions_in(value: Any) -> list[Any]:
+    if isinstance(value, types.FunctionType):
+        return [value]
+    if isinstance(value, staticmethod | classmethod):
+        return [value.__func__] if isinstance(value.__func__, types.FunctionType) else []
+    if isinstance(value, property):
+        return [each for each in (value.fget, value.fset, value.fdel) if isinstance(each, types.FunctionType)]
+    return []
+
+
+class _Defaults(dict[str, Any]):
+    """The default arguments of a function, read when asked."""
+
+    def __init__(self, function: types.FunctionType) -> None:
+        super().__init__()
+        self._function = function
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return (self._function.__defaults__, self._function.__kwdefaults__)
+
+
+class _Attributes(dict[str, Any]):
+    """The attributes of a function, read when asked."""
+
+    def __init__(self, function: types.FunctionType) -> None:
+        super().__init__()
+        self._function = function
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._function.__dict__

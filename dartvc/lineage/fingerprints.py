@@ -1,0 +1,476 @@
+"""What an input is known by: a digest of its content, 128 bits of xxh3.
+
+The walk writes a tag before every value and a number for an object met a second time, so that aliasing inside the inputs counts. It refuses
+what it does not know to the ground, rather than guess: a call with such an input is simply executed. No code of the user's classes runs.
+On the way it notes the identity of every mutable object and of the memory behind arrays, from which follows whether a result is independent
+of what the call was given.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import marshal
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from xxhash import xxh3_128
+
+from dartvc.lineage.codekeys import Plans, Refused, version_of_package
+
+__all__ = ["Fingerprint"]
+
+_SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
+_TRUSTED = frozenset(
+    {
+        "numpy",
+        "scipy",
+        "sklearn",
+        "pandas",
+        "torch",
+        "statsmodels",
+        "xgboost",
+        "lightgbm",
+        "networkx",
+        "pyarrow",
+        "polars",
+        "dateutil",
+        "pytz",
+    }
+)
+_PACKED_LIMIT_BYTES = 1 << 30
+_MARSHAL = 2
+_DEPTH_LIMIT = 400
+
+
+class Fingerprint:
+    """One walk over some values.
+
+    Attributes:
+        has_code: whether a function or class of the program is among the values.
+        has_user_code: whether calling a method of one of the values may run the program's own code.
+        identities: ids of the mutable objects that were met.
+        owners: ids of the objects that own the memory of the arrays that were met.
+        size_bytes: about how much was walked.
+    """
+
+    def __init__(self, plans: Plans, *, is_result: bool = False) -> None:
+        self.plans = plans
+        self.is_result = is_result
+        self.identities: dict[int, int] = {}
+        self.owners: set[int] = set()
+        self.size_bytes = 0
+        self.has_code = False
+        self.has_user_code = False
+        self._state = xxh3_128()
+        self._kept: list[object] = []
+        self._depth = 0
+
+    def digest(self) -> bytes:
+        """Returns the digest of everything added so far."""
+        return self._state.digest()
+
+    def note(self, text: str) -> None:
+        """Adds a word that is no value."""
+        self._state.update(text.encode("utf-8", "surrogatepass"))
+        self._state.update(b"\0")
+
+    def add(self, value: Any) -> None:
+        """Adds a value.
+
+        Raises:
+            Refused: something in it has no content that could be compared.
+        """
+        kind = type(value)
+        if kind in _SCALARS:
+            packed = marshal.dumps(value, _MARSHAL)
+            self.size_bytes += len(packed)
+            self._state.update(packed)
+            return
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            handler = _find_handler(kind, value)
+        self._depth += 1
+        if self._depth > _DEPTH_LIMIT:
+            raise Refused("an input is nested too deeply")
+        try:
+            handler(self, value)
+        finally:
+            self._depth -= 1
+
+    def _is_known(self, value: object) -> bool:
+        number = self.identities.get(id(value))
+        if number is not None:
+            self._state.update(b"#%d;" % number)
+            return True
+        self.identities[id(value)] = len(self.identities)
+        self._kept.append(value)
+        return False
+
+    def _items(self, values: Any) -> None:
+        if _SCALARS.issuperset(map(type, values)):
+            packed = marshal.dumps(values if type(values) in (list, tuple) else list(values), _MARSHAL)
+            self.size_bytes += len(packed)
+            self._state.update(packed)
+            return
+        self._state.update(b"%d:" % len(values))
+        for each in values:
+            self.add(each)
+
+    def list(self, values: Any) -> None:
+        """Adds a list, a tuple or a set, in the order of its iteration."""
+        kind = type(values)
+        if kind in (tuple, frozenset) or not self._is_known(values):
+            self._state.update(b"[" if kind is list else b"(" if kind is tuple else b"{" if kind is set else b"<")
+            self._items(values)
+
+    def dict(self, values: Any) -> None:
+        """Adds a dict, in its order."""
+        if not self._is_known(values):
+            self._state.update(b"d")
+            self._items(list(values))
+            self._items(list(values.values()))
+
+    def array(self, values: Any) -> None:
+        """Adds a numpy array: its type, its layout in memory (results of linear algebra depend on it in the last bits), its elements."""
+        if self._is_known(values):
+            return
+        owner = values
+        while getattr(owner, "base", None) is not None:
+            owner = owner.base
+        self.owners.add(id(owner))
+        self._kept.append(owner)
+        self.elements(values)
+
+    def elements(self, values: Any) -> None:
+        """Adds the type, layout and elements of an array, whoever it belongs to."""
+        numpy = sys.modules["numpy"]
+        dtype = values.dtype
+        strides = tuple(stride if count > 1 else 0 for stride, count in zip(values.strides, values.shape, strict=True))
+        self.note(
+            f"A{dtype.str if dtype.names is None else _described(dtype)}{values.shape}{strides if values.size else ''}{values.flags.writeable}"
+        )
+        if dtype.hasobject or dtype.kind not in "biufcmMSUV":
+            self._items(numpy.ravel(values).tolist())
+            return
+        self.size_bytes += values.nbytes
+        if not values.nbytes:
+            return
+        laid = values
+        if not laid.flags.c_contiguous:
+            laid = values.transpose(sorted(range(values.ndim), key=lambda axis: -abs(values.strides[axis])))
+        if not laid.flags.c_contiguous:
+            if values.nbytes > _PACKED_LIMIT_BYTES:
+                raise Refused("a large array is scattered in memory")
+            laid = numpy.ascontiguousarray(laid)
+        self._state.update(laid.reshape(-1).view(numpy.uint8))
+
+    def frame(self, values: Any) -> None:
+        """Adds a DataFrame or Series: its blocks as they lie in memory, its axes, its name and attributes."""
+        if self._is_known(values):
+            return
+        manager = values._mgr
+        self.note(f"F{type(values).__module__}.{type(values).__qualname__} {version_of_package('pandas')}")
+        self.add(values.attrs)
+        self.add(values.flags.allows_duplicate_labels)
+        if hasattr(values, "_name"):
+            self.add(values._name)
+        for axis in manager.axes:
+            self.index(axis)
+        for block in manager.blocks:
+            self.elements(block.mgr_locs.as_array)
+            self.extension(block.values)
+
+    def index(self, values: Any) -> None:
+        """Adds an index with its names."""
+        kind = type(values).__name__
+        self.note(f"I{kind}{getattr(values, 'freq', None)}")
+        self._items(list(values.names))
+        if kind == "RangeIndex":
+            self.add((values.start, values.stop, values.step))
+        elif kind == "MultiIndex":
+            for level, codes in zip(values.levels, values.codes, strict=True):
+                self.index(level)
+                self.elements(codes)
+        else:
+            self.extension(values._data)
+
+    def extension(self, values: Any) -> None:
+        """Adds one column's worth of data: a numpy array or an array of pandas' own kinds."""
+        numpy = sys.modules["numpy"]
+        if isinstance(values, numpy.ndarray):
+            if not self.is_result:
+                self.array(values)
+            else:
+                self.elements(values)
+            return
+        self.note(f"E{type(values).__qualname__}{values.dtype!r}")
+        arrow = getattr(values, "_pa_array", None)
+        if arrow is not None:
+            for chunk in arrow.chunks:
+                self.note(f"{chunk.type}{len(chunk)},{chunk.offset}")
+                for buffer in chunk.buffers():
+                    if buffer is not None:
+                        self.size_bytes += buffer.size
+                        self._state.update(memoryview(buffer))
+                    self._state.update(b"|")
+        elif hasattr(values, "_mask") and hasattr(values, "_data"):
+            self.elements(values._data)
+            self.elements(values._mask)
+        elif hasattr(values, "_ndarray"):
+            self.elements(values._ndarray)
+            if hasattr(values.dtype, "categories"):
+                self.index(values.dtype.categories)
+        else:
+            raise Refused(f"a column is of the unknown kind {type(values).__qualname__}")
+
+    def tensor(self, values: Any) -> None:
+        """Adds a torch tensor that no graph hangs on."""
+        if values.grad_fn is not None or values.grad is not None or values.layout is not sys.modules["torch"].strided:
+            raise Refused("a tensor belongs to a graph of gradients")
+        if self._is_known(values):
+            return
+        if values.device.type != "cpu":
+            raise Refused("a tensor is not in this machine's memory")
+        torch = sys.modules["torch"]
+        self.note(f"T{values.dtype}{tuple(values.shape)}{values.stride()}{values.requires_grad}{version_of_package('torch')}")
+        plain = values.detach()
+        storage = plain.untyped_storage()
+        self.owners.add(storage.data_ptr())
+        if plain.numel():
+            self.size_bytes += plain.numel() * plain.element_size()
+            self._state.update(plain.contiguous().view(-1).view(torch.uint8).numpy())
+
+    def function(self, value: Any) -> None:
+        """Adds a function: the user's by its whole closure, a library's by its name."""
+        self.has_code = self.has_code or bool(value.__closure__) or self.plans.is_user_module(value.__module__)
+        if not self.plans.is_user_module(value.__module__):
+            self.note(f"f{value.__module__}.{value.__qualname__} {version_of_package(str(value.__module__).split('.')[0])}")
+            if value.__closure__:
+                self._cells(value)
+            return
+        if not self._is_known(value):
+            self.plan_of(value)
+
+    def _cells(self, function: Any) -> None:
+        for cell in function.__closure__:
+            try:
+                content = cell.cell_contents
+            except ValueError:
+                self.note("empty")
+            else:
+                self.add(content)
+
+    def plan_of(self, definition: Any, report: Callable[[str], None] | None = None) -> None:
+        """Adds the closure of a user's function or class: its code, and the globals and cells that it reads, by content."""
+        self.has_user_code = True
+        plan = self.plans.plan(definition)
+        if plan.refusal:
+            raise Refused(plan.refusal, is_final=True)
+        self._state.update(plan.digest)
+        for label, namespace, name in plan.data:
+            self.note(label)
+            self.add(namespace.get(name))
+            if report is not None:
+                report(label)
+        for label, cell in plan.cells:
+            self.note(label)
+            try:
+                content = cell.cell_contents
+            except ValueError:
+                self.note("empty")
+                continue
+            self.add(content)
+            if report is not None:
+                report(label)
+
+    def method(self, value: Any) -> None:
+        """Adds a bound method."""
+        self.note("m")
+        self.add(value.__func__)
+        self.add(value.__self__)
+
+    def builtin(self, value: Any) -> None:
+        """Adds a function written in C, with the object that it is bound to."""
+        self.note(f"b{value.__module__}.{value.__qualname__}")
+        owner = value.__self__
+        if owner is not None and not isinstance(owner, types.ModuleType | type):
+            self.add(owner)
+
+    def partial(self, value: Any) -> None:
+        """Adds a `functools.partial`."""
+        if not self._is_known(value):
+            self.note("p")
+            for each in (value.func, value.args, value.keywords):
+                self.add(each)
+
+    def type(self, value: Any) -> None:
+        """Adds a class: the user's by its code and attributes, a library's by its name."""
+        self.has_code = self.has_code or self.plans.is_user_module(value.__module__)
+        self.class_of(value)
+
+    def class_of(self, value: Any) -> None:
+        """Adds the class of an object."""
+        if self.plans.is_user_module(value.__module__):
+            if not self._is_known(value):
+                self.note("c")
+                self.plan_of(value)
+        else:
+            self.note(f"c{value.__module__}.{value.__qualname__} {version_of_package(value.__module__.split('.')[0])}")
+
+    def module(self, value: Any) -> None:
+        """Adds a library's module by its name and version."""
+        if self.plans.is_user_module(value.__name__):
+            raise Refused(f"the module {value.__name__} is an input")
+        self.note(f"M{value.__name__} {version_of_package(value.__name__.split('.')[0])}")
+
+    def named(self, value: Any) -> None:
+        """Adds what a library knows by name: a ufunc, a dtype, a member of an enumeration."""
+        self.note(f"n{type(value).__qualname__} {value!r}")
+
+    def member(self, value: Any) -> None:
+        """Adds a member of an enumeration."""
+        self.class_of(type(value))
+        self.note(value.name or repr(value))
+
+    def instance(self, value: Any) -> None:
+        """Adds an object: its class and its attributes as they are, past any ``__getstate__``."""
+        if self._is_known(value):
+            return
+        kind = type(value)
+        self.note("o")
+        self.class_of(kind)
+        for container in (dict, list, tuple, set, frozenset, str, int, float, bytes):
+            if issubclass(kind, container):
+                plain: Any = container(value) if container is not dict else {**value}
+                self._kept.append(plain)
+                self.add(plain)
+        if hasattr(value, "__dict__"):
+            names = vars(value)
+            self._items(list(names))
+            self._items(list(names.values()))
+        for name in _slots(kind):  # type: ignore[arg-type]
+            self.note(name)
+            if hasattr(value, name):
+                self.add(getattr(value, name))
+
+    def reduced(self, value: Any) -> None:
+        """Adds a library's object by what pickle would store."""
+        if self._is_known(value):
+            return
+        try:
+            reduction = value.__reduce_ex__(5)
+        except Exception as error:
+            raise Refused(f"a {type(value).__qualname__} has no content that could be compared") from error
+        self.note(f"r{type(value).__module__}.{type(value).__qualname__}")
+        if isinstance(reduction, str):
+            self.note(reduction)
+            return
+        function, arguments, *rest = reduction
+        parts = (function, arguments, *[list(each) if index and each is not None else each for index, each in enumerate(rest[:3])])
+        self._kept.append(parts)
+        for part in parts:
+            self._kept.append(part)
+            self.add(part)
+
+
+@functools.lru_cache(256)
+def _described(dtype: Any) -> str:
+    return repr(dtype)
+
+
+@functools.lru_cache(1024)
+def _slots(kind: type) -> tuple[str, ...]:
+    import copyreg
+
+    if all("__slots__" not in vars(base) for base in kind.__mro__):
+        return ()
+    return tuple(copyreg._slotnames(kind))  # type: ignore[attr-defined]
+
+
+_HANDLERS: dict[type, Callable[[Fingerprint, Any], None]] = {
+    list: Fingerprint.list,
+    tuple: Fingerprint.list,
+    set: Fingerprint.list,
+    frozenset: Fingerprint.list,
+    dict: Fingerprint.dict,
+    types.FunctionType: Fingerprint.function,
+    types.MethodType: Fingerprint.method,
+    types.BuiltinFunctionType: Fingerprint.builtin,
+    types.ModuleType: Fingerprint.module,
+    functools.partial: Fingerprint.partial,
+    type: Fingerprint.type,
+    range: Fingerprint.reduced,
+    slice: Fingerprint.reduced,
+    bytearray: Fingerprint.reduced,
+}
+
+
+def _find_handler(kind: type, value: Any) -> Callable[[Fingerprint, Any], None]:
+    top, name = kind.__module__.split(".")[0], kind.__name__
+    if issubclass(kind, type):
+        return Fingerprint.type
+    if issubclass(kind, enum.Enum):
+        return Fingerprint.member
+    if kind.__module__ == "__main__" or (top not in sys.stdlib_module_names and top not in _TRUSTED):
+        return _handler_of_instance(kind)
+    handler = _handler_of_library(kind, top, name, value)
+    _HANDLERS[kind] = handler
+    return handler
+
+
+def _handler_of_instance(kind: type) -> Callable[[Fingerprint, Any], None]:
+    """Returns how to walk an instance of a class that is not of a library known here: only when Python can see all of its state."""
+    known = (object, dict, list, tuple, set, frozenset, str, int, float, bytes, Exception, BaseException)
+
+    def walk(walker: Fingerprint, value: Any) -> None:
+        for base in kind.__mro__:
+            top = base.__module__.split(".")[0]
+            if (
+                not walker.plans.is_user_module(base.__module__)
+                and base not in known
+                and top not in {"abc", "typing", "collections", "sklearn"}
+            ):
+                if top == "torch" or top == "sklearn":
+                    continue
+                raise Refused(f"a {kind.__qualname__} has no content that could be compared")
+        walker.instance(value)
+
+    return walk
+
+
+def _handler_of_library(kind: type, top: str, name: str, value: Any) -> Callable[[Fingerprint, Any], None]:
+    if top == "numpy":
+        numpy = sys.modules["numpy"]
+        if kind in (numpy.ndarray, numpy.memmap):
+            return Fingerprint.array
+        if issubclass(kind, numpy.generic):
+            return _numpy_scalar
+        if isinstance(value, numpy.dtype) or name in ("ufunc", "_ArrayFunctionDispatcher"):
+            return Fingerprint.named if name != "_ArrayFunctionDispatcher" else _by_name
+    if top == "pandas":
+        pandas = sys.modules["pandas"]
+        if kind in (pandas.DataFrame, pandas.Series):
+            return Fingerprint.frame
+        if issubclass(kind, pandas.Index):
+            return Fingerprint.index
+    if top == "torch" and name in ("Tensor", "Parameter"):
+        return Fingerprint.tensor
+    if (
+        getattr(kind, "__reduce_ex__", None) is object.__reduce_ex__
+        and getattr(kind, "__reduce__", None) is object.__reduce__
+        and hasattr(value, "__dict__")
+    ):
+        return Fingerprint.instance
+    return Fingerprint.reduced
+
+
+def _numpy_scalar(walker: Fingerprint, value: Any) -> None:
+    walker.note(f"s{value.dtype.str}")
+    walker.add(value.tobytes())
+
+
+def _by_name(walker: Fingerprint, value: Any) -> None:
+    walker.note(f"n{value.__module__}.{value.__qualname__} {version_of_package('numpy')}")

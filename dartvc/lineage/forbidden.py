@@ -1,0 +1,131 @@
+"""What code may not mention if its calls are to be answered from the store: clocks, entropy, identities, the world outside.
+
+What can be seen happening at run time (files opened, sockets, the kernel's entropy) is judged there, by `dartvc.lineage.witness`; here stands
+what CPython gives no sign of.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+
+__all__ = ["forbidden_attribute", "forbidden_definition", "forbidden_names"]
+
+_MODULES = {
+    **dict.fromkeys(("time", "sched", "timeit"), "reads the clock"),
+    **dict.fromkeys(("secrets", "uuid"), "draws entropy"),
+    **dict.fromkeys(
+        ("socket", "ssl", "urllib", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "websockets"), "uses the network"
+    ),
+    **dict.fromkeys(
+        ("threading", "_thread", "multiprocessing", "concurrent", "asyncio", "joblib", "dask", "ray", "queue"),
+        "starts threads or processes",
+    ),
+    **dict.fromkeys(
+        ("subprocess", "pty", "signal", "ctypes", "cffi", "mmap", "fcntl", "psutil", "resource"), "reaches outside the process"
+    ),
+    **dict.fromkeys(("gc", "weakref", "inspect", "tracemalloc", "linecache", "traceback", "faulthandler"), "looks at the interpreter"),
+    **dict.fromkeys(("importlib", "runpy", "pkgutil", "imp"), "imports by name"),
+    **dict.fromkeys(("glob", "shutil", "tempfile", "sqlite3", "shelve", "dbm"), "looks at the file system"),
+    **dict.fromkeys(("dartvc",), "talks to dartvc"),
+}
+_BUILTINS = {
+    "id": "uses id()",
+    "input": "reads the terminal",
+    "eval": "runs code that cannot be read",
+    "exec": "runs code that cannot be read",
+    "compile": "runs code that cannot be read",
+    "globals": "looks at its globals as a whole",
+    "__import__": "imports by name",
+    "breakpoint": "stops for a debugger",
+    "memoryview": "works on raw memory",
+}
+_ATTRIBUTES = {
+    **dict.fromkeys(
+        ("now", "today", "utcnow", "perf_counter", "perf_counter_ns", "monotonic", "process_time", "time_ns"), "reads the clock"
+    ),
+    **dict.fromkeys(("SystemRandom", "urandom", "getrandom", "uuid1", "uuid4", "token_hex", "token_bytes"), "draws entropy"),
+    **dict.fromkeys(
+        (
+            "exists",
+            "is_file",
+            "is_dir",
+            "isfile",
+            "isdir",
+            "lexists",
+            "stat",
+            "lstat",
+            "getmtime",
+            "getsize",
+            "getctime",
+            "iterdir",
+            "rglob",
+            "scandir",
+            "listdir",
+        ),
+        "looks at the file system",
+    ),
+    **dict.fromkeys(
+        (
+            "read_parquet",
+            "read_feather",
+            "read_orc",
+            "read_hdf",
+            "read_sql",
+            "read_table",
+            "scan_csv",
+            "scan_parquet",
+            "imread",
+            "memmap",
+            "open_dataset",
+        ),
+        "reads files past Python",
+    ),
+    **dict.fromkeys(("environ", "getenv", "getenvb", "environb"), "reads the environment"),
+    **dict.fromkeys(("getpid", "getppid", "cpu_count", "getloadavg"), "asks for the machine"),
+    **dict.fromkeys(("stdin", "_getframe", "f_back", "tb_frame", "f_locals"), "looks at the interpreter"),
+    **dict.fromkeys(("fileno", "putenv", "system", "popen", "fork"), "reaches outside the process"),
+    **dict.fromkeys(("data_ptr", "__array_interface__", "ctypes", "cuda"), "works on raw memory"),
+    **dict.fromkeys(("argv", "orig_argv"), "reads the command line"),
+}
+
+
+def _of_module(name: str) -> str:
+    return _MODULES.get(name.split(".")[0], "")
+
+
+def forbidden_names(names: Iterable[str], attributes: Iterable[str], imports: Iterable[str]) -> str:
+    """Returns why code that mentions these cannot be reused; an empty string when nothing speaks against it."""
+    for name in imports:
+        if _of_module(name):
+            return f"{_of_module(name)} ({name})"
+    held = set(attributes)
+    for name in held:
+        if name in _ATTRIBUTES:
+            return f"{_ATTRIBUTES[name]} (.{name})"
+    if "buffer" in held and held & {"stdout", "stderr"}:
+        return "writes to the buffer of a stream"
+    return next((f"{_BUILTINS[name]} ({name})" for name in names if name in ("__builtins__",)), "")
+
+
+def forbidden_attribute(module: str, name: str) -> str:
+    """Returns why an attribute of a user's module cannot be followed."""
+    return f"reads {module}.{name}" if name in ("__dict__", "__builtins__") else ""
+
+
+def forbidden_definition(value: object) -> str:
+    """Returns why code that refers to this definition cannot be reused."""
+    if isinstance(value, types.ModuleType):
+        reason = _of_module(value.__name__)
+        return f"{reason} ({value.__name__})" if reason else ""
+    module = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", "") or ""
+    if module == "builtins" and name in _BUILTINS:
+        return _BUILTINS[name]
+    if isinstance(module, str) and _of_module(module):
+        return f"{_of_module(module)} ({module}.{name})"
+    if type(value).__name__ == "_lru_cache_wrapper":
+        return f"keeps results of its own ({name})"
+    if name in _ATTRIBUTES and isinstance(value, types.FunctionType | types.BuiltinFunctionType):
+        return f"{_ATTRIBUTES[name]} ({name})"
+    return ""

@@ -1,0 +1,189 @@
+"""Results that are kept in memory, and handed out so that no caller can change what the next one gets.
+
+An array is kept as it is, without a copy. It is handed out itself when nobody else holds it any more (its count of references says so), as a
+copy when somebody does; either way its content is compared with what it was first. Frames share their blocks by pandas' own copy on write.
+Everything else is kept pickled.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dartvc.lineage.codekeys import Refused
+from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
+from dartvc.state.saving import Refusal, Saving, save
+
+__all__ = ["Frozen", "Holder", "Lost", "freeze", "thaw"]
+
+_IMMUTABLE: tuple[type, ...] = (type(None), bool, int, float, complex, str, bytes)
+_ALONE = 2  # the holding's own reference, and getrefcount's argument
+
+
+class Lost(Exception):
+    """A kept result was changed by somebody who had it, or cannot be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A pickled value: its stream, and its large buffers."""
+
+    stream: bytes
+    buffers: tuple[bytes | memoryview, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of both."""
+        return len(self.stream) + sum(len(each) for each in self.buffers)
+
+
+def freeze(value: object, namespace: dict[str, Any]) -> Frozen:
+    """Pickles a value, with copies of its buffers.
+
+    Raises:
+        Refused: it cannot be stored.
+    """
+    try:
+        saved = save({"value": value}, Saving(namespace, ""))
+    except Refusal as refusal:
+        raise Refused(f"its result cannot be stored: {refusal.reason}") from refusal
+    return Frozen(saved.stream, tuple(bytes(each) for each in saved.buffers))
+
+
+def thaw(frozen: Frozen, namespace: dict[str, Any]) -> Any:
+    """Unpickles a value.
+
+    Raises:
+        Lost: it cannot be made here.
+    """
+    try:
+        return load(frozen.stream, Loading(namespace, LiveBuffers([memoryview(each) for each in frozen.buffers])))["value"]
+    except (Unloadable, KeyError) as error:
+        raise Lost(str(error)) from error
+
+
+class _Constant:
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def take(self) -> Any:
+        return self._value
+
+
+class _Array:
+    def __init__(self, value: Any, digest: Callable[[Any], bytes]) -> None:
+        self._value = value
+        self._digest = digest
+        self._expected = digest(value)
+
+    def take(self) -> Any:
+        is_alone = sys.getrefcount(self._value) <= _ALONE
+        if self._digest(self._value) != self._expected:
+            raise Lost("its result was changed in place")
+        return self._value if is_alone else self._value.copy(order="K")
+
+
+class _Frame:
+    def __init__(self, value: Any, digest: Callable[[Any], bytes]) -> None:
+        self._value = value.copy(deep=False)
+        self._digest = digest
+        self._expected = digest(value)
+
+    def take(self) -> Any:
+        if self._digest(self._value) != self._expected:
+            raise Lost("its result was changed in place")
+        return self._value.copy(deep=False)
+
+
+class _Sequence:
+    def __init__(self, kind: Callable[[Any], Any], parts: list[Any]) -> None:
+        self._kind = kind
+        self._parts = parts
+
+    def take(self) -> Any:
+        return self._kind(part.take() for part in self._parts)
+
+
+class _Mapping:
+    def __init__(self, keys: list[Any], parts: list[Any]) -> None:
+        self._keys = keys
+        self._parts = parts
+
+    def take(self) -> Any:
+        return {key: part.take() for key, part in zip(self._keys, self._parts, strict=True)}
+
+
+class _Pickled:
+    def __init__(self, frozen: Frozen, namespace: dict[str, Any]) -> None:
+        self._frozen = frozen
+        self._namespace = namespace
+
+    def take(self) -> Any:
+        return thaw(self._frozen, self._namespace)
+
+
+class Holder:
+    """Makes holdings.
+
+    Args:
+        digest: the fingerprint of one result, alone.
+        namespace: the program's globals, to which functions among the results belong.
+    """
+
+    def __init__(self, digest: Callable[[Any], bytes], namespace: dict[str, Any]) -> None:
+        self._digest = digest
+        self._namespace = namespace
+
+    def hold(self, value: Any) -> Any:
+        """Returns a holding: ``take()`` gives an independent value, or raises `Lost`.
+
+        Raises:
+            Refused: the value cannot be kept.
+        """
+        return self._hold(value, set()) or _Pickled(freeze(value, self._namespace), self._namespace)
+
+    def pickled(self, frozen: Frozen) -> Any:
+        """Returns the holding of a value that is pickled already."""
+        return _Pickled(frozen, self._namespace)
+
+    def _hold(self, value: Any, seen: set[int]) -> Any:
+        kind = type(value)
+        if kind in _IMMUTABLE:
+            return _Constant(value)
+        if id(value) in seen:
+            return None  # the same object twice: only pickle keeps them one
+        seen.add(id(value))
+        if kind in (tuple, list):
+            parts = [self._hold(each, seen) for each in value]
+            return _Sequence(kind, parts) if all(part is not None for part in parts) else None
+        if kind is dict:
+            if not all(type(key) in _IMMUTABLE for key in value):
+                return None
+            parts = [self._hold(each, seen) for each in value.values()]
+            return _Mapping(list(value), parts) if all(part is not None for part in parts) else None
+        if kind.__module__.startswith("numpy"):
+            return self._hold_numpy(value)
+        if kind.__module__.startswith("pandas"):
+            return self._hold_frame(value)
+        return None
+
+    def _hold_numpy(self, value: Any) -> Any:
+        numpy = sys.modules["numpy"]
+        if isinstance(value, numpy.generic) and not value.dtype.hasobject and value.dtype.names is None:
+            return _Constant(value)
+        if type(value) is not numpy.ndarray or value.dtype.hasobject or value.base is not None:
+            return None
+        if not (value.flags.c_contiguous or value.flags.f_contiguous) or value.dtype.kind not in "biufcmMSUV":
+            return None
+        return _Array(value, self._digest)
+
+    def _hold_frame(self, value: Any) -> Any:
+        pandas = sys.modules["pandas"]
+        if type(value) not in (pandas.DataFrame, pandas.Series) or int(pandas.__version__.split(".")[0]) < 3:
+            return None
+        dtypes = value.dtypes if type(value) is pandas.DataFrame else [value.dtype]
+        if any(getattr(dtype, "hasobject", False) for dtype in dtypes) or value.attrs:
+            return None
+        return _Frame(value, self._digest)

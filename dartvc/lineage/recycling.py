@@ -1,0 +1,79 @@
+"""Memory of large stacked arrays, used again: fresh memory costs more than the copy into it (0.44 s against 0.05 s for 235 MB, measured).
+
+A stacked array is held here after the program let go of it. When the next one of its shape is stacked and nobody else holds the old one, its
+parts are copied into the old memory. Nothing about the result tells; its content, layout and type are what numpy would have made.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+__all__ = ["Recycler"]
+
+_LARGE_BYTES = 8 << 20
+_HELD = 2
+_ALONE = 3  # the pool's list, the loop variable, getrefcount's argument
+
+
+class Recycler:
+    """Holds the last large stacked arrays.
+
+    Args:
+        budget_bytes: what they may take together.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget_bytes = budget_bytes
+        self._pool: list[Any] = []
+        self._lock = threading.Lock()
+
+    def concatenate(self, parts: Any, axis: int) -> Any:
+        """Returns ``numpy.concatenate(parts, axis)`` for arrays of two dimensions; None when there is no memory to use again.
+
+        Fast path: the plain twin is numpy's own function, whose result is then offered to `keep`.
+        """
+        numpy = sys.modules["numpy"]
+        if not self._pool or not parts or not all(_is_plain(part, numpy) for part in parts):
+            return None
+        first = parts[0]
+        if any(part.dtype != first.dtype or part.shape[1 - axis] != first.shape[1 - axis] for part in parts):
+            return None
+        length = sum(part.shape[axis] for part in parts)
+        shape = (length, first.shape[1]) if axis == 0 else (first.shape[0], length)
+        with self._lock:
+            found = None
+            for position in range(len(self._pool)):
+                each = self._pool[position]
+                if each.shape == shape and each.dtype == first.dtype and each.flags.writeable and sys.getrefcount(each) <= _ALONE:
+                    found = self._pool.pop(position)
+                    break
+                del each
+        if found is None or not found.flags.c_contiguous or any(numpy.may_share_memory(part, found) for part in parts):
+            return None
+        numpy.concatenate(parts, axis, out=found)
+        self.keep(found, parts)
+        return found
+
+    def keep(self, array: Any, parts: Any) -> None:
+        """Holds an array that was just stacked, if it is one that could be made here."""
+        numpy = sys.modules["numpy"]
+        if not all(_is_plain(part, numpy) for part in parts) or not array.flags.owndata or not array.flags.c_contiguous:
+            return
+        if _LARGE_BYTES <= array.nbytes <= self._budget_bytes // _HELD:
+            with self._lock:
+                if not any(each is array for each in self._pool):
+                    self._pool.insert(0, array)
+                    del self._pool[_HELD:]
+
+
+def _is_plain(part: Any, numpy: Any) -> bool:
+    """Whether an array is stacked in row order whatever lies beside it."""
+    return (
+        type(part) is numpy.ndarray
+        and part.ndim == 2
+        and part.flags.c_contiguous
+        and not part.flags.f_contiguous
+        and not part.dtype.hasobject
+    )

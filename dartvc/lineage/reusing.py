@@ -1,0 +1,133 @@
+"""One run with reuse: compiles the user's code so that its functions and operations are announced, and keeps account of what that saved."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import os
+import sys
+import sysconfig
+import types
+from typing import Any
+
+from dartvc.history import Repository
+from dartvc.lineage.account import write_account
+from dartvc.lineage.calls import Calls
+from dartvc.lineage.codekeys import Plans
+from dartvc.lineage.memory import Memory, available_bytes
+from dartvc.lineage.operations import Operation
+from dartvc.lineage.recycling import Recycler
+from dartvc.lineage.rewrites import Rewrites
+from dartvc.lineage.shelf import Shelf
+from dartvc.lineage.sites import Hook, Site
+from dartvc.lineage.witness import Witness
+from dartvc.program.instrument import ANNOUNCE, Compiler, UserModules, switch_name
+from dartvc.program.sources import Sources
+from dartvc.program.trampolines import bind_trampoline, make_trampoline
+
+__all__ = ["Reuse"]
+
+_MEMORY_SHARE = 4
+_SHELF_LIMIT_BYTES = 8 << 30
+_LOCAL = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+class Reuse:
+    """Reuse of work in one process.
+
+    Args:
+        repository: where results are kept across runs.
+        sources: the source files of the process.
+        namespace: the program's globals.
+        folder: files under it are the user's own.
+        is_partial: whether results may be assembled from parts, with other last bits.
+    """
+
+    def __init__(
+        self, repository: Repository, sources: Sources, namespace: dict[str, Any], folder: str, *, is_partial: bool = False
+    ) -> None:
+        self.repository = repository
+        self.is_partial = is_partial
+        self._namespace = namespace
+        self._folder = os.path.join(os.path.abspath(folder), "")
+        paths = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(repository.path)}
+        libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self._folder)
+        self._libraries = tuple(path for path in libraries if not self._folder.startswith(path)) or libraries
+        self.compiler = Compiler(sources, self._next_operation)
+        self.plans = Plans(self.is_user, self.compiler.plain)
+        self.witness = Witness(self._libraries)
+        self.shelf = Shelf(repository, _SHELF_LIMIT_BYTES)
+        self.memory = Memory(available_bytes() // _MEMORY_SHARE)
+        self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace)
+        self.rewrites = Rewrites(self.memory, self.calls.digest_alone) if is_partial else None
+        self.recycler = Recycler(self.memory.budget_bytes // 2)
+        self.sites: dict[types.CodeType, Site] = {}
+        self.operations: list[Site] = []
+
+    def is_user(self, path: str) -> bool:
+        """Whether a file is the user's own code."""
+        return path.startswith(self._folder) and "site-packages" not in path and not path.startswith(self._libraries)
+
+    def install(self) -> None:
+        """Begins to watch this process; stays until it ends."""
+        self.witness.install()
+        setattr(builtins, ANNOUNCE, self._announce)
+        UserModules(self.is_user, self.compiler).install()
+
+    def compile(self, filename: str, text: str) -> types.CodeType:
+        """Returns the instrumented code of the script."""
+        return self.compiler.compile(filename, text)
+
+    def _announce(self, function: Any) -> Any:
+        """Is called where a function is defined; returns the same function, which asks before it runs from now on."""
+        if type(function) is not types.FunctionType or function.__code__.co_flags & _LOCAL:
+            return function
+        code = function.__code__
+        site = self.sites.get(code)
+        if site is None:
+            site = self.sites[code] = Site(code.co_qualname, code.co_filename, code.co_firstlineno)
+            try:
+                site.template = make_trampoline(code)
+            except (ValueError, SyntaxError) as error:
+                site.turn_off(str(error))
+        if not site.is_off and site.template is not None:
+            hook = Hook(function, site, self.calls.invoke)
+            if not site.is_off:
+                self.plans.originals[function] = code
+                function.__code__ = bind_trampoline(site.template, hook)
+        return function
+
+    def _next_operation(self, name: str, filename: str, line: int) -> int:
+        number = len(self.operations)
+        site = Site(name, filename, line)
+        self.operations.append(site)
+        setattr(builtins, switch_name(number), Operation(site, switch_name(number), self.calls, self.recycler, self.rewrites))
+        return number
+
+    def _give_back(self) -> None:
+        """Gives every function the code that the user wrote: what is committed now has nothing of this run in it."""
+        for function, code in self.plans.originals.items():
+            function.__code__ = self.compiler.plain(code)
+        classes = [each for each in self._namespace.values() if isinstance(each, type)]
+        for value in (*self._namespace.values(), *(each for cls in classes for each in vars(cls).values())):
+            if type(value) is types.FunctionType and value not in self.plans.originals:
+                code = self.compiler.plain(value.__code__)
+                if code.co_freevars == value.__code__.co_freevars:
+                    value.__code__ = code
+
+    def close(self) -> None:
+        """Writes what waits, and the account of this run."""
+        self._give_back()
+        self.shelf.close()
+        sites = [*self.sites.values(), *(each for each in self.operations if each.calls)]
+        facts = {
+            "saved_s": round(max(self.calls.saved_s, 0.0) + sum(each.saved_s for each in self.operations if each.partial), 6),
+            "overhead_s": round(self.calls.overhead_s, 6),
+            "bytes_in_memory": self.memory.size_bytes,
+            "evicted": self.memory.evicted,
+            "problem": self.shelf.problem,
+        }
+        try:
+            write_account(self.repository.path, sites, facts)
+        except OSError as error:
+            print(f"dartvc: the account of reuse was not written: {error}", file=sys.stderr)

@@ -1,0 +1,217 @@
+"""Partial reuse: results assembled from products of parts that were computed before (LIMA's rewrites, for parts of any width).
+
+With X stacked of row blocks, ``X.T @ Y`` is the sum of ``X_i.T @ Y_i``; with X stacked of columns, it is the block matrix of ``X_i.T @ Y_j``.
+Products of parts are kept by the content of both, so one cache covers Gram matrices under row and column concatenation, added intercept
+columns, growing feature sets, and folds of a cross-validation. ``A @ V[:, :k]`` grows from the widest product so far. The sums run in
+another order than one product would: the last bits may differ, which is why this has to be asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dartvc.lineage.memory import Entry, Memory
+from dartvc.lineage.sites import Site
+
+__all__ = ["ColumnBlocks", "GrowingProduct", "Products", "Rewrites", "RowBlocks"]
+
+_PARTS_LIMIT = 64
+_SMALL_PART = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """Where the parts of a stacked array lie: along which axis, and their bounds."""
+
+    reference: weakref.ref[Any]
+    axis: int
+    bounds: tuple[int, ...]
+
+
+class Products:
+    """Products of parts, kept by content.
+
+    Args:
+        memory: where they are kept.
+        digest: the fingerprint of one array.
+    """
+
+    def __init__(self, memory: Memory, digest: Callable[[Any], bytes]) -> None:
+        self._memory = memory
+        self._digest = digest
+        self.hits = 0
+        self.saved_s = 0.0
+
+    def digest(self, part: Any) -> bytes:
+        """Returns what a part is known by."""
+        return self._digest(part)
+
+    def transposed(self, left: Any, right: Any, left_digest: bytes, right_digest: bytes) -> Any:
+        """Returns ``left.T @ right``, which is never changed by anybody."""
+        key = b"part" + left_digest + right_digest
+        for entry in self._memory.iter_entries(key):
+            entry.uses += 1
+            self.hits += 1
+            self.saved_s += entry.cost_s
+            return entry.holding
+        begin = time.perf_counter()
+        product = left.T @ right
+        product = product.copy() if product.base is not None else product
+        self._memory.add(key, Entry("@", product, product.nbytes, time.perf_counter() - begin))
+        return product
+
+
+class Rewrite(Protocol):
+    """One way to assemble ``left @ right`` from parts."""
+
+    def apply(self, left: Any, right: Any, find: Callable[[Any], Stacked | None], products: Products) -> Any:
+        """Returns the product, or None when this way does not fit."""
+
+
+def _untransposed(left: Any) -> Any:
+    """Returns X for a left operand X.T, else None."""
+    if left.ndim != 2 or left.base is None:
+        return None
+    base = left.base
+    same = base.ndim == 2 and base.shape == left.shape[::-1] and base.strides == left.strides[::-1]
+    return base if same and base.__array_interface__["data"] == left.__array_interface__["data"] else None
+
+
+def _are_floats(left: Any, right: Any) -> bool:
+    return bool(left.dtype == right.dtype and left.dtype.kind == "f" and left.dtype.itemsize >= 8)
+
+
+class RowBlocks:
+    """``vstack(X_1, ..., X_n).T @ Y`` = the sum of ``X_i.T @ Y_i``."""
+
+    def apply(self, left: Any, right: Any, find: Callable[[Any], Stacked | None], products: Products) -> Any:
+        """Returns the product, or None when the left operand is no transpose of stacked rows."""
+        whole = _untransposed(left)
+        stacked = find(whole) if whole is not None else None
+        if stacked is None or stacked.axis != 0 or not _are_floats(left, right) or right.ndim > 2:
+            return None
+        total = None
+        for start, stop in zip(stacked.bounds, stacked.bounds[1:], strict=False):
+            part, other = whole[start:stop], right[start:stop]
+            digest = products.digest(part)
+            product = products.transposed(part, other, digest, digest if right is whole else products.digest(other))
+            total = product.copy() if total is None else total.__iadd__(product)
+        return total
+
+
+class ColumnBlocks:
+    """``hstack(X_1, ..., X_n).T @ hstack(Y_1, ..., Y_m)`` = the matrix of blocks ``X_i.T @ Y_j``."""
+
+    def apply(self, left: Any, right: Any, find: Callable[[Any], Stacked | None], products: Products) -> Any:
+        """Returns the product, or None when the left operand is no transpose of stacked columns."""
+        numpy = sys.modules["numpy"]
+        whole = _untransposed(left)
+        stacked = find(whole) if whole is not None else None
+        if stacked is None or stacked.axis != 1 or not _are_floats(left, right):
+            return None
+        parts = [whole[:, start:stop] for start, stop in zip(stacked.bounds, stacked.bounds[1:], strict=False)]
+        digests = [products.digest(part) for part in parts]
+        if right is whole:
+            others, other_digests, bounds = parts, digests, stacked.bounds
+        else:
+            others, other_digests, bounds = [right], [products.digest(right)], (0, right.shape[1] if right.ndim == 2 else 1)
+        result = numpy.empty((left.shape[0], bounds[-1]) if right.ndim == 2 else (left.shape[0],))
+        for row, (part, digest) in enumerate(zip(parts, digests, strict=True)):
+            rows = slice(stacked.bounds[row], stacked.bounds[row + 1])
+            for column, (other, other_digest) in enumerate(zip(others, other_digests, strict=True)):
+                if right is whole and column < row:
+                    result[rows, bounds[column] : bounds[column + 1]] = result[bounds[column] : bounds[column + 1], rows].T
+                    continue
+                block = products.transposed(part, other, digest, other_digest)
+                if right.ndim == 2:
+                    result[rows, bounds[column] : bounds[column + 1]] = block
+                else:
+                    result[rows] = block
+        return result
+
+
+class GrowingProduct:
+    """``A @ V[:, :k]`` grows from the widest ``A @ V[:, :j]`` so far: PCA and SVD with growing numbers of components."""
+
+    def __init__(self) -> None:
+        self._widest: dict[tuple[bytes, bytes], Any] = {}
+
+    def apply(self, left: Any, right: Any, find: Callable[[Any], Stacked | None], products: Products) -> Any:
+        """Returns the product, or None when the right operand is no prefix of another array's columns."""
+        numpy = sys.modules["numpy"]
+        base = right.base
+        if right.ndim != 2 or left.ndim != 2 or base is None or not isinstance(base, numpy.ndarray) or not _are_floats(left, right):
+            return None
+        if base.ndim != 2 or base.shape[0] != right.shape[0] or base.strides != right.strides or base.shape[1] < right.shape[1]:
+            return None
+        if base.__array_interface__["data"] != right.__array_interface__["data"] or base.nbytes > 8 * right.nbytes + (1 << 22):
+            return None
+        key = products.digest(left), products.digest(base)
+        known, width = self._widest.get(key), right.shape[1]
+        if known is None or known.shape[1] < width:
+            done = 0 if known is None else known.shape[1]
+            product = numpy.empty((left.shape[0], width))
+            if known is not None:
+                product[:, :done] = known
+                products.hits += 1
+            product[:, done:] = left @ right[:, done:]
+            if len(self._widest) >= 4 and key not in self._widest:
+                self._widest.pop(next(iter(self._widest)))
+            known = self._widest[key] = product
+        else:
+            products.hits += 1
+        return known[:, :width].copy()
+
+
+class Rewrites:
+    """All rewrites, and what they need to know about stacked arrays.
+
+    Args:
+        memory: where products of parts are kept.
+        digest: the fingerprint of one array.
+    """
+
+    def __init__(self, memory: Memory, digest: Callable[[Any], bytes]) -> None:
+        self._products = Products(memory, digest)
+        self._stacked: dict[int, Stacked] = {}
+        self._rewrites: tuple[Rewrite, ...] = (RowBlocks(), ColumnBlocks(), GrowingProduct())
+
+    def note(self, result: Any, parts: Any, axis: int) -> None:
+        """Notes where the parts of a stacked array lie: a hint only, parts are known by their content."""
+        numpy = sys.modules["numpy"]
+        if result.ndim != 2 or not 1 < len(parts) <= _PARTS_LIMIT or result.nbytes < _SMALL_PART:
+            return
+        widths = [1 if part.ndim < 2 else part.shape[axis] for part in parts if isinstance(part, numpy.ndarray)]
+        bounds = [0]
+        for width in widths:
+            bounds.append(bounds[-1] + width)
+        if len(widths) == len(parts) and bounds[-1] == result.shape[axis]:
+            number = id(result)
+            self._stacked[number] = Stacked(weakref.ref(result, lambda _: self._stacked.pop(number, None)), axis, tuple(bounds))
+
+    def _find(self, array: Any) -> Stacked | None:
+        stacked = self._stacked.get(id(array))
+        return stacked if stacked is not None and stacked.reference() is array else None
+
+    def multiply(self, left: Any, right: Any, site: Site) -> Any:
+        """Returns ``left @ right`` assembled from parts, or None when no rewrite fits."""
+        begin = time.perf_counter()
+        hits, saved_s = self._products.hits, self._products.saved_s
+        for rewrite in self._rewrites:
+            answer = rewrite.apply(left, right, self._find, self._products)
+            if answer is not None:
+                site.calls += 1
+                if self._products.hits > hits:
+                    site.partial += 1
+                    site.saved_s += self._products.saved_s - saved_s
+                    site.last = "in part"
+                else:
+                    site.executions += 1
+                    site.cost_s += time.perf_counter() - begin
+                return answer
+        return None

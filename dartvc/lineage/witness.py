@@ -1,0 +1,293 @@
+"""What a call does besides returning: seen as it happens, by audit hook, wrapped streams, and a look at the random streams before and after.
+
+A `Record` is open while a call runs. Files that are read become part of what the result depends on, by content; text that is printed is
+kept, to be printed again; the position of the random streams is an input and an output. Files written, sockets, child processes, the
+kernel's entropy: the call cannot be answered from the store, and the record says why.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import marshal
+import os
+import random
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from xxhash import xxh3_128
+
+from dartvc.lineage.entropy import is_harmless
+
+__all__ = ["Record", "Streams", "Witness", "digest_of_file"]
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+_ACTS = {
+    "subprocess.Popen": "starts a child process",
+    "os.system": "runs a shell command",
+    "os.exec": "runs another program",
+    "os.fork": "forks",
+    "os.posix_spawn": "starts a child process",
+    "os.chdir": "changes the working directory",
+    "os.putenv": "changes the environment",
+    "os.unsetenv": "changes the environment",
+    "sqlite3.connect": "opens a database",
+    "os.remove": "removes a file",
+    "os.rename": "renames a file",
+    "os.mkdir": "makes a folder",
+    "os.rmdir": "removes a folder",
+    "os.truncate": "truncates a file",
+    "os.utime": "changes a file",
+    "os.chmod": "changes a file",
+    "os.kill": "sends a signal",
+    "builtins.input": "reads the terminal",
+    "webbrowser.open": "opens a browser",
+    "glob.glob": "looks at the file system",
+    "mmap.__new__": "maps a file",
+    "signal.pthread_kill": "sends a signal",
+    "sys.settrace": "traces itself",
+    "sys.setprofile": "traces itself",
+}
+_TEXT_LIMIT = 1 << 20
+
+
+def digest_of_file(path: str) -> str:
+    """Returns a digest of a file's content; an empty string when there is none to read."""
+    state = xxh3_128()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while block := file.read(1 << 20):
+                state.update(block)
+    except OSError:
+        return ""
+    return state.hexdigest()
+
+
+@dataclass
+class Record:
+    """What one call did so far."""
+
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    output: list[tuple[str, str]] = field(default_factory=list)
+    output_size: int = 0
+    refusal: str = ""
+    saved_s: float = 0.0
+    saved_here_s: float = 0.0
+    streams: tuple[bytes, ...] = ()
+    threads: int = 0
+
+    def absorb(self, inner: Record) -> None:
+        """Takes over what a call inside this one did."""
+        self.files.update(inner.files)
+        self.output += inner.output
+        self.output_size += inner.output_size
+        self.refusal = self.refusal or inner.refusal
+        self.saved_s += inner.saved_s
+        self.saved_here_s += inner.saved_here_s
+
+
+class Streams:
+    """The random streams of the process: what they stand at, and putting them there."""
+
+    def capture(self) -> tuple[Any, ...]:
+        """Returns the states of `random`, numpy's global stream and torch's; None for what is not loaded."""
+        if "numpy" in sys.modules and "numpy.random" not in sys.modules:
+            importlib.import_module(
+                f"{sys.modules['numpy'].__name__}.random"
+            )  # it seeds its global stream when it is loaded: not in the middle of a call
+        numpy_random = sys.modules.get("numpy.random")
+        torch = sys.modules.get("torch")
+        numpy_state = numpy_random.get_state(legacy=False) if numpy_random is not None and hasattr(numpy_random, "get_state") else None
+        torch_state = torch.get_rng_state().numpy().tobytes() if torch is not None and hasattr(torch, "get_rng_state") else None
+        return random.getstate(), numpy_state, torch_state
+
+    def digests(self) -> tuple[bytes, ...]:
+        """Returns what stands for the position of each stream."""
+        python, numpy_state, torch_state = self.capture()
+        numpy_digest = b""
+        if numpy_state is not None:
+            state = numpy_state["state"]
+            rest = {key: value for key, value in state.items() if key != "key"}
+            packed = state["key"].tobytes() if "key" in state else b""
+            numpy_digest = _digest(
+                packed, repr((numpy_state["bit_generator"], rest, numpy_state["has_gauss"], numpy_state["gauss"])).encode()
+            )
+        return _digest(marshal.dumps(python, 2)), numpy_digest, _digest(torch_state or b"")
+
+    def apply(self, states: tuple[Any, ...]) -> None:
+        """Puts the streams where they were captured."""
+        python, numpy_state, torch_state = states
+        random.setstate(python)
+        numpy_random, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
+        if numpy_state is not None and numpy_random is not None:
+            numpy_random.set_state(numpy_state)
+        if torch_state is not None and torch is not None:
+            torch.set_rng_state(torch.frombuffer(bytearray(torch_state), dtype=torch.uint8))
+
+
+def _digest(*parts: bytes) -> bytes:
+    state = xxh3_128()
+    for part in parts:
+        state.update(part)
+    return state.digest()
+
+
+class Witness:
+    """Watches this process for the calls that are being recorded.
+
+    Args:
+        library_folders: files under these are code, not data.
+    """
+
+    def __init__(self, library_folders: tuple[str, ...]) -> None:
+        self._folders = library_folders
+        self._local = threading.local()
+        self.open_records = 0
+        self.streams = Streams()
+
+    @property
+    def stack(self) -> list[Record]:
+        """The open records of this thread, outermost first."""
+        try:
+            return self._local.stack  # type: ignore[no-any-return]
+        except AttributeError:
+            self._local.stack = []
+            return self._local.stack  # type: ignore[no-any-return]
+
+    def install(self) -> None:
+        """Begins to watch; stays until the process ends."""
+        sys.addaudithook(self._hook)
+        urandom = os.urandom
+        seed = random.Random.seed
+
+        def watched_urandom(size: int, /) -> bytes:
+            if self.open_records and not is_harmless(sys._getframe(1)):
+                self.refuse("draws entropy")
+            return urandom(size)
+
+        def watched_seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
+            if a is None and self.open_records and not is_harmless(sys._getframe(1)):
+                self.refuse("draws entropy")
+            seed(generator, a, version)
+
+        watched_urandom.__name__ = watched_urandom.__qualname__ = "urandom"
+        os.urandom = watched_urandom
+        random._urandom = watched_urandom  # type: ignore[attr-defined]
+        random.Random.seed = watched_seed  # type: ignore[method-assign, assignment]
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if type(stream) is io.TextIOWrapper:
+                wrapped = _WatchedStream(stream, name, self)
+                setattr(sys, name, wrapped)
+                setattr(sys, f"__{name}__", wrapped)
+
+    def has_other_threads(self) -> bool:
+        """Whether threads of the program run besides this one."""
+        return _foreign_threads() > 0
+
+    def begin(self) -> Record:
+        """Opens a record for a call that is about to run in this thread."""
+        record = Record(streams=self.streams.digests(), threads=_foreign_threads())
+        self.open_records += 1
+        self.stack.append(record)
+        return record
+
+    def end(self, record: Record) -> None:
+        """Closes the innermost record; the one around it takes over what was seen."""
+        self.open_records -= 1
+        self.stack.pop()
+        if self.stack:
+            self.stack[-1].absorb(record)
+
+    @contextmanager
+    def looking_away(self) -> Iterator[None]:
+        """Does not take what this thread does for the program's doing: the engine reads files of its own."""
+        before = getattr(self._local, "is_away", False)
+        self._local.is_away = True
+        try:
+            yield
+        finally:
+            self._local.is_away = before
+
+    def refuse(self, reason: str) -> None:
+        """Makes the calls that run now unfit for reuse."""
+        if self.open_records and not getattr(self._local, "is_away", False):
+            for record in self.stack:
+                record.refusal = record.refusal or reason
+
+    def printed(self, stream: str, text: str) -> None:
+        """Notes text that was written."""
+        if self.open_records and self.stack:
+            record = self.stack[-1]
+            record.output.append((stream, text))
+            record.output_size += len(text)
+            if record.output_size > _TEXT_LIMIT:
+                self.refuse("prints a great deal")
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.open_records or getattr(self._local, "is_away", False):
+            return
+        if event == "open":
+            path, _, flags = arguments
+            if isinstance(path, int):
+                self.refuse("opens a file by its descriptor")
+            elif isinstance(path, str | bytes) and self.stack:
+                self._note_file(os.fsdecode(path), flags if isinstance(flags, int) else 0)
+        elif event.startswith("socket.") and event != "socket.gethostname":
+            self.refuse("uses the network")
+        elif event in ("os.listdir", "os.scandir"):
+            path = os.path.join(os.path.abspath(os.fsdecode(arguments[0] or ".")), "") if not isinstance(arguments[0], int) else ""
+            if not path.startswith(self._folders) and path.rstrip("/") not in sys.path:
+                self.refuse("looks at the file system")
+        elif event in _ACTS:
+            self.refuse(_ACTS[event])
+
+    def _note_file(self, path: str, flags: int) -> None:
+        path = os.path.abspath(path)
+        if path.startswith((*self._folders, "/proc/", "/sys/", "/usr/share/zoneinfo")) or path.endswith((".pyc", ".py")):
+            return
+        if flags & _WRITING:
+            if path != os.devnull:
+                self.refuse(f"writes {os.path.basename(path)}")
+            return
+        if path.startswith("/dev/"):
+            self.refuse(f"reads {path}")
+            return
+        try:
+            found = os.stat(path)
+        except OSError:
+            self.refuse(f"looks for {os.path.basename(path)}")
+            return
+        self.stack[-1].files[path] = (found.st_size, found.st_mtime_ns)
+
+
+class _WatchedStream(io.TextIOWrapper):
+    """A standard stream whose text is noted on its way."""
+
+    def __init__(self, stream: io.TextIOWrapper, label: str, witness: Witness) -> None:
+        line_buffering, write_through = stream.line_buffering, stream.write_through
+        encoding, errors = stream.encoding, stream.errors
+        stream.flush()
+        super().__init__(stream.detach(), encoding, errors, None, line_buffering, write_through)
+        vars(self)["mode"] = "w"
+        self._label = label
+        self._witness = witness
+
+    def write(self, text: str, /) -> int:
+        """Writes text."""
+        self._witness.printed(self._label, text)
+        return super().write(text)
+
+    def writelines(self, lines: Any, /) -> None:
+        """Writes pieces of text."""
+        for each in lines:
+            self.write(each)
+
+
+def _foreign_threads() -> int:
+    own = threading.current_thread()
+    return sum(each is not own and not each.name.startswith("dartvc") for each in threading.enumerate())

@@ -1,0 +1,200 @@
+"""What `run --reuse` compiles instead of the plain source: every function is announced where it is defined, heavy operations carry a switch.
+
+``def f`` gets one more decorator, the innermost, which returns the same function. An operation ``a @ b`` becomes ``__dvc_7(a, b) if __dvc_7
+else a @ b``: while the switch is off (the hook is None), this costs the look-up of one builtin, 3 ns. Line numbers, names and the order of
+evaluation stay what they were.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dartvc.program.sources import Sources, iter_codes
+
+__all__ = ["ANNOUNCE", "Compiler", "UserModules", "switch_name"]
+
+ANNOUNCE = "__dvc_define__"
+_TRANSPARENT = frozenset({"staticmethod", "classmethod", "property", "wraps", "functools.wraps", "setter"})
+_OPERATIONS_INSIDE = 3
+_BY_VALUE = ("cloudpickle.cloudpickle", "joblib.externals.cloudpickle.cloudpickle")
+_STACK = "vstack hstack column_stack row_stack concatenate stack block append insert tile repeat kron outer"
+_ALGEBRA = "dot matmul tensordot einsum multi_dot solve lstsq inv pinv det svd svdvals eig eigh eigvals eigvalsh qr cholesky lu expm norm cov corrcoef"
+_ORDER = "sort argsort unique percentile quantile nanpercentile nanquantile median nanmedian histogram digitize searchsorted cdist pdist"
+_SIGNAL = "fft ifft rfft irfft fft2 ifft2 convolve correlate fftconvolve savgol_filter interp polyfit"
+_LEARN = """fit transform fit_transform inverse_transform predict predict_proba predict_log_proba decision_function fit_predict score kneighbors
+    cross_val_score cross_val_predict cross_validate train_test_split make_classification make_regression make_blobs permutation_importance
+    roc_auc_score log_loss silhouette_score pairwise_distances rbf_kernel mutual_info_classif mutual_info_regression f_classif f_regression"""
+_TABLES = "merge groupby pivot_table get_dummies rolling read_csv describe corr crosstab melt drop_duplicates duplicated sort_values rank resample"
+OPERATIONS = frozenset(" ".join((_STACK, _ALGEBRA, _ORDER, _SIGNAL, _LEARN, _TABLES)).split())
+"""Names of calls that may take long; a name says where to look, measuring says what to keep."""
+
+
+def switch_name(number: int) -> str:
+    """Returns the builtin that holds the hook of an operation."""
+    return f"__dvc_{number}"
+
+
+class _Instrumenter(ast.NodeTransformer):
+    def __init__(self, next_site: Callable[[str, str, int], int], filename: str) -> None:
+        self.next_site = next_site
+        self.filename = filename
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.body = [self.visit(each) for each in node.body]
+        is_plain = all(_decorator(each) in _TRANSPARENT for each in node.decorator_list)
+        if is_plain and not _is_special(node.name) and not _is_generator(node):
+            mark = ast.copy_location(ast.Name(ANNOUNCE, ast.Load()), node)
+            node.decorator_list = [*node.decorator_list, mark]
+        return node
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        node.body = [self.visit(each) for each in node.body]
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is not None:
+            node.value = self.visit(node.value)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        return self._switch(node, "@", [node.left, node.right], []) if isinstance(node.op, ast.MatMult) else node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+        return self._switch(node, name, [node.func, *node.args], node.keywords) if name in OPERATIONS else node
+
+    def _switch(self, node: ast.expr, name: str, arguments: list[ast.expr], keywords: list[ast.keyword]) -> ast.AST:
+        inside = list(ast.walk(node))
+        if any(isinstance(each, ast.NamedExpr | ast.Yield | ast.YieldFrom | ast.Await) for each in inside):
+            return node
+        if sum(isinstance(each, ast.Name) and each.id.startswith("__dvc_") for each in inside) > 2 * _OPERATIONS_INSIDE:
+            return node
+        number = self.next_site(name, self.filename, node.lineno)
+        test, hook = (ast.copy_location(ast.Name(switch_name(number), ast.Load()), node) for _ in range(2))
+        call = ast.copy_location(ast.Call(hook, arguments, keywords), node)
+        return ast.copy_location(ast.IfExp(test, call, node), node)
+
+
+def _decorator(node: ast.expr) -> str:
+    if isinstance(node, ast.Call):
+        node = node.func
+    return node.attr if isinstance(node, ast.Attribute) and node.attr == "setter" else ast.unparse(node)
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
+def _is_generator(node: ast.FunctionDef) -> bool:
+    pending: list[ast.AST] = list(node.body)
+    while pending:
+        each = pending.pop()
+        if isinstance(each, ast.Yield | ast.YieldFrom):
+            return True
+        if not isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            pending.extend(ast.iter_child_nodes(each))
+    return False
+
+
+class Compiler:
+    """Compiles user's files with and without instrumentation, and knows which code stands for which.
+
+    Args:
+        sources: the source files of the process.
+        next_site: called with (name of the operation, file, line) for each switch; returns its number.
+    """
+
+    def __init__(self, sources: Sources, next_site: Callable[[str, str, int], int]) -> None:
+        self._sources = sources
+        self._next_site = next_site
+        self._plain: dict[tuple[str, str, int], types.CodeType] = {}
+
+    def compile(self, filename: str, text: str) -> types.CodeType:
+        """Returns the instrumented code of a file."""
+        unit = self._sources.find(filename)
+        if unit is None or unit.text != text:
+            unit = self._sources.add(filename, text)
+        for code in iter_codes(unit.code):
+            self._plain[filename, code.co_qualname, code.co_firstlineno] = code
+        tree = ast.parse(text, filename)
+        tree = ast.fix_missing_locations(_Instrumenter(self._next_site, filename).visit(tree))
+        return compile(tree, filename, "exec", dont_inherit=True)
+
+    def plain(self, code: types.CodeType) -> types.CodeType:
+        """Returns what a code object would be without instrumentation: the code that reuse is keyed by."""
+        return self._plain.get((code.co_filename, code.co_qualname, code.co_firstlineno), code)
+
+    def plain_twin(self, function: types.FunctionType) -> types.FunctionType:
+        """Returns a function like this one with the code that the user wrote."""
+        code = self.plain(function.__code__)
+        if code is function.__code__ or code.co_freevars != function.__code__.co_freevars:
+            return function
+        twin = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+        functools.update_wrapper(twin, function)
+        vars(twin).pop("__wrapped__", None)
+        twin.__kwdefaults__ = function.__kwdefaults__
+        return twin
+
+
+class UserModules(importlib.abc.MetaPathFinder):
+    """Imports the user's own modules through a `Compiler`; everything else is left to Python."""
+
+    def __init__(self, is_user: Callable[[str], bool], compiler: Compiler) -> None:
+        self._is_user = is_user
+        self._compiler = compiler
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Returns the spec of a user's module with a loader of ours."""
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if fullname in _BY_VALUE and spec is not None and spec.origin is not None:
+            spec.loader = _ByValueLoader(fullname, spec.origin, self._compiler)
+            return spec
+        if spec is None or type(spec.loader) is not importlib.machinery.SourceFileLoader or spec.origin is None:
+            return None
+        origin = os.path.abspath(spec.origin)
+        if not self._is_user(origin):
+            return None
+        spec.loader = _Loader(fullname, spec.origin, self._compiler)
+        return spec
+
+    def install(self) -> None:
+        """Puts this finder before Python's own."""
+        sys.meta_path.insert(0, self)
+
+
+class _ByValueLoader(importlib.machinery.SourceFileLoader):
+    """Imports cloudpickle so that functions travel to other processes with the code that the user wrote."""
+
+    def __init__(self, fullname: str, path: str, compiler: Compiler) -> None:
+        super().__init__(fullname, path)
+        self._compiler = compiler
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        super().exec_module(module)
+        pickler: Any = getattr(module, "Pickler", None)
+        reduce_function = getattr(pickler, "_dynamic_function_reduce", None)
+        if reduce_function is not None:
+            pickler._dynamic_function_reduce = lambda own, function: reduce_function(own, self._compiler.plain_twin(function))
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, fullname: str, path: str, compiler: Compiler) -> None:
+        super().__init__(fullname, path)
+        self._compiler = compiler
+
+    def get_code(self, fullname: str) -> types.CodeType | None:
+        text = importlib.util.decode_source(self.get_data(self.path))
+        return self._compiler.compile(self.path, text)

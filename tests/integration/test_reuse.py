@@ -1,0 +1,694 @@
+"""Scripts under ``run --reuse``: their output is plain Python's, whatever they do; what was computed is not computed again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = ("-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())")
+HEAVY = """
+def burn(n=120_000):
+    total = 0
+    for i in range(n):
+        total += i % 7
+    return total
+"""
+
+TRAPS = {
+    "clock": """
+        import time
+        def stamp(x):
+            burn()
+            return time.perf_counter_ns()
+        print(len({stamp(1) for _ in range(4)}))
+    """,
+    "clock behind an import": """
+        from datetime import datetime
+        def stamp(x):
+            burn()
+            return datetime.now().isoformat()
+        print(len({stamp(1) for _ in range(4)}))
+    """,
+    "unseeded generator": """
+        import random
+        def draw(x):
+            burn()
+            return random.Random().random()
+        print(len({draw(1) for _ in range(4)}))
+    """,
+    "kernel's entropy": """
+        import os
+        def draw(x):
+            burn()
+            return os.urandom(8)
+        print(len({draw(1) for _ in range(4)}))
+    """,
+    "global random stream": """
+        import random
+        random.seed(3)
+        def draw(n):
+            burn()
+            return [random.random() for _ in range(n)]
+        print([draw(2) for _ in range(4)], random.random())
+        random.seed(3)
+        print([draw(2) for _ in range(4)], random.random())
+    """,
+    "a file that changes": """
+        def read(path):
+            burn()
+            with open(path) as file:
+                return file.read()
+        for i in range(6):
+            with open("data.txt", "w") as file:
+                file.write(str(i // 2))
+            print(read("data.txt"))
+    """,
+    "a file that is written": """
+        def write(i):
+            burn()
+            with open("out.txt", "a") as file:
+                file.write(f"{i} ")
+            return i
+        for i in range(4):
+            write(1)
+        print(open("out.txt").read())
+    """,
+    "an argument that is changed": """
+        def push(values):
+            burn()
+            values.append(len(values))
+            return sum(values)
+        kept = [1]
+        for _ in range(5):
+            print(push(kept), push([1]), kept)
+    """,
+    "a method that changes its object": """
+        class Counter:
+            def __init__(self):
+                self.n = 0
+            def step(self):
+                burn()
+                self.n += 1
+                return self.n
+        counter = Counter()
+        print([counter.step() for _ in range(5)])
+    """,
+    "hidden state of a class": """
+        class Meter:
+            seen = 0
+            @classmethod
+            def step(cls):
+                burn()
+                cls.seen += 1
+                return cls.seen
+        print([Meter.step() for _ in range(5)])
+    """,
+    "an attribute of a function": """
+        def count(x):
+            burn()
+            count.n = getattr(count, "n", 0) + 1
+            return count.n
+        print([count(1) for _ in range(5)])
+    """,
+    "a default that grows": """
+        def grow(x, held=[]):
+            burn()
+            held.append(x)
+            return len(held)
+        print([grow(1) for _ in range(5)])
+    """,
+    "a global that changes": """
+        scale = 2
+        def scaled(x):
+            return burn() * scale + x
+        for scale in (2, 2, 3, 3, 2):
+            print(scaled(1))
+    """,
+    "a global inside a container": """
+        settings = {"scale": [2]}
+        def scaled(x):
+            return burn() * settings["scale"][0] + x
+        for i in range(5):
+            settings["scale"][0] = i // 2
+            print(scaled(1))
+    """,
+    "a global that the callee's callee assigns": """
+        total = 0
+        def bump():
+            global total
+            total += 1
+        def work(x):
+            burn()
+            bump()
+            return x
+        for _ in range(4):
+            work(1)
+        print(total)
+    """,
+    "a closure over a variable that changes": """
+        def make():
+            factor = 1
+            def scaled(x):
+                return burn() * factor + x
+            def change(value):
+                nonlocal factor
+                factor = value
+            return scaled, change
+        scaled, change = make()
+        for value in (1, 1, 2, 2, 1):
+            change(value)
+            print(scaled(1))
+    """,
+    "a helper that is exchanged": """
+        def helper(x):
+            return x + 1
+        def work(x):
+            return burn() + helper(x)
+        print(work(1), work(1), work(1))
+        def helper(x):
+            return x + 2
+        print(work(1), work(1))
+    """,
+    "a result that is changed by its receiver": """
+        def table(n):
+            burn()
+            return [[0] * n for _ in range(n)]
+        for i in range(4):
+            found = table(3)
+            found[0][0] += i + 1
+            print(found)
+    """,
+    "a result that is its argument": """
+        def same(values):
+            burn()
+            return values
+        kept = [1, 2]
+        for i in range(4):
+            same(kept).append(i)
+        print(kept)
+    """,
+    "a result inside its argument": """
+        def inner(values):
+            burn()
+            return values["inner"]
+        kept = {"inner": []}
+        for i in range(4):
+            inner(kept).append(i)
+        print(kept)
+    """,
+    "two names for one argument": """
+        def alike(a, b):
+            burn()
+            return a is b
+        x, y = [1], [1]
+        print([alike(x, x), alike(x, y), alike(x, x), alike(x, y), alike(y, y)])
+    """,
+    "generators": """
+        def total(values):
+            burn()
+            return sum(values)
+        def numbers(n):
+            burn()
+            yield from range(n)
+        print([total(i for i in range(4)) for _ in range(4)], [list(numbers(3)) for _ in range(4)])
+        stream = iter(range(20))
+        print([total(next(stream) for _ in range(3)) for _ in range(4)])
+    """,
+    "an iterator that is used up": """
+        def take(values):
+            burn()
+            return [next(values), next(values)]
+        stream = iter([1, 2, 3, 4, 5, 6])
+        print(take(stream), take(stream), take(stream))
+    """,
+    "seventy branches": """
+        def branch(i):
+            burn()
+            {}
+            return -1
+        print([branch(i % 72) for i in range(150)])
+    """.format("\n            ".join(f"if i == {i}: return {i * i}" for i in range(70))),
+    "threads on one key": """
+        import threading
+        def work(x):
+            return burn(400_000) + x
+        found = []
+        threads = [threading.Thread(target=lambda: found.append(work(3))) for _ in range(6)]
+        for each in threads: each.start()
+        for each in threads: each.join()
+        print(sorted(found))
+    """,
+    "recursion": """
+        import sys
+        def depth(n):
+            return 0 if n == 0 else 1 + depth(n - 1)
+        print(depth(900))
+        def fib(n):
+            return n if n < 2 else fib(n - 1) + fib(n - 2)
+        print(fib(18))
+    """,
+    "an exception": """
+        def fail(x):
+            burn()
+            raise ValueError(x)
+        for _ in range(4):
+            try:
+                fail("no")
+            except ValueError as error:
+                print(error)
+    """,
+    "printing": """
+        def show(x):
+            burn()
+            print("showing", x, end=" ")
+            print("again")
+            return x
+        for i in (1, 1, 2, 1):
+            show(i)
+    """,
+    "equal numbers of other types": """
+        def kind(x):
+            burn()
+            return type(x).__name__, x
+        print([kind(x) for x in (1, 1.0, True, 0.0, -0.0, 1, 1.0, True, 0.0, -0.0)])
+    """,
+    "identities": """
+        def who(x):
+            burn()
+            return id(x)
+        a, b = [1], [1]
+        print(who(a) == id(a), who(b) == id(b), who(a) == id(a))
+    """,
+    "environment": """
+        import os
+        def home(x):
+            burn()
+            return os.environ.get("SETTING", "none")
+        for i in range(4):
+            os.environ["SETTING"] = str(i)
+            print(home(1))
+    """,
+    "a class of the program's own as result": """
+        class Point:
+            def __init__(self, x): self.x = x
+        def make(x):
+            burn()
+            return Point(x)
+        print([isinstance(make(1), Point) for _ in range(4)], type(make(1)) is Point, make(1) is make(1))
+    """,
+    "functions as results": """
+        def make(k):
+            burn()
+            def inner(x): return x * k
+            return inner
+        print([make(k)(2) for k in (1, 2, 1, 2)])
+    """,
+    "keyword-only and variable arguments": """
+        def every(a, /, b, *rest, c=3, **more):
+            return burn(), a, b, rest, c, more
+        for _ in range(3):
+            print(every(1, 2), every(1, b=2), every(1, 2, 3, c=4, d=5), every(1, 2, 3, c=5, d=5))
+    """,
+    "a lambda's environment": """
+        def apply(function, x):
+            return burn() + function(x)
+        for k in (1, 1, 2, 2, 1):
+            print(apply(lambda x: x * k, 3))
+    """,
+    "a property and a static method": """
+        class Shape:
+            def __init__(self, side): self.side = side
+            @property
+            def area(self): return burn() * self.side
+            @staticmethod
+            def double(x): return burn() * x
+        shape = Shape(2)
+        print(shape.area, shape.area, Shape.double(2), shape.double(2))
+        shape.side = 3
+        print(shape.area, shape.area)
+    """,
+    "a traceback that is printed by the program": """
+        import traceback
+        def fail():
+            raise ValueError("inside")
+        try:
+            fail()
+        except ValueError:
+            print(traceback.format_exc().splitlines()[-1])
+    """,
+}
+
+ARRAYS = {
+    "in-place change of a result": """
+        def table(n):
+            burn()
+            return np.arange(n * 1000.0)
+        kept = []
+        for i in range(5):
+            found = table(3)
+            found += i
+            kept.append(found)
+            print(found[:3], [each[0] for each in kept])
+    """,
+    "in-place change of an argument": """
+        def centre(x):
+            burn()
+            x -= x.mean()
+            return x.sum()
+        for _ in range(4):
+            a = np.arange(5.0)
+            print(centre(a), a)
+    """,
+    "a view as result": """
+        def head(x):
+            burn()
+            return x[:3]
+        a = np.zeros(10)
+        for i in range(4):
+            head(a)[0] += 1
+        print(a)
+    """,
+    "a view as argument": """
+        def total(x):
+            burn()
+            return float(x.sum())
+        a = np.ones(10)
+        view = a[2:5]
+        for i in range(4):
+            print(total(view))
+            a[2] = i // 2
+    """,
+    "layout in memory": """
+        def flags(x):
+            burn()
+            return x.flags.c_contiguous, x.T @ x
+        a = np.random.default_rng(0).random((50, 40))
+        for x in (a, np.asfortranarray(a), a, np.asfortranarray(a)):
+            print(flags(x)[0], repr(flags(x)[1].sum()))
+    """,
+    "numpy's global stream": """
+        np.random.seed(1)
+        def draw(n):
+            burn()
+            return np.random.rand(n)
+        print([draw(2).tolist() for _ in range(4)], np.random.rand())
+        np.random.seed(1)
+        print([draw(2).tolist() for _ in range(4)], np.random.rand())
+    """,
+    "a generator as argument": """
+        rng = np.random.default_rng(0)
+        def draw(rng):
+            burn()
+            return rng.random()
+        print([draw(rng) for _ in range(5)])
+    """,
+    "unseeded generators": """
+        def draw(n):
+            burn()
+            return np.random.default_rng().random()
+        print(len({draw(1) for _ in range(4)}))
+        def old(n):
+            burn()
+            return np.random.RandomState().rand()
+        print(len({old(1) for _ in range(4)}))
+        def unseeded(n):
+            burn()
+            np.random.seed(None)
+            return np.random.rand()
+        print(len({unseeded(1) for _ in range(4)}))
+    """,
+    "object arrays": """
+        def first(x):
+            burn()
+            return x[0][0]
+        a = np.array([[1], None], dtype=object)
+        a[0] = [1]
+        for i in range(4):
+            a[0][0] = i // 2
+            print(first(a))
+    """,
+    "a product that is stacked of parts": """
+        parts = [np.random.default_rng(i).random((400, 30)) for i in range(4)]
+        def gram(i):
+            X = np.vstack([parts[j] for j in range(4) if j != i])
+            return X.T @ X
+        for _ in range(3):
+            for i in range(4):
+                print(repr(gram(i).sum()), repr((parts[i].T @ np.ones(400)).sum()))
+    """,
+    "operands changed in place between products": """
+        a = np.random.default_rng(0).random((300, 300))
+        for i in range(8):
+            b = a @ a
+            print(repr(b.sum()))
+            if i % 2:
+                a[0, 0] += 1
+            b[:] = 0
+    """,
+}
+
+
+LEARNERS = {
+    "a model that is fitted again": """
+        X = np.random.default_rng(0).random((3000, 12)); y = X[:, 0] > 0.5
+        model = RandomForestClassifier(20, random_state=0)
+        for i in range(6):
+            if i % 3 == 0:
+                model.fit(X, y if i else ~y)
+            print(model.predict_proba(X)[:2].tolist(), model.score(X, y))
+    """,
+    "a model whose attributes change": """
+        X = np.random.default_rng(0).random((40000, 60)); y = X.sum(axis=1)
+        model = Ridge().fit(X, y)
+        for i in range(6):
+            print(repr(model.predict(X).sum()))
+            if i % 2: model.coef_[0] += 1
+    """,
+    "models that draw from the global stream": """
+        np.random.seed(0)
+        X = np.random.rand(2000, 8); y = X[:, 0] > 0.5
+        for _ in range(4):
+            a, b = train_test_split(X)
+            print(a.sum(), cross_val_score(RandomForestClassifier(10), X, y, cv=3).tolist())
+    """,
+    "frames that are changed by their receiver": """
+        left = pd.DataFrame({"k": np.arange(60000) % 5000, "v": np.arange(60000.0)}); right = pd.DataFrame({"k": np.arange(5000), "w": 1.0})
+        for i in range(6):
+            both = left.merge(right, on="k")
+            print(both.w.sum(), both.shape)
+            both["w"] += i
+            both.loc[0, "v"] = -1
+            if i == 3: right.loc[0, "w"] = 7
+    """,
+    "functions of frames": """
+        def clean(df):
+            burn()
+            out = df.copy(); out["v"] = out["v"].fillna(0); return out
+        def same(df):
+            burn()
+            return df
+        df = pd.DataFrame({"k": list("abc") * 100, "v": [1.0, np.nan, 3.0] * 100})
+        for i in range(5):
+            found = clean(df); found.loc[0, "v"] += i; other = same(df); other.loc[1, "v"] = i // 2
+            print(found.v.sum(), df.v.sum())
+    """,
+    "workers": """
+        from joblib import Parallel, delayed
+        def work(x):
+            burn()
+            return np.linalg.norm(np.ones((50, 50)) @ np.ones((50, 50))) * x
+        print(Parallel(n_jobs=2)(delayed(work)(x) for x in (1, 1, 2)))
+        print(Parallel(n_jobs=2)(delayed(lambda x: (np.ones((9, 9)) @ np.ones((9, 9))).sum() * x)(x) for x in (1, 2)))
+        print(Parallel(n_jobs=2, backend="threading")(delayed(work)(x) for x in (1, 1, 2, 2)))
+        import multiprocessing
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            print(pool.map(work, [1, 1, 3]))
+    """,
+}
+
+
+def plain_and_reused(folder: Path, text: str, *, mode: str = "--reuse", times: int = 2) -> tuple[str, list[str]]:
+    """Runs a script as plain Python and some times with reuse; returns the outputs."""
+    script = folder / "script.py"
+    script.write_text(text)
+    outputs = []
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    for arguments in [[], *[[*COMMAND, "run", mode]] * times]:
+        for name in ("data.txt", "out.txt"):
+            (folder / name).unlink(missing_ok=True)
+        done = subprocess.run(
+            [sys.executable, *arguments, "script.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    return outputs[0], outputs[1:]
+
+
+def sites(folder: Path) -> dict[str, Any]:
+    """Returns what became of each function in the last run."""
+    return {each["name"]: each for each in json.loads((folder / ".dvc-state/reuse.json").read_text())["sites"]}
+
+
+def dvc_state(folder: Path, *words: str) -> str:
+    """Runs a command."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, *COMMAND, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_output_is_plain_pythons_whatever_the_program_does(name: str, tmp_path: Path) -> None:
+    plain, reused = plain_and_reused(tmp_path, HEAVY + textwrap.dedent(TRAPS[name]))
+    assert reused == [plain, plain]
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_output_is_plain_pythons_whatever_is_done_to_arrays(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    plain, reused = plain_and_reused(tmp_path, "import numpy as np\n" + HEAVY + textwrap.dedent(ARRAYS[name]))
+    assert reused == [plain, plain]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_output_is_plain_pythons_whatever_is_done_to_models_and_frames(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
+    imports = (
+        "import numpy as np, pandas as pd\nfrom sklearn.ensemble import RandomForestClassifier\nfrom sklearn.linear_model import Ridge\n"
+    )
+    imports += "from sklearn.model_selection import cross_val_score, train_test_split\n"
+    plain, reused = plain_and_reused(tmp_path, imports + HEAVY + textwrap.dedent(LEARNERS[name]))
+    assert reused == [plain, plain]
+
+
+def test_what_is_committed_at_the_end_is_the_code_that_the_user_wrote(worked: Path) -> None:
+    shown = dvc_state(worked, "show", "HEAD:make")
+    assert "burn() for _ in range(n)" in shown
+    check = "import dartvc; print(dartvc.open().load('HEAD', names=['make'])['make'](1))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", check], cwd=worked, env=environment, capture_output=True, text=True, check=False)
+    assert "__dvc" not in done.stderr
+    assert "not stored" not in dvc_state(worked, "show", "HEAD")
+
+
+WORK = HEAVY + textwrap.dedent("""
+    from helper import helper
+    FACTOR = 3
+    def make(n):
+        return [burn() for _ in range(n)]
+    def change(values):
+        # a comment
+        return [burn() + helper(each) * FACTOR for each in values]
+    print(sum(make(3)), sum(change(make(3))))
+    print(sum(change(make(3))))
+""")
+
+
+@pytest.fixture()
+def worked(tmp_path: Path) -> Path:
+    """A folder in which the script ran once with reuse."""
+    (tmp_path / "helper.py").write_text("def helper(x):\n    return x + 1\n")
+    plain, reused = plain_and_reused(tmp_path, WORK, times=1)
+    assert reused == [plain]
+    return tmp_path
+
+
+def test_a_call_seen_before_is_not_run_again_in_the_same_run(worked: Path) -> None:
+    assert (sites(worked)["make"]["calls"], sites(worked)["make"]["executions"]) == (3, 1)
+
+
+def test_a_second_run_executes_nothing_that_was_stored(worked: Path) -> None:
+    plain, reused = plain_and_reused(worked, WORK, times=1)
+    assert reused == [plain]
+    assert {name: each["executions"] for name, each in sites(worked).items() if name in ("make", "change")} == {"make": 0, "change": 0}
+
+
+def test_comments_and_layout_do_not_count(worked: Path) -> None:
+    plain_and_reused(worked, WORK.replace("# a comment", "# another\n\n").replace("[burn() for", "[  burn()   for"), times=1)
+    assert sites(worked)["change"]["executions"] == sites(worked)["make"]["executions"] == 0
+
+
+def test_an_edited_helper_in_another_module_runs_what_depends_on_it_alone(worked: Path) -> None:
+    (worked / "helper.py").write_text("def helper(x):\n    return x + 2\n")
+    plain, reused = plain_and_reused(worked, WORK, times=1)
+    assert reused == [plain]
+    assert (sites(worked)["make"]["executions"], sites(worked)["change"]["executions"]) == (0, 1)
+
+
+def test_an_edited_global_runs_what_depends_on_it_alone_and_explain_names_it(worked: Path) -> None:
+    plain, reused = plain_and_reused(worked, WORK.replace("FACTOR = 3", "FACTOR = 4"), times=1)
+    assert reused == [plain]
+    assert (sites(worked)["make"]["executions"], sites(worked)["change"]["executions"]) == (0, 1)
+
+
+def test_clear_forgets_everything(worked: Path) -> None:
+    assert json.loads(dvc_state(worked, "cache", "stats", "--json"))["bytes"] > 0
+    dvc_state(worked, "cache", "clear")
+    assert json.loads(dvc_state(worked, "cache", "stats", "--json"))["bytes"] == 0
+    plain, reused = plain_and_reused(worked, WORK, times=1)
+    assert reused == [plain]
+    assert sites(worked)["make"]["executions"] == 1
+
+
+def test_a_repository_with_stored_results_is_sound_and_survives_gc(worked: Path) -> None:
+    dvc_state(worked, "fsck")
+    dvc_state(worked, "config", "dartvc.gracePeriod", "0s")
+    dvc_state(worked, "gc")
+    plain, reused = plain_and_reused(worked, WORK, times=1)
+    assert reused == [plain]
+    assert sites(worked)["make"]["executions"] == 0
+
+
+def test_explain_says_hit_or_miss_and_what_differs(worked: Path) -> None:
+    assert "hit" in dvc_state(worked, "cache", "explain", "make")
+    plain_and_reused(worked, WORK.replace("FACTOR = 3", "FACTOR = 4").replace("print(sum(change(make(3))))", ""), times=1)
+    assert "first difference: FACTOR" in dvc_state(worked, "cache", "explain", "change")
+
+
+def test_damaged_results_are_computed_again(worked: Path) -> None:
+    for pack in (worked / ".dvc-state/objects/pack").glob("*.pack"):
+        pack.chmod(0o644)
+        content = bytearray(pack.read_bytes())
+        for position in range(100, len(content) - 20, 97):
+            content[position] ^= 0xFF
+        pack.write_bytes(content)
+    plain = subprocess.run([sys.executable, "script.py"], cwd=worked, capture_output=True, text=True, check=True).stdout
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, *COMMAND, "run", "--reuse", "script.py"], cwd=worked, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout in (plain, "")  # a repository that cannot even be opened says so and runs nothing
+
+
+def test_results_sealed_by_another_machine_are_never_unpickled(worked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(worked / "elsewhere"))
+    plain, reused = plain_and_reused(worked, WORK, times=1)
+    assert reused == [plain]
+    assert sites(worked)["make"]["executions"] == 1
+
+
+def test_a_traceback_shows_the_users_lines_alone(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "def inner(x):\n    return 1 / x\ndef outer(x):\n    return inner(x) + 1\nprint(outer(1))\nouter(0)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    plain, reused = (
+        subprocess.run([sys.executable, *words, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        for words in ([], [*COMMAND, "run", "--reuse"])
+    )
+    assert (plain.returncode, plain.stdout) == (reused.returncode, reused.stdout)
+    assert [line.strip() for line in plain.stderr.splitlines()] == [
+        line.strip().replace(f"{tmp_path}/", "") for line in reused.stderr.splitlines()
+    ] or [line.strip().rpartition("/")[2] for line in plain.stderr.splitlines()] == [
+        line.strip().rpartition("/")[2] for line in reused.stderr.splitlines()
+    ]

@@ -1,0 +1,94 @@
+"""Partial reuse against the plain product, for shapes and parts that Hypothesis chooses; and recycled memory against numpy's own stacking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dartvc.lineage.codekeys import Plans
+from dartvc.lineage.fingerprints import Fingerprint
+from dartvc.lineage.memory import Memory
+from dartvc.lineage.recycling import Recycler
+from dartvc.lineage.rewrites import Rewrites
+from dartvc.lineage.sites import Site
+
+np = pytest.importorskip("numpy")
+
+
+def digest(value: Any) -> bytes:
+    """Returns the fingerprint of one array."""
+    walker = Fingerprint(Plans(lambda path: False, lambda code: code), is_result=True)
+    walker.add(value)
+    return walker.digest()
+
+
+def stacked(rewrites: Rewrites, parts: list[Any], axis: int) -> Any:
+    """Stacks parts and tells the rewrites."""
+    whole = np.concatenate(parts, axis)
+    rewrites.note(whole, parts, axis)
+    return whole
+
+
+@given(
+    widths=st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    axis=st.sampled_from((0, 1)),
+    seed=st.integers(0, 99),
+    columns=st.integers(1, 3),
+)
+def test_products_assembled_from_parts_equal_the_plain_ones(widths: list[int], axis: int, seed: int, columns: int) -> None:
+    rng = np.random.default_rng(seed)
+    rewrites = Rewrites(Memory(1 << 28), digest)
+    site = Site("@")
+    parts = [rng.standard_normal((width * 100, 30) if axis == 0 else (3000, width)) for width in widths]
+    for chosen in (parts, parts[1:] + parts[:1], parts[:-1] + parts[-1:] * 2):
+        whole = stacked(rewrites, chosen, axis)
+        target = rng.standard_normal((len(whole), columns))
+        for right in (whole, target, target[:, 0]):
+            answer = rewrites.multiply(whole.T, right, site)
+            if answer is not None:
+                np.testing.assert_allclose(answer, whole.T @ right, rtol=1e-9, atol=1e-9)
+            else:
+                assert whole.nbytes < 1 << 16
+    assert whole.nbytes < 1 << 16 or site.partial > 0
+
+
+@given(order=st.lists(st.integers(1, 20), min_size=2, max_size=6), seed=st.integers(0, 99))
+def test_a_growing_product_equals_the_plain_one(order: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rewrites, site = Rewrites(Memory(1 << 28), digest), Site("@")
+    left, vectors = rng.standard_normal((50, 20)), rng.standard_normal((20, 20))
+    for width in order:
+        answer = rewrites.multiply(left, vectors[:, :width], site)
+        np.testing.assert_allclose(answer, left @ vectors[:, :width], rtol=1e-9, atol=1e-12)
+        answer[:] = 0  # nobody else sees it
+
+
+def test_a_part_changed_in_place_is_another_part() -> None:
+    rewrites, site = Rewrites(Memory(1 << 28), digest), Site("@")
+    parts = [np.random.default_rng(i).standard_normal((400, 30)) for i in range(3)]
+    for _ in range(3):
+        whole = stacked(rewrites, parts, 0)
+        whole[5, 5] += 1
+        parts[1][7, 7] += 1
+        np.testing.assert_allclose(rewrites.multiply(whole.T, whole, site), whole.T @ whole, rtol=1e-9)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_recycled_memory_holds_what_numpy_would_have_made(axis: int) -> None:
+    recycler = Recycler(1 << 30)
+    parts = [np.random.default_rng(i).standard_normal((2000, 300)) for i in range(3)]
+    first = np.concatenate(parts, axis)
+    recycler.keep(first, parts)
+    assert recycler.concatenate(parts, axis) is None  # somebody holds it
+    address = first.__array_interface__["data"]
+    del first
+    again = recycler.concatenate(parts[::-1], axis)
+    assert again.__array_interface__["data"] == address
+    assert np.array_equal(again, np.concatenate(parts[::-1], axis))
+    view = again[:1]
+    del again
+    assert recycler.concatenate(parts, axis) is None  # a view holds it
+    assert np.array_equal(view, np.concatenate(parts[::-1], axis)[:1])
