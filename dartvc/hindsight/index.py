@@ -6,6 +6,7 @@ end: then the run is read again. The tail in the journal of a run that is going 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sqlite3
@@ -17,7 +18,7 @@ from dartvc.hindsight.journal import read_lines, tail_sizes, tails
 from dartvc.hindsight.loops import Loop
 from dartvc.hindsight.records import REPLAYED as REPLAYED_CHUNK
 from dartvc.hindsight.records import Chunk, decode_chunks
-from dartvc.hindsight.relations import ARGUMENT, LEVEL, RECORDED, REPLAYED, connect, in_memory
+from dartvc.hindsight.relations import ARGUMENT, LEVEL, RECORDED, REPLAYED, connect, in_memory, is_busy
 from dartvc.hindsight.segments import LogTip, harvest, log_tips, segments_of
 from dartvc.hindsight.values import kind_of
 from dartvc.history import Repository
@@ -58,7 +59,8 @@ class Index:
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
-        self.connection = connect(repository.path / "index" / "relations.sqlite")
+        self._path = repository.path / "index" / "relations.sqlite"
+        self.connection = connect(self._path)
         self._names: dict[str, int] = {}
         self._loops: dict[Loop, int] = {}
 
@@ -67,8 +69,9 @@ class Index:
         harvest(self.repository)
         try:
             self._refresh()
-        except sqlite3.DatabaseError:  # a damaged or locked cache is no reason not to answer
-            self.connection = in_memory()
+        except sqlite3.DatabaseError as error:  # a damaged or locked cache is no reason not to answer
+            self.connection.close()
+            self.connection = in_memory() if is_busy(error) else connect(self._path, anew=True)
             self._names.clear()
             self._loops.clear()
             self._refresh()
@@ -98,7 +101,8 @@ class Index:
                 self._add_tail(run, folder)
             run_sql("COMMIT")
         except BaseException:
-            run_sql("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):
+                run_sql("ROLLBACK")
             self._names.clear()
             self._loops.clear()
             raise

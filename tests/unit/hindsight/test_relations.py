@@ -197,10 +197,15 @@ def test_the_index_may_be_deleted_damaged_or_of_another_version(repository: Repo
         for extra in ("-wal", "-shm"):
             path.with_name(path.name + extra).unlink(missing_ok=True)
         assert rows(repository, "loss acc") == expected
-    index = Index(repository)
-    index.connection.execute("PRAGMA user_version = 99")
-    index.connection.close()
-    assert rows(repository, "loss acc") == expected
+    for statement in ("PRAGMA user_version = 99", "DROP TABLE tip_", "DROP TABLE series_before_"):
+        index = Index(repository)
+        index.connection.execute(statement)
+        index.connection.close()
+        write(repository, "bb", [("x", 1, epoch(0))])
+        assert rows(repository, "loss acc") == expected
+        index = Index(repository)
+        assert index.connection.execute("SELECT count(*) FROM tip_").fetchone()[0] == 2  # on the disk again
+        index.connection.close()
 
 
 def test_adding_to_a_log_reads_only_what_was_added(repository: Repository) -> None:
