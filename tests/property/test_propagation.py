@@ -84,14 +84,14 @@ def insert_statement(tree: ast.Module, choose: random.Random) -> None:
 
 
 def wrap_statements(tree: ast.Module, choose: random.Random) -> None:
-    """Puts some statements under a guard, the logs among them with what they follow."""
+    """Puts some statements under a guard, no log at its edges: on which side of an edge it belongs is a matter of taste."""
     owner, block = choose.choice(list(iter_blocks(tree)))
     first = choose.randrange(len(block))
     last = choose.randrange(first + 1, len(block) + 1)
     inside = block[first:last]
     is_plain = not any(isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef) for node in inside)
-    starts_with_log = is_log(block[first]) or (last < len(block) and is_log(block[last]))
-    if isinstance(owner, ast.ClassDef | ast.Module) or not is_plain or starts_with_log:
+    at_edge = [block[first], block[last - 1], *block[last : last + 1]]
+    if isinstance(owner, ast.ClassDef | ast.Module) or not is_plain or any(logged(node) for node in at_edge):
         return
     guard = ast.parse(choose.choice(["with print():\n    pass", "if print:\n    pass"])).body[0]
     assert isinstance(guard, ast.With | ast.If)
@@ -152,7 +152,7 @@ def normal(tree: ast.Module) -> str:
     return ast.unparse(ast.parse(ast.unparse(ast.fix_missing_locations(tree))))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.sampled_from(PROGRAMS), st.randoms(use_true_random=False), st.integers(1, 6), st.booleans())
 def test_logs_arrive_where_they_stand_in_the_rewritten_program_or_are_refused(
     program: str, choose: random.Random, count: int, is_new_rewritten: bool
@@ -169,7 +169,7 @@ def test_logs_arrive_where_they_stand_in_the_rewritten_program_or_are_refused(
     assert normal(ast.parse(done.text)) == normal(without_logs(wanted, logged(wanted) - (refused - kept)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.sampled_from(PROGRAMS), st.randoms(use_true_random=False), st.integers(0, 6))
 def test_what_is_added_can_be_taken_out_again_and_is_not_added_twice(program: str, choose: random.Random, count: int) -> None:
     tree = ast.parse(program)
@@ -184,7 +184,7 @@ def test_what_is_added_can_be_taken_out_again_and_is_not_added_twice(program: st
     assert not again.placements
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.sampled_from(PROGRAMS), st.randoms(use_true_random=False))
 def test_an_identical_program_gets_exactly_the_lines_that_it_lacks(program: str, choose: random.Random) -> None:
     lines = program.splitlines(keepends=True)

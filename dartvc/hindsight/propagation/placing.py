@@ -319,7 +319,8 @@ class Placer:
                 wrong += any(each is not None and each.scope is scope and each not in there for each in images)
             if None not in images and not (had_parameter and not has_parameter):
                 wrong += any(each is not None and each.scope is unit.scope and each not in here for each in sources)
-                wrong += UNBOUND in there and UNBOUND not in here
+            if owner is None or None not in images:
+                wrong += UNBOUND in there and UNBOUND not in here and not (had_parameter and not has_parameter)
         return wrong, unsure
 
     def _lost_blocks(self, unit: Statement, gap: Gap) -> int:
