@@ -6,17 +6,19 @@ end: then the run is read again. The tail in the journal of a run that is going 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sqlite3
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from dartvc.errors import DartvcError
-from dartvc.hindsight.journal import read_tail, tails
+from dartvc.hindsight.journal import read_lines, tail_sizes, tails
 from dartvc.hindsight.loops import Loop
 from dartvc.hindsight.records import REPLAYED as REPLAYED_CHUNK
 from dartvc.hindsight.records import Chunk, decode_chunks
-from dartvc.hindsight.relations import ARGUMENT, LEVEL, RECORDED, REPLAYED, connect, in_memory
+from dartvc.hindsight.relations import ARGUMENT, LEVEL, RECORDED, REPLAYED, connect, in_memory, is_busy
 from dartvc.hindsight.segments import LogTip, harvest, log_tips, segments_of
 from dartvc.hindsight.values import kind_of
 from dartvc.history import Repository
@@ -57,7 +59,8 @@ class Index:
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
-        self.connection = connect(repository.path / "index" / "relations.sqlite")
+        self._path = repository.path / "index" / "relations.sqlite"
+        self.connection = connect(self._path)
         self._names: dict[str, int] = {}
         self._loops: dict[Loop, int] = {}
 
@@ -66,8 +69,9 @@ class Index:
         harvest(self.repository)
         try:
             self._refresh()
-        except sqlite3.DatabaseError:  # a damaged or locked cache is no reason not to answer
-            self.connection = in_memory()
+        except sqlite3.DatabaseError as error:  # a damaged or locked cache is no reason not to answer
+            self.connection.close()
+            self.connection = in_memory() if is_busy(error) else connect(self._path, anew=True)
             self._names.clear()
             self._loops.clear()
             self._refresh()
@@ -79,21 +83,26 @@ class Index:
         changed = [tip for tip in tips if known.get(tip.ref) != tip.oid]
         gone = set(known) - {tip.ref for tip in tips}
         journals = list(tails(self.repository.path))
-        if not (changed or gone or journals or run_sql("SELECT 1 FROM tail_").fetchone()):
+        followed = [run for (run,) in run_sql("SELECT DISTINCT r.run FROM tail_file_ t JOIN run_ r ON r.id = t.run")]
+        if not (changed or gone or journals or followed):
             return
         run_sql("BEGIN IMMEDIATE")
         try:
-            self._drop_tails()
+            living = {run for run, _ in journals} - {ref.rpartition("/")[2] for ref in (*gone, *(tip.ref for tip in changed))}
+            for run in followed:
+                if run not in living:
+                    self._drop_tail(self._run_id(run))
             for ref in gone:
                 self._drop_ref(ref)
             changed.sort(key=lambda tip: self.repository.commit(tip.oid).time)
             for tip in changed:
                 self._add_tip(tip)
             for run, folder in journals:
-                self._add_tail(run, read_tail(folder)[0])
+                self._add_tail(run, folder)
             run_sql("COMMIT")
         except BaseException:
-            run_sql("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):
+                run_sql("ROLLBACK")
             self._names.clear()
             self._loops.clear()
             raise
@@ -192,35 +201,49 @@ class Index:
 
     # -- records --------------------------------------------------------------------------------------------------------------
 
-    def _drop_tails(self) -> None:
-        """Takes out what the last look at journals added."""
+    def _drop_tail(self, run_id: int) -> None:
+        """Takes out what the journal of a run had added: a commit holds it now, or it is gone."""
         run_sql = self.connection.execute
-        for row in run_sql("SELECT run, key, name, seq FROM tail_").fetchall():
+        for row in run_sql("SELECT run, key, name, seq FROM tail_ WHERE run = ?", (run_id,)).fetchall():
             run_sql("DELETE FROM record_ WHERE run = ? AND key = ? AND name = ? AND seq = ?", row)
-        for (run_id,) in run_sql("SELECT DISTINCT run FROM tail_").fetchall():
-            run_sql("DELETE FROM series_ WHERE run = ?", (run_id,))
-            run_sql("INSERT INTO series_ SELECT * FROM series_before_ WHERE run = ?", (run_id,))
-        run_sql("DELETE FROM tail_")
-        run_sql("DELETE FROM series_before_")
+        run_sql("DELETE FROM series_ WHERE run = ?", (run_id,))
+        run_sql("INSERT INTO series_ SELECT * FROM series_before_ WHERE run = ?", (run_id,))
+        for table in ("tail_", "tail_file_", "series_before_"):
+            run_sql(f"DELETE FROM {table} WHERE run = ?", (run_id,))
 
-    def _add_tail(self, run: str, lines: bytes) -> None:
-        """Adds the records of a journal that no commit holds."""
-        if not lines:
-            return
+    def _add_tail(self, run: str, folder: Path) -> None:
+        """Adds the records of a journal that no commit holds; of a file that is known only what was appended."""
+        run_sql = self.connection.execute
         run_id = self._run_id(run)
+        known = dict(run_sql("SELECT name, size FROM tail_file_ WHERE run = ?", (run_id,)))
+        present = tail_sizes(folder)
+        if any(present.get(name, -1) < size for name, size in known.items()):
+            self._drop_tail(run_id)  # a process that went on from a commit began it anew
+            known = {}
+        if not known:
+            run_sql("INSERT INTO series_before_ SELECT * FROM series_ WHERE run = ?", (run_id,))
+        first = -1
+        for name, size in present.items():
+            start = known.get(name, 0)
+            lines = read_lines(folder, name, start) if size > start else b""
+            if lines and first < 0:
+                first = self._committed(run)
+            for chunk in decode_chunks(lines, is_torn=True):
+                if chunk.first >= first:
+                    rows = self._add_chunk(run_id, chunk)
+                    self.connection.executemany("INSERT INTO tail_ VALUES (?, ?, ?, ?)", [row[:4] for row in rows])
+                    run_sql("UPDATE run_ SET started = coalesce(started, ?) WHERE id = ?", (chunk.times_s[0], run_id))
+            run_sql("INSERT OR REPLACE INTO tail_file_ VALUES (?, ?, ?)", (run_id, name, start + len(lines)))
+
+    def _committed(self, run: str) -> int:
+        """Returns how many records of a run its commits hold."""
         first = 0
         for ref in (f"refs/runs/{run}", f"refs/logs/{run}"):
             last = self.connection.execute("SELECT oid FROM segment_ WHERE ref = ? ORDER BY number DESC LIMIT 1", (ref,)).fetchone()
             if last is not None:
                 chunks = list(decode_chunks(read_segment(self.repository.database, self._entry(ref, last[0]))))
-                own = [chunk.first + len(chunk.names) for chunk in chunks if chunk.source != REPLAYED_CHUNK]
-                first = max([first, *own])
-        self.connection.execute("INSERT INTO series_before_ SELECT * FROM series_ WHERE run = ?", (run_id,))
-        for chunk in decode_chunks(lines, is_torn=True):
-            if chunk.first >= first:
-                rows = self._add_chunk(run_id, chunk)
-                self.connection.executemany("INSERT INTO tail_ VALUES (?, ?, ?, ?)", [row[:4] for row in rows])
-                self.connection.execute("UPDATE run_ SET started = coalesce(started, ?) WHERE id = ?", (chunk.times_s[0], run_id))
+                first = max([first, *(chunk.first + len(chunk.names) for chunk in chunks if chunk.source != REPLAYED_CHUNK)])
+        return first
 
     def _entry(self, ref: str, oid: str) -> TreeEntry:
         tip = LogTip(ref, ref.rpartition("/")[2], self.repository.database.refs.read(ref) or Oid(""))

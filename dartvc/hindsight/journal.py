@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Journal", "forget_tail", "is_held", "read_attachments", "read_tail", "tails"]
+__all__ = ["Journal", "forget_tail", "is_held", "read_attachments", "read_lines", "read_tail", "tail_sizes", "tails"]
 
 _FOLDER = "logs"
 _FACTS = "run.json"
@@ -101,13 +101,29 @@ def forget_tail(folder: Path) -> None:
             folder.rmdir()  # when nothing else of the run is in it
 
 
-def read_tail(folder: Path) -> tuple[bytes, dict[str, Any]]:
-    """Returns the lines of a run's journal and what is known of the run."""
-    lines = []
+def tail_sizes(folder: Path) -> dict[str, int]:
+    """Returns the files of a run's journal with their sizes."""
+    sizes = {}
     for path in _files(folder / _FOLDER):
         with contextlib.suppress(OSError):
-            content = path.read_bytes()
-            lines.append(content[: content.rfind(b"\n") + 1])  # the last line may be half written
+            sizes[path.name] = path.stat().st_size
+    return sizes
+
+
+def read_lines(folder: Path, name: str, start: int) -> bytes:
+    """Returns the whole lines that stand in a file of a run's journal behind a place; none when it is gone."""
+    try:
+        with open(folder / _FOLDER / name, "rb") as file:
+            file.seek(start)
+            content = file.read()
+    except OSError:
+        return b""
+    return content[: content.rfind(b"\n") + 1]  # the last line may be half written
+
+
+def read_tail(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    """Returns the lines of a run's journal and what is known of the run."""
+    lines = [read_lines(folder, name, 0) for name in tail_sizes(folder)]
     facts: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         facts = json.loads((folder / _FOLDER / _FACTS).read_text())

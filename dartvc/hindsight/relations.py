@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dartvc.hindsight.values import KINDS
 
-__all__ = ["ARGUMENT", "LEVEL", "LEVEL_BYTES", "RECORDED", "REPLAYED", "VERSION", "connect", "in_memory"]
+__all__ = ["ARGUMENT", "LEVEL", "LEVEL_BYTES", "RECORDED", "REPLAYED", "VERSION", "connect", "in_memory", "is_busy"]
 
 VERSION = 1
 LEVEL = struct.Struct(">HHI")
@@ -41,6 +41,8 @@ CREATE TABLE argument_(run INTEGER, name INTEGER, value, kind INTEGER, standard,
 CREATE TABLE tip_(ref TEXT PRIMARY KEY, oid TEXT, run INTEGER) WITHOUT ROWID;
 CREATE TABLE segment_(ref TEXT, number INTEGER, oid TEXT, PRIMARY KEY(ref, number)) WITHOUT ROWID;
 CREATE TABLE tail_(run INTEGER, key BLOB, name INTEGER, seq INTEGER);
+CREATE TABLE tail_file_(run INTEGER, name TEXT, size INTEGER, PRIMARY KEY(run, name)) WITHOUT ROWID;
+CREATE INDEX tail_of_ ON tail_(run);
 CREATE TABLE series_before_(run INTEGER, name INTEGER, path BLOB, source INTEGER, kinds INTEGER, repeats INTEGER, last BLOB);
 CREATE TABLE commit_(
     id INTEGER PRIMARY KEY, oid TEXT NOT NULL UNIQUE, run TEXT, time REAL, kind TEXT, message TEXT, file TEXT, line INTEGER, function TEXT, error TEXT);
@@ -71,20 +73,32 @@ CREATE VIEW files AS SELECT r.run AS run, f.path AS path, f.size AS size FROM fi
 _KIND_WORDS = "CASE {} " + " ".join(f"WHEN {number} THEN '{word}'" for number, word in enumerate(KINDS)) + " END"
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Opens the cache, made anew when it is damaged or of another version; in memory where nothing can be written."""
+def connect(path: Path, *, anew: bool = False) -> sqlite3.Connection:
+    """Opens the cache, made anew when it is damaged or of another version; in memory where nothing can be written.
+
+    Args:
+        path: the file.
+        anew: whatever is there is thrown away.
+    """
     try:
         path.parent.mkdir(exist_ok=True)
+        if anew:
+            _remove(path)
         return _open(path)
     except (sqlite3.DatabaseError, OSError) as error:
-        if isinstance(error, sqlite3.OperationalError | OSError) and path.exists() and not _is_writable(path):
+        if anew or is_busy(error) or (path.exists() and not _is_writable(path)):
             return in_memory()
-        try:
-            for each in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
-                each.unlink(missing_ok=True)
-            return _open(path)
-        except (sqlite3.DatabaseError, OSError):
-            return in_memory()
+        return connect(path, anew=True)
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether another process has the cache."""
+    return isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "busy" in str(error))
+
+
+def _remove(path: Path) -> None:
+    for each in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        each.unlink(missing_ok=True)
 
 
 def in_memory() -> sqlite3.Connection:

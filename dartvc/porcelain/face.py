@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from dartvc.errors import NotFoundError, RefusedError
-from dartvc.hindsight.recording import log_argument
 from dartvc.history import Repository as History
 from dartvc.model import Commit, CommitKind, CommitReport, Oid, RestoreReport
 from dartvc.porcelain.compare import Difference, compare
@@ -232,6 +231,8 @@ def arg(name: str, default: Any = None) -> Any:
     given = next((living.arguments[name] for living in open_sessions() if name in living.arguments), None)
     value = default if given is None else _read_argument(given, default)
     try:
+        from dartvc.hindsight.recording import log_argument  # most programs that open a repository have no arguments
+
         log_argument(name, value, default, given is not None)
     except Exception as error:  # nothing of ours reaches the user's program
         sys.stderr.write(f"dartvc: the argument {name} was not recorded: {error}\n")

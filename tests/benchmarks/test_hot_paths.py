@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import dartvc
+from dartvc.hindsight.recording import end_run
 from dartvc.history import RefMove, Repository
 from dartvc.model import CommitKind, Oid, StagedCommit
 from dartvc.state.chunking import digest_buffers, match_stream
@@ -100,3 +101,36 @@ def test_the_first_page_of_a_long_log(benchmark: BenchmarkFixture, long_history:
     tip = long_history.resolve("main")
     first = benchmark(lambda: next(iter(long_history.iter_log([tip]))))
     assert first.oid == tip
+
+
+@pytest.fixture
+def logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a new repository, in which this process logs."""
+    end_run()
+    dartvc.init(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    end_run()
+
+
+def test_logging_a_scalar_in_two_loops(benchmark: BenchmarkFixture, logged_in: Path) -> None:
+    """A thousand calls; what the thread does meanwhile is part of it."""
+
+    def log_thousand() -> None:
+        for _epoch in range(10):
+            for _batch in range(100):
+                dartvc.log("loss", 0.5)
+
+    benchmark(log_thousand)
+
+
+def test_a_filtered_pivot_of_three_names(benchmark: BenchmarkFixture, logged_in: Path) -> None:
+    repository = dartvc.open(logged_in)
+    for epoch in range(33):
+        for batch in range(1000):
+            for name in ("loss", "acc", "norm"):
+                dartvc.log(name, epoch + batch / 1000)
+    from dartvc.porcelain.query import query_names
+
+    found = benchmark(lambda: list(query_names(repository.history, ["loss", "acc", "norm"], "epoch > 20 and acc < 25").rows))
+    assert len(found) == 4000

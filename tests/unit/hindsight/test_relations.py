@@ -13,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dartvc.errors import NotFoundError, UsageError
+from dartvc.hindsight.conditions import parse_condition
 from dartvc.hindsight.contexts import Context
 from dartvc.hindsight.index import Index
+from dartvc.hindsight.journal import Journal, forget_tail
 from dartvc.hindsight.loops import Loop
+from dartvc.hindsight.pivot import _PathQuery, _runs
 from dartvc.hindsight.records import LogRecord, decode_chunks, encode_chunk
 from dartvc.hindsight.segments import attach_records, commit_journal
 from dartvc.history import Repository
@@ -194,10 +197,15 @@ def test_the_index_may_be_deleted_damaged_or_of_another_version(repository: Repo
         for extra in ("-wal", "-shm"):
             path.with_name(path.name + extra).unlink(missing_ok=True)
         assert rows(repository, "loss acc") == expected
-    index = Index(repository)
-    index.connection.execute("PRAGMA user_version = 99")
-    index.connection.close()
-    assert rows(repository, "loss acc") == expected
+    for statement in ("PRAGMA user_version = 99", "DROP TABLE tip_", "DROP TABLE series_before_"):
+        index = Index(repository)
+        index.connection.execute(statement)
+        index.connection.close()
+        write(repository, "bb", [("x", 1, epoch(0))])
+        assert rows(repository, "loss acc") == expected
+        index = Index(repository)
+        assert index.connection.execute("SELECT count(*) FROM tip_").fetchone()[0] == 2  # on the disk again
+        index.connection.close()
 
 
 def test_adding_to_a_log_reads_only_what_was_added(repository: Repository) -> None:
@@ -223,6 +231,27 @@ def test_a_run_whose_log_was_cut_short_is_read_again(repository: Repository) -> 
     refs.move("refs/logs/aa", None, expected=first)
     with pytest.raises(NotFoundError):
         rows(repository, "x")
+
+
+def test_the_journal_of_a_living_run_is_followed_line_by_line(repository: Repository) -> None:
+    folder = repository.path / "runs" / "aa"
+    journal = Journal(folder, {"id": "aa"})
+    index = Index(repository)
+    for at in range(3):
+        journal.append(at, encode_chunk(at, [LogRecord("x", at, 5.0, epoch(0)), LogRecord("y", at, 5.0, epoch(at))]))
+        before = index.connection.total_changes
+        index.refresh()
+        assert index.connection.total_changes - before < 15
+        assert [row[-1] for row in rows(repository, "x")] == list(range(at + 1))
+    journal.turn()
+    commit_journal(repository, "aa")
+    assert [row[2:] for row in rows(repository, "x y")] == [(0, 0), (1, 0), (2, 0), (None, 1), (None, 2)]
+    journal = Journal(folder)
+    journal.append(6, encode_chunk(6, [LogRecord("x", 9, 5.0, epoch(3))]))
+    assert [row[-1] for row in rows(repository, "x")] == [0, 1, 2, 9]
+    journal.close()
+    forget_tail(folder)  # as a process that goes on from a commit does
+    assert [row[-1] for row in rows(repository, "x")] == [0, 1, 2]
 
 
 def test_a_torn_line_of_a_journal_is_passed_over(repository: Repository) -> None:
@@ -263,7 +292,43 @@ def test_the_pivot_says_what_a_plain_walk_over_the_records_says(
         for (outer, inner), cell in sorted(expected.items())
         if outer * 10 >= 10 and cell.get(names[0]) is not None and cell[names[0]] > bound
     ]
-    assert rows(repository, " ".join(names), f"epoch >= 10 and {names[0]} > {bound}") == wanted
+    condition = f"epoch >= 10 and {names[0]} > {bound}"
+    assert rows(repository, " ".join(names), condition) == wanted
+    index = Index(repository)
+    index.refresh()
+    (run,) = _runs(index, names, None)
+    query = _PathQuery(index, run, run.leaves[0], names, needs_time=False)
+    columns = ("run", "epoch", "batch", *names)
+    slowly = [tuple(cells.get(column) for column in columns) for _, cells in query.rows(parse_condition(condition))]
+    assert list(query.plain_rows(columns, parse_condition(condition))) == slowly == wanted
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "epoch % 20 == 10",
+        "x / 2 > 0.4 and x // 2 == 0",
+        "not (x > 1 or epoch < 10)",
+        "x + -1 == 0",
+        "x is not None",
+        "s == 'b'",
+        "s < 'b'",
+        "x < 'b'",
+        "s in ('a', 'b')",
+        "-7 // 2 == -4 and -7 % 3 == 2",
+    ],
+)
+def test_conditions_mean_what_python_means(repository: Repository, condition: str) -> None:
+    write(repository, "aa", [pair for at in range(4) for pair in (("x", at, epoch(at)), ("s", "abcd"[at], epoch(at)))])
+
+    def holds(x: int, s: str, epoch: int) -> bool:
+        try:
+            return bool(eval(condition, {"x": x, "s": s, "epoch": epoch}))
+        except TypeError:
+            return False
+
+    expected = [("aa", at * 10, at, "abcd"[at]) for at in range(4) if holds(at, "abcd"[at], at * 10)]
+    assert rows(repository, "x s", condition) == expected
 
 
 def test_chunks_come_back_as_they_were_written() -> None:
