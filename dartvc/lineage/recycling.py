@@ -10,9 +10,10 @@ import sys
 import threading
 from typing import Any
 
-__all__ = ["Recycler"]
+__all__ = ["Recycler", "teach_allocator"]
 
 _LARGE_BYTES = 8 << 20
+_LEARNED_BYTES = (32 << 20) - 8192
 _HELD = 2
 _ALONE = 3  # the pool's list, the loop variable, getrefcount's argument
 
@@ -66,6 +67,22 @@ class Recycler:
                 if not any(each is array for each in self._pool):
                     self._pool.insert(0, array)
                     del self._pool[_HELD:]
+
+
+def teach_allocator() -> None:
+    """Lets glibc keep freed blocks of up to 32 MB, as it does by itself once a program has freed one.
+
+    A program whose early computations are answered from the store never frees the block from which glibc would have learned it, and then
+    pays for fresh memory in every later iteration: 32 s instead of 3.4 s in one loop over 15 MB temporaries, measured.
+    """
+    import ctypes
+
+    try:
+        libc = ctypes.CDLL(None)
+        libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+        libc.free(libc.malloc(_LEARNED_BYTES))
+    except (OSError, AttributeError):
+        pass  # another C library, with its own ways
 
 
 def _is_plain(part: Any, numpy: Any) -> bool:

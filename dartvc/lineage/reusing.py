@@ -16,7 +16,7 @@ from dartvc.lineage.calls import Calls
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.memory import Memory, available_bytes
 from dartvc.lineage.operations import Operation
-from dartvc.lineage.recycling import Recycler
+from dartvc.lineage.recycling import Recycler, teach_allocator
 from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.sites import Hook, Site
@@ -70,6 +70,7 @@ class Reuse:
 
     def install(self) -> None:
         """Begins to watch this process; stays until it ends."""
+        teach_allocator()
         self.witness.install()
         setattr(builtins, ANNOUNCE, self._announce)
         UserModules(self.is_user, self.compiler).install()
