@@ -30,7 +30,7 @@ _BUILTIN: dict[int, Describer] = {
 """By the identity of immortal builtin types: hashing a class would run ``__hash__`` of its metaclass."""
 
 _GENUINE: dict[str, Describer] = {}
-for _table in (numbers.GENUINE, arrays.GENUINE, columns.GENUINE, frames.GENUINE, tensors.GENUINE, learners.GENUINE):
+for _table in (standard.GENUINE, numbers.GENUINE, arrays.GENUINE, columns.GENUINE, frames.GENUINE, tensors.GENUINE, learners.GENUINE):
     _GENUINE.update(_table)
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import decimal
-import fractions
 import io
 import pathlib
 import re
-import uuid
 from collections.abc import Callable
 from typing import Any
 
 from dartvc.state.summaries.words import clean, instance_dict, item_of, short_text, type_name
 
-__all__ = ["BUILTIN"]
+__all__ = ["BUILTIN", "GENUINE"]
 
 _RAW_OWNERS = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
 
@@ -86,10 +83,16 @@ BUILTIN: dict[type, Callable[[Any], dict[str, object]]] = {
     datetime.date: _describe_by_text,
     datetime.timedelta: _describe_by_text,
     datetime.timezone: _describe_by_text,
-    decimal.Decimal: _describe_by_text,
-    uuid.UUID: _describe_by_text,
-    fractions.Fraction: _describe_fraction,
     re.Pattern: _describe_pattern,
 }
 """Describers of the standard library's types, by exact type."""
 
+
+def _exact(describe: Callable[[Any], dict[str, object]], name: str) -> Callable[[Any], dict[str, object]]:
+    """Only names a subclass, whose methods are the user's own."""
+    return lambda value: describe(value) if type_name(type(value)) == name else {"type": type_name(type(value))}
+
+
+_BY_NAME = {"decimal.Decimal": _describe_by_text, "uuid.UUID": _describe_by_text, "fractions.Fraction": _describe_fraction}
+GENUINE: dict[str, Callable[[Any], dict[str, object]]] = {name: _exact(describe, name) for name, describe in _BY_NAME.items()}
+"""Describers of types in modules that are not loaded for their sake, by name."""
