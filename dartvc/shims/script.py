@@ -121,12 +121,14 @@ class _Runner:
         stack.reverse()
         unstorable, cost = self._first_unstorable(frames), 1
         if unstorable < 0:
+            waiting = self.signals.take()
             self._commit(frames)
+            if waiting:
+                self.stopper.cancel()
+                self.signals.take_course(waiting)
             unstorable, cost = self._first_unstorable(frames), _TRIES_OF_A_COMMIT
         if unstorable < 0:
             self._tries.clear()
-            self.stopper.cancel()
-            self.signals.take_course()
             return None
         tries = self._tries[stack[unstorable]] = self._tries.get(stack[unstorable], 0) + cost
         return stack[unstorable if tries < _TRIES_IN_A_FRAME else max(unstorable - 1, 0)]

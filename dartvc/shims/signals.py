@@ -16,7 +16,7 @@ __all__ = ["SIGNALLED", "Signals"]
 SIGNALLED = 128
 """Added to a signal's number it is the exit code of a process that the signal ended."""
 _TERMINATE_GRACE_S = 5.0
-_INTERRUPT_GRACE_S = 0.5
+_INTERRUPT_GRACE_S = 1.0
 
 
 class Signals:
@@ -43,13 +43,17 @@ class Signals:
             if signal.getsignal(number) is default:
                 signal.signal(number, handler)
 
-    def take_course(self) -> None:
-        """Called at a safe point, after the commit: ends the process, or interrupts it, if that is what a signal asked for.
+    def take(self) -> int:
+        """Called at a safe point, before the commit: returns the signal that waits for one, 0 for none. It will not insist any more."""
+        number, self._pending = self._pending, 0
+        return number
+
+    def take_course(self, number: int) -> None:
+        """Called after the commit, with what `take` returned: ends the process, or interrupts it, if that is what the signal asked for.
 
         Raises:
             KeyboardInterrupt: SIGINT came.
         """
-        number, self._pending = self._pending, 0
         if number == signal.SIGTERM:
             self._die()
         if number == signal.SIGINT:
@@ -65,7 +69,7 @@ class Signals:
             return
         self._pending = number
         self._request()
-        _after(_TERMINATE_GRACE_S, self._die)
+        _after(_TERMINATE_GRACE_S, self._die)  # even when a commit has begun: the machine may go away
 
     def _on_interrupt(self, number: int, frame: object) -> None:
         if os.getpid() != self._pid:
