@@ -236,7 +236,7 @@ class Session:
             unit = replace(unit, mentioned=None)
         self._failures_seen = None  # until what is staged below is handed over: an interrupt may come between
         delta = self.working.stage(unit.mentioned)
-        entries = (*self.process.stage(), *process())
+        entries = (*self.process.stage(with_new=force), *process())
         removed = delta.removed
         is_first = self._is_fresh
         if not (delta or entries or force):

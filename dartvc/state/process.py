@@ -249,12 +249,18 @@ class ProcessState:
             lambda value: {"type": "module attributes", "modules": sorted(value)},
         )
 
-    def stage(self) -> tuple[StagedName, ...]:
-        """Returns the entries that changed since the last call."""
+    def stage(self, *, with_new: bool = True) -> tuple[StagedName, ...]:
+        """Returns the entries that changed since the last call.
+
+        Args:
+            with_new: whether settings of a library count that was not loaded before: loading it is no reason for a commit by itself.
+        """
         staged = []
         for name, capture, describe in self._entries():
             value = capture()
             if name in self._last and self._last[name] == value:
+                continue
+            if not with_new and name in SETTINGS and self._last.get(name) is None:
                 continue
             self._last[name] = value
             if value is None or (name == "modules" and not value and name not in self._stored):
