@@ -116,6 +116,11 @@ class WorkingNamespace:
             self._stored.pop(name, None)
             self._ids.pop(name, None)
 
+    def replace_absent(self, names: Iterable[str]) -> None:
+        """Makes ``names`` the only ones that HEAD has and the namespace lacks: the next stage removes them."""
+        self.forget([name for name in self._stored if name not in self.namespace])
+        self._stored.update((name, StoredVersion((name,), (), ())) for name in names)
+
     @contextmanager
     def with_names(self, further: Mapping[str, object]) -> Iterator[None]:
         """Takes names outside the namespace (locals of frames, globals of other modules) for names of it."""
