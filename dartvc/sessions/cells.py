@@ -24,7 +24,7 @@ from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_pos
 from dartvc.sessions.session import Session
 from dartvc.sessions.writer import Ticket
 
-__all__ = ["Cell", "CellRecorder", "CellText", "find_cell", "journal_of", "load_cell", "read_cell", "read_cell_texts"]
+__all__ = ["Cell", "CellRecorder", "CellText", "find_cell", "journal_of", "load_cell", "missing_locals", "read_cell", "read_cell_texts"]
 
 _TEXTS_KEPT = 500
 _ENTRY = "cells"
@@ -166,14 +166,19 @@ def find_cell(repository: Repository, start: Oid) -> tuple[Commit, Cell] | None:
     first = read_cell(repository, commit)
     cell = first
     while cell is not None and first is not None and cell.cell_id == first.cell_id:
-        entries = repository.names(commit.oid)
-        if all(entry.payload_oid is not None for name, entry in entries.items() if "." in name):
+        if not missing_locals(repository, commit.oid):
             return commit, cell
         if not commit.parents:
             return None
         commit = repository.commit(commit.parents[0])
         cell = read_cell(repository, commit)
     return None
+
+
+def missing_locals(repository: Repository, oid: Oid) -> list[str]:
+    """Returns what the frames of a commit held that could not be stored; names outside of them are brought back as a checkout does."""
+    entries = repository.names(oid).items()
+    return [name for name, entry in entries if entry.payload_oid is None and ("()" in name or name.startswith("__main__."))]
 
 
 def read_cell_texts(repository: Repository, oid: Oid) -> dict[str, CellText]:

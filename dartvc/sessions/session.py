@@ -246,6 +246,7 @@ class Session:
         is_first = self._is_fresh
         if not (delta or entries or force):
             self._failures_seen = failures
+            self.working.replace_absent(delta.removed)
             return None
         self._is_fresh = False
         self.is_dirty = False

@@ -32,7 +32,7 @@ from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
 from dartvc.sessions import Session
-from dartvc.sessions.cells import Cell, CellRecorder, CellText, find_cell, journal_of, load_cell, read_cell, read_cell_texts
+from dartvc.sessions.cells import Cell, CellRecorder, CellText, find_cell, journal_of, load_cell, missing_locals, read_cell, read_cell_texts
 from dartvc.sessions.pacing import Pace
 from dartvc.sessions.runs import LoadedRun, read_modules, read_sequence
 from dartvc.shims.safepoints import SafePoints, is_below
@@ -258,7 +258,9 @@ class Cells:
             self._learn_recorded(commit.oid)
         self._go_to(commit.oid, trust)
         if found is None:
-            print(f"dartvc: {short(oid)} does not stand inside a cell that can go on; its state is restored", file=sys.stderr)
+            missing = missing_locals(repository, oid)
+            why = f"could not store {', '.join(missing)}, so that its cell cannot go on" if missing else "stands at the end of a cell"
+            print(f"dartvc: {short(oid)} {why}; its variables are restored", file=sys.stderr)
             return []
         return self._continue(*found)
 

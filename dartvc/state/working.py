@@ -60,7 +60,7 @@ class NamespaceDelta:
         return tuple(staged.omission for staged in self.changed if staged.omission is not None)
 
     def __bool__(self) -> bool:
-        return bool(self.changed or self.removed)
+        return bool(self.changed) or any("." not in name for name in self.removed)  # locals of frames are over whenever code is
 
 
 class WorkingNamespace:
