@@ -256,7 +256,7 @@ class Cells:
         commit = found[0] if found is not None else repository.commit(oid)
         if repository.is_trusted(commit.oid) or trust:
             self._learn_recorded(commit.oid)
-        self._go_to(commit.oid, trust)
+        self._go_to(commit.oid, trust, is_head=oid == head)
         if found is None:
             missing = missing_locals(repository, oid)
             why = f"could not store {', '.join(missing)}, so that its cell cannot go on" if missing else "stands at the end of a cell"
@@ -264,12 +264,14 @@ class Cells:
             return []
         return self._continue(*found)
 
-    def _go_to(self, oid: Oid, trust: bool) -> None:
+    def _go_to(self, oid: Oid, trust: bool, *, is_head: bool) -> None:
+        """Brings the namespace and HEAD to a commit; from HEAD on, the branch goes with them."""
         session = self._session
         with self.restoring():
-            is_there = oid == session.head and (session.working.known() or not session.working.names())
-            if is_there:  # every cell since would have moved HEAD
+            if is_head and (session.working.known() or not session.working.names()):  # what ran since would have moved HEAD
                 session.restore(oid, trust=trust)
+                if oid != session.head:
+                    session.set_head(oid, session.branch, operation="resume", description=f"resume {short(oid)}")
             else:
                 checkout(session.repository, session, oid, trust=trust)
 
