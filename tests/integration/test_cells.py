@@ -188,6 +188,29 @@ def test_a_cell_that_was_committed_inside_is_undone_as_a_whole_and_redone(tmp_pa
     assert f"U {before} False" in out and "R True True" in out
 
 
+def test_undo_after_a_kill_goes_back_to_before_the_cell(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    python(folder, RUN, die="4")
+    before = log(folder)[1]["oid"]
+    out = python(
+        folder, SHELL + 'cell("%dvc_state undo")\nprint("U", dartvc.session().head, "total" in shell.user_ns, "Trainer" in shell.user_ns)\n'
+    )
+    assert f"U {before} False True" in out.stdout
+
+
+def test_a_cell_goes_on_from_an_earlier_commit_beside_what_was_done_since(tmp_path: Path, undisturbed: tuple[str, str]) -> None:
+    folder = tmp_path / "project"
+    killed = python(folder, RUN, die="4")
+    inside = log(folder)[0]["oid"]
+    other = 'cell("total = -1")\nother = dartvc.session().head\nprint("HERE")\n'
+    going = f'result = cell("%dvc_state resume {inside}")\n' + STATE + 'print("B", dartvc.session().branch, other)\n'
+    out = python(folder, SHELL + other + going).stdout.partition("HERE\n")[2]
+    after, _, rest = out.partition("B ")
+    branch, oid = rest.split()
+    assert printed(killed.stdout) + printed(after) == undisturbed[0]
+    assert branch != "main" and oid in {each["oid"] for each in json.loads(command(folder, "log", "--json", "--all"))["items"]}
+
+
 def test_other_commands_leave_the_interrupted_cell_where_it_is(tmp_path: Path, undisturbed: tuple[str, str]) -> None:
     folder = tmp_path / "project"
     killed = python(folder, RUN, die="4")
