@@ -7,11 +7,12 @@ two operations back, and an operation after an undo starts from where the undo w
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from dartvc.model import Oid
 from dartvc.store import Head
 from dartvc.store.durable import storage_errors
 
-__all__ = ["Operation", "OperationLog", "RefMove", "UndoPlan", "decode_operation"]
+__all__ = ["CELL_END", "INSIDE", "Operation", "OperationLog", "RefMove", "UndoPlan", "decode_operation"]
 
+INSIDE, CELL_END = "inside", "cell"
+"""A commit in the middle of a cell, and the one at the end of such a cell: an undo takes the whole cell back."""
 _REMEMBERED = frozenset({"fetch", "push"})
 """Operations that only remember where a remote is: an undo passes over them."""
 
@@ -203,7 +206,7 @@ class OperationLog:
             held = next(entries, None)
         if last is None or held is None or last.pointer == 0:
             raise NotFoundError("there is nothing to undo", kind="nothing-to-undo", hint="dvc-state op log")
-        before = next(entries, None)
+        held, before = _whole(held, entries)
         moves = tuple(RefMove(move.name, move.new, move.old) for move in reversed(held.moves))
         pointer = before.pointer if before is not None else 0
         return UndoPlan("undo", f"undo {held.id}: {held.description}", moves, held.head_before, pointer, (*last.redo, held.number))
@@ -217,7 +220,8 @@ class OperationLog:
         last = next(self._iter_of(session), None)
         if last is None or not last.redo:
             raise NotFoundError("there is nothing to redo", kind="nothing-to-redo", hint="dvc-state op log")
-        held = self.find(str(last.redo[-1]))
+        entries = (entry for entry in self.iter_newest() if entry.number <= last.redo[-1])
+        held, _ = _whole(self.find(str(last.redo[-1])), itertools.islice(entries, 1, None))
         return UndoPlan("redo", f"redo {held.id}: {held.description}", held.moves, held.head_after, held.number, last.redo[:-1])
 
     def plan_restore(self, operation_id: str) -> UndoPlan:
@@ -245,6 +249,18 @@ class OperationLog:
 
     def _iter_of(self, session: str) -> Iterator[Operation]:
         return (entry for entry in self.iter_newest() if not session or entry.session == session)
+
+
+def _whole(held: Operation, older: Iterator[Operation]) -> tuple[Operation, Operation | None]:
+    """Joins the commits that were made while one cell ran; returns them as one operation, and the operation before."""
+    before = next(older, None)
+    if held.operation not in (INSIDE, CELL_END):
+        return held, before
+    while before is not None and before.operation == INSIDE and [each.name for each in before.moves] == [each.name for each in held.moves]:
+        moves = tuple(RefMove(first.name, first.old, last.new) for first, last in zip(before.moves, held.moves, strict=True))
+        held = replace(held, moves=moves, head_before=before.head_before)
+        before = next(older, None)
+    return held, before
 
 
 def decode_operation(line: bytes) -> Operation | None:

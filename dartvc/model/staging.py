@@ -127,6 +127,11 @@ class StagedCommit:
     """False: the commit holds only ``changed``, nothing is inherited from the parent."""
     logs: LogSegment | None = None
 
+    @property
+    def is_inside_cell(self) -> bool:
+        """Whether it stands in the middle of a cell: it has a place in code, and no run that the code belongs to."""
+        return self.position is not None and not self.run
+
 
 @dataclass(frozen=True, slots=True)
 class CommitReport:

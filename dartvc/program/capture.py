@@ -89,7 +89,9 @@ class Reader:
         self._variants: dict[types.CodeType, tuple[Scope, int]] = {}
 
     def register(self, code: types.CodeType, scope: Scope, first_line: int, digest: str) -> None:
-        """Tells what a code object that begins in the middle was made from: the scope, its first line, its digest."""
+        """Tells what a code object that is not its scope's own was made from: one that begins in the middle, or a single statement of a cell."""
+        if self._variants.get(code, (None,))[0] is not scope:
+            self._flows.pop(code, None)  # code objects of equal text are equal, wherever they stand
         self._variants[code] = scope, first_line
         self._digests[code] = digest
 

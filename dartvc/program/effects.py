@@ -55,6 +55,8 @@ class Effects:
     written: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     acts: set[str] = field(default_factory=set)
     sequence: int = 0
+    is_paused: bool = False
+    """While it is, nothing is taken note of."""
     _kept: set[str] = field(default_factory=set)
     _is_inside: bool = False
     _pid: int = field(default_factory=os.getpid)
@@ -83,7 +85,7 @@ class Effects:
             self.acts.add(_NAMED[event])
 
     def _note(self, path: str, flags: int) -> None:
-        if self._is_inside or os.getpid() != self._pid:
+        if self.is_paused or self._is_inside or os.getpid() != self._pid:
             return
         self._is_inside = True
         try:
@@ -143,9 +145,13 @@ class Effects:
                 states.append(FileState(path, found.st_size if content is None else len(content), content))
         finally:
             self._is_inside = False
+        self.advance()
+        return states
+
+    def advance(self) -> None:
+        """Lets writes from now on belong to the next commit."""
         self.sequence += 1
         self._kept.clear()
-        return states
 
 
 def take_back(journal: Path, sequence: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import sys
 import types
@@ -11,10 +12,10 @@ from typing import Any
 
 from dartvc.program.capture import CapturedFrame, Entered, Once, Reader
 from dartvc.program.places import NotResumable
-from dartvc.program.sources import MODULE_SCOPE, digest_of_code, iter_codes
+from dartvc.program.sources import MODULE_SCOPE, Scope, SourceUnit, digest_of_code, iter_codes
 from dartvc.program.variants import CALL, ENTERED, FRAME, MAKER, ONCE, make_variant
 
-__all__ = ["FrameState", "Resumption", "make_function"]
+__all__ = ["FrameState", "Resumption", "make_function", "remaining_statements"]
 
 _VERSION = sys.version_info[:2]
 
@@ -33,14 +34,10 @@ def compile_variant(frame: CapturedFrame, reader: Reader, filename: str) -> type
     Raises:
         NotResumable: the source is not there or is no longer what ran.
     """
-    unit = reader.sources.find(filename)
-    if unit is None:
-        raise NotResumable(f"there is no source of {frame.qualname} at {filename}")
-    scope, code = unit.find(frame.qualname, frame.first_line)
-    if scope is None or code is None or digest_of_code(code) != frame.digest:
-        raise NotResumable(f"{frame.qualname} in {filename} is not the code that ran")
-    tree, function = make_variant(unit.tree, scope, frame.path, frame.kind, frame.call, list(frame.values), list(frame.cells), _VERSION)
-    compiled = compile(tree, filename, "exec", dont_inherit=True)
+    unit, scope, code = _source_of(frame, reader, filename)
+    tree, function = _variant(frame, unit, scope)
+    made: types.CodeType
+    compiled = compile(tree, filename, "exec", unit.flags, dont_inherit=True)
     if function is None:
         made = compiled
     else:
@@ -49,6 +46,37 @@ def compile_variant(frame: CapturedFrame, reader: Reader, filename: str) -> type
         made = _renamed(inner, inner.co_qualname, frame.qualname).replace(co_name=code.co_name)
     reader.register(made, scope, frame.first_line, frame.digest)
     return made
+
+
+def remaining_statements(frame: CapturedFrame, reader: Reader, filename: str) -> list[ast.stmt]:
+    """Returns the statements of a module's own code from where its frame stood on, the first one rewritten to begin in the middle.
+
+    Raises:
+        NotResumable: the source is not there or is no longer what ran.
+    """
+    unit, scope, _ = _source_of(frame, reader, filename)
+    tree, _ = _variant(frame, unit, scope)
+    done = frame.path[0][1] + 1
+    rest = len(unit.tree.body) - done
+    begun, following = tree.body[: len(tree.body) - rest], tree.body[len(tree.body) - rest :]
+    begun = [each for each in begun if not (isinstance(each, ast.ImportFrom) and each.module == "__future__")]  # among the unit's flags
+    if len(begun) > 1:  # one statement still: its parts must not be taken for statements of their own
+        begun = [ast.fix_missing_locations(ast.copy_location(ast.If(ast.Constant(True), begun, []), unit.tree.body[done - 1]))]
+    return [*begun, *following]
+
+
+def _variant(frame: CapturedFrame, unit: SourceUnit, scope: Scope) -> tuple[ast.Module, ast.FunctionDef | None]:
+    return make_variant(unit.tree, scope, frame.path, frame.kind, frame.call, list(frame.values), list(frame.cells), _VERSION)
+
+
+def _source_of(frame: CapturedFrame, reader: Reader, filename: str) -> tuple[SourceUnit, Scope, types.CodeType]:
+    unit = reader.sources.find(filename)
+    if unit is None:
+        raise NotResumable(f"there is no source of {frame.qualname} at {filename}")
+    scope, code = unit.find(frame.qualname, frame.first_line)
+    if scope is None or code is None or digest_of_code(code) != frame.digest:
+        raise NotResumable(f"{frame.qualname} in {filename} is not the code that ran")
+    return unit, scope, code
 
 
 def _renamed(code: types.CodeType, old: str, new: str) -> types.CodeType:
@@ -72,7 +100,13 @@ def make_function(frame: CapturedFrame, reader: Reader, filename: str, names: di
             given = None
     else:
         given = frame.values.get(first)
-    return lambda: function(given, state)
+
+
+    def go_on() -> Any:
+        __tracebackhide__ = True
+        return function(given, state)
+
+    return go_on
 
 
 class Resumption:
@@ -107,6 +141,11 @@ class Resumption:
 
     def run(self) -> None:
         """Runs the program to its end; raises what it raises."""
+        self.install()
+        exec(self._code, self._namespace)
+
+    def install(self) -> None:
+        """Makes the names that the variants need available, before any of them runs."""
         hidden: dict[str, object] = {
             CALL: self._call,
             ENTERED: Entered,
@@ -115,14 +154,12 @@ class Resumption:
             "_.BaseException": BaseException,
         }
         vars(builtins).update(hidden)
-        exec(self._code, self._namespace)
 
     def _call(self) -> Any:
+        __tracebackhide__ = True
         return self._steps.pop()()
 
 
 def hide_builtins() -> None:
     """Makes the names that variants of generators need available."""
     vars(builtins).update({ENTERED: Entered, ONCE: Once, "_.BaseException": BaseException})
-
-

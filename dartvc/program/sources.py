@@ -6,7 +6,7 @@ import ast
 import hashlib
 import linecache
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 __all__ = ["MODULE_SCOPE", "Scope", "SourceUnit", "Sources", "digest_of_code"]
@@ -29,18 +29,27 @@ def digest_of_code(code: types.CodeType) -> str:
 
 @dataclass
 class SourceUnit:
-    """One source file: its text, its tree, and the code that it compiles to."""
+    """One source file: its text, its tree, and the code that it compiles to.
+
+    Attributes:
+        flags: of the compiler: the ``__future__`` features that a shell carries from cell to cell.
+    """
 
     filename: str
     text: str
+    flags: int = 0
     tree: ast.Module = field(init=False)
     code: types.CodeType = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tree = ast.parse(self.text, self.filename)
-        self.code = compile(self.tree, self.filename, "exec", dont_inherit=True)
-        self._codes = {(code.co_qualname, code.co_firstlineno): code for code in iter_codes(self.code)}
+        self.tree = compile(self.text, self.filename, "exec", self.flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+        self.code = compile(self.tree, self.filename, "exec", self.flags, dont_inherit=True)
+        self._codes = {(code.co_qualname, code.co_firstlineno): code for whole in self._compiled() for code in iter_codes(whole)}
         self._scopes = {(name, _first_line(node)): node for name, node in _iter_scopes(self.tree, "")}
+
+    def _compiled(self) -> Iterable[types.CodeType]:
+        """Returns the code objects whose functions may be running."""
+        return (self.code,)
 
     def scope_of(self, code: types.CodeType) -> Scope | None:
         """Returns the node that a running code object was compiled from; None when the source is not the code's own."""
@@ -66,7 +75,11 @@ class Sources:
 
     def add(self, filename: str, text: str) -> SourceUnit:
         """Registers the text that a file has (or had when it was recorded)."""
-        unit = self._units[filename] = SourceUnit(filename, text)
+        return self.put(SourceUnit(filename, text))
+
+    def put(self, unit: SourceUnit) -> SourceUnit:
+        """Registers a unit under its file name."""
+        self._units[unit.filename] = unit
         return unit
 
     def find(self, filename: str) -> SourceUnit | None:

@@ -7,6 +7,7 @@ one will.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -80,11 +81,31 @@ class Pacer:
         self._wake = threading.Condition()
         self._is_open = False
         self._is_over = False
+        self._is_paused = False
+        self._is_started = False
+        self._sleeps_until = 0.0
         self._thread = threading.Thread(target=self._run, name="dartvc-pacer", daemon=True)
 
     def start(self) -> None:
         """Begins to ask."""
+        self._is_started = True
         self._thread.start()
+
+    def begin(self) -> None:
+        """A unit of its own begins (a cell): its time and the budget count from now; started when it was not. Costs microseconds."""
+        with self._wake:
+            if not self._is_started:
+                self._is_started = True
+                self._thread.start()
+            self.pace.spent_s = 0.0
+            self._began = self._last = time.monotonic()
+            self._is_open = self._is_paused = False
+            if self._began + self.pace.next_due_s(0.0, 0.0) < self._sleeps_until:
+                self._wake.notify_all()  # else it wakes in time by itself
+
+    def pause(self) -> None:
+        """The unit is over: nothing is asked for until the next one begins."""
+        self._is_open, self._is_paused = False, True
 
     def stop(self) -> None:
         """Ends the thread."""
@@ -111,6 +132,11 @@ class Pacer:
     def _run(self) -> None:
         with self._wake:
             while not self._is_over:
+                self._sleeps_until = 0.0
+                if self._is_paused:
+                    self._sleeps_until = math.inf
+                    self._wake.wait()
+                    continue
                 if self._is_open:
                     if not self._wake.wait(_LOOK_AGAIN_S) and self._is_open:
                         self._request()
@@ -118,6 +144,7 @@ class Pacer:
                 now = time.monotonic()
                 due = self.pace.next_due_s(now - self._began, now - self._last)
                 if due > 0:
+                    self._sleeps_until = now + due
                     self._wake.wait(due)
                     continue
                 self._is_open = True

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dartvc.history import NameEntry, Repository
     from dartvc.history.payloads import StoredPayload
 
-__all__ = ["Plan", "Restore", "load_names", "plan_restore", "version_of"]
+__all__ = ["Plan", "Restore", "load_names", "plan_restore", "split_frames", "version_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,14 @@ def plan_restore(live: Mapping[str, NameEntry], target: Mapping[str, NameEntry],
     by_payload = {oid: tuple(name for name, entry in target.items() if entry.payload_oid == oid) for oid in payloads}
     removed = tuple(name for name in live if name not in target) if names is None else ()
     return Plan(by_payload, recipes, removed, tuple(name for name in kept if not any(name in group for group in by_payload.values())))
+
+
+def split_frames(target: Mapping[str, NameEntry]) -> tuple[dict[str, NameEntry], tuple[str, ...]]:
+    """Splits what a commit in the middle of a program holds into the names of its namespace and those of frames and other modules.
+
+    Only a resume brings the latter back.
+    """
+    return {name: entry for name, entry in target.items() if "." not in name}, tuple(name for name in target if "." in name)
 
 
 def load_names(repository: Repository, entries: Mapping[str, NameEntry], namespace: dict[str, object]) -> dict[str, object]:
@@ -103,6 +111,7 @@ class Restore:
                 self._versions.append(version)
                 continue
             loading = Loading(self._working.namespace, payload, self._map_device)
+            loading.generators = self._working.generators
             try:
                 loaded = load(stream, loading)
             except Unloadable as verdict:

@@ -41,8 +41,10 @@ __all__ = [
     "load_run",
     "read_files",
     "read_modules",
+    "read_position",
     "read_sequence",
     "read_sources",
+    "read_value",
     "run_facts",
     "run_here",
 ]
@@ -181,10 +183,11 @@ class RunRecorder:
         self.tally = Tally()
         self.reported: set[str] = set()
         self.last_stall_s = 0.0
+        self.folder = run.folder
 
     def user_modules(self) -> list[types.ModuleType]:
         """Returns the imported modules whose source lies beside the script, outside any site-packages."""
-        folder = os.path.join(self.run.folder, "")
+        folder = os.path.join(self.folder, "")
         for name in sys.modules.keys() - self._looked_at:
             self._looked_at.add(name)
             path = getattr(sys.modules.get(name), "__dict__", _NOTHING).get("__file__")
@@ -207,11 +210,11 @@ class RunRecorder:
             self._add_source(module)
             names.update((f"{module.__name__}.{key}", value) for key, value in vars(module).items() if is_own_data(key, value, module))
         if frames:
-            names.update(capture_hooks(self._is_own_module))
+            names.update(self._hooks())
         if exit_code is not None:
             self.run = replace(self.run, exit_code=exit_code)
         innermost = frames[-1] if frames else None
-        position = Position(innermost.filename, innermost.line, innermost.qualname) if innermost else None
+        position = Position(self.shown_file(innermost.filename), innermost.line, innermost.qualname) if innermost else None
         places = [frame.described() for frame in frames]
 
         def process() -> list[StagedName]:
@@ -219,7 +222,7 @@ class RunRecorder:
                 self._started_over = self.session.times_started_over
                 self._recorded.clear()
                 self.effects.forget()
-            files = self.effects.stage()
+            files = self._files()
             so_far = self.tally.described()
             place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence, "so_far": so_far}
             return [*self._entries(place), *(_file_entry(state, self.run.project) for state in files)]
@@ -228,7 +231,7 @@ class RunRecorder:
             names,
             message,
             kind,
-            code=self.sources.get(self.run.script, ""),
+            code=self._code(),
             process=process,
             run=self.run.run_id,
             position=position,
@@ -239,6 +242,19 @@ class RunRecorder:
         obstacle = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) if frames else None
         self.tally.add(self.last_stall_s, ticket.size_bytes if ticket else 0, obstacle=obstacle)
         return ticket
+
+    def shown_file(self, filename: str) -> str:
+        """Returns what people call a file of the program."""
+        return filename
+
+    def _code(self) -> str:
+        return self.sources.get(self.run.script, "")
+
+    def _hooks(self) -> dict[str, object]:
+        return capture_hooks(self._is_own_module)
+
+    def _files(self) -> list[FileState]:
+        return self.effects.stage()
 
     def _is_own_module(self, name: str) -> bool:
         module = sys.modules.get(name)
@@ -268,9 +284,17 @@ class RunRecorder:
         """Returns the run's entries of the process's state that changed: the run, the position, the sources."""
         wanted: dict[str, tuple[object, dict[str, object]]] = {"run": (None, self.run.described()), "position": (None, place)}
         wanted["order"] = (None, {"type": "order", "names": self.session.working.names()})
+        return self._changed_entries({**wanted, **self._source_entries()})
+
+    def _source_entries(self) -> dict[str, tuple[object, dict[str, object]]]:
+        wanted: dict[str, tuple[object, dict[str, object]]] = {}
         for path, text in self.sources.items():
             summary: dict[str, object] = {"type": "source", "module": self._modules.get(path, "__main__"), "lines": text.count("\n")}
             wanted[f"source:{relative_path(path, self.run.project)}"] = (text, summary)
+        return wanted
+
+    def _changed_entries(self, wanted: Mapping[str, tuple[object, dict[str, object]]]) -> list[StagedName]:
+        """Returns the entries that are not what they were in the commit before."""
         staged = []
         for name, (value, summary) in wanted.items():
             if self._recorded.get(name) != (value, summary):
@@ -347,7 +371,7 @@ def read_sources(repository: Repository, oid: Oid) -> dict[str, str]:
     sources = {}
     for name, entry in repository.process(oid).items():
         if name.startswith("source:"):
-            sources[path_of_entry(name, str(repository.root))] = _value_of(repository, name, entry)
+            sources[path_of_entry(name, str(repository.root))] = read_value(repository, name, entry)
     return sources
 
 
@@ -356,7 +380,7 @@ def read_files(repository: Repository, oid: Oid) -> list[FileState]:
     files = []
     for name, entry in repository.process(oid).items():
         if name.startswith("file:"):
-            size, content = _value_of(repository, name, entry)
+            size, content = read_value(repository, name, entry)
             files.append(FileState(path_of_entry(name, str(repository.root)), size, content))
     return files
 
@@ -368,7 +392,8 @@ def read_modules(repository: Repository, oid: Oid) -> list[str]:
     return [name for name in names if name != "__main__"]
 
 
-def _value_of(repository: Repository, name: str, entry: Any) -> Any:
+def read_value(repository: Repository, name: str, entry: Any) -> Any:
+    """Returns the value of an entry of a commit's process; the caller has checked that it is trusted."""
     payload = repository.payload(entry.payload_oid)
     return load(payload.read_stream(), Loading({}, payload))[name]
 

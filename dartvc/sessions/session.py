@@ -15,11 +15,12 @@ from typing import Any
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictError, UntrustedError
 from dartvc.history import RefMove, Repository
 from dartvc.history.environment import describe_environment
+from dartvc.history.operations import CELL_END, INSIDE
 from dartvc.host.entropy import local_now, new_id
 from dartvc.model import CommitKind, CommitReport, LogSource, Oid, Position, RestoreReport, StagedCommit, StagedName
 from dartvc.sessions.recompute import with_freshness
 from dartvc.sessions.registry import Registration
-from dartvc.sessions.restoring import Restore, load_names, plan_restore
+from dartvc.sessions.restoring import Restore, load_names, plan_restore, split_frames
 from dartvc.sessions.writer import BackgroundWriter, Ticket, run_refs
 from dartvc.state.candidates import names_in_source, user_threads
 from dartvc.state.loading import Loading, load
@@ -75,6 +76,7 @@ class Session:
         self._is_fresh = True
         self._failures_seen: int | None = 0
         self._is_unit_open = False
+        self._is_inside_cell = False
         self._doubtful: set[Oid] = set()
         self.is_dirty = True
         self.last_report = CommitReport()
@@ -140,14 +142,17 @@ class Session:
             repository = self.repository
             target = repository.names(oid)
             self._check(oid, target, names, trust)
+            target, of_frames = split_frames(target) if names is None and repository.commit(oid).position is not None else (target, ())
             head = self.head
             live = repository.names(head) if head is not None and not self._is_fresh else {}
-            live = {name: entry for name, entry in live.items() if self.working.stored(name) is not None}
+            live = {name: entry for name, entry in live.items() if self.working.stored(name) is not None and name in self.namespace}
             plan = plan_restore({**dict.fromkeys(self._unknown_names(live), _ABSENT), **live}, target, names)
             restore = Restore(repository, self.working, plan)
             restore.prepare()
             process = self._process_values(oid) if names is None else None
             report = restore.apply(process)
+            if names is None:
+                self.working.replace_absent(of_frames)
             if process is not None:
                 self.process.adopt(process)
             self._is_fresh = False
@@ -241,6 +246,7 @@ class Session:
         is_first = self._is_fresh
         if not (delta or entries or force):
             self._failures_seen = failures
+            self.working.replace_absent(delta.removed)
             return None
         self._is_fresh = False
         self.is_dirty = False
@@ -301,14 +307,17 @@ class Session:
         with self.busy, self.working.with_names(further):
             return self._commit(Unit(code, None, None, error), message, kind, force=True, process=process, run=run, position=position)
 
-    def adopt_run(self, oid: Oid, versions: Sequence[StoredVersion], values: Mapping[str, object]) -> None:
+    def adopt_run(self, oid: Oid, versions: Sequence[StoredVersion], values: Mapping[str, object], cell_base: Oid | None = None) -> None:
         """Takes note that the program was loaded from a commit: what it holds is stored already.
 
         Args:
             oid: the commit; process state that it recorded is put back.
             versions: the co-variables that were loaded.
             values: all loaded values by name.
+            cell_base: of a cell that goes on, the commit before it began.
         """
+        if cell_base is not None:
+            self._is_inside_cell, self._writer.recipe_base = True, cell_base
         with self.busy, self.working.with_names(values):
             for version in versions:
                 self.working.adopt(version)
@@ -436,9 +445,10 @@ class Session:
             oids.append(self.repository.database.read_commit(oids[-1]).parents[0])
         for commit, oid in zip(staged, reversed(oids), strict=True):
             text = (commit.message or commit.code or commit.kind).strip().split("\n", 1)[0][:60]
+            was_inside, self._is_inside_cell = self._is_inside_cell, commit.is_inside_cell
             self.repository.operations.append(
                 [RefMove(ref, before, oid)],
-                operation="commit",
+                operation=INSIDE if commit.is_inside_cell else CELL_END if was_inside else "commit",
                 description=text,
                 session=self.session_id,
                 head_before=Head(ref, before),

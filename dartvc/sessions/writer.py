@@ -55,6 +55,8 @@ class BackgroundWriter:
         self._publish = publish
         self._published = parent
         self._parent = parent
+        self.recipe_base = parent
+        """The commit that a piece of code started from: not one in the middle of it."""
         self._commit_writer: CommitWriter | None = None
         self._queue: list[Ticket] = []
         self._pending_bytes = 0
@@ -121,7 +123,7 @@ class BackgroundWriter:
     def rebase(self, parent: Oid | None) -> None:
         """Makes the next commit follow another one (after a checkout); everything must be flushed before."""
         self.flush()
-        self._parent = self._published = parent
+        self._parent = self._published = self.recipe_base = parent
         self._last = None
         self._recipes.clear()
         self._commit_writer = None
@@ -161,6 +163,8 @@ class BackgroundWriter:
             for ticket in tickets:
                 staged = self._with_recipes(ticket.staged)
                 ticket.oid = self._parent = self._commit_writer.write(staged, (self._parent,) if self._parent else ())
+                if not staged.is_inside_cell:
+                    self.recipe_base = self._parent
                 ticket.written.set()
             self._commit_writer.publish()
             self._publish(self._published, self._parent or Oid(""), [ticket.staged for ticket in tickets])
@@ -177,7 +181,7 @@ class BackgroundWriter:
     def _fail(self, tickets: list[Ticket], error: Exception) -> None:
         self._error = error
         self._failures += 1
-        self._parent = self._published
+        self._parent = self.recipe_base = self._published
         self._commit_writer = None
         self._recipes.clear()
         for ticket in tickets:
@@ -198,14 +202,16 @@ class BackgroundWriter:
 
     def _with_recipe(self, name: StagedName, staged: StagedCommit) -> StagedName:
         if name.omission is None:
-            self._recipes.pop(name.name, None)
+            if not staged.is_inside_cell:
+                self._recipes.pop(name.name, None)
             return name
         fresh = bool((name.recipe or {}).get("fresh", True))
         steps = [] if fresh else list(self._recipes.get(name.name, []))
-        steps.append({"base": self._parent, "code": staged.code})
+        steps.append({"base": self.recipe_base, "code": staged.code})
         if len(steps) > _RECIPE_STEPS_LIMIT or not staged.code:
             steps = []
-        self._recipes[name.name] = steps
+        if not staged.is_inside_cell:
+            self._recipes[name.name] = steps
         omission = name.omission if steps else replace(name.omission, recomputable=False)
         recipe = {"reason": omission.reason, "path": omission.path, "remedy": omission.remedy, "steps": steps}
         return replace(name, omission=omission, recipe=recipe)

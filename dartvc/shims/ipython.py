@@ -9,6 +9,7 @@ from typing import Any
 from dartvc.errors import DartvcError
 from dartvc.history import Repository
 from dartvc.sessions import Session
+from dartvc.shims.cells import Cells
 from dartvc.shims.prompt import answer
 
 __all__ = ["load_extension", "unload_extension"]
@@ -22,6 +23,7 @@ class _Shim:
     def __init__(self, shell: Any, session: Session) -> None:
         self.shell = shell
         self.session = session
+        self.cells = Cells(shell, session)
         self._cell: Any = None
         self._began = 0.0
         self._reported: set[str] = set()
@@ -42,6 +44,7 @@ class _Shim:
                 events.unregister(name, getattr(self, name))
             except ValueError:
                 continue
+        self.cells.close()
         self.session.close()
 
     def pre_run_cell(self, info: Any) -> None:
@@ -52,20 +55,22 @@ class _Shim:
             self.session.is_dirty = True  # an interrupt kept the cell before from being committed
         self._cell = info
         self._began = time.perf_counter()
+        self.cells.begin(info)
 
     def post_run_cell(self, result: Any) -> None:
         """A cell ended: commit what it did."""
         if self._cell is None:
             return  # the cell that loaded the extension
         info, self._cell = self._cell, None
-        code = info.raw_cell or ""
+        resumed = self.cells.end()
+        code = info.raw_cell or "" if resumed is None else resumed
         error = result.error_before_exec or result.error_in_exec
         line = f"{type(error).__name__}: {error}" if error is not None else ""
         quiet = not info.store_history or code.lstrip().startswith(("%dvc_state", "%dvc-state"))
         try:
             self.session.end_unit(
                 code,
-                source=self._source_of(info, code),
+                source=self._source_of(info, code) if resumed is None else None,
                 execution=result.execution_count if info.store_history else None,
                 error=line[:500],
                 duration_s=time.perf_counter() - self._began,
@@ -110,7 +115,10 @@ class _Shim:
 
         from IPython.core.error import UsageError
 
-        code, out, err = answer(self.session, shlex.split(line), False)
+        if line.split()[:1] == ["resume"]:
+            code, out, err = self.cells.refused()
+        else:
+            code, out, err = answer(self.session, shlex.split(line), False)
         if out:
             print(out, end="")
         if err:
@@ -131,7 +139,8 @@ def load_extension(shell: Any) -> None:
         session = Session(repository, shell.user_ns)
         shim = _Shim(shell, session)
         setattr(shell, _ATTRIBUTE, shim)
-        report = session.restore_after_crash()
+        with shim.cells.restoring():
+            report = session.restore_after_crash()
         shim.attach()
     except DartvcError as error:
         print(f"dartvc: not recording: {error.message}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
@@ -144,6 +153,9 @@ def load_extension(shell: Any) -> None:
         print(f"dartvc: continued at {head[:8]}: {count} names restored{lost} ({where})", file=sys.stderr)
         for omission in report.omissions:
             print(f"dartvc: {omission.path}: {omission.reason}", file=sys.stderr)
+        interrupted = shim.cells.interrupted()
+        if interrupted:
+            print(f"dartvc: {interrupted}", file=sys.stderr)
     elif head is not None and not session.working.names():
         print(f"dartvc: recording in {where}. Bring back the last state: %dvc_state checkout {head[:8]}", file=sys.stderr)
     else:

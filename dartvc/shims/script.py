@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import builtins
-import gc
 import importlib.util
 import linecache
 import os
 import signal
 import sys
-import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +20,22 @@ from dartvc.history import Repository
 from dartvc.host.entropy import new_id
 from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
-from dartvc.program.capture import CapturedFrame, CaptureError, Reader
+from dartvc.program.capture import CapturedFrame, Reader
 from dartvc.program.effects import Effects, put_back, take_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
-from dartvc.program.stopping import Stopper, iter_stack
+from dartvc.program.stopping import iter_stack
 from dartvc.program.trampolines import is_trampoline
 from dartvc.sessions import Session
-from dartvc.sessions.pacing import Pace, Pacer
+from dartvc.sessions.pacing import Pace
 from dartvc.sessions.relocation import follow_process
 from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
 from dartvc.sessions.tally import describe_tally
+from dartvc.shims.safepoints import SafePoints, is_below
 from dartvc.shims.signals import SIGNALLED, Signals
 from dartvc.shims.texts import read_program
 from dartvc.state import strings
@@ -49,11 +48,6 @@ if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
 
 __all__ = ["RunOptions", "resume_script", "run_script"]
-
-_TRIES_IN_A_FRAME = 60
-_TRIES_OF_A_COMMIT = 10
-"""Statements of one function at which to look again before its end is waited for; a commit in vain counts as so many looks."""
-_FRAMES_KEPT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,85 +82,24 @@ class _Runner:
         self.effects = Effects(journal, (str(repository.path), str(config_folder())), on_fork=watch_workers)
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         self._folder = os.path.join(run.folder, "")
-        self.stopper = Stopper(self._is_user, self._at_safe_point)
-        self.pacer = Pacer(Pace(options.max_overhead, options.every_s), self.stopper.request)
-        self.signals = Signals(self._request_anew, self.session.close)
+        pace = Pace(options.max_overhead, options.every_s)
+        self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, _describe, self._around_commit)
+        self.signals = Signals(self.points.request_anew, self.session.close)
         self.reuse = _reuse_of(self, options.reuse)
-        self._unstorable: set[tuple[str, int]] = set()
-        self._tries: dict[types.FrameType, int] = {}
 
     def _is_user(self, code: types.CodeType) -> bool:
-        name = code.co_filename
-        return name == self.run.script or (name.startswith(self._folder) and "site-packages" not in name and "/lib/python" not in name)
+        return code.co_filename == self.run.script or is_below(self._folder, code.co_filename)
 
-    # -- safe points ----------------------------------------------------------------------------------------------------------
+    def _around_commit(self) -> AbstractContextManager[None]:
+        return self.signals.held_back()
 
-    def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
-        """Commits at the start of a statement; returns the frame that must go on first when that is not possible here."""
+    def _stack_of(self, frame: types.FrameType) -> list[types.FrameType]:
         stack = list(iter_stack(frame))
         while stack and not (stack[-1].f_globals is self.main.__dict__ and stack[-1].f_code.co_name == MODULE_SCOPE):
             stack.pop()
-        thread = self._user_thread()
-        if len(self._tries) > _FRAMES_KEPT:
-            self._tries.clear()
-        if not stack or thread:
-            self.recorder.tally.refused = f"the thread {thread} is running" if thread else "the script's own frame is not on the stack"
-            self.pacer.committed(0.0, 0)
-            return None
-        try:
-            frames = self.reader.capture(reversed(stack))
-        except CaptureError as reason:
-            self.recorder.tally.refused = reason.reason
-            return reason.frame
-        stack.reverse()
-        unstorable, cost = self._first_unstorable(frames), 1
-        if unstorable < 0:
-            waiting = self.signals.take()
-            self._commit(frames)
-            if waiting:
-                self.stopper.cancel()
-                self.signals.take_course(waiting)
-            unstorable, cost = self._first_unstorable(frames), _TRIES_OF_A_COMMIT
-        if unstorable < 0:
-            self._tries.clear()
-            return None
-        tries = self._tries[stack[unstorable]] = self._tries.get(stack[unstorable], 0) + cost
-        return stack[unstorable if tries < _TRIES_IN_A_FRAME else max(unstorable - 1, 0)]
-
-    def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:
-        """Returns the index of the outermost frame that holds, or is known to hold at its line, what cannot be stored; -1 when none does."""
-        for index, frame in enumerate(frames):
-            if (frame.qualname, frame.line) in self._unstorable or self.recorder.is_in_the_middle(frame):
-                return index
-        return -1
-
-    def _commit(self, frames: Sequence[CapturedFrame]) -> None:
-        was_collecting = gc.isenabled()
-        gc.disable()  # else what a commit holds for a moment makes the collector look at the whole program
-        try:
-            innermost = frames[-1]
-            name = "" if innermost.qualname == MODULE_SCOPE else f" in {innermost.qualname}"
-            ticket = self.recorder.commit(frames, f"{os.path.basename(innermost.filename)}:{innermost.line}{name}", CommitKind.AUTO)
-            self._unstorable.update(self.recorder.unstorable(frames))
-            self.pacer.committed(self.recorder.last_stall_s, ticket.size_bytes if ticket else 0)
-        except Exception as error:
-            self.recorder.tally.refused = f"{type(error).__name__}: {error}"
-            self.pacer.committed(0.1, 0)
-        finally:
-            gc.enable() if was_collecting else None
-
-    def _user_thread(self) -> str:
-        for thread in threading.enumerate():
-            target = getattr(thread, "_target", None)
-            code = getattr(getattr(target, "__func__", target), "__code__", None)
-            is_own_class = isinstance(type(thread).run, types.FunctionType) and self._is_user(type(thread).run.__code__)
-            if thread is not threading.main_thread() and (is_own_class or (code is not None and self._is_user(code))):
-                return thread.name
-        return ""
-
-    def _request_anew(self) -> None:
-        self.stopper.cancel()
-        self.stopper.request()
+        if not stack:
+            raise NotResumable("the script's own frame is not on the stack")
+        return stack
 
     # -- running --------------------------------------------------------------------------------------------------------------
 
@@ -175,7 +108,7 @@ class _Runner:
         forget_tail(self.repository.path / "runs" / self.run.run_id)
         if is_supported() and self.reuse is None:
             self.signals.install()
-            self.pacer.start()
+            self.points.pacer.start()
         try:
             body()
         except SystemExit as stop:
@@ -188,8 +121,8 @@ class _Runner:
             _print_exception(raised)
         else:
             code, error = 0, ""
-        self.pacer.stop()
-        self.stopper.cancel()
+        self.points.pacer.stop()
+        self.points.stopper.cancel()
         self._finish(code, error)
         return code
 
@@ -313,7 +246,14 @@ def resume_script(
         return runner.go_on(oid, sets)
     except (NotResumable, Unloadable) as reason:
         runner.session.close()
-        raise RefusedError(f"{oid[:8]} cannot be continued here: {reason}", kind="not-resumable", hint="dvc-state runs; dvc-state resume REV") from reason
+        raise RefusedError(
+            f"{oid[:8]} cannot be continued here: {reason}", kind="not-resumable", hint="dvc-state runs; dvc-state resume REV"
+        ) from reason
+
+
+def _describe(frame: CapturedFrame) -> str:
+    name = "" if frame.qualname == MODULE_SCOPE else f" in {frame.qualname}"
+    return f"{os.path.basename(frame.filename)}:{frame.line}{name}"
 
 
 def _main_module(run: Run) -> types.ModuleType:

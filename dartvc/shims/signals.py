@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 __all__ = ["SIGNALLED", "Signals"]
 
@@ -43,17 +44,15 @@ class Signals:
             if signal.getsignal(number) is default:
                 signal.signal(number, handler)
 
-    def take(self) -> int:
-        """Called at a safe point, before the commit: returns the signal that waits for one, 0 for none. It will not insist any more."""
-        number, self._pending = self._pending, 0
-        return number
-
-    def take_course(self, number: int) -> None:
-        """Called after the commit, with what `take` returned: ends the process, or interrupts it, if that is what the signal asked for.
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """While a commit is made: the signal that asked for it does not insist any more, and takes its course afterwards.
 
         Raises:
-            KeyboardInterrupt: SIGINT came.
+            KeyboardInterrupt: it was SIGINT.
         """
+        number, self._pending = self._pending, 0
+        yield
         if number == signal.SIGTERM:
             self._die()
         if number == signal.SIGINT:

@@ -291,8 +291,8 @@ class ProcessState:
 
     def adopt(self, values: Mapping[str, Any]) -> None:
         """Takes note that these entries were just applied from the repository."""
+        self._last.update(values)
         for name in values:
-            self._last.pop(name, None)
             self._stored.pop(name, None)
 
 

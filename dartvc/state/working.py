@@ -60,7 +60,7 @@ class NamespaceDelta:
         return tuple(staged.omission for staged in self.changed if staged.omission is not None)
 
     def __bool__(self) -> bool:
-        return bool(self.changed or self.removed)
+        return bool(self.changed) or any("." not in name for name in self.removed)  # locals of frames are over whenever code is
 
 
 class WorkingNamespace:
@@ -115,6 +115,11 @@ class WorkingNamespace:
         for name in names:
             self._stored.pop(name, None)
             self._ids.pop(name, None)
+
+    def replace_absent(self, names: Iterable[str]) -> None:
+        """Makes ``names`` the only ones that HEAD has and the namespace lacks: the next stage removes them."""
+        self.forget([name for name in self._stored if name not in self.namespace])
+        self._stored.update((name, StoredVersion((name,), (), ())) for name in names)
 
     @contextmanager
     def with_names(self, further: Mapping[str, object]) -> Iterator[None]:

@@ -152,7 +152,7 @@ def rebuild_index(pack_path: Path) -> None:
         OSError: the disk refused.
     """
     entries, checksum = _scan_pack(pack_path)
-    temporary = pack_path.with_name(f"tmp_dartvc_{os.getpid()}_{pack_path.stem}.idx")
+    temporary = pack_path.with_name(f"tmp_dartvc_{os.getpid()}_{pack_path.stem}.index")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     replace_file(pack_path.with_suffix(".idx"), encode_index(entries, checksum), temporary=temporary)

@@ -115,7 +115,8 @@ class _PackFile:
 
     @property
     def index_path(self) -> Path:
-        return self.path.with_suffix(".idx")
+        """Where the index is begun; not under git's name for one, or git would read one that a kill left half written."""
+        return self.path.with_suffix(".index")
 
     def write(self, buffer: bytearray, ends: list[tuple[bytes, int]]) -> None:
         """Writes a buffer; ``ends`` says which objects end where in it."""

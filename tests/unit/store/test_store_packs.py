@@ -172,3 +172,19 @@ def test_joining_keeps_each_object_once(database: ObjectDatabase) -> None:
         indexes += writer.publish()
     (joined,) = merge_packs(database.pack_folder, [Pack(index) for index in indexes])
     assert Pack(joined).index.count == 3
+
+
+def test_git_takes_nothing_for_a_pack_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = PackWriter(tmp_path)
+    data = b"x" * 100
+    writer.add(BLOB, object_id(BLOB, data), data, compress=True)
+    seen: list[str] = []
+
+    def rename(source: Path, target: Path) -> None:
+        seen.extend(sorted(path.name for path in tmp_path.iterdir()))
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(packwriter_module.os, "rename", rename)
+    with pytest.raises(OSError, match="Input/output"):
+        writer.publish()
+    assert len(seen) == 2 and not any(name.endswith(".idx") for name in seen)
