@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from dartvc.errors import NotFoundError, RefusedError
-from dartvc.hindsight.recording import log_argument
+from dartvc.hindsight.recording import log_argument, replayed_arguments
 from dartvc.history import Repository as History
 from dartvc.model import Commit, CommitKind, CommitReport, Oid, RestoreReport
 from dartvc.porcelain.compare import Difference, compare
@@ -229,7 +229,8 @@ def arg(name: str, default: Any = None) -> Any:
     A given text is read as a Python literal (``0.01``, ``True``, ``[1, 2]``), else it stays a str; outside a run the default counts.
     What it was is recorded with the run.
     """
-    given = next((living.arguments[name] for living in open_sessions() if name in living.arguments), None)
+    sources = (*(living.arguments for living in open_sessions()), replayed_arguments())
+    given = next((arguments[name] for arguments in sources if name in arguments), None)
     value = default if given is None else _read_argument(given, default)
     try:
         log_argument(name, value, default, given is not None)

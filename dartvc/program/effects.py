@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,8 +144,11 @@ class Effects:
         return states
 
 
-def take_back(journal: Path, sequence: int) -> list[str]:
-    """Undoes the writes that came after commit number ``sequence``; returns the paths that were changed."""
+def take_back(journal: Path, sequence: int, located: Callable[[str], str | None] = str) -> list[str]:
+    """Undoes the writes that came after commit number ``sequence``; returns the paths that were changed.
+
+    ``located`` leads from recorded paths to those that are meant; None: to be left alone.
+    """
     try:
         lines = (journal / "journal").read_text().splitlines()
     except OSError:
@@ -158,7 +161,9 @@ def take_back(journal: Path, sequence: int) -> list[str]:
             continue  # torn by the kill: the file was not opened yet
         if record["sequence"] < sequence:
             break
-        path = record["path"]
+        path = located(record["path"])
+        if path is None:
+            continue
         try:
             if record["before"] == "absent":
                 if os.path.isfile(path):

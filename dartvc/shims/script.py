@@ -43,7 +43,7 @@ from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
 from dartvc.state.strings import with_interned_keys
 
-__all__ = ["RunOptions", "resume_script", "run_script"]
+__all__ = ["RunOptions", "main_module", "resume_script", "run_script"]
 
 _TRIES_IN_A_FRAME = 60
 _TRIES_OF_A_COMMIT = 10
@@ -66,7 +66,7 @@ class _Runner:
     def __init__(self, repository: Repository, run: Run, options: RunOptions, text: str) -> None:
         self.repository = repository
         self.run = run
-        self.main = _main_module(run)
+        self.main = main_module(run)
         self.sources = Sources()
         self.unit = self.sources.add(run.script, text)
         linecache.cache[run.script] = (len(text), None, text.splitlines(keepends=True), run.script)
@@ -292,7 +292,7 @@ def resume_script(
         raise RefusedError(f"{oid[:8]} cannot be continued here: {reason}", kind="not-resumable", hint="dvc-state runs; dvc-state resume REV") from reason
 
 
-def _main_module(run: Run) -> types.ModuleType:
+def main_module(run: Run) -> types.ModuleType:
     """Makes this process look as if Python had been started with the script."""
     main = types.ModuleType("__main__")
     main.__file__ = run.script
