@@ -27,6 +27,7 @@ def _replay(
     ],
     revisions: Annotated[list[str] | None, typer.Argument(metavar="REV...", help="runs, by id, or by a commit of theirs")] = None,
     is_everything: Annotated[bool, typer.Option("--all", help="all runs whose present program logs one of the names")] = False,
+    processes: Annotated[int, typer.Option("-j", metavar="N", min=0, help="so many processes at once; none said: one for each core")] = 0,
     is_dry: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and what it would cost")] = False,
     is_trusted: Annotated[bool, typer.Option("--trust", help="execute runs that were made elsewhere, too")] = False,
     is_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -42,6 +43,7 @@ def _replay(
         list(revisions or ()),
         read=read_program,
         is_everything=is_everything,
+        processes=processes,
         is_dry=is_dry,
         is_trusted=is_trusted,
     ):

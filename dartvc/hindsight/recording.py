@@ -221,6 +221,7 @@ class Capture:
     is_armed = True
 
     def __init__(self, reader: LoopReader, arguments: Mapping[str, str]) -> None:
+        self.reader = reader
         self.context_of = reader.context_of
         self.arguments = arguments
         self.pending: list[Any] = []

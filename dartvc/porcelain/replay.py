@@ -6,29 +6,26 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
-import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dartvc.errors import DartvcError, NotFoundError, UsageError
-from dartvc.hindsight.replay.jobs import Answer, Job
+from dartvc.hindsight.replay.execution import Ending, Execution
 from dartvc.hindsight.replay.patching import PatchedProgram, PresentFiles, is_wanted, names_logged_in
-from dartvc.hindsight.replay.results import compare, earlier_replay, keep, names_recorded, of_names, recorded_by, records_in
-from dartvc.hindsight.replay.scratch import Scratch, open_scratch
+from dartvc.hindsight.replay.results import compare, earlier_replay, keep, names_recorded, of_names, recorded_by
 from dartvc.history import Repository
-from dartvc.model import Commit, CommitKind
-from dartvc.sessions.relocation import Relocation
+from dartvc.model import Commit, CommitKind, Oid
 from dartvc.sessions.runs import Run, read_sources, run_here
 from dartvc.sessions.surroundings import judge
 
 __all__ = ["Replayed", "replay"]
 
-_ENTRY = "from dartvc.shims.replaying import main; main()"
+_WORTH_CUTTING_S = 2.0
+_LOOKED_AT = 8
+"""Commits near a wished cut that are looked at for one where the patched program can be entered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,7 @@ class Replayed:
         compared: how many recorded values were logged again.
         reasons: what was refused, or how the replay deviates.
         places: where the log statements went, as ``train.py:31``.
+        processes: how many executed it.
         seconds: how long it took; of a dry run: how long the run took when it was recorded.
     """
 
@@ -56,6 +54,7 @@ class Replayed:
     compared: int = 0
     reasons: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
+    processes: int = 0
     seconds: float = 0.0
 
 
@@ -71,6 +70,15 @@ class _Past:
     def took_s(self) -> float:
         return (self.tip.time - self.first.time).total_seconds()
 
+    def commits(self, repository: Repository) -> Iterator[Commit]:
+        """Yields its commits, newest first."""
+        commit = self.tip
+        while True:
+            yield commit
+            if commit.oid == self.first.oid:
+                return
+            commit = repository.commit(commit.parents[0])
+
 
 def replay(
     repository: Repository,
@@ -79,6 +87,7 @@ def replay(
     *,
     read: Callable[[str], str],
     is_everything: bool = False,
+    processes: int = 0,
     is_dry: bool = False,
     is_trusted: bool = False,
 ) -> Iterator[Replayed]:
@@ -90,6 +99,7 @@ def replay(
         revisions: runs, by id, or by a commit of theirs.
         read: returns the present text of a script or notebook.
         is_everything: all runs whose present program logs one of the names.
+        processes: how many may work at once; 0: one for each core, and a short run is left in one piece.
         is_dry: says what would be done.
         is_trusted: runs of elsewhere may be executed.
 
@@ -109,7 +119,7 @@ def replay(
             f"no present program of a run logs {what}", kind="no-statement", hint=f'write dartvc.log("{what}", ...) into the script first'
         )
     for past in concerned:
-        yield _Replay(repository, past, pasts, present, tuple(names), is_dry=is_dry, is_trusted=is_trusted).outcome()
+        yield _Replay(repository, past, pasts, present, tuple(names), processes, is_dry=is_dry, is_trusted=is_trusted).outcome()
 
 
 def _pasts(repository: Repository) -> list[_Past]:
@@ -165,6 +175,7 @@ class _Replay:
         pasts: Sequence[_Past],
         present: PresentFiles,
         names: tuple[str, ...],
+        processes: int,
         *,
         is_dry: bool,
         is_trusted: bool,
@@ -175,6 +186,7 @@ class _Replay:
         self.later = [each.run for each in pasts[pasts.index(past) :]]
         self.present = present
         self.asked = names
+        self.processes = processes
         self.is_dry = is_dry
         self.is_trusted = is_trusted
         script = os.path.relpath(self.run.script, repository.root)
@@ -215,17 +227,24 @@ class _Replay:
             return replace(outset, state="refused" if reasons else "known")
         if self.is_dry:
             return replace(outset, state="refused" if reasons else "planned", seconds=self.past.took_s)
-        answer = self._execute(program)
-        logged = list(records_in(answer.lines))
+        began = time.perf_counter()
+        ending = self._execute(program)
+        logged = ending.records
         found = of_names(logged, names)
         comparison = compare(recorded_by(self.repository, self.run.run_id), logged)
-        keep(self.repository, self.run.run_id, found, names, digest, answer.attachments)
+        keep(self.repository, self.run.run_id, found, names, digest, ending.attachments)
         state = "refused" if reasons else "replayed"
         if comparison.different:
             state = "deviates"
             reasons.append(f"{comparison.different} of {comparison.compared} recorded values came out otherwise: {comparison.example}")
         return replace(
-            outset, state=state, records=len(found), compared=comparison.compared, reasons=tuple(reasons), seconds=answer.seconds
+            outset,
+            state=state,
+            records=len(found),
+            compared=comparison.compared,
+            reasons=tuple(reasons),
+            processes=ending.stretches,
+            seconds=time.perf_counter() - began,
         )
 
     def _patched(self, own: frozenset[str]) -> tuple[PatchedProgram, tuple[str, ...], list[str]]:
@@ -246,27 +265,43 @@ class _Replay:
             program = self.present.patch(sources, self.run.script, self.run.folder, names)
         return program, names if program.edits else (), reasons
 
-    # -- the process --------------------------------------------------------------------------------------------------------------
-
-    def _execute(self, program: PatchedProgram) -> Answer:
-        """Runs the patched program in a scratch folder.
+    def _execute(self, program: PatchedProgram) -> Ending:
+        """Runs the patched program: in stretches, from commits, where that is faster and certain.
 
         Raises:
             _Refused: it does not run here, or not as it did.
         """
-        root = self.repository.root
-        with open_scratch(root.name) as scratch:
-            scratch.lay_out(root, self.past.first.time.timestamp(), lambda: shutil.disk_usage(scratch.base).free)
-            scratch.set_back(self.repository, self.later, None)
-            scratch.write(program.sources, str(root))
-            Repository.init(scratch.project)  # for a program that asks for one
-            moved = Relocation(str(root), str(scratch.project))
-            sources = {moved.path(path): text for path, text in program.sources.items()}
-            job = Job(str(root), self.past.first.oid, True, str(scratch.project), sources, self.asked)
-            return self._checked(_run_job(job, scratch, self.run))
+        started_s = self.past.first.time.timestamp()
+        execution = Execution(self.repository, self.later, self.past.first.oid, started_s, program)
+        commits = self._commits_to_begin_at(execution)
+        ending = execution.in_stretches(commits) if commits else None
+        return self._checked(ending or execution.whole())
 
-    def _checked(self, ended: tuple[Answer | None, int, str]) -> Answer:
-        answer, code, said = ended
+    def _commits_to_begin_at(self, execution: Execution) -> list[Oid]:
+        """Returns commits that cut the run into parts of about equal length, one for each process."""
+        count = self.processes or _cores()
+        is_short = not self.processes and self.past.took_s < _WORTH_CUTTING_S
+        if count < 2 or is_short or self.past.tip.kind is not CommitKind.END:
+            return []
+        if judge(self.repository.environment(self.past.tip.oid), (), has_position=True).obstacles:
+            return []
+        commits = [each for each in self.past.commits(self.repository) if each.position is not None]
+        chosen: list[Commit] = []
+        for number in range(1, count):
+            wanted = self.past.first.time + (self.past.tip.time - self.past.first.time) * number / count
+            near = sorted(commits, key=lambda each: abs(each.time - wanted))[:_LOOKED_AT]
+            found = next((each for each in near if each not in chosen and execution.can_begin(each.oid)), None)
+            if found is not None:
+                chosen.append(found)
+        return [each.oid for each in sorted(chosen, key=lambda each: each.time)]
+
+    def _checked(self, ending: Ending) -> Ending:
+        """Returns an ending that is that of the run.
+
+        Raises:
+            _Refused: it is another.
+        """
+        answer, code, said = ending.answer, ending.code, ending.said
         if answer is None:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise _Refused(f"the replay {how}{': ' + said if said else ''}")
@@ -274,43 +309,13 @@ class _Replay:
             raise _Refused(f"it would change {answer.refused[0]}, by its absolute path")
         expected = self.run.exit_code if self.past.tip.kind in (CommitKind.END, CommitKind.EXCEPTION) else 0
         if answer.exit_code != (expected or 0):
-            raise _Refused(
-                f"the replay ended with exit code {answer.exit_code}, the run with {expected or 0}: {answer.error or said}".rstrip(": ")
-            )
-        return answer
+            told = f"the replay ended with exit code {answer.exit_code}, the run with {expected or 0}"
+            raise _Refused(f"{told}: {answer.error or said}".rstrip(": "))
+        return ending
 
 
-def _run_job(job: Job, scratch: Scratch, run: Run) -> tuple[Answer | None, int, str]:
-    """Runs one job; returns its answer, the exit code of the process, and the last that it said."""
-    path = job.write(scratch.base)
-    errors = scratch.base / "stderr"
-    seed = run.hash_seed or os.environ.get("PYTHONHASHSEED", "0")
-    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"}
-    with errors.open("wb") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _ENTRY, str(path)],
-            cwd=scratch.base,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait()
-        finally:
-            _end(process)
-    lines = errors.read_text(errors="replace").strip().splitlines()
-    return Answer.find(scratch.base), code, " | ".join(lines[-1:])
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process and what it started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
-    process.wait()
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _digest_of(program: PatchedProgram, names: Sequence[str]) -> str:

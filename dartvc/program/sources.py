@@ -42,6 +42,11 @@ class SourceUnit:
         self._codes = {(code.co_qualname, code.co_firstlineno): code for code in iter_codes(self.code)}
         self._scopes = {(name, _first_line(node)): node for name, node in _iter_scopes(self.tree, "")}
 
+    @property
+    def codes(self) -> dict[tuple[str, int], types.CodeType]:
+        """The code of every function, by its qualified name and first line."""
+        return self._codes
+
     def scope_of(self, code: types.CodeType) -> Scope | None:
         """Returns the node that a running code object was compiled from; None when the source is not the code's own."""
         if code.co_name == MODULE_SCOPE and code.co_qualname == MODULE_SCOPE:

@@ -41,6 +41,7 @@ __all__ = [
     "load_run",
     "read_files",
     "read_modules",
+    "read_position",
     "read_sequence",
     "read_sources",
     "run_facts",

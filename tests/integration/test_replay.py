@@ -322,3 +322,110 @@ def test_one_run_can_be_named_and_a_wrong_name_is_told(two_versions: Path) -> No
     assert command("replay", "square", "nosuchrun", cwd=two_versions).returncode == 3
     assert command("replay", "nosuchname", "--all", cwd=two_versions).returncode == 3
     assert command("replay", "square", cwd=two_versions).returncode == 2
+
+
+CUT = """
+import random
+import dartvc
+
+class Model:
+    def __init__(self):
+        self.rate = 0.5
+        self.weights = [0.0] * 3
+
+    def step(self, noise):
+        self.weights = [each * self.rate + noise for each in self.weights]
+        return sum(self.weights)
+
+def middle(model, epoch):
+    pass
+
+def evaluate(model):
+    for part in range(2):
+        value = model.weights[part] + part
+        dartvc.log("part", value)
+
+def main():
+    model = Model()
+    history = []
+    for epoch in range(6):
+        evaluate(model)
+        for number, noise in enumerate([random.random() for _ in range(4)]):
+            loss = model.step(noise)
+            history.append(loss)
+            if (epoch, number) == (3, 1):
+                save()
+        evaluate(model)
+        dartvc.log("loss", history[-1])
+
+def save():
+    import os, signal
+    if os.environ.get("TEST_SAVE"):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        for _ in range(3):
+            pass
+        dartvc.session().flush()
+
+random.seed(3)
+main()
+"""
+CUT_PRESENT = CUT.replace(
+    "            history.append(loss)", '            history.append(loss)\n            dartvc.log("norm", math.hypot(*model.weights))'
+).replace("import random", "import random\nimport math")
+
+
+def replayed_in(folder: Path, processes: int, name: str = "norm") -> dict[str, Any]:
+    done = command("replay", name, "--all", "-j", str(processes), "--json", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (item,) = json.loads(done.stdout)["items"]
+    return dict(item)
+
+
+def test_a_run_cut_at_its_commits_gives_the_same_records_as_one_from_its_beginning(folder: Path, tmp_path: Path) -> None:
+    record(folder, CUT, TEST_SAVE="1")
+    (folder / "train.py").write_text(CUT_PRESENT)
+    item = replayed_in(folder, 2)
+    assert (item["processes"], item["state"], item["records"], item["compared"]) == (2, "replayed", 24, 30)
+    cut = query(folder, "norm,part,loss")
+    whole = CUT_PRESENT.replace("math.hypot(*model.weights)", "0.0 + math.hypot(*model.weights)")
+    (folder / "train.py").write_text(whole)
+    assert replayed_in(folder, 1)["processes"] == 1
+    assert query(folder, "norm,part,loss") == cut
+    printing = CUT_PRESENT.replace('dartvc.log("norm", math.hypot(*model.weights))', "print(math.hypot(*model.weights))")
+    assert values(folder, "norm") == [by_hand(tmp_path, printing, "def middle", "def middle")]
+
+
+def test_what_inserted_code_carries_from_iteration_to_iteration_is_replayed_in_one_piece(folder: Path) -> None:
+    record(folder, CUT, TEST_SAVE="1")
+    text = CUT.replace("    history = []\n", "    history = []\n    total = 0\n")
+    (folder / "train.py").write_text(
+        text.replace(
+            "            history.append(loss)",
+            '            history.append(loss)\n            total += loss\n            dartvc.log("norm", total)',
+        )
+    )
+    item = replayed_in(folder, 2)
+    assert item["processes"] == 1
+    (found,) = values(folder, "norm")
+    assert found == sorted(found) and len(found) == 24
+
+
+def test_a_while_loop_around_the_commit_is_replayed_in_one_piece(folder: Path) -> None:
+    looped = CUT.replace("    for epoch in range(6):", "    epoch = -1\n    while epoch < 5:\n        epoch += 1")
+    record(folder, looped, TEST_SAVE="1")
+    (folder / "train.py").write_text(
+        looped.replace("            history.append(loss)", '            history.append(loss)\n            dartvc.log("norm", loss)')
+    )
+    assert replayed_in(folder, 2)["processes"] == 1
+    assert [len(each) for each in values(folder, "norm")] == [24]
+
+
+def test_a_statement_that_draws_random_numbers_gives_what_it_gives_in_one_piece(folder: Path, tmp_path: Path) -> None:
+    record(folder, CUT, TEST_SAVE="1")
+    drawing = CUT.replace(
+        "            history.append(loss)", '            history.append(loss)\n            dartvc.log("norm", random.random())'
+    )
+    (folder / "train.py").write_text(drawing)
+    done = command("replay", "norm", "--all", "-j", "2", "--json", cwd=folder)
+    (item,) = json.loads(done.stdout)["items"]
+    assert (item["processes"], item["state"]) == (1, "deviates")

@@ -1,15 +1,19 @@
-"""What a replaying process is told, and what it answers: two files in its scratch folder."""
+"""What a replaying process is told, that it has begun, and what it answers: files in its scratch folder."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-__all__ = ["Answer", "Job"]
+from dartvc.hindsight.replay.places import Boundary, BoundaryFrame
 
-_JOB, _ANSWER, _RECORDS, _ATTACHED = "job.json", "answer.json", "records.jsonl", "attached"
+__all__ = ["Answer", "Begun", "Job"]
+
+_JOB, _BEGUN, _ANSWER, _RECORDS, _ATTACHED = "job.json", "begun.json", "answer.json", "records.jsonl", "attached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,8 @@ class Job:
         is_beginning: that commit is the run's first: the program starts anew.
         project: the scratch copy of the project.
         sources: the patched program, by path in the scratch copy.
-        names: patterns of the names to keep; of other names what was recorded is kept for comparison.
+        edits: by path in the scratch copy, the passes of insertions (offset, rank, text) that led there from the recorded text.
+        following: folders of the stretches behind this one, in their order: it ends where the first of them that could begin has begun.
     """
 
     repository: str
@@ -30,7 +35,8 @@ class Job:
     is_beginning: bool
     project: str
     sources: Mapping[str, str] = field(repr=False)
-    names: tuple[str, ...]
+    edits: Mapping[str, Sequence[Sequence[tuple[int, int, str]]]] = field(default_factory=dict, repr=False)
+    following: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> Path:
         """Writes it; returns the file."""
@@ -42,7 +48,32 @@ class Job:
     def read(cls, path: Path) -> Job:
         """Reads one."""
         body = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
-        return cls(**{**body, "names": tuple(body["names"])})
+        return cls(**{**body, "following": tuple(body["following"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """That a stretch has begun in the middle of the program: where, its files as paths inside the project; or why it could not."""
+
+    boundary: Boundary = ()
+    problem: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Writes it, once: what stands there already stays."""
+        made = folder / f"{_BEGUN}.{os.getpid()}"
+        made.write_text(json.dumps(asdict(self)))
+        with contextlib.suppress(FileExistsError):
+            os.link(made, folder / _BEGUN)
+
+    @classmethod
+    def find(cls, folder: Path) -> Begun | None:
+        """Reads one; None when it is not known yet."""
+        try:
+            body = json.loads((folder / _BEGUN).read_text())
+        except (OSError, ValueError):
+            return None
+        frames = [{**each, "loops": tuple(tuple(loop) for loop in each["loops"])} for each in body["boundary"]]
+        return cls(tuple(BoundaryFrame(**each) for each in frames), str(body["problem"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +85,8 @@ class Answer:
         error: the exception that ended it, as one line.
         refused: paths of the user's that it would have changed.
         seconds: how long the program ran.
+        is_stopped: it ended at the first record behind the place where the next stretch began; that record is the last one.
+        problem: why it did not begin, or cannot tell where to end.
         lines: its log records, as `dartvc.hindsight.records` writes them; empty when it logged nothing.
         attachments: values too large for a line, by name.
     """
@@ -62,6 +95,8 @@ class Answer:
     error: str
     refused: tuple[str, ...] = ()
     seconds: float = 0.0
+    is_stopped: bool = False
+    problem: str = ""
     lines: bytes = field(default=b"", repr=False)
     attachments: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
@@ -72,7 +107,7 @@ class Answer:
         attached.mkdir(exist_ok=True)
         for name, content in self.attachments.items():
             (attached / name).write_bytes(content)
-        body = {"exit_code": self.exit_code, "error": self.error, "refused": self.refused, "seconds": self.seconds}
+        body = {each: getattr(self, each) for each in ("exit_code", "error", "refused", "seconds", "is_stopped", "problem")}
         (folder / (_ANSWER + ".new")).write_text(json.dumps(body))
         (folder / (_ANSWER + ".new")).rename(folder / _ANSWER)
 

@@ -14,7 +14,18 @@ from dartvc.history import Repository
 from dartvc.history.logs import read_attachment, read_segment
 from dartvc.model import Oid
 
-__all__ = ["Comparison", "Earlier", "compare", "earlier_replay", "keep", "names_recorded", "of_names", "recorded_by", "records_in"]
+__all__ = [
+    "Comparison",
+    "Earlier",
+    "are_equal",
+    "compare",
+    "earlier_replay",
+    "keep",
+    "names_recorded",
+    "of_names",
+    "recorded_by",
+    "records_in",
+]
 
 _FACTS = "replay.json"
 Place = tuple[tuple[str, str, int, str, int, int], ...]
@@ -100,7 +111,7 @@ def compare(recorded: Iterable[LogRecord], replayed: Iterable[LogRecord]) -> Com
         if before is None:
             continue
         compared += 1
-        if not _are_equal(before.value, record.value):
+        if not are_equal(before.value, record.value):
             different += 1
             example = example or f"{name}{_shown(place)} was {_brief(before.value)} and is {_brief(record.value)}"
     return Comparison(compared, different, example)
@@ -147,7 +158,7 @@ def _place(context: Context | None, places: dict[int, tuple[Context, Place]]) ->
     return known[1]
 
 
-def _are_equal(one: object, other: object) -> bool:
+def are_equal(one: object, other: object) -> bool:
     """Whether two stored values are the same to the last bit; the name of an attachment is the hash of its content."""
     return type(one) is type(other) and (one == other or json.dumps(one) == json.dumps(other))
 
