@@ -8,12 +8,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dartvc.errors import DartvcError, NotFoundError, UsageError
-from dartvc.hindsight.replay.execution import Ending, Execution
+from dartvc.hindsight.replay.execution import Ending, Execution, Stopped, Turns
 from dartvc.hindsight.replay.patching import PatchedProgram, PresentFiles, is_wanted, names_logged_in
 from dartvc.hindsight.replay.results import compare, earlier_replay, keep, names_recorded, of_names, recorded_by
 from dartvc.history import Repository
@@ -23,6 +24,7 @@ from dartvc.sessions.surroundings import judge
 
 __all__ = ["Replayed", "replay"]
 
+_POLL_S = 0.05
 _WORTH_CUTTING_S = 2.0
 _LOOKED_AT = 8
 """Commits near a wished cut that are looked at for one where the patched program can be entered."""
@@ -91,7 +93,7 @@ def replay(
     is_dry: bool = False,
     is_trusted: bool = False,
 ) -> Iterator[Replayed]:
-    """Replays runs, one after the other, and yields what became of each.
+    """Replays runs, several at once, and yields what became of each, in the order in which they began.
 
     Args:
         repository: where.
@@ -118,8 +120,20 @@ def replay(
         raise NotFoundError(
             f"no present program of a run logs {what}", kind="no-statement", hint=f'write dartvc.log("{what}", ...) into the script first'
         )
-    for past in concerned:
-        yield _Replay(repository, past, pasts, present, tuple(names), processes, is_dry=is_dry, is_trusted=is_trusted).outcome()
+    turns = Turns()
+    count = processes or _cores()
+    with ThreadPoolExecutor(min(count, len(concerned))) as pool:
+        futures = []
+        for number, past in enumerate(concerned):
+            share = count // min(count, len(concerned) - number)
+            one = _Replay(repository, past, pasts, present, tuple(names), turns, share, is_dry=is_dry, is_trusted=is_trusted)
+            one.is_cut_however_short = bool(processes)
+            futures.append(pool.submit(one.outcome))
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            turns.stop()
 
 
 def _pasts(repository: Repository) -> list[_Past]:
@@ -175,6 +189,7 @@ class _Replay:
         pasts: Sequence[_Past],
         present: PresentFiles,
         names: tuple[str, ...],
+        turns: Turns,
         processes: int,
         *,
         is_dry: bool,
@@ -186,7 +201,9 @@ class _Replay:
         self.later = [each.run for each in pasts[pasts.index(past) :]]
         self.present = present
         self.asked = names
+        self.turns = turns
         self.processes = processes
+        self.is_cut_however_short = False
         self.is_dry = is_dry
         self.is_trusted = is_trusted
         script = os.path.relpath(self.run.script, repository.root)
@@ -195,13 +212,16 @@ class _Replay:
     def outcome(self) -> Replayed:
         """Replays it, unless that was done or cannot be done."""
         try:
-            self._check()
-            with _one_at_a_time(self.repository.path / "runs" / self.run.run_id):
+            with self.turns.taken():
+                self._check()
+            with _one_at_a_time(self.repository.path / "runs" / self.run.run_id, self.turns), self.turns.taken():
                 return self._replay()
         except _Refused as reason:
             return replace(self.outset, reasons=(str(reason),))
         except DartvcError as error:
             return replace(self.outset, reasons=(error.message,))
+        except Stopped:
+            return replace(self.outset, reasons=("it was stopped",))
 
     def _check(self) -> None:
         """Refuses what may not or cannot run here."""
@@ -272,15 +292,15 @@ class _Replay:
             _Refused: it does not run here, or not as it did.
         """
         started_s = self.past.first.time.timestamp()
-        execution = Execution(self.repository, self.later, self.past.first.oid, started_s, program)
+        execution = Execution(self.repository, self.later, self.past.first.oid, started_s, program, self.turns)
         commits = self._commits_to_begin_at(execution)
         ending = execution.in_stretches(commits) if commits else None
         return self._checked(ending or execution.whole())
 
     def _commits_to_begin_at(self, execution: Execution) -> list[Oid]:
         """Returns commits that cut the run into parts of about equal length, one for each process."""
-        count = self.processes or _cores()
-        is_short = not self.processes and self.past.took_s < _WORTH_CUTTING_S
+        count = self.processes
+        is_short = self.past.took_s < _WORTH_CUTTING_S and not self.is_cut_however_short
         if count < 2 or is_short or self.past.tip.kind is not CommitKind.END:
             return []
         if judge(self.repository.environment(self.past.tip.oid), (), has_position=True).obstacles:
@@ -324,12 +344,17 @@ def _digest_of(program: PatchedProgram, names: Sequence[str]) -> str:
 
 
 @contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
+def _one_at_a_time(folder: Path, turns: Turns) -> Iterator[None]:
     """Waits until no other process replays the same run: it then finds what that one added."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / "replay.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                turns.pause(_POLL_S)
         yield
     finally:
         os.close(lock)

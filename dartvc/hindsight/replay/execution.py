@@ -12,8 +12,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from dartvc.program.places import NotResumable
 from dartvc.sessions.relocation import Relocation
 from dartvc.sessions.runs import Run, read_position, read_sources
 
-__all__ = ["Ending", "Execution"]
+__all__ = ["Ending", "Execution", "Stopped", "Turns"]
 
 _ENTRY = "from dartvc.shims.replaying import main; main()"
 _POLL_S = 0.01
@@ -78,6 +78,46 @@ class _Stretch:
         self.process.wait()
 
 
+class Turns:
+    """Lets replays of several runs work by turns in one process, while the processes that they wait for work at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Holds the turn."""
+        with self._lock:
+            yield
+
+    @contextlib.contextmanager
+    def given(self) -> Iterator[None]:
+        """Gives the turn away for a while."""
+        self._lock.release()
+        try:
+            yield
+        finally:
+            self._lock.acquire()
+
+    def stop(self) -> None:
+        """Ends all that wait for processes; these are ended, too."""
+        self._is_over.set()
+
+    def pause(self, seconds: float) -> None:
+        """Waits a moment.
+
+        Raises:
+            Stopped: it is over.
+        """
+        if self._is_over.wait(seconds):
+            raise Stopped
+
+
+class Stopped(Exception):
+    """Somebody does not want to wait any longer."""
+
+
 class Execution:
     """Executes one patched program.
 
@@ -87,21 +127,26 @@ class Execution:
         first: the run's first commit.
         started_s: when it began.
         program: what to execute.
+        turns: the turn, which the caller holds, is given away while processes work.
     """
 
-    def __init__(self, repository: Repository, runs: Sequence[Run], first: Oid, started_s: float, program: PatchedProgram) -> None:
+    def __init__(
+        self, repository: Repository, runs: Sequence[Run], first: Oid, started_s: float, program: PatchedProgram, turns: Turns
+    ) -> None:
         self._repository = repository
         self._runs = runs
         self._first = first
         self._started_s = started_s
         self._program = program
+        self._turns = turns
+        self._known_files: dict[str, PatchedFile] = {}
 
     def whole(self) -> Ending:
         """Executes the program from its beginning."""
         with contextlib.ExitStack() as stack:
             stretch = self._start(stack, self._first, ())
-            code = stretch.process.wait()
-            stretch.end()
+            self._wait([stretch])
+            code = stretch.process.returncode
             answer = Answer.find(stretch.scratch.base)
             records = tuple(records_in(answer.lines)) if answer is not None else ()
             return Ending(answer, code, stretch.said, records, answer.attachments if answer is not None else {})
@@ -113,7 +158,7 @@ class Execution:
             for oid in reversed((self._first, *commits)):
                 following = tuple(str(each.scratch.base) for each in stretches)
                 stretches.insert(0, self._start(stack, oid, following))
-            _wait(stretches)
+            self._wait(stretches)
             answers = [(each, Answer.find(each.scratch.base)) for each in stretches]
             if any(answer is None for _, answer in answers):
                 return None
@@ -145,8 +190,17 @@ class Execution:
             return False
         return True
 
+    def _wait(self, stretches: Sequence[_Stretch]) -> None:
+        """Waits for all; one that ended without having begun is said to have a problem, for those who wait for it."""
+        with self._turns.given():
+            while any(each.process.poll() is None for each in stretches):
+                for each in stretches:
+                    if each.process.returncode is not None and Begun.find(each.scratch.base) is None:
+                        Begun(problem=_ENDED).write(each.scratch.base)
+                self._turns.pause(_POLL_S)
+
     def _files(self) -> dict[str, PatchedFile]:
-        if not hasattr(self, "_known_files"):
+        if not self._known_files:
             recorded = read_sources(
                 self._repository, self._repository.database.refs.read(f"refs/runs/{self._runs[0].run_id}") or self._first
             )
@@ -190,20 +244,6 @@ def _process(job: Path, run: Run) -> subprocess.Popen[bytes]:
             stderr=said,
             start_new_session=True,
         )
-
-
-def _wait(stretches: Sequence[_Stretch]) -> None:
-    """Waits for all; one that ended without having begun is said to have a problem, for those who wait for it."""
-    while True:
-        is_running = False
-        for each in stretches:
-            if each.process.poll() is None:
-                is_running = True
-            elif Begun.find(each.scratch.base) is None:
-                Begun(problem=_ENDED).write(each.scratch.base)
-        if not is_running:
-            return
-        time.sleep(_POLL_S)
 
 
 def _has_not_begun(stretch: _Stretch) -> bool:
