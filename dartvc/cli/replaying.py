@@ -62,7 +62,7 @@ def _tell(context: Context, each: Replayed) -> None:
         "replayed": f"{each.records} values in {each.seconds:.1f} s",
         "deviates": f"{each.records} values in {each.seconds:.1f} s, not certain",
         "known": "has them already",
-        "planned": f"to be run again, {each.seconds:.1f} s when it was recorded",
+        "planned": f"{each.seconds:.1f} s, when it was recorded, in {each.processes} process{'es' * (each.processes > 1)}",
         "refused": f"{each.records} values in {each.seconds:.1f} s, not all of it" if each.records else "not replayed",
     }
     places = f"  [{', '.join(each.places)}]" if each.places else ""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from dartvc.errors import DartvcError, NotFoundError, UsageError
@@ -18,7 +19,7 @@ from dartvc.hindsight.replay.execution import Ending, Execution, Stopped, Turns
 from dartvc.hindsight.replay.patching import PatchedProgram, PresentFiles, is_wanted, names_logged_in
 from dartvc.hindsight.replay.results import compare, earlier_replay, keep, names_recorded, of_names, recorded_by
 from dartvc.history import Repository
-from dartvc.model import Commit, CommitKind, Oid
+from dartvc.model import Commit, CommitKind
 from dartvc.sessions.runs import Run, read_sources, run_here
 from dartvc.sessions.surroundings import judge
 
@@ -45,7 +46,7 @@ class Replayed:
         reasons: what was refused, or how the replay deviates.
         places: where the log statements went, as ``train.py:31``.
         processes: how many executed it.
-        seconds: how long it took; of a dry run: how long the run took when it was recorded.
+        seconds: how long it took; of a dry run: how long its longest stretch took when it was recorded.
     """
 
     run: str
@@ -246,7 +247,7 @@ class _Replay:
         if earlier_replay(self.repository, self.run.run_id, digest) is not None:
             return replace(outset, state="refused" if reasons else "known")
         if self.is_dry:
-            return replace(outset, state="refused" if reasons else "planned", seconds=self.past.took_s)
+            return self._planned(outset, program)
         began = time.perf_counter()
         ending = self._execute(program)
         logged = ending.records
@@ -291,13 +292,24 @@ class _Replay:
         Raises:
             _Refused: it does not run here, or not as it did.
         """
-        started_s = self.past.first.time.timestamp()
-        execution = Execution(self.repository, self.later, self.past.first.oid, started_s, program, self.turns)
+        execution = self._execution(program)
         commits = self._commits_to_begin_at(execution)
-        ending = execution.in_stretches(commits) if commits else None
+        ending = execution.in_stretches([each.oid for each in commits]) if commits else None
         return self._checked(ending or execution.whole())
 
-    def _commits_to_begin_at(self, execution: Execution) -> list[Oid]:
+    def _planned(self, outset: Replayed, program: PatchedProgram) -> Replayed:
+        """Returns what would be done: how many processes, and how long the longest stretch took when it was recorded."""
+        commits = self._commits_to_begin_at(self._execution(program))
+        times = [each.time for each in (self.past.first, *commits, self.past.tip)]
+        longest = max((after - before).total_seconds() for before, after in pairwise(times))
+        state = "refused" if outset.reasons else "planned"
+        return replace(outset, state=state, processes=len(commits) + 1, seconds=longest)
+
+    def _execution(self, program: PatchedProgram) -> Execution:
+        started_s = self.past.first.time.timestamp()
+        return Execution(self.repository, self.later, self.past.first.oid, started_s, program, self.turns)
+
+    def _commits_to_begin_at(self, execution: Execution) -> list[Commit]:
         """Returns commits that cut the run into parts of about equal length, one for each process."""
         count = self.processes
         is_short = self.past.took_s < _WORTH_CUTTING_S and not self.is_cut_however_short
@@ -313,7 +325,7 @@ class _Replay:
             found = next((each for each in near if each not in chosen and execution.can_begin(each.oid)), None)
             if found is not None:
                 chosen.append(found)
-        return [each.oid for each in sorted(chosen, key=lambda each: each.time)]
+        return sorted(chosen, key=lambda each: each.time)
 
     def _checked(self, ending: Ending) -> Ending:
         """Returns an ending that is that of the run.
