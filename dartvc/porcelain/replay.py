@@ -121,14 +121,13 @@ def replay(
         raise NotFoundError(
             f"no present program of a run logs {what}", kind="no-statement", hint=f'write dartvc.log("{what}", ...) into the script first'
         )
-    turns = Turns()
+    turns, order = Turns(), _Order(tuple(names), bool(processes), is_dry, is_trusted)
     count = processes or _cores()
     with ThreadPoolExecutor(min(count, len(concerned))) as pool:
         futures = []
         for number, past in enumerate(concerned):
             share = count // min(count, len(concerned) - number)
-            one = _Replay(repository, past, pasts, present, tuple(names), turns, share, is_dry=is_dry, is_trusted=is_trusted)
-            one.is_cut_however_short = bool(processes)
+            one = _Replay(repository, past, pasts, present, order, turns, share)
             futures.append(pool.submit(one.outcome))
         try:
             for future in futures:
@@ -176,6 +175,16 @@ def _concerns(present: PresentFiles, run: Run, names: Sequence[str]) -> bool:
     return any(each is None or is_wanted(each, names) for each in present.names_logged(run.script, run.folder))
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What was asked for; ``is_short_cut``: runs are cut at their commits however short they are."""
+
+    names: tuple[str, ...]
+    is_short_cut: bool
+    is_dry: bool
+    is_trusted: bool
+
+
 class _Refused(Exception):
     """This run is not replayed; the text says why."""
 
@@ -189,26 +198,21 @@ class _Replay:
         past: _Past,
         pasts: Sequence[_Past],
         present: PresentFiles,
-        names: tuple[str, ...],
+        order: _Order,
         turns: Turns,
         processes: int,
-        *,
-        is_dry: bool,
-        is_trusted: bool,
     ) -> None:
         self.repository = repository
         self.past = past
         self.run = past.run
         self.later = [each.run for each in pasts[pasts.index(past) :]]
         self.present = present
-        self.asked = names
+        self.order = order
+        self.asked = order.names
         self.turns = turns
         self.processes = processes
-        self.is_cut_however_short = False
-        self.is_dry = is_dry
-        self.is_trusted = is_trusted
         script = os.path.relpath(self.run.script, repository.root)
-        self.outset = Replayed(self.run.run_id, script, "refused", names)
+        self.outset = Replayed(self.run.run_id, script, "refused", order.names)
 
     def outcome(self) -> Replayed:
         """Replays it, unless that was done or cannot be done."""
@@ -227,7 +231,7 @@ class _Replay:
     def _check(self) -> None:
         """Refuses what may not or cannot run here."""
         tip = self.past.tip.oid
-        if not self.is_trusted and not self.repository.is_trusted(tip):
+        if not self.order.is_trusted and not self.repository.is_trusted(tip):
             raise _Refused("it was made on another machine; repeat with --trust if you know its author")
         if not self.run.script.startswith(os.path.join(str(self.repository.root), "")):
             raise _Refused(f"its script {self.run.script} lies outside of the project")
@@ -246,7 +250,7 @@ class _Replay:
         outset = replace(self.outset, names=names, places=tuple(program.lines), reasons=tuple(reasons))
         if earlier_replay(self.repository, self.run.run_id, digest) is not None:
             return replace(outset, state="refused" if reasons else "known")
-        if self.is_dry:
+        if self.order.is_dry:
             return self._planned(outset, program)
         began = time.perf_counter()
         ending = self._execute(program)
@@ -312,7 +316,7 @@ class _Replay:
     def _commits_to_begin_at(self, execution: Execution) -> list[Commit]:
         """Returns commits that cut the run into parts of about equal length, one for each process."""
         count = self.processes
-        is_short = self.past.took_s < _WORTH_CUTTING_S and not self.is_cut_however_short
+        is_short = self.past.took_s < _WORTH_CUTTING_S and not self.order.is_short_cut
         if count < 2 or is_short or self.past.tip.kind is not CommitKind.END:
             return []
         if judge(self.repository.environment(self.past.tip.oid), (), has_position=True).obstacles:
