@@ -8,6 +8,7 @@ with the frame.
 
 from __future__ import annotations
 
+import ast
 import gc
 import sys
 import types
@@ -15,11 +16,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dartvc.hindsight.loops import CodeLoops, Level, Loop
+from dartvc.hindsight.loops import CodeLoops, Level, Loop, base_of
 from dartvc.program.capture import Once
 from dartvc.program.frames import view_of
 
-__all__ = ["Context", "LoopReader", "NamedLoop"]
+__all__ = ["Context", "LoopReader", "NamedLoop", "iteration_of"]
 
 _SCALARS = frozenset({int, float, bool, str, type(None)})
 _TEXT_LIMIT = 200
@@ -370,6 +371,13 @@ def _position_of(iterator: Any, base: tuple[int, int] | None, codes: dict[int, C
         return counted - 1 if isinstance(counted, int) else None
     except (ValueError, IndexError, KeyError, TypeError, AttributeError):
         return None
+
+
+def iteration_of(iterator: Any, iterable: ast.expr) -> int | None:
+    """Returns the number of the iteration that a ``for`` loop over an expression is in, from its iterator; None when it cannot tell."""
+    if type(iterator) is NamedLoop:
+        return iterator.number
+    return _position_of(iterator.iterator if type(iterator) is Once else iterator, base_of(iterable), {})
 
 
 _Base = tuple[int, int] | None

@@ -251,6 +251,7 @@ class Index:
 
     def _add_chunk(self, run_id: int, chunk: Chunk) -> list[tuple[object, ...]]:
         """Adds the records of a chunk; returns their rows."""
+        self._void(run_id, chunk.replaces)
         keys, paths = self._add_contexts(run_id, chunk)
         source = REPLAYED if chunk.source == REPLAYED_CHUNK else RECORDED
         ids = {name: self._name_id(name) for name in set(chunk.names)}
@@ -320,6 +321,13 @@ class Index:
         for loop, bits in scalars.items():
             self.connection.execute("UPDATE loop_ SET scalars = scalars | ? WHERE id = ?", (bits, loops[loop]))
         return keys, paths
+
+    def _void(self, run_id: int, names: Sequence[str]) -> None:
+        """Takes out what earlier replays found of some names."""
+        for name in names:
+            given = (run_id, self._name_id(name), REPLAYED)
+            self.connection.execute("DELETE FROM record_ WHERE run = ? AND name = ? AND source = ?", given)
+            self.connection.execute("DELETE FROM series_ WHERE run = ? AND name = ? AND source = ?", given)
 
     def _own_names(self, run_id: int) -> frozenset[int]:
         """Returns the names that a run recorded itself: they are not replaced by what a replay found."""

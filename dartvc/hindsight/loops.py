@@ -21,7 +21,7 @@ from dartvc.program.flow import CodeFlow, range_of
 from dartvc.program.frames import local_slots
 from dartvc.program.sources import MODULE_SCOPE
 
-__all__ = ["CodeLoops", "Level", "Loop", "is_user_file"]
+__all__ = ["CodeLoops", "Level", "Loop", "base_of", "is_user_file"]
 
 _NOTHING = ast.Module([], [])
 _OWN_FOLDER = __file__.removesuffix("hindsight/loops.py")
@@ -142,7 +142,7 @@ class CodeLoops:
             return Level(loop, -1, place, readers, None)
         heads = [each for each in self._flow_of().instructions if each.opname == "FOR_ITER" and _belongs(range_of(each), node)]
         inside = [each for each in heads if each.offset <= lasti < each.argval] or heads
-        return Level(loop, self._slot_of(inside[-1]) if inside else -1, place, readers, _base_of(node.iter))
+        return Level(loop, self._slot_of(inside[-1]) if inside else -1, place, readers, base_of(node.iter))
 
 
 def _place(line: int, column: int) -> int:
@@ -159,7 +159,8 @@ def _belongs(where: tuple[int, int, int, int] | None, node: ast.For) -> bool:
     return where == whole or where == (*first, *last)
 
 
-def _base_of(iterable: ast.expr) -> tuple[int, int] | None:
+def base_of(iterable: ast.expr) -> tuple[int, int] | None:
+    """Returns (start, step) of a ``range`` that is written with a known start; None of anything else."""
     if not (isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name) and iterable.func.id == "range"):
         return None
     given = iterable.args

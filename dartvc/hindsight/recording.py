@@ -29,7 +29,7 @@ from dartvc.model import LogSegment
 if TYPE_CHECKING:
     from dartvc.sessions import Session
 
-__all__ = ["Recorder", "end_run", "flush", "log", "log_argument"]
+__all__ = ["Capture", "Recorder", "capture_records", "end_run", "flush", "log", "log_argument", "replayed_arguments"]
 
 _T = TypeVar("_T")
 _FLUSH_S = 0.4
@@ -209,6 +209,38 @@ class _Nowhere:
         """Nothing to do."""
 
 
+class Capture:
+    """Takes the records of a process that executes a past run again, and keeps them in memory.
+
+    Args:
+        reader: knows the loops.
+        arguments: what ``dartvc.arg`` is to give, by name, as the run was given it.
+    """
+
+    session = None
+    is_armed = True
+
+    def __init__(self, reader: LoopReader, arguments: Mapping[str, str]) -> None:
+        self.reader = reader
+        self.context_of = reader.context_of
+        self.arguments = arguments
+        self.pending: list[Any] = []
+        self.attachments: dict[str, bytes] = {}
+
+    def attach(self, name: str, content: bytes) -> None:
+        """Takes a value that is too large for a line."""
+        self.attachments[name] = content
+
+    def arm(self) -> None:
+        """Nothing to do."""
+
+    def flush(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
 class _Process:
     """The recorder of this process."""
 
@@ -299,6 +331,18 @@ def log_argument(name: str, value: object, default: object, is_given: bool) -> N
         recorder.arm()
         stored, standard = stored_value(value, recorder.attach), stored_value(default, recorder.attach)
         recorder.pending.append((name, stored, time(), None, (standard, is_given)))
+
+
+def capture_records(capture: Capture) -> None:
+    """Gives everything that this process logs from now on to ``capture``."""
+    _PROCESS.close()
+    _PROCESS.recorder = capture
+
+
+def replayed_arguments() -> Mapping[str, str]:
+    """Returns what the run that this process executes again was given; empty in any other process."""
+    recorder = _PROCESS.recorder
+    return recorder.arguments if type(recorder) is Capture else {}
 
 
 def flush() -> None:

@@ -53,6 +53,7 @@ class Chunk:
         iterations: of each context.
         targets: of each context the values of the loop's targets.
         arguments: by position of the record: its default and whether another value was given.
+        replaces: names of which earlier replayed records do not count any more.
     """
 
     first: int
@@ -68,10 +69,16 @@ class Chunk:
     iterations: list[int]
     targets: list[list[object]]
     arguments: dict[int, tuple[object, bool]] = field(default_factory=dict)
+    replaces: tuple[str, ...] = ()
 
 
 def encode_chunk(
-    first: int, records: Sequence[LogRecord | tuple[Any, ...]], *, source: str = RECORDED, root_entries: Mapping[Loop, int] | None = None
+    first: int,
+    records: Sequence[LogRecord | tuple[Any, ...]],
+    *,
+    source: str = RECORDED,
+    root_entries: Mapping[Loop, int] | None = None,
+    replaces: Sequence[str] = (),
 ) -> bytes:
     """Returns records as one line.
 
@@ -80,10 +87,11 @@ def encode_chunk(
         records: `LogRecord`s, or tuples of its first four fields.
         source: see `Chunk`.
         root_entries: how often loops that stand in no other were entered so far (`LoopReader.entries`).
+        replaces: names of which earlier replayed records do not count any more.
     """
     table = _ContextTable()
     names: dict[str, int] = {}
-    start = records[0][2]
+    start = records[0][2] if records else 0.0
     body: dict[str, object] = {
         "first": first,
         "source": source,
@@ -98,7 +106,9 @@ def encode_chunk(
     arguments = {index: record[4] for index, record in enumerate(records) if len(record) > 4 and record[4] is not None}
     if arguments:
         body["arguments"] = arguments
-    last = records[-1][3]
+    if replaces:
+        body["replaces"] = list(replaces)
+    last = records[-1][3] if records else None
     body["open"] = (
         [
             [_loop_json(each.loop), each.entry, each.iteration, each.values, each.tail, _entries_json(each.entries or {})]
@@ -195,6 +205,7 @@ def _chunk_of(body: Mapping[str, Any]) -> Chunk:
         iterations=body["iteration"],
         targets=body["targets"],
         arguments={int(index): (default, bool(given)) for index, (default, given) in body.get("arguments", {}).items()},
+        replaces=tuple(body.get("replaces", ())),
     )
 
 

@@ -52,16 +52,23 @@ def last_lines(repository: Repository, oid: Oid, run: str) -> bytes:
 
 
 def attach_records(
-    repository: Repository, run: str, records: Sequence[LogRecord], *, message: str, attachments: Mapping[str, bytes] | None = None
+    repository: Repository,
+    run: str,
+    records: Sequence[LogRecord],
+    *,
+    message: str,
+    attachments: Mapping[str, bytes] | None = None,
+    replaces: Sequence[str] = (),
 ) -> Oid:
     """Adds records to a run that is over, durably: those that a replay made. Their contexts are those of the run's own loops.
 
     Records of a name that the run has itself are kept, and queries prefer the run's own; of a name that was attached twice the later ones count.
+    What was attached earlier of the names in ``replaces`` does not count any more.
 
     Raises:
         StorageError: the disk refused; nothing was added.
     """
-    line = encode_chunk(0, records, source=REPLAYED)
+    line = encode_chunk(0, records, source=REPLAYED, replaces=replaces)
     return _commit_logs(repository, LogSegment(run, line, dict(attachments or {})), message, {})
 
 

@@ -228,11 +228,12 @@ def arg(name: str, default: Any = None) -> Any:
     A given text is read as a Python literal (``0.01``, ``True``, ``[1, 2]``), else it stays a str; outside a run the default counts.
     What it was is recorded with the run.
     """
-    given = next((living.arguments[name] for living in open_sessions() if name in living.arguments), None)
+    from dartvc.hindsight.recording import log_argument, replayed_arguments  # most programs that open a repository have no arguments
+
+    sources = (*(living.arguments for living in open_sessions()), replayed_arguments())
+    given = next((arguments[name] for arguments in sources if name in arguments), None)
     value = default if given is None else _read_argument(given, default)
     try:
-        from dartvc.hindsight.recording import log_argument  # most programs that open a repository have no arguments
-
         log_argument(name, value, default, given is not None)
     except Exception as error:  # nothing of ours reaches the user's program
         sys.stderr.write(f"dartvc: the argument {name} was not recorded: {error}\n")

@@ -154,8 +154,11 @@ class Effects:
         self._kept.clear()
 
 
-def take_back(journal: Path, sequence: int) -> list[str]:
-    """Undoes the writes that came after commit number ``sequence``; returns the paths that were changed."""
+def take_back(journal: Path, sequence: int, located: Callable[[str], str | None] = str) -> list[str]:
+    """Undoes the writes that came after commit number ``sequence``; returns the paths that were changed.
+
+    ``located`` leads from recorded paths to those that are meant; None: to be left alone.
+    """
     try:
         lines = (journal / "journal").read_text().splitlines()
     except OSError:
@@ -168,7 +171,9 @@ def take_back(journal: Path, sequence: int) -> list[str]:
             continue  # torn by the kill: the file was not opened yet
         if record["sequence"] < sequence:
             break
-        path = record["path"]
+        path = located(record["path"])
+        if path is None:
+            continue
         try:
             if record["before"] == "absent":
                 if os.path.isfile(path):

@@ -51,6 +51,11 @@ class SourceUnit:
         """Returns the code objects whose functions may be running."""
         return (self.code,)
 
+    @property
+    def codes(self) -> dict[tuple[str, int], types.CodeType]:
+        """The code of every function, by its qualified name and first line."""
+        return self._codes
+
     def scope_of(self, code: types.CodeType) -> Scope | None:
         """Returns the node that a running code object was compiled from; None when the source is not the code's own."""
         if code.co_name == MODULE_SCOPE and code.co_qualname == MODULE_SCOPE:

@@ -47,7 +47,7 @@ from dartvc.state.strings import with_interned_keys
 if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
 
-__all__ = ["RunOptions", "resume_script", "run_script"]
+__all__ = ["RunOptions", "main_module", "resume_script", "run_script"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class _Runner:
     def __init__(self, repository: Repository, run: Run, options: RunOptions, text: str) -> None:
         self.repository = repository
         self.run = run
-        self.main = _main_module(run)
+        self.main = main_module(run)
         self.sources = Sources()
         self.unit = self.sources.add(run.script, text)
         linecache.cache[run.script] = (len(text), None, text.splitlines(keepends=True), run.script)
@@ -256,7 +256,7 @@ def _describe(frame: CapturedFrame) -> str:
     return f"{os.path.basename(frame.filename)}:{frame.line}{name}"
 
 
-def _main_module(run: Run) -> types.ModuleType:
+def main_module(run: Run) -> types.ModuleType:
     """Makes this process look as if Python had been started with the script."""
     main = types.ModuleType("__main__")
     main.__file__ = run.script

@@ -115,7 +115,22 @@ class LogCalls:
             case ast.Return():
                 return node.value is None
             case ast.Assign():
-                return all(isinstance(target, ast.Name) for target in node.targets)
+                return all(isinstance(target, ast.Name) for target in node.targets) and not _carries_on(node)
+            case ast.For() if _counts(node.iter):
+                return False
             case ast.If() | ast.For() | ast.With():
                 return all(map(self._is_record_only, [*node.body, *getattr(node, "orelse", [])]))
         return False
+
+
+def _carries_on(node: ast.Assign) -> bool:
+    """Whether an assignment makes a variable from itself, as the steps of a computation do."""
+    names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return any(isinstance(each, ast.Name) and each.id in names for each in ast.walk(node.value))
+
+
+def _counts(iterable: ast.expr) -> bool:
+    """Whether a loop counts, as loops over epochs do, and does not go over what is there."""
+    if not (isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name) and iterable.func.id == "range"):
+        return False
+    return not any(isinstance(each, ast.Call) for argument in iterable.args for each in ast.walk(argument))

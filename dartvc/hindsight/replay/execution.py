@@ -1,0 +1,298 @@
+"""The processes that execute a patched program: one from its beginning, or several, each from a commit of the run to where the next one began.
+
+A seam between two stretches checks itself: the first record behind it is made by both, and must be the same in name, iteration and value. Where it is
+not, or a place cannot be told, the answer is None, and the program is executed from its beginning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dartvc.hindsight.contexts import Context
+from dartvc.hindsight.loops import Loop
+from dartvc.hindsight.records import LogRecord, open_state
+from dartvc.hindsight.replay.jobs import Answer, Begun, Job
+from dartvc.hindsight.replay.patching import PatchedProgram
+from dartvc.hindsight.replay.places import PatchedFile
+from dartvc.hindsight.replay.results import are_equal, records_in
+from dartvc.hindsight.replay.scratch import Scratch, open_scratch
+from dartvc.history import Repository
+from dartvc.model import Oid
+from dartvc.program.places import NotResumable
+from dartvc.sessions.relocation import Relocation
+from dartvc.sessions.runs import Run, read_position, read_sources
+
+__all__ = ["Ending", "Execution", "Stopped", "Turns"]
+
+_ENTRY = "from dartvc.shims.replaying import main; main()"
+_POLL_S = 0.01
+_ENDED = "it ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an execution ended.
+
+    Attributes:
+        answer: of the process that came to the end of the program; None: it ended without.
+        code: the exit code of that process.
+        said: the last line that it wrote to standard error.
+        records: what all processes logged, in the order of execution.
+        attachments: values too large for a line.
+        stretches: how many processes there were.
+    """
+
+    answer: Answer | None
+    code: int
+    said: str
+    records: tuple[LogRecord, ...]
+    attachments: Mapping[str, bytes]
+    stretches: int = 1
+
+
+@dataclass
+class _Stretch:
+    """A process and its folder."""
+
+    scratch: Scratch
+    process: subprocess.Popen[bytes]
+
+    @property
+    def said(self) -> str:
+        lines = (self.scratch.base / "stderr").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def end(self) -> None:
+        """Ends the process and what it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Turns:
+    """Lets replays of several runs work by turns in one process, while the processes that they wait for work at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Holds the turn."""
+        with self._lock:
+            yield
+
+    @contextlib.contextmanager
+    def given(self) -> Iterator[None]:
+        """Gives the turn away for a while."""
+        self._lock.release()
+        try:
+            yield
+        finally:
+            self._lock.acquire()
+
+    def stop(self) -> None:
+        """Ends all that wait for processes; these are ended, too."""
+        self._is_over.set()
+
+    def pause(self, seconds: float) -> None:
+        """Waits a moment.
+
+        Raises:
+            Stopped: it is over.
+        """
+        if self._is_over.wait(seconds):
+            raise Stopped
+
+
+class Stopped(Exception):
+    """Somebody does not want to wait any longer."""
+
+
+class Execution:
+    """Executes one patched program.
+
+    Args:
+        repository: where.
+        runs: the run, then those that began after it, in their order.
+        first: the run's first commit.
+        started_s: when it began.
+        program: what to execute.
+        turns: the turn, which the caller holds, is given away while processes work.
+    """
+
+    def __init__(
+        self, repository: Repository, runs: Sequence[Run], first: Oid, started_s: float, program: PatchedProgram, turns: Turns
+    ) -> None:
+        self._repository = repository
+        self._runs = runs
+        self._first = first
+        self._started_s = started_s
+        self._program = program
+        self._turns = turns
+        self._known_files: dict[str, PatchedFile] = {}
+
+    def whole(self) -> Ending:
+        """Executes the program from its beginning."""
+        with contextlib.ExitStack() as stack:
+            stretch = self._start(stack, self._first, ())
+            self._wait([stretch])
+            code = stretch.process.returncode
+            answer = Answer.find(stretch.scratch.base)
+            records = tuple(records_in(answer.lines)) if answer is not None else ()
+            return Ending(answer, code, stretch.said, records, answer.attachments if answer is not None else {})
+
+    def in_stretches(self, commits: Sequence[Oid]) -> Ending | None:
+        """Executes the program from its beginning and from commits of the run at once; None when that gave no certain answer."""
+        with contextlib.ExitStack() as stack:
+            stretches: list[_Stretch] = []
+            for oid in reversed((self._first, *commits)):
+                following = tuple(str(each.scratch.base) for each in stretches)
+                stretches.insert(0, self._start(stack, oid, following))
+            self._wait(stretches)
+            answers = [(each, Answer.find(each.scratch.base)) for each in stretches]
+            if any(answer is None for _, answer in answers):
+                return None
+            ran = [(each, answer) for each, answer in answers if answer is not None and not _has_not_begun(each)]
+            if any(answer.problem for _, answer in ran):
+                return None
+            records = _joined([answer for _, answer in ran])
+            if records is None:
+                return None
+            last, answer = ran[-1]
+            refused = tuple(dict.fromkeys(path for _, each in ran for path in each.refused))
+            seconds = max(each.seconds for _, each in ran)
+            attachments = {name: content for _, each in ran for name, content in each.attachments.items()}
+            whole = replace(answer, refused=refused, seconds=seconds)
+            return Ending(whole, last.process.returncode, last.said, tuple(records), attachments, len(ran))
+
+    def can_begin(self, oid: Oid) -> bool:
+        """Whether the patched program can be entered at a commit, as far as its position tells."""
+        try:
+            files = self._files()
+            for file in files.values():
+                file.setup()
+            for frame in read_position(self._repository, oid)["frames"]:
+                path = Relocation(self._runs[0].moved_from, str(self._repository.root)).path(str(frame["file"]))
+                files[path].place(frame)
+                if files[path].is_in_while(frame):
+                    return False
+        except (NotResumable, KeyError, SyntaxError, ValueError):
+            return False
+        return True
+
+    def _wait(self, stretches: Sequence[_Stretch]) -> None:
+        """Waits for all; one that ended without having begun is said to have a problem, for those who wait for it."""
+        with self._turns.given():
+            while any(each.process.poll() is None for each in stretches):
+                for each in stretches:
+                    if each.process.returncode is not None and Begun.find(each.scratch.base) is None:
+                        Begun(problem=_ENDED).write(each.scratch.base)
+                self._turns.pause(_POLL_S)
+
+    def _files(self) -> dict[str, PatchedFile]:
+        if not self._known_files:
+            recorded = read_sources(
+                self._repository, self._repository.database.refs.read(f"refs/runs/{self._runs[0].run_id}") or self._first
+            )
+            self._known_files = {
+                path: PatchedFile(path, recorded[path], text, self._program.edits.get(path, ()))
+                for path, text in self._program.sources.items()
+            }
+        return self._known_files
+
+    def _start(self, stack: contextlib.ExitStack, oid: Oid, following: tuple[str, ...]) -> _Stretch:
+        """Lays out a scratch folder and starts a process in it."""
+        root, run = self._repository.root, self._runs[0]
+        is_beginning = oid == self._first
+        scratch = stack.enter_context(open_scratch(root.name))
+        scratch.lay_out(root, self._started_s, lambda: shutil.disk_usage(scratch.base).free)
+        scratch.set_back(self._repository, self._runs, None if is_beginning else oid)
+        scratch.write(self._program.sources, str(root))
+        Repository.init(scratch.project)  # for a program that asks for one
+        moved = Relocation(str(root), str(scratch.project))
+        sources = {moved.path(path): text for path, text in self._program.sources.items()}
+        edits = {
+            moved.path(path): [[(each.offset, each.rank, each.text) for each in insertions] for insertions in passes]
+            for path, passes in self._program.edits.items()
+        }
+        job = Job(str(root), oid, is_beginning, str(scratch.project), sources, edits, following)
+        stretch = _Stretch(scratch, _process(job.write(scratch.base), run))
+        stack.callback(stretch.end)
+        return stretch
+
+
+def _process(job: Path, run: Run) -> subprocess.Popen[bytes]:
+    seed = run.hash_seed or os.environ.get("PYTHONHASHSEED", "0")
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"}
+    with (job.parent / "stderr").open("wb") as said:
+        return subprocess.Popen(
+            [sys.executable, "-c", _ENTRY, str(job)],
+            cwd=job.parent,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def _has_not_begun(stretch: _Stretch) -> bool:
+    begun = Begun.find(stretch.scratch.base)
+    return begun is not None and bool(begun.problem) and begun.problem != _ENDED
+
+
+def _joined(answers: Sequence[Answer]) -> list[LogRecord] | None:
+    """Returns the records of stretches, in order, each once; None when a seam does not fit."""
+    joined = list(records_in(answers[-1].lines))
+    for answer in reversed(answers[:-1]):
+        own = list(records_in(answer.lines))
+        if not answer.is_stopped:
+            if joined:
+                return None
+            joined = own
+            continue
+        seam = own.pop()
+        _, chain, entered = open_state(answer.lines)
+        if not joined or not _is_same(seam, joined[0]):
+            return None
+        joined = [*own, *_renumbered(joined, chain, entered)]
+    return joined
+
+
+def _is_same(one: LogRecord, other: LogRecord) -> bool:
+    chains = [[(each.loop, each.iteration) for each in record.context.chain()] if record.context else [] for record in (one, other)]
+    return one.name == other.name and chains[0] == chains[1] and are_equal(one.value, other.value)
+
+
+def _renumbered(records: Sequence[LogRecord], chain: Sequence[Context], entered: Mapping[Loop, int]) -> list[LogRecord]:
+    """Counts how often loops were entered on from where the stretch before was: ``chain`` are the iterations that it left open."""
+    counts = [entered, *(each.entries or {} for each in chain)]
+    known: dict[int, tuple[Context, Context, int]] = {}  # of each context itself, its image, and its depth in the chain or -1
+
+    def image(context: Context | None) -> tuple[Context | None, int]:
+        if context is None:
+            return None, 0
+        found = known.get(id(context))
+        if found is None:
+            parent, depth = image(context.parent)
+            entry, inside = context.entry, -1
+            if depth >= 0:
+                is_open = depth < len(chain) and chain[depth].loop == context.loop
+                entry += max(0, counts[depth].get(context.loop, 0) - is_open)
+                if is_open and context.entry == 0 and context.iteration == chain[depth].iteration:
+                    inside = depth + 1
+            made = Context(parent, context.loop, entry, context.iteration, context.values)
+            found = known[id(context)] = context, made, inside
+        return found[1], found[2]
+
+    return [record._replace(context=image(record.context)[0]) for record in records]

@@ -1,0 +1,122 @@
+"""What a replaying process is told, that it has begun, and what it answers: files in its scratch folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from dartvc.hindsight.replay.places import Boundary, BoundaryFrame
+
+__all__ = ["Answer", "Begun", "Job"]
+
+_JOB, _BEGUN, _ANSWER, _RECORDS, _ATTACHED = "job.json", "begun.json", "answer.json", "records.jsonl", "attached"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One stretch of a run to execute.
+
+    Attributes:
+        repository: the folder of the project that the repository belongs to.
+        commit: where the stretch begins.
+        is_beginning: that commit is the run's first: the program starts anew.
+        project: the scratch copy of the project.
+        sources: the patched program, by path in the scratch copy.
+        edits: by path in the scratch copy, the passes of insertions (offset, rank, text) that led there from the recorded text.
+        following: folders of the stretches behind this one, in their order: it ends where the first of them that could begin has begun.
+    """
+
+    repository: str
+    commit: str
+    is_beginning: bool
+    project: str
+    sources: Mapping[str, str] = field(repr=False)
+    edits: Mapping[str, Sequence[Sequence[tuple[int, int, str]]]] = field(default_factory=dict, repr=False)
+    following: tuple[str, ...] = ()
+
+    def write(self, folder: Path) -> Path:
+        """Writes it; returns the file."""
+        path = folder / _JOB
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8", errors="surrogatepass")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        """Reads one."""
+        body = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
+        return cls(**{**body, "following": tuple(body["following"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """That a stretch has begun in the middle of the program: where, its files as paths inside the project; or why it could not."""
+
+    boundary: Boundary = ()
+    problem: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Writes it, once: what stands there already stays."""
+        made = folder / f"{_BEGUN}.{os.getpid()}"
+        made.write_text(json.dumps(asdict(self)))
+        with contextlib.suppress(FileExistsError):
+            os.link(made, folder / _BEGUN)
+
+    @classmethod
+    def find(cls, folder: Path) -> Begun | None:
+        """Reads one; None when it is not known yet."""
+        try:
+            body = json.loads((folder / _BEGUN).read_text())
+        except (OSError, ValueError):
+            return None
+        frames = [{**each, "loops": tuple(tuple(loop) for loop in each["loops"])} for each in body["boundary"]]
+        return cls(tuple(BoundaryFrame(**each) for each in frames), str(body["problem"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a stretch ended.
+
+    Attributes:
+        exit_code: of the program.
+        error: the exception that ended it, as one line.
+        refused: paths of the user's that it would have changed.
+        seconds: how long the program ran.
+        is_stopped: it ended at the first record behind the place where the next stretch began; that record is the last one.
+        problem: why it did not begin, or cannot tell where to end.
+        lines: its log records, as `dartvc.hindsight.records` writes them; empty when it logged nothing.
+        attachments: values too large for a line, by name.
+    """
+
+    exit_code: int
+    error: str
+    refused: tuple[str, ...] = ()
+    seconds: float = 0.0
+    is_stopped: bool = False
+    problem: str = ""
+    lines: bytes = field(default=b"", repr=False)
+    attachments: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    def write(self, folder: Path) -> None:
+        """Writes it; whoever finds the answer finds all of it."""
+        (folder / _RECORDS).write_bytes(self.lines)
+        attached = folder / _ATTACHED
+        attached.mkdir(exist_ok=True)
+        for name, content in self.attachments.items():
+            (attached / name).write_bytes(content)
+        body = {each: getattr(self, each) for each in ("exit_code", "error", "refused", "seconds", "is_stopped", "problem")}
+        (folder / (_ANSWER + ".new")).write_text(json.dumps(body))
+        (folder / (_ANSWER + ".new")).rename(folder / _ANSWER)
+
+    @classmethod
+    def find(cls, folder: Path) -> Answer | None:
+        """Reads one; None when the process ended without."""
+        try:
+            body = json.loads((folder / _ANSWER).read_text())
+        except (OSError, ValueError):
+            return None
+        attachments = {path.name: path.read_bytes() for path in (folder / _ATTACHED).iterdir()}
+        return cls(**{**body, "refused": tuple(body["refused"])}, lines=(folder / _RECORDS).read_bytes(), attachments=attachments)

@@ -1,0 +1,290 @@
+"""A recorded position, found again in the program with log statements added; and the order of a log call and a position.
+
+A patched text is the old one with insertions, so that every old statement has one image, which begins where its first character went. A
+position has an image when the stack holds the same things there. A program may be entered in the middle when what was inserted changes nothing
+that lasts: log statements, and imports, functions and constants at the top of a file, which are then run first.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dartvc.hindsight.contexts import Context, iteration_of
+from dartvc.hindsight.loops import CodeLoops
+from dartvc.hindsight.propagation.sourcetext import Insertion, SourceText
+from dartvc.program.capture import CapturedFrame
+from dartvc.program.places import NotResumable, block_of, path_of, path_to_call, pending_operands
+from dartvc.program.sources import Scope, SourceUnit, digest_of_code
+
+__all__ = ["Boundary", "BoundaryFrame", "PatchedFile", "boundary_of", "is_behind"]
+
+_VERSION = sys.version_info[:2]
+_SETUP = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_ENDLESS = 1 << 60
+_GENERATOR = 0x20 | 0x80 | 0x200
+
+
+class PatchedFile:
+    """One file of a program: the recorded text, and the patched one.
+
+    Args:
+        path: where the patched one lies.
+        old: the recorded text.
+        new: the patched text.
+        passes: the insertions that lead from one to the other.
+    """
+
+    def __init__(self, path: str, old: str, new: str, passes: Sequence[Sequence[Insertion]]) -> None:
+        self.old_unit = SourceUnit(path, old)
+        self.new_unit = SourceUnit(path, new) if passes else self.old_unit
+        self._old = SourceText(old, path)
+        self._new = SourceText(new, path) if passes else self._old
+        self._passes = passes
+
+    def setup(self) -> list[ast.stmt]:
+        """Returns the statements at the top that were added or added to, which are run before the program is entered in the middle.
+
+        Raises:
+            NotResumable: something was inserted that lasts in another way.
+        """
+        if not self._passes:
+            return []
+        starts = {self._image(self._old.start(each)) for each in ast.walk(self._old.tree) if isinstance(each, ast.stmt)}
+        imports = {ast.dump(each) for each in self._old.tree.body if isinstance(each, ast.Import | ast.ImportFrom)}
+        found: list[ast.stmt] = []
+        for each in self._added(self._new.tree, starts):
+            is_top = any(each is top for top in self._new.tree.body)
+            is_constant = isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant)
+            if is_top and (isinstance(each, _SETUP) or is_constant):
+                found.append(each)
+            elif not isinstance(each, ast.Import | ast.ImportFrom) and _lasts(each):
+                raise NotResumable(f"line {each.lineno} of the patched program keeps something from iteration to iteration")
+        found += [each for each in self._new.tree.body if isinstance(each, ast.Import | ast.ImportFrom) and ast.dump(each) not in imports]
+        return list(dict.fromkeys(found))
+
+    def _added(self, node: ast.AST, starts: set[int]) -> Iterator[ast.stmt]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.stmt) and self._new.start(child) not in starts:
+                yield child
+            elif not isinstance(child, ast.expr):
+                yield from self._added(child, starts)
+
+    def codes(self) -> dict[tuple[str, int], tuple[types.CodeType, types.CodeType]]:
+        """Returns the old and the new code of every function, by its qualified name and its first line in the old text."""
+        found = {}
+        for (name, line), old in self.old_unit.codes.items():
+            new = self.new_unit.codes.get((name, self._line(line)))
+            if new is not None:
+                found[name, line] = (old, new)
+        return found
+
+    def place(self, frame: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the recorded description of a frame as it would be in the patched file.
+
+        Raises:
+            NotResumable: it has no image there.
+        """
+        name, line = str(frame["function"]), int(frame["first_line"])
+        scope, code = self.old_unit.find(name, line)
+        new_scope, new_code = self.new_unit.find(name, self._line(line))
+        if scope is None or code is None or new_scope is None or new_code is None or digest_of_code(code) != frame["digest"]:
+            raise NotResumable(f"{name} is not the code that ran")
+        moved = {**frame, "first_line": self._line(line), "digest": digest_of_code(new_code), "line": self._line(int(frame["line"]))}
+        if not frame["path"]:
+            return moved
+        statement, _ = _statement_at(scope, frame["path"])
+        image = self._statement(new_scope, self._image(self._old.start(statement)))
+        in_loop = frame["kind"] == "loop"
+        old_place, new_place = path_of(scope, statement, in_loop=in_loop), path_of(new_scope, image, in_loop=in_loop)
+        call = frame.get("call")
+        new_call = self._range(call) if call else None
+        operands = [_operands(statement, call), _operands(image, new_call)] if frame["kind"] == "call" else [0, 0]
+        if old_place.items != new_place.items or operands[0] != operands[1]:
+            raise NotResumable(f"line {statement.lineno} holds something else in the patched program")
+        return {**moved, "path": [list(step) for step in new_place.path], "call": new_call}
+
+    def is_in_while(self, frame: Mapping[str, Any]) -> bool:
+        """Whether a recorded frame stands in a ``while`` loop, which does not know the number of its iteration."""
+        scope, _ = self.old_unit.find(str(frame["function"]), int(frame["first_line"]))
+        return scope is not None and any(isinstance(each, ast.While) for each in _statement_at(scope, frame["path"])[1])
+
+    def _image(self, offset: int, *, is_end: bool = False) -> int:
+        for insertions in self._passes:
+            offset += sum(len(each.text) for each in insertions if each.offset < offset or (each.offset == offset and not is_end))
+        return offset
+
+    def _line(self, line: int) -> int:
+        text = self._old.line(line)
+        return self._new.line_of(self._image(self._old.offset(line, 0) + len(text) - len(text.lstrip())))
+
+    def _range(self, call: Sequence[int]) -> tuple[int, int, int, int]:
+        start, end = self._image(self._old.offset(call[0], call[1])), self._image(self._old.offset(call[2], call[3]), is_end=True)
+        return (*self._position(start), *self._position(end))
+
+    def _position(self, offset: int) -> tuple[int, int]:
+        line = self._new.line_of(offset)
+        before = self._new.text[self._new.offset(line, 0) : offset]
+        return line, len(before.encode())
+
+    def _statement(self, scope: Scope, start: int) -> ast.stmt:
+        for each in ast.walk(scope):
+            if isinstance(each, ast.stmt) and self._new.start(each) == start and each is not scope:
+                return each
+        raise NotResumable("the statement has no image in the patched program")
+
+
+def _operands(statement: ast.stmt, call: Sequence[int] | None) -> int:
+    if call is None:
+        return 0
+    above, node = path_to_call(statement, (call[0], call[1], call[2], call[3]))
+    return len(pending_operands(above, node, _VERSION))
+
+
+def _statement_at(scope: Scope, path: Sequence[Sequence[Any]]) -> tuple[ast.stmt, list[ast.stmt]]:
+    """Returns the statement that a path leads to, and those that it leads through their bodies."""
+    node: Any = scope
+    through: list[ast.stmt] = []
+    for number, (field, index) in enumerate(path):
+        if number and field == "body":
+            through.append(node)
+        try:
+            node = block_of(node, field)[index]
+        except (AttributeError, IndexError, TypeError):
+            raise NotResumable("the statement is not in the source") from None
+    return node, through
+
+
+def _lasts(statement: ast.stmt) -> bool:
+    """Whether a statement leaves more behind than log records: a variable, an attribute, an item."""
+    targets = {id(each) for node in ast.walk(statement) if isinstance(node, ast.For | ast.comprehension) for each in ast.walk(node.target)}
+    return any(
+        isinstance(each, ast.Name | ast.Attribute | ast.Subscript) and isinstance(each.ctx, ast.Store | ast.Del) and id(each) not in targets
+        for each in ast.walk(statement)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BoundaryFrame:
+    """One frame of a position: its loops as (place, first place inside, number of the iteration); then the statement, as places.
+
+    ``end`` of a call is where the call ends; ``kind`` is that of the frame.
+    """
+
+    file: str
+    function: str
+    loops: tuple[tuple[int, int, int], ...]
+    start: int
+    end: int
+    call_end: int
+    kind: str
+
+
+Boundary = tuple[BoundaryFrame, ...]
+
+
+def boundary_of(frames: Sequence[CapturedFrame], files: Mapping[str, PatchedFile]) -> Boundary:
+    """Returns where loaded frames, placed in the patched program, stand.
+
+    Raises:
+        NotResumable: a loop around them cannot tell the number of its iteration.
+    """
+    found = []
+    for frame in frames:
+        unit = files[frame.filename].new_unit
+        scope, _ = unit.find(frame.qualname, frame.first_line)
+        if scope is None:
+            raise NotResumable(f"{frame.qualname} is not in the source")
+        statement, through = _statement_at(scope, frame.path)
+        if frame.kind == "loop":
+            through = [*through, statement]
+        iterators = list(frame.stack)
+        loops = []
+        for each in through:
+            if isinstance(each, ast.While):
+                raise NotResumable("a while loop does not know the number of its iteration")
+            if isinstance(each, ast.For):
+                number = iteration_of(_next_iterator(iterators), each.iter)
+                if number is None:
+                    raise NotResumable(f"the loop at line {each.lineno} does not know the number of its iteration")
+                loops.append((_number(each.lineno, each.col_offset), _number(each.body[0].lineno, 0), number))
+        end = _number(statement.end_lineno or statement.lineno, statement.end_col_offset or 0)
+        call_end = _number(frame.call[2], frame.call[3]) if frame.call else 0
+        start = _number(statement.lineno, statement.col_offset)
+        found.append(BoundaryFrame(frame.filename, frame.qualname, tuple(loops), start, end, call_end, frame.kind))
+    return tuple(found)
+
+
+def _next_iterator(stack: list[Any]) -> object:
+    """Takes the next iterator from what lies on a stack; exits of ``with`` blocks stand between them."""
+    while stack:
+        item = stack.pop(0)
+        if hasattr(item, "__next__"):
+            return item
+    raise NotResumable("an iterator is missing")
+
+
+def is_behind(frames: Sequence[types.FrameType], context: Context | None, boundary: Boundary, codes: dict[int, CodeLoops]) -> bool | None:
+    """Whether a log call comes after a position in the order of execution; None when that cannot be told.
+
+    Args:
+        frames: the user's frames, outermost first; the last one logs.
+        context: of the call.
+        boundary: the position.
+        codes: what is known of code objects, by identity.
+    """
+    numbers = [each.iteration for each in context.chain()] if context is not None else []
+    for depth, frame in enumerate(frames):
+        if depth >= len(boundary) or frame.f_code.co_flags & _GENERATOR:
+            return None
+        there = boundary[depth]
+        if frame.f_code.co_filename != there.file or frame.f_code.co_qualname != there.function:
+            return None
+        known = codes.get(id(frame.f_code))
+        if known is None or known.code is not frame.f_code:
+            known = codes[id(frame.f_code)] = CodeLoops(frame.f_code)
+        levels, place = known.site(frame.f_lasti)
+        own, numbers = numbers[: len(levels)], numbers[len(levels) :]
+        if len(own) < len(levels):
+            return None
+        decided = _within(there, [each.place for each in levels], own, place)
+        if decided is not None:
+            return decided
+        if there.kind == "statement":
+            return True
+        call_end = _call_end(frame)
+        if call_end != there.call_end:
+            return call_end > there.call_end
+    return None
+
+
+def _within(there: BoundaryFrame, levels: Sequence[int], numbers: Sequence[int], place: int) -> bool | None:
+    """Decides within one frame; None when both stand in the same statement of the same iterations."""
+    for depth, (loop, body, number) in enumerate(there.loops):
+        if depth >= len(levels):
+            return place >= body
+        if levels[depth] != loop:
+            return levels[depth] > loop
+        if numbers[depth] != number:
+            return numbers[depth] > number
+    if there.kind == "loop":
+        return False
+    here = levels[len(there.loops)] if len(levels) > len(there.loops) else place
+    if here < there.start:
+        return False
+    return True if here > there.end else None
+
+
+def _call_end(frame: types.FrameType) -> int:
+    for index, (_, end_line, _, end_column) in enumerate(frame.f_code.co_positions()):
+        if index == frame.f_lasti // 2:
+            return _number(end_line or 0, end_column or 0)
+    return _ENDLESS
+
+
+def _number(line: int, column: int) -> int:
+    return line << 12 | min(column, 4095)
