@@ -184,7 +184,7 @@ def test_git_takes_nothing_for_a_pack_before_it_is_whole(tmp_path: Path, monkeyp
         seen.extend(sorted(path.name for path in tmp_path.iterdir()))
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(packwriter_module.os, "rename", rename)
+    monkeypatch.setattr("dartvc.store.packwriter.os.rename", rename)
     with pytest.raises(OSError, match="Input/output"):
         writer.publish()
     assert len(seen) == 2 and not any(name.endswith(".idx") for name in seen)
