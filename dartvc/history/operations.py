@@ -20,7 +20,7 @@ from dartvc.errors import NotFoundError, RefusedError
 from dartvc.host.entropy import new_id
 from dartvc.model import Oid
 from dartvc.store import Head
-from dartvc.store.durable import storage_errors
+from dartvc.store.durable import storage_errors, sync_folder
 
 __all__ = ["CELL_END", "INSIDE", "Operation", "OperationLog", "RefMove", "UndoPlan", "decode_operation"]
 
@@ -136,7 +136,7 @@ class OperationLog:
             finally:
                 os.close(descriptor)
             if fresh:
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
         return entry
 
     def iter_newest(self) -> Iterator[Operation]:
@@ -322,11 +322,3 @@ def _end_of_last_line(descriptor: int) -> int:
             return end - size + found + 1
         end -= size
     return 0
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

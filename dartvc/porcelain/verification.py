@@ -5,6 +5,7 @@ Two undisturbed runs tell what the program itself leaves to chance (clocks, ids 
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickletools
 import random
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,22 +157,26 @@ class Proof:
         if ending.code != self.plain.code:
             yield f"the exit code is {ending.code}, not {self.plain.code}"
         wanted = self.plain.output.splitlines()
-        for printed, lines, part in ((before, wanted, "before the kill"), (ending.output, wanted[::-1], "after the resume")):
-            given = printed.splitlines() if printed.endswith(b"\n") or lines is not wanted else printed.splitlines()[:-1]
-            for index, line in enumerate(given if lines is wanted else given[::-1]):
-                if index >= len(lines):
-                    yield f"stdout {part} has more lines than it should"
-                    break
-                place = index if lines is wanted else len(wanted) - 1 - index
-                if line != lines[index] and place not in self._lines_by_chance:
-                    yield f"stdout {part}, line {place + 1}: {_shown(line)} instead of {_shown(lines[index])}"
-                    break
+        begun = before.splitlines() if before.endswith(b"\n") else before.splitlines()[:-1]
+        ended = reversed(ending.output.splitlines())
+        yield from self._first_difference("before the kill", zip(itertools.count(), begun, strict=False), wanted)
+        yield from self._first_difference("after the resume", zip(itertools.count(len(wanted) - 1, -1), ended, strict=False), wanted)
         if len(before) + len(ending.output) < len(self.plain.output) and not self._lines_by_chance:
             yield f"{len(self.plain.output) - len(before) - len(ending.output)} bytes of stdout are missing"
         for path in sorted(_different_files(self.plain.files, ending.files) - set(self.by_chance)):
             yield f"the file {path} is {'missing' if path not in ending.files else 'not the same'}"
         for name in sorted(_different_names(self.plain, ending) - set(self.names_by_chance)):
             yield f"the final value of {name} is not the same"
+
+    def _first_difference(self, part: str, numbered: Iterable[tuple[int, bytes]], wanted: Sequence[bytes]) -> Iterator[str]:
+        """Yields what is wrong with the first line, in the order given, that is not the one at its place."""
+        for place, line in numbered:
+            if not 0 <= place < len(wanted):
+                yield f"stdout {part} has more lines than it should"
+                return
+            if line != wanted[place] and place not in self._lines_by_chance:
+                yield f"stdout {part}, line {place + 1}: {_shown(line)} instead of {_shown(wanted[place])}"
+                return
 
 
 def verify(words: Sequence[str], folder: Path, kills: int, seed: str = "0") -> Iterator[Proof | Outcome]:

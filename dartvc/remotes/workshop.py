@@ -22,7 +22,7 @@ from dartvc.host.children import child_environment
 from dartvc.host.entropy import new_id
 from dartvc.model import Oid
 from dartvc.store import ObjectDatabase
-from dartvc.store.durable import is_abandoned, storage_errors, sync_folder
+from dartvc.store.durable import is_abandoned, storage_errors, sync_file, sync_folder
 
 __all__ = ["Workshop"]
 
@@ -127,21 +127,13 @@ class Workshop:
             for index in sorted(source.glob("pack-*.idx")):
                 pack = index.with_suffix(".pack")
                 for path in (pack, index):
-                    _sync_file(path)
+                    sync_file(path)
                 os.rename(pack, target / pack.name)
                 os.rename(index, target / index.name)
                 indexes.append(target / index.name)
             if indexes:
                 sync_folder(target)
         self._database.adopt_packs(indexes)
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sweep(folder: Path) -> None:

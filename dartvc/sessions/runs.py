@@ -16,7 +16,7 @@ from typing import Any
 
 from dartvc.errors import NotFoundError
 from dartvc.history import Repository
-from dartvc.model import Commit, CommitKind, Oid, Omission, Payload, Position, StagedName
+from dartvc.model import Commit, CommitKind, Oid, Payload, Position, StagedName
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.generators import frame_at
@@ -167,7 +167,6 @@ class RunRecorder:
         run: what is being run.
         sources: the text of the script and of the user's modules, by path.
         effects: the files that the program writes.
-        modules: the user's own modules, those that the script imported from its folder.
     """
 
     def __init__(self, session: Session, run: Run, sources: dict[str, str], effects: Effects) -> None:
@@ -181,7 +180,6 @@ class RunRecorder:
         self._user_modules: list[str] = []
         self._started_over = 0
         self.tally = Tally()
-        self.reported: set[str] = set()
         self.last_stall_s = 0.0
         self.folder = run.folder
 
@@ -318,16 +316,12 @@ def _file_entry(state: FileState, project: str) -> StagedName:
 class LoadedRun:
     """A commit of a run, loaded: enough to go on."""
 
-    run: Run
     frames: list[CapturedFrame]
     namespace: dict[str, object]
     module_data: dict[str, dict[str, object]]
     sources: dict[str, str]
-    files: list[FileState]
-    sequence: int
     versions: list[StoredVersion]
     values: dict[str, object]
-    omissions: list[Omission]
 
 
 def find_resumable(repository: Repository, start: Oid) -> tuple[Commit, Run]:
@@ -422,16 +416,9 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
         loaded = load(stream, loading)
         values.update((name, loaded[name]) for name in names)
         versions.append(version_of(tuple(names), payload, stream))
-    omissions = [
-        Omission(name, name, str(repository.recipe(entry).get("reason", "")))
-        for name, entry in entries.items()
-        if entry.payload_oid is None
-    ]
     frames = _frames_of([{**each, "file": run.relocation.path(each["file"])} for each in place["frames"]], values)
     own, modules = _split_names(_in_order(repository, oid, entries), values)
-    return LoadedRun(
-        run, frames, own, modules, read_sources(repository, oid), read_files(repository, oid), int(place["sequence"]), versions, values, omissions
-    )
+    return LoadedRun(frames, own, modules, read_sources(repository, oid), versions, values)
 
 
 def _in_order(repository: Repository, oid: Oid, entries: Mapping[str, object]) -> list[str]:

@@ -22,7 +22,7 @@ from typing import Any
 from dartvc.errors import DartvcError, RefusedError, UsageError
 from dartvc.model import Commit, Oid, short
 from dartvc.porcelain.moves import checkout
-from dartvc.program.capture import CapturedFrame, CaptureError, Reader
+from dartvc.program.capture import CaptureError, Reader
 from dartvc.program.cells import FEATURES, add_cell, announce, continuation
 from dartvc.program.effects import take_back
 from dartvc.program.frames import is_supported
@@ -66,7 +66,7 @@ class Cells:
         self._generators = GeneratorCodec(self._reader)
         self._folder = os.path.join(os.getcwd(), "")
         self._recorder = CellRecorder(session, os.getcwd(), self._generators)
-        self._points = SafePoints(self._reader, self._recorder, Pace(), self._is_user, self._stack_of, self._describe)
+        self._points = SafePoints(self._reader, self._recorder, Pace(), self._is_user, self._stack_of)
         self._seen = 0
         self._info: Any = None
         self._cell: Cell | None = None
@@ -179,10 +179,6 @@ class Cells:
         self._recorder.learn(filename, learned)
         add_cell(self._reader, filename, learned.text, learned.flags)
         return learned
-
-    def _describe(self, frame: CapturedFrame) -> str:
-        name = "" if frame.qualname == MODULE_SCOPE else f" in {frame.qualname}"
-        return f"{os.path.basename(self._recorder.shown_file(frame.filename))}:{frame.line}{name}"
 
     # -- going on -----------------------------------------------------------------------------------------------------------
 

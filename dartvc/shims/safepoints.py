@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import types
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dartvc.model import CommitKind
 from dartvc.program.capture import CapturedFrame, CaptureError, Reader
 from dartvc.program.places import NotResumable
+from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.stopping import Stopper
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.runs import RunRecorder
@@ -37,7 +39,6 @@ class SafePoints:
         is_user: whether a code object is the user's own.
         stack_of: returns the program's frames, innermost first, up to the outermost that counts.
             Raises `NotResumable` when no safe point may come soon, `CaptureError` with the frame that has to go on first.
-        describe: what a commit at a frame is called.
         around_commit: returns a context manager that each commit is made in.
     """
 
@@ -48,7 +49,6 @@ class SafePoints:
         pace: Pace,
         is_user: Callable[[types.CodeType], bool],
         stack_of: Callable[[types.FrameType], list[types.FrameType]],
-        describe: Callable[[CapturedFrame], str],
         around_commit: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.reader = reader
@@ -57,7 +57,6 @@ class SafePoints:
         self.pacer = Pacer(pace, self.stopper.request)
         self._is_user = is_user
         self._stack_of = stack_of
-        self._describe = describe
         self._around_commit = around_commit
         self._unstorable: set[tuple[str, int]] = set()
         self._tries: dict[types.FrameType, int] = {}
@@ -119,6 +118,11 @@ class SafePoints:
             self.pacer.committed(0.1, 0)
         finally:
             gc.enable() if was_collecting else None
+
+    def _describe(self, frame: CapturedFrame) -> str:
+        """Returns what a commit at a frame is called: ``train.py:28 in fit``."""
+        name = "" if frame.qualname == MODULE_SCOPE else f" in {frame.qualname}"
+        return f"{os.path.basename(self.recorder.shown_file(frame.filename))}:{frame.line}{name}"
 
     def _user_thread(self) -> str:
         for thread in threading.enumerate():

@@ -20,7 +20,7 @@ from dartvc.history import Repository
 from dartvc.host.entropy import new_id
 from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
-from dartvc.program.capture import CapturedFrame, Reader
+from dartvc.program.capture import Reader
 from dartvc.program.effects import Effects, put_back, take_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
@@ -83,7 +83,7 @@ class _Runner:
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         self._folder = os.path.join(run.folder, "")
         pace = Pace(options.max_overhead, options.every_s)
-        self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, _describe, self._around_commit)
+        self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit)
         self.signals = Signals(self.points.request_anew, self.session.close)
         self.reuse = _reuse_of(self, options.reuse)
 
@@ -172,17 +172,17 @@ class _Runner:
         self.session.adopt_run(oid, loaded.versions, loaded.values)
         restore_hooks(loaded.values)
         follow_process(self.repository, oid, self.run.relocation)
-        self.effects.sequence = loaded.sequence
-        for state in loaded.files:
-            self.effects.written.setdefault(state.path, None)
         self.effects.watch()
         return self.execute(resumption.run)
 
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
-        take_back(self.repository.path / "runs" / self.run.run_id, read_sequence(self.repository, oid))
-        for problem in put_back(read_files(self.repository, oid)):
+        self.effects.sequence = read_sequence(self.repository, oid)
+        take_back(self.effects.journal, self.effects.sequence)
+        files = read_files(self.repository, oid)
+        for problem in put_back(files):
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
+        self.effects.written.update((state.path, None) for state in files)
 
     def _give_data(self, loaded: LoadedRun) -> None:
         """Gives the user's modules the data that they had."""
@@ -249,11 +249,6 @@ def resume_script(
         raise RefusedError(
             f"{oid[:8]} cannot be continued here: {reason}", kind="not-resumable", hint="dvc-state runs; dvc-state resume REV"
         ) from reason
-
-
-def _describe(frame: CapturedFrame) -> str:
-    name = "" if frame.qualname == MODULE_SCOPE else f" in {frame.qualname}"
-    return f"{os.path.basename(frame.filename)}:{frame.line}{name}"
 
 
 def main_module(run: Run) -> types.ModuleType:

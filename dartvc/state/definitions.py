@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from dartvc.state.rebuild import door
+from dartvc.state.strings import with_interned_keys
 
 if TYPE_CHECKING:
     from dartvc.state.saving import Reduction, Saving
@@ -289,7 +290,8 @@ _NAMES = frozenset({"__name__", "__qualname__", "__module__"})
 
 def _interned(attributes: dict[str, Any]) -> dict[str, Any]:
     """Gives names the one object that the compiler gives them: what is pickled later has the same memo references."""
-    return {sys.intern(key): sys.intern(value) if key in _NAMES and type(value) is str else value for key, value in attributes.items()}
+    named = {key: sys.intern(value) if key in _NAMES and type(value) is str else value for key, value in attributes.items()}
+    return with_interned_keys(named)
 
 
 def _set_function_state(loading: Any, function: Any, state: tuple[dict[str, Any], tuple[tuple[Any, Any], ...]]) -> None:

@@ -69,9 +69,9 @@ def _to_enter(level: list[Any], kinds: set[type], seen: set[int]) -> list[Any]:
 _CLOSED = (type, type(sys), type(find_interned), type(len), type(find_interned.__code__))
 
 
-def with_interned_keys(names: Mapping[str, object]) -> dict[str, object]:
-    """Returns a namespace's names as the compiler makes them: one object for each text."""
-    return {sys.intern(name): value for name, value in names.items()}
+def with_interned_keys(names: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Returns names (of a namespace, of attributes) as the compiler makes them: one object for each text."""
+    return {_attribute_name(name): value for name, value in names.items()}
 
 
 def intern_again(loaded: dict[str, object]) -> None:

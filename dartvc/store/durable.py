@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dartvc.errors import StorageError
 
-__all__ = ["is_abandoned", "replace_file", "storage_errors", "sync_folder", "write_all"]
+__all__ = ["is_abandoned", "replace_file", "storage_errors", "sync_file", "sync_folder", "write_all"]
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, or dvc-state gc",
@@ -48,7 +48,16 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(folder, os.O_DIRECTORY)
+
+
+def sync_file(path: Path) -> None:
+    """Makes durable what was written to a file that is closed by now."""
+    _sync(path, os.O_CLOEXEC)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(descriptor)
     finally:

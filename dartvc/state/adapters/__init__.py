@@ -8,7 +8,6 @@ whether a value stands in the middle of something, so that a run had better be c
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -85,8 +84,3 @@ def why_not_now(value: object) -> str:
     """Returns why a value cannot be stored at this moment but will be soon; an empty string for nearly every value."""
     probe = TRANSIENT.get(f"{type(value).__module__}.{type(value).__qualname__}")
     return probe(value) if probe is not None else ""
-
-
-def is_loaded(library: str) -> bool:
-    """Whether a guest library is in use by the program."""
-    return library in sys.modules

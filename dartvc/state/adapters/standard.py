@@ -6,7 +6,6 @@ made again says so at commit: a held lock, a running thread, a socket.
 
 from __future__ import annotations
 
-import sys
 import threading
 import warnings
 import weakref
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dartvc.state.rebuild import door
+from dartvc.state.strings import with_interned_keys
 
 __all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "reduce_dict_subclass"]
 
@@ -157,13 +157,13 @@ def _never(reason: str, remedy: str = "") -> Callable[[Any, Any], Any]:
 
 
 def _set_state_of_names(loading: Any, value: Any, state: dict[Any, Any]) -> None:
-    value.__setstate__({sys.intern(name) if type(name) is str else name: part for name, part in state.items()})
+    value.__setstate__(with_interned_keys(state))
 
 
 def _set_plain_state(loading: Any, value: Any, state: Any) -> None:
     attributes, slots = state if isinstance(state, tuple) else (state, None)
     if attributes:
-        vars(value).update((sys.intern(name) if type(name) is str else name, part) for name, part in attributes.items())
+        vars(value).update(with_interned_keys(attributes))
     for name, part in (slots or {}).items():
         object.__setattr__(value, name, part)
 
