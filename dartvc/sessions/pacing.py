@@ -121,6 +121,10 @@ class Pacer:
             self._is_open = False
             self._wake.notify_all()
 
+    def looked(self, seconds: float) -> None:
+        """Takes note of how long the program was held up beside its commits, by looking for where it can be committed."""
+        self.pace.spent_s += seconds
+
     def _busy_share(self) -> float:
         """Returns the share of the other cores that the process has kept busy since it began to be looked at."""
         wall, used = time.monotonic(), time.process_time()

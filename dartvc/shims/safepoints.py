@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from dartvc.model import CommitKind
@@ -16,6 +17,7 @@ from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.stopping import Stopper
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.runs import RunRecorder
+from dartvc.state.adapters import why_not_now
 
 __all__ = ["SafePoints", "is_below"]
 
@@ -60,6 +62,7 @@ class SafePoints:
         self._around_commit = around_commit
         self._unstorable: set[tuple[str, int]] = set()
         self._tries: dict[types.FrameType, int] = {}
+        self._stall_s = 0.0
 
     def request_anew(self) -> None:
         """Asks for a commit at the next safe point, an earlier request forgotten."""
@@ -68,6 +71,13 @@ class SafePoints:
 
     def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
         """Commits at the start of a statement; returns the frame that must go on first when that is not possible here."""
+        began, self._stall_s = time.perf_counter(), 0.0
+        try:
+            return self._try(frame)
+        finally:
+            self.pacer.looked(time.perf_counter() - began - self._stall_s)
+
+    def _try(self, frame: types.FrameType) -> types.FrameType | None:
         if len(self._tries) > _FRAMES_KEPT:
             self._tries.clear()
         try:
@@ -75,7 +85,11 @@ class SafePoints:
             thread = self._user_thread()
             if thread:
                 raise NotResumable(f"the thread {thread} is running")
-            frames = self.reader.capture(reversed(stack))
+            stack.reverse()
+            waiting = self._first_waiting((each.f_code.co_qualname, each.f_lineno, each.f_locals.values()) for each in stack)
+            if waiting >= 0:
+                return self._wait_for(stack, waiting, 1)
+            frames = self.reader.capture(stack)
         except NotResumable as reason:
             self.recorder.tally.refused = str(reason)
             self.pacer.committed(0.0, 0)
@@ -83,28 +97,38 @@ class SafePoints:
         except CaptureError as reason:
             self.recorder.tally.refused = reason.reason
             return reason.frame
-        stack.reverse()
-        unstorable, cost = self._first_unstorable(frames), 1
-        if unstorable < 0:
-            try:
-                with self._around_commit():
-                    self._commit(frames)
-            except BaseException:
-                self.stopper.cancel()
-                raise
-            unstorable, cost = self._first_unstorable(frames), _TRIES_OF_A_COMMIT
-        if unstorable < 0:
-            self._tries.clear()
-            return None
-        tries = self._tries[stack[unstorable]] = self._tries.get(stack[unstorable], 0) + cost
-        return stack[unstorable if tries < _TRIES_IN_A_FRAME else max(unstorable - 1, 0)]
+        waiting = self._first_waiting((each.qualname, each.line, each.stack) for each in frames)
+        if waiting >= 0:
+            return self._wait_for(stack, waiting, 1)
+        try:
+            with self._around_commit():
+                self._commit(frames)
+        except BaseException:
+            self.stopper.cancel()
+            raise
+        waiting = self._first_waiting((each.qualname, each.line, ()) for each in frames)
+        if waiting >= 0:
+            return self._wait_for(stack, waiting, _TRIES_OF_A_COMMIT)
+        self._tries.clear()
+        return None
 
-    def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:
-        """Returns the index of the outermost frame that holds, or is known to hold at its line, what cannot be stored; -1 when none does."""
-        for index, frame in enumerate(frames):
-            if (frame.qualname, frame.line) in self._unstorable or self.recorder.is_in_the_middle(frame):
+    def _first_waiting(self, places: Iterable[tuple[str, int, Iterable[object]]]) -> int:
+        """Returns which is the outermost frame that cannot be stored at its line; -1 when all can be.
+
+        Either it was seen so before, or it holds a value that cannot be stored at this moment but will be soon.
+
+        Args:
+            places: qualified name, line and values of each frame, outermost first.
+        """
+        for index, (qualname, line, values) in enumerate(places):
+            if (qualname, line) in self._unstorable or any(map(why_not_now, values)):
                 return index
         return -1
+
+    def _wait_for(self, stack: Sequence[types.FrameType], index: int, cost: int) -> types.FrameType:
+        """Returns the frame that must go on first: that one, and after many tries the one that called it."""
+        tries = self._tries[stack[index]] = self._tries.get(stack[index], 0) + cost
+        return stack[index if tries < _TRIES_IN_A_FRAME else max(index - 1, 0)]
 
     def _commit(self, frames: Sequence[CapturedFrame]) -> None:
         was_collecting = gc.isenabled()
@@ -112,7 +136,8 @@ class SafePoints:
         try:
             ticket = self.recorder.commit(frames, self._describe(frames[-1]), CommitKind.AUTO)
             self._unstorable.update(self.recorder.unstorable(frames))
-            self.pacer.committed(self.recorder.last_stall_s, ticket.size_bytes if ticket else 0)
+            self._stall_s = self.recorder.last_stall_s
+            self.pacer.committed(self._stall_s, ticket.size_bytes if ticket else 0)
         except Exception as error:
             self.recorder.tally.refused = f"{type(error).__name__}: {error}"
             self.pacer.committed(0.1, 0)
