@@ -25,6 +25,9 @@ _TRIES_IN_A_FRAME = 60
 _TRIES_OF_A_COMMIT = 10
 """Statements of one function at which to look again before its end is waited for; a commit in vain counts as so many looks."""
 _FRAMES_KEPT = 6
+_DEAR_BYTES = 8 * 1024 * 1024
+_DEAR_WAIT_S = 1.0
+"""A commit here takes more than twice what its callers' commits did, and so much more: it waits for one of them, but no longer."""
 
 
 def is_below(folder: str, filename: str) -> bool:
@@ -63,9 +66,14 @@ class SafePoints:
         self._unstorable: set[tuple[str, int]] = set()
         self._tries: dict[types.FrameType, int] = {}
         self._stall_s = 0.0
+        self._new_bytes: dict[str, int] = {}
+        self._worth_it: set[str] = set()
+        self._dear_since = 0.0
+        self._is_urgent = False
 
     def request_anew(self) -> None:
-        """Asks for a commit at the next safe point, an earlier request forgotten."""
+        """Asks for a commit at the very next safe point, an earlier request forgotten."""
+        self._is_urgent = True
         self.stopper.cancel()
         self.stopper.request()
 
@@ -100,6 +108,8 @@ class SafePoints:
         waiting = self._first_waiting((each.qualname, each.line, each.stack) for each in frames)
         if waiting >= 0:
             return self._wait_for(stack, waiting, 1)
+        if not self._is_urgent and self._is_dear([each.qualname for each in frames]):
+            return stack[-2]
         try:
             with self._around_commit():
                 self._commit(frames)
@@ -125,6 +135,22 @@ class SafePoints:
                 return index
         return -1
 
+    def _is_dear(self, names: Sequence[str]) -> bool:
+        """Whether a commit inside the last of these functions stored much more than one inside its callers did, so that it may wait.
+
+        A forward pass holds its activations, which are gone a moment later.
+        """
+        own = self._new_bytes.get(names[-1], 0)
+        callers = [self._new_bytes[name] for name in names[:-1] if name in self._new_bytes]
+        if names[-1] in self._worth_it or not callers or own <= 2 * min(callers) + _DEAR_BYTES:
+            return False
+        now = time.monotonic()
+        self._dear_since = self._dear_since or now
+        if now - self._dear_since > _DEAR_WAIT_S:
+            self._worth_it.add(names[-1])  # its callers do not come by soon
+            return False
+        return True
+
     def _wait_for(self, stack: Sequence[types.FrameType], index: int, cost: int) -> types.FrameType:
         """Returns the frame that must go on first: that one, and after many tries the one that called it."""
         tries = self._tries[stack[index]] = self._tries.get(stack[index], 0) + cost
@@ -137,7 +163,10 @@ class SafePoints:
             ticket = self.recorder.commit(frames, self._describe(frames[-1]), CommitKind.AUTO)
             self._unstorable.update(self.recorder.unstorable(frames))
             self._stall_s = self.recorder.last_stall_s
-            self.pacer.committed(self._stall_s, ticket.size_bytes if ticket else 0)
+            size = ticket.size_bytes if ticket else 0
+            self._new_bytes[frames[-1].qualname] = size
+            self._dear_since, self._is_urgent = 0.0, False
+            self.pacer.committed(self._stall_s, size)
         except Exception as error:
             self.recorder.tally.refused = f"{type(error).__name__}: {error}"
             self.pacer.committed(0.1, 0)
