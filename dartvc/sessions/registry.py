@@ -89,7 +89,7 @@ class Registration:
         """Whether a fresh namespace should begin at HEAD: the last session died, or HEAD was moved while none was alive."""
         return self._left_behind
 
-    def write(self, branch: str | None, detached_at: Oid | None) -> None:
+    def write(self, branch: str | None, detached_at: Oid | None = None) -> None:
         """Writes (or renews) the entry."""
         row = {
             "pid": os.getpid(),

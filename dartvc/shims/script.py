@@ -10,11 +10,11 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dartvc.errors import RefusedError
+from dartvc.errors import DartvcError, RefusedError
 from dartvc.hindsight.journal import forget_tail
 from dartvc.history import Repository
 from dartvc.host.entropy import new_id
@@ -150,6 +150,8 @@ class _Runner:
         """Runs the script from its beginning."""
         watch_exits(self._is_user)
         self.recorder.commit((), f"run {os.path.basename(self.run.script)}", CommitKind.START)
+        with suppress(DartvcError):  # the next commit stores everything then
+            self.session.flush()  # before the program does anything that could not be taken back without it
         self.effects.watch()
         code = self.unit.code
         if self.reuse is not None:
