@@ -276,7 +276,8 @@ class Cells:
         for name in read_modules(session.repository, commit.oid):
             __import__(name)
         sequence = read_sequence(session.repository, commit.oid)
-        take_back(journal_of(session.repository, cell.cell_id), sequence)
+        for problem in take_back(journal_of(session.repository, cell.cell_id), sequence):
+            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         with self.restoring():
             loaded = load_cell(session, commit, cell, self._generators)
             filename, text = self._own_file(loaded, cell)

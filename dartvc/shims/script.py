@@ -180,11 +180,11 @@ class _Runner:
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
         self.effects.sequence = read_sequence(self.repository, oid)
-        take_back(self.effects.journal, self.effects.sequence)
+        failed = take_back(self.effects.journal, self.effects.sequence)
         files = read_files(self.repository, oid)
-        for problem in put_back(files):
+        for problem in (*failed, *put_back(files)):
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
-        self.effects.written.update((state.path, None) for state in files)
+        self.effects.adopt(files)
 
     def _give_data(self, loaded: LoadedRun) -> None:
         """Gives the user's modules the data that they had."""
@@ -242,7 +242,8 @@ def resume_script(
     os.chdir(run.cwd) if os.path.isdir(run.cwd) else None
     runner = _Runner(repository, run, options, text)
     if from_start:
-        take_back(repository.path / "runs" / run.run_id, 0)
+        for problem in take_back(repository.path / "runs" / run.run_id, 0):
+            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         return runner.start()
     try:
         return runner.go_on(oid, sets)
