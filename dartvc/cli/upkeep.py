@@ -50,7 +50,7 @@ def gc(
         rules = replace(rules, best=parse_best(keep_best))
     done = clean(repository, rules, dry_run=dry_run)
     if is_json:
-        context.json("gc", done)
+        context.json("gc", {"thinned": done.thinned, "report": done.report, "journals": done.journals})
         return
     would = "would be " if dry_run else ""
     report = done.report

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dartvc.host.entropy import new_id
-from dartvc.program.records import append_record, copy_content, decode_record, is_copy_sound
+from dartvc.program.records import add_record, copy_content, is_copy_sound, read_records
 
 __all__ = ["CONTENT_LIMIT_BYTES", "Effects", "FileState", "put_back", "take_back"]
 
@@ -119,7 +119,7 @@ class Effects:
             if not flags & os.O_APPEND and size <= CONTENT_LIMIT_BYTES and os.path.isfile(path):
                 copy = self.journal / f"{self.sequence}-{new_id(6)}"  # a process that goes on from the same commit has copies of its own
                 record.update(before="content", copy=copy.name, checksum=copy_content(path, copy))
-        append_record(self.journal / "journal", record, is_synced=record["before"] != "absent")
+        add_record(self.journal, record)
 
     def forget(self) -> None:
         """Makes the next `stage` return every file that was written."""
@@ -174,20 +174,11 @@ def take_back(journal: Path, sequence: int, located: Callable[[str], str | None]
     ``located`` leads from recorded paths to those that are meant; None: to be left alone.
     """
     try:
-        content = (journal / "journal").read_bytes()
-    except FileNotFoundError:
-        return []
+        records = read_records(journal)
     except OSError as error:
-        return [f"the journal cannot be read: {error.strerror}"]
-    lines = content.split(b"\n")
-    torn = lines.pop()  # by the kill: the file was not opened yet
-    failed = []
-    for number in range(len(lines) - 1, -1, -1):
-        record = decode_record(lines[number])
-        if record is None:
-            if number + 1 < len(lines) or not torn:
-                failed.append(f"line {number + 1} of the journal is damaged: what was written then is as the program left it")
-            continue
+        return [f"{journal} cannot be read: {error.strerror}"]
+    failed = records.damaged
+    for record in records.newest:
         if record["sequence"] < sequence:
             break
         path = located(record["path"])

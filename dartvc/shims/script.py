@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
+import itertools
 import linecache
 import os
 import signal
@@ -25,6 +26,7 @@ from dartvc.program.effects import Effects, put_back, take_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
 from dartvc.program.places import NotResumable
+from dartvc.program.records import drop_records
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
 
 __all__ = ["RunOptions", "main_module", "resume_script", "run_script"]
+
+_UNKEPT_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,8 @@ class _Runner:
             self.session.close()
         except Exception as failure:
             print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
+        for path, reason in itertools.islice(self.effects.unkept.items(), _UNKEPT_SHOWN):
+            print(f"dartvc: {path} was changed, and what it held before could not be kept ({reason}): no resume brings it back", file=sys.stderr)
         tally = self.recorder.tally
         if (tally.commits and (code or sys.stderr.isatty())) or (tally.refused and not tally.commits):
             self._tell(error)
@@ -184,6 +190,9 @@ class _Runner:
         files = read_files(self.repository, oid)
         for problem in (*failed, *put_back(files)):
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
+        if not failed:
+            with suppress(OSError):
+                drop_records(self.effects.journal, self.effects.sequence)
         self.effects.adopt(files)
 
     def _give_data(self, loaded: LoadedRun) -> None:
