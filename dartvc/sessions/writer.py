@@ -106,7 +106,7 @@ class BackgroundWriter:
         return ticket
 
     def head(self) -> Oid | None:
-        """Returns the id of the last submitted commit, waiting until it is known (not until it is durable)."""
+        """Returns the id of the last submitted commit, waiting until it is known (not until it is durable: a thinning at that moment changes it)."""
         last = self._last
         if last is None or os.getpid() != self._pid:
             return self._present(self._parent)
