@@ -7,6 +7,7 @@ survives a kill: with it the writes that came after the commit are taken back.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 from dartvc.host.entropy import new_id
 from dartvc.program.records import add_record, copy_content, is_copy_sound, read_records
+from dartvc.store.durable import sync_file, sync_folder
 
 __all__ = ["CONTENT_LIMIT_BYTES", "Effects", "FileState", "put_back", "take_back"]
 
@@ -155,6 +157,18 @@ class Effects:
                 self.written[state.path] = _stamp(os.stat(state.path))
             except OSError:
                 self.written[state.path] = None
+
+    def sync(self) -> None:
+        """Makes the files durable of which the last `stage` knew the content: a run that is recorded as ended has written them."""
+        folders = set()
+        for path, known in self.written.items():
+            if known is not None and known[0] <= CONTENT_LIMIT_BYTES:
+                folders.add(os.path.dirname(path))
+                with contextlib.suppress(OSError):
+                    sync_file(Path(path))
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                sync_folder(Path(folder))
 
     def advance(self) -> None:
         """Lets writes from now on belong to the next commit."""
