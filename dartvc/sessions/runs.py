@@ -220,6 +220,8 @@ class RunRecorder:
                 self._recorded.clear()
                 self.effects.forget()
             files = self._files()
+            if exit_code is not None:
+                self.effects.sync()
             so_far = self.tally.described()
             place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence, "so_far": so_far}
             return [*self._entries(place), *(_file_entry(state, self.run.project) for state in files)]
