@@ -1,24 +1,26 @@
 """What a program does outside its memory: the files that it writes, and the acts that cannot be undone.
 
-An audit hook (PEP 578) sees files being opened. At each commit the files written so far are read (small ones by content, large ones by
-their size), so that a resumed run finds them as they were. What was there before a file is opened for writing is kept in a journal, which
-survives a kill: with it the writes that came after the commit are taken back.
+An audit hook (PEP 578) sees files being opened, removed and renamed, and folders made. At each commit the files written so far are read
+(small ones by content, large ones by their size), so that a resumed run finds them as they were. What was there before goes into a
+`Journal` first, which survives a kill: with it the writes that came after the commit are taken back.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import shutil
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CONTENT_LIMIT_BYTES", "Effects", "FileState", "put_back", "take_back"]
+from dartvc.program.foreign import watch_foreign_writers
+from dartvc.program.journal import CONTENT_LIMIT_BYTES, Journal
 
-CONTENT_LIMIT_BYTES = 16 * 1024 * 1024
+__all__ = ["Effects", "FileState", "put_back", "watching"]
+
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 _SQLITE = b"SQLite format 3\0"
 _NAMED = {
@@ -28,6 +30,20 @@ _NAMED = {
     "os.exec": "another program",
     "os.posix_spawn": "a child process",
 }
+_CHANGES: dict[str, tuple[tuple[int, ...], tuple[int | None, ...]]] = {
+    "os.remove": ((0,), (1,)),
+    "os.rename": ((0, 1), (2, 3)),
+    "os.truncate": ((0,), (None,)),
+    "os.mkdir": ((0,), (2,)),
+    "os.rmdir": ((0,), (1,)),
+    "os.link": ((1,), (3,)),
+    "os.symlink": ((1,), (2,)),
+    "os.chmod": ((0,), (2,)),
+    "os.utime": ((0,), (3,)),
+}
+"""Changes that need no open file: which arguments are paths, and which is the descriptor of the folder that each starts from."""
+_GENTLE = frozenset({"os.chmod", "os.utime"})
+_FOLLOWING = frozenset({"os.truncate", "os.chmod", "os.utime"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +63,7 @@ class Effects:
         journal: a folder of its own for what was there before.
         ignored: paths under these are not the program's (the repository).
         on_fork: called before the program forks.
+        is_atomic: keep whatever the program overwrites, in its forked children too, and let no write happen that could not be taken back.
     """
 
     journal: Path
@@ -57,68 +74,118 @@ class Effects:
     sequence: int = 0
     is_paused: bool = False
     """While it is, nothing is taken note of."""
-    _kept: set[str] = field(default_factory=set)
-    _is_inside: bool = False
+    is_atomic: bool = False
+    _keeper: Journal | None = None
+    _lock: Any = field(default_factory=threading.RLock)
+    _inside: int | None = None
+    """The thread that is keeping or reading files just now: its own files are not the program's."""
     _pid: int = field(default_factory=os.getpid)
-    _count: int = 0
+
+    @property
+    def keeper(self) -> Journal:
+        """The journal in the present folder."""
+        if self._keeper is None or self._keeper.folder != self.journal:
+            self._keeper = Journal(self.journal, self.is_atomic)
+        return self._keeper
 
     def watch(self) -> None:
         """Begins to watch; an audit hook stays until the process ends."""
         self._ignored = tuple(os.path.join(os.path.abspath(path), "") for path in self.ignored)
+        _WATCHING.append(self)
+        os.register_at_fork(after_in_child=self._after_fork)
         sys.addaudithook(self._hook)
+
+    def _after_fork(self) -> None:
+        self._lock, self._inside = threading.RLock(), None  # another thread of the parent may have held it
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = arguments
             if isinstance(flags, int) and flags & _WRITING and isinstance(path, str | bytes):
-                self._note(os.fsdecode(path), flags)
-        elif event in ("os.remove", "os.rename", "os.truncate"):
-            for path in arguments[:2]:
-                if isinstance(path, str | bytes):
-                    self._note(os.fsdecode(path), os.O_RDWR)
+                self._note(os.fsdecode(path), is_growing=bool(flags & os.O_APPEND and not flags & os.O_TRUNC), is_followed=True)
+        elif event in _CHANGES:
+            self._on_change(event, arguments)
         elif event == "sqlite3.connect" and isinstance(arguments[0], str) and arguments[0] != ":memory:":
-            for suffix in ("", "-wal"):
-                self._note(arguments[0] + suffix, os.O_RDWR)
+            for suffix in ("", "-wal", "-journal", "-shm") if self.is_atomic else ("", "-wal"):
+                self._note(arguments[0] + suffix, is_followed=True)
         elif event == "os.fork":
             self.on_fork()
+        elif event == "import" and self.is_atomic:
+            watch_foreign_writers(self._note_foreign)
         elif event in _NAMED:
             self.acts.add(_NAMED[event])
 
-    def _note(self, path: str, flags: int) -> None:
-        if self.is_paused or self._is_inside or os.getpid() != self._pid:
+    def _on_change(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Takes note of a change that needs no open file: of the paths in it, each with the folder that it starts from."""
+        if self.is_paused or self._inside == threading.get_ident():
             return
-        self._is_inside = True
-        try:
-            path = os.path.abspath(path)
-            if path in self._kept or path.startswith(("/dev/", "/proc/", *self._ignored)):
-                return
-            self._kept.add(path)
-            self._keep(path, flags)
-            self.written.setdefault(path, None)
-        except OSError:
-            pass
-        finally:
-            self._is_inside = False
+        paths = self._paths_in(event, arguments)
+        for path in paths:
+            self._note(path, is_growing=event in _GENTLE, is_followed=event in _FOLLOWING, is_written=event not in _GENTLE)
+        if event == "os.rename" and len(paths) == 2 and self.keeper.is_whole and os.path.isdir(paths[0]) and not os.path.islink(paths[0]):
+            with self.own():
+                self.keeper.keep_below(_real_name(paths[0]), _real_name(paths[1]), self.sequence)
 
-    def _keep(self, path: str, flags: int) -> None:
-        """Writes down what is there before the program writes to it for the first time since the last commit."""
-        record: dict[str, object] = {"sequence": self.sequence, "path": path}
-        try:
-            size = os.stat(path).st_size
-        except FileNotFoundError:
-            record["before"] = "absent"
-        else:
-            record.update(before="size", size=size)
-            if not flags & os.O_APPEND and size <= CONTENT_LIMIT_BYTES and os.path.isfile(path):
-                self._count += 1
-                copy = self.journal / f"{self.sequence}-{self._count}"
-                shutil.copyfile(path, copy)
-                record.update(before="content", copy=copy.name)
-        descriptor = os.open(self.journal / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, json.dumps(record).encode() + b"\n")
-        finally:
-            os.close(descriptor)
+    def _paths_in(self, event: str, arguments: tuple[Any, ...]) -> list[str]:
+        places, folders = _CHANGES[event]
+        found = []
+        for place, folder in zip(places, folders, strict=True):
+            path = arguments[place]
+            if isinstance(path, int):
+                path = _path_of(path)
+            if isinstance(path, str | bytes):
+                start = arguments[folder] if folder is not None and len(arguments) > folder else -1
+                inside = _path_of(start) if isinstance(start, int) and start >= 0 else None
+                found.append(os.path.abspath(os.path.join(inside or "", os.fsdecode(path))))
+        return found
+
+    def _note_foreign(self, path: str) -> None:
+        self._note(path, is_followed=True)
+
+    def _note(self, path: str, *, is_growing: bool = False, is_followed: bool = False, is_written: bool = True) -> None:
+        """Keeps what is at a path before it changes.
+
+        Args:
+            path: as the program says it.
+            is_growing: what is there stays.
+            is_followed: the change goes to what a symbolic link names.
+            is_written: its content may be another one afterwards.
+
+        Raises:
+            OSError: it could not be kept, and may not be lost.
+        """
+        if self.is_paused or self._inside == threading.get_ident() or (os.getpid() != self._pid and not self.is_atomic):
+            return
+        path = os.path.abspath(path)
+        if path.startswith(("/dev/", "/proc/", *self._ignored)) or "__pycache__" in path or _is_own_thread():
+            return
+        with self._lock:
+            self._inside = threading.get_ident()
+            try:
+                self.keeper.keep(os.path.realpath(path) if is_followed else _real_name(path), self.sequence, is_growing=is_growing)
+                if is_written and not os.path.isdir(path):
+                    self.written.setdefault(path, None)
+            except OSError as error:
+                if self.keeper.is_whole:
+                    raise OSError(error.errno, f"dartvc cannot keep what is there before it is changed: {error.strerror}", path) from None
+            finally:
+                self._inside = None
+
+    def keep_before(self, paths: Iterable[str]) -> None:
+        """Keeps what is at these paths: somebody else (a resume) is about to change them."""
+        with self.own():
+            for path in paths:
+                self.keeper.keep(os.path.realpath(path), self.sequence, is_growing=False)
+
+    @contextlib.contextmanager
+    def own(self) -> Iterator[None]:
+        """While files are read or put back for the program: what this thread does is not the program's."""
+        with self._lock:
+            before, self._inside = self._inside, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._inside = before
 
     def forget(self) -> None:
         """Makes the next `stage` return every file that was written."""
@@ -127,8 +194,7 @@ class Effects:
     def stage(self) -> list[FileState]:
         """Returns the files that changed since the last call; from now on writes belong to the next commit."""
         states = []
-        self._is_inside = True
-        try:
+        with self.own():
             for path, known in list(self.written.items()):
                 try:
                     found = os.stat(path)
@@ -143,49 +209,39 @@ class Effects:
                 self.written[path] = stamp
                 content = Path(path).read_bytes() if found.st_size <= CONTENT_LIMIT_BYTES else None
                 states.append(FileState(path, found.st_size if content is None else len(content), content))
-        finally:
-            self._is_inside = False
         self.advance()
         return states
 
     def advance(self) -> None:
         """Lets writes from now on belong to the next commit."""
         self.sequence += 1
-        self._kept.clear()
+        self.keeper.advance()
 
 
-def take_back(journal: Path, sequence: int, located: Callable[[str], str | None] = str) -> list[str]:
-    """Undoes the writes that came after commit number ``sequence``; returns the paths that were changed.
+_WATCHING: list[Effects] = []
 
-    ``located`` leads from recorded paths to those that are meant; None: to be left alone.
-    """
+
+def watching() -> Effects | None:
+    """Returns the effects that are watched in this process, the latest; None when none are."""
+    return _WATCHING[-1] if _WATCHING else None
+
+
+def _real_name(path: str) -> str:
+    """Returns a path whose folder has no symbolic links in it; what the path itself names may be one."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def _is_own_thread() -> bool:
+    """Whether one of our threads (the writer's) runs: what it does is not the program's."""
+    return threading.current_thread().name.startswith("dartvc")
+
+
+def _path_of(descriptor: int) -> str | None:
+    """Returns the path of an open file or folder."""
     try:
-        lines = (journal / "journal").read_text().splitlines()
+        return os.readlink(f"/proc/self/fd/{descriptor}")
     except OSError:
-        return []
-    changed = []
-    for line in reversed(lines):
-        try:
-            record: Mapping[str, Any] = json.loads(line)
-        except ValueError:
-            continue  # torn by the kill: the file was not opened yet
-        if record["sequence"] < sequence:
-            break
-        path = located(record["path"])
-        if path is None:
-            continue
-        try:
-            if record["before"] == "absent":
-                if os.path.isfile(path):
-                    os.unlink(path)
-            elif record["before"] == "content":
-                shutil.copyfile(journal / record["copy"], path)
-            elif os.path.isfile(path) and os.stat(path).st_size > record["size"]:
-                os.truncate(path, record["size"])
-            changed.append(path)
-        except OSError:
-            continue
-    return changed
+        return None
 
 
 def _drop_side_files(path: str, known: frozenset[str]) -> None:

@@ -24,9 +24,9 @@ from dartvc.model import Commit, Oid, short
 from dartvc.porcelain.moves import checkout
 from dartvc.program.capture import CaptureError, Reader
 from dartvc.program.cells import FEATURES, add_cell, announce, continuation
-from dartvc.program.effects import take_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
+from dartvc.program.journal import take_back
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
