@@ -98,7 +98,7 @@ def status(is_json: Json = False) -> None:
     for run in killed:
         context.out(f"run {run.run_id} ({' '.join(run.command)}) was killed, its files stand half done: dvc-state resume, or dvc-state abort")
     for name, recipe in omitted:
-        how = "its recipe is kept" if recipe.get("steps") else "not stored"
+        how = "computed at checkout" if recipe.get("plan") else "its recipe is kept" if recipe.get("steps") else "not stored"
         context.out(f"{recipe.get('path', name)}: {how}: {recipe.get('reason')}")
 
 
