@@ -9,8 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xxhash import xxh3_128_hexdigest
-
 from dartvc.errors import UntrustedError, UsageError
 from dartvc.history import Repository
 from dartvc.history.light import write_light
@@ -18,6 +16,7 @@ from dartvc.lineage.ancestry import Ancestry, read_ancestry
 from dartvc.lineage.carrying import Choice, all_carried, all_remade, cheapest
 from dartvc.model import Oid
 from dartvc.sessions.rebuilding import Rebuilder, Step, explain, fingerprint_of
+from dartvc.state.chunking import fingerprint
 from dartvc.state.loading import LiveBuffers, Loading, load
 from dartvc.state.saving import Refusal, Saved, Saving, save_unshared
 
@@ -237,8 +236,7 @@ def _believe(repository: Repository, draft: _Draft) -> dict[Oid, str]:
 
 def _stored_fingerprint(repository: Repository, payload_oid: Oid) -> str:
     payload = repository.payload(payload_oid)
-    digests = [chunk.digest for chunks in payload.buffers for chunk in chunks]
-    return xxh3_128_hexdigest(b"".join([payload.read_stream(), *digests]))
+    return fingerprint(payload.read_stream(), (chunk.digest for chunks in payload.buffers for chunk in chunks))
 
 
 def _is_same(repository: Repository, draft: _Draft, cell: int, group: Collection[str], saved: Saved) -> bool:

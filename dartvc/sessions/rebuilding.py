@@ -14,12 +14,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from xxhash import xxh3_128_hexdigest
-
 from dartvc.errors import CorruptError
 from dartvc.model import Oid, Omission
 from dartvc.sessions.recompute import EffectRefused, no_effects, random_streams_kept
-from dartvc.state.chunking import digest_buffers
+from dartvc.state.chunking import digest_buffers, fingerprint
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.process import apply_process
 from dartvc.state.saving import Refusal, Saved, Saving, save
@@ -61,7 +59,7 @@ class Step:
             "carried": list(self.carried),
             "made": [[number, list(names)] for number, names in self.made],
             "streams": dict(self.streams),
-            "outputs": [[list(names), fingerprint] for names, fingerprint in self.outputs.items()],
+            "outputs": [[list(names), expected] for names, expected in self.outputs.items()],
         }
 
 
@@ -89,7 +87,7 @@ def read_plan(repository: Repository, plan: Oid) -> tuple[Step, ...]:
             tuple(Oid(each) for each in row["carried"]),
             tuple((int(number), tuple(names)) for number, names in row["made"]),
             {str(name): Oid(each) for name, each in row["streams"].items()},
-            {tuple(names): str(fingerprint) for names, fingerprint in row["outputs"]},
+            {tuple(names): str(expected) for names, expected in row["outputs"]},
         )
         for row in rows
     )
@@ -97,8 +95,7 @@ def read_plan(repository: Repository, plan: Oid) -> tuple[Step, ...]:
 
 def fingerprint_of(saved: Saved) -> str:
     """Returns a digest of all that a co-variable is stored as."""
-    parts = [saved.stream, *(digest for digests in digest_buffers(saved.buffers) for digest in digests)]
-    return xxh3_128_hexdigest(b"".join(parts))
+    return fingerprint(saved.stream, (digest for digests in digest_buffers(saved.buffers) for digest in digests))
 
 
 @dataclass
