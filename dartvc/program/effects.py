@@ -122,7 +122,8 @@ class Effects:
         paths = self._paths_in(event, arguments)
         for path in paths:
             self._note(path, is_growing=event in _GENTLE, is_followed=event in _FOLLOWING, is_written=event not in _GENTLE)
-        if event == "os.rename" and len(paths) == 2 and self.keeper.is_whole and os.path.isdir(paths[0]) and not os.path.islink(paths[0]):
+        is_moved = event == "os.rename" and len(paths) == 2 and os.path.isdir(paths[0]) and not os.path.islink(paths[0])
+        if is_moved and self.keeper.is_whole and not paths[0].startswith(self._ignored):
             with self.own():
                 self.keeper.keep_below(_real_name(paths[0]), _real_name(paths[1]), self.sequence)
 

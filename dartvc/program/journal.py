@@ -281,7 +281,7 @@ class _Restorer:
         try:
             copy_file(copy, draft)
             os.truncate(draft, size)
-            os.chmod(draft, int(record["mode"]))
+            os.chmod(draft, int(record.get("mode", 0o644)))
             if self._is_durable:
                 _sync(draft)
             os.rename(draft, path)

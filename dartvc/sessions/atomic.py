@@ -43,6 +43,7 @@ class AtomicRun:
         ref: the branch that it will move.
         tip: where that branch was; None: it had no commit.
         is_head: whether HEAD goes to that branch.
+        since: the run's newest commit when this began: of an earlier time that it was run.
         command: what was run.
         state: open, stands, rolled back, or left (given up as it was).
     """
@@ -52,6 +53,7 @@ class AtomicRun:
     ref: str
     tip: Oid | None
     is_head: bool
+    since: Oid | None
     command: tuple[str, ...]
     state: str = OPEN
 
@@ -93,7 +95,8 @@ class AtomicSession(Session):
         refs = self.repository.database.refs
         branch = self.branch if self.branch is not None else f"detached-{new_id(4)}"
         ref = f"refs/heads/{branch}"
-        return AtomicRun(self.run_id, self.session_id, ref, refs.read(ref), self._owns_head(), command)
+        since = refs.read(_run_ref(self.run_id))
+        return AtomicRun(self.run_id, self.session_id, ref, refs.read(ref), self._owns_head(), since, command)
 
 
 def begin_atomic(repository: Repository, run: AtomicRun, *, is_again: bool = False) -> None:
@@ -165,7 +168,7 @@ def settle(repository: Repository, run: AtomicRun, *, is_own: bool = False) -> S
         if present.state != OPEN:
             _put_away(repository, present)
             return Settled(present, tip, TakenBack())
-        if _reached_its_end(repository, tip):
+        if tip != present.since and _reached_its_end(repository, tip):
             _move_branch(repository, present, tip)
             done = Settled(replace(present, state=STANDS), tip, TakenBack())
         else:
@@ -246,29 +249,25 @@ def _reached_its_end(repository: Repository, tip: Oid | None) -> bool:
 
 
 def _move_branch(repository: Repository, run: AtomicRun, tip: Oid | None) -> None:
-    """Moves the branch to the end of the run; to a branch of its own when somebody else moved it meanwhile."""
+    """Moves the branch to the end of the run; where it went elsewhere meanwhile, a branch of the run's own is made."""
     refs = repository.database.refs
-    head = refs.head()
-    ref = run.ref
-    present = refs.read(ref)
-    if present == tip:
-        return
-    for _ in range(2):
-        goes_there = run.is_head and head.ref in (None, run.ref)
-        try:
+    goes_there = run.is_head and refs.head().ref in (None, run.ref)
+    for ref in (run.ref, f"{run.ref}-{run.run_id}"):
+        present = refs.read(ref)
+        if present == tip:
+            return
+        if tip is None or (present is not None and all(oid != present for oid in repository.database.iter_commits([tip]))):
+            continue  # commits that only the branch has would be lost
+        with contextlib.suppress(RefConflictError):
             repository.move_refs(
-                [RefMove(ref, run.tip if ref == run.ref else refs.read(ref), tip)],
+                [RefMove(ref, present, tip)],
                 operation="run",
                 description=f"run {' '.join(run.command)}"[:80],
                 session=run.session_id,
                 head=Head(ref, tip) if goes_there else None,
             )
             return
-        except RefConflictError:
-            ref = f"{run.ref}-{run.run_id}"
-            if refs.read(ref) == tip:
-                return
-    raise RefConflictError(f"{ref} was moved by somebody else", kind="ref-moved", hint="try again")
+    raise RefConflictError(f"{run.ref} was moved by somebody else", kind="ref-moved", hint=f"dvc-state abort {run.run_id}")
 
 
 def _files_of(root: Path) -> dict[str, tuple[int, int]]:

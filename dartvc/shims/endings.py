@@ -7,6 +7,7 @@ import gc
 import io
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError
@@ -41,8 +42,10 @@ class AtomicEnding:
         """Records that the run is open; one that is open already (it was killed, and goes on) is taken over."""
         assert isinstance(session, AtomicSession)
         present = find_atomic(self._repository, self._run_id)
-        run = session.described(tuple(map(os.path.basename, sys.argv[:1])) + tuple(sys.argv[1:]))
-        begin_atomic(self._repository, run, is_again=present is not None and present.state == "open")
+        if present is not None and present.state == "open":
+            begin_atomic(self._repository, replace(present, session_id=session.session_id), is_again=True)
+        else:
+            begin_atomic(self._repository, session.described((os.path.basename(sys.argv[0]), *sys.argv[1:])))
 
     def _end(self) -> None:
         if os.getpid() != self._pid or self.code is None:

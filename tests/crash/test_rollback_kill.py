@@ -43,7 +43,7 @@ def half_done(folder: Path) -> dict[str, tuple[int, bytes | str]]:
     (folder / "old" / "inner" / "b").write_text("b" * 100_000)
     before = picture(folder)
     repository = Repository.init(folder)
-    begin_atomic(repository, AtomicRun("r1", "nobody", "refs/heads/main", None, True, ("x.py",)))
+    begin_atomic(repository, AtomicRun("r1", "nobody", "refs/heads/main", None, True, None, ("x.py",)))
     journal = Journal(repository.path / "runs" / "r1", is_whole=True)
 
     def keep(name: str, *, is_growing: bool = False) -> Path:

@@ -301,3 +301,53 @@ print(counted)
         assert (folder / "removed.txt").exists() and not (folder / "made").exists() and not (folder / "inner.txt").exists()
         assert (folder / "kept.txt").read_text() == "kept"
         shutil.rmtree(folder / ".dvc-state")
+
+
+def test_a_branch_that_went_on_meanwhile_keeps_what_only_it_has(tmp_path: Path) -> None:
+    script = """
+import os, signal
+if os.environ.get("TEST_DIE"):
+    import dartvc
+    dartvc.session().flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    folder = project(tmp_path / "p", script)
+    (folder / "other.py").write_text("y = 2")
+    assert command("run", "--atomic", "train.py", cwd=folder, die=True).returncode == -signal.SIGKILL
+    assert command("run", "other.py", cwd=folder).returncode == 0
+    main = command("log", "main", "--oneline", "-n", "1", cwd=folder).stdout
+    run_id = next(
+        each["run_id"] for each in json.loads(command("runs", "--json", cwd=folder).stdout)["items"] if each["state"] == "crashed"
+    )
+    tip = next(each["tip"] for each in json.loads(command("runs", "--json", cwd=folder).stdout)["items"] if each["run_id"] == run_id)
+    done = command("resume", tip, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert command("log", "main", "--oneline", "-n", "1", cwd=folder).stdout.split()[0] == main.split()[0]
+    assert f"main-{run_id}" in command("branch", cwd=folder).stdout
+
+
+def test_a_rolled_back_run_that_is_gone_into_again_is_a_transaction_again(tmp_path: Path) -> None:
+    script = "import os\nopen('overwritten.txt', 'w').write('new')\nif os.environ.get('TEST_DIE'):\n    raise ValueError\n"
+    folder = project(tmp_path / "p", script)
+    before = picture(folder)
+    assert command("run", "--atomic", "train.py", cwd=folder, die=True).returncode == 1
+    assert picture(folder) == before
+    tip = json.loads(command("runs", "--json", cwd=folder).stdout)["items"][0]["tip"]
+    again = command("resume", tip, cwd=folder, die=True)
+    assert again.returncode == 1 and picture(folder) == before
+    done = command("resume", json.loads(command("runs", "--json", cwd=folder).stdout)["items"][0]["tip"], cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "overwritten.txt").read_text() == "new"
+    assert state_of_last_run(folder) == "done"
+
+
+def test_a_terminated_run_stays_open(tmp_path: Path) -> None:
+    folder = project(
+        tmp_path / "p",
+        "import os, signal\nopen('overwritten.txt', 'w').write('x')\nos.kill(os.getpid(), signal.SIGTERM)\nwhile True:\n    pass\n",
+    )
+    before = picture(folder)
+    assert command("run", "--atomic", "train.py", cwd=folder).returncode == -signal.SIGTERM
+    assert "was killed" in command("status", cwd=folder).stdout
+    assert command("abort", cwd=folder).returncode == 0
+    assert picture(folder) == before
