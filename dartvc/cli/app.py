@@ -24,7 +24,7 @@ _VALUE_OPTIONS = ("-C", "--session")
 _ROOMS = {
     "reading": ("init", "status", "log", "show", "diff", "ls", "blame", "bisect"),
     "moving": ("checkout", "restore", "switch", "branch", "tag", "reset", "revert", "cherry-pick", "undo", "redo", "commit", "stash", "op"),
-    "programs": ("run", "resume", "runs", "query"),
+    "programs": ("run", "resume", "runs", "abort", "query"),
     "propagating": ("propagate",),
     "replaying": ("replay",),
     "exchanging": ("clone", "fetch", "push", "pull", "remote", "bundle"),

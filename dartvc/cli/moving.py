@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dartvc.cli.context import current
+from dartvc.cli.planning import show_checkout_plan
 from dartvc.cli.text import age, render_moved
 from dartvc.errors import PartialError, UsageError
 from dartvc.model import CommitKind, short
@@ -55,10 +56,14 @@ def checkout(
     names: Names = None,
     new_branch: Annotated[str | None, typer.Option("-b", metavar="NAME", help="make a branch there and go to it")] = None,
     trust: Trust = False,
+    is_planned: Annotated[bool, typer.Option("--plan", help="go nowhere: tell what would be loaded and computed")] = False,
     is_json: Json = False,
 ) -> None:
     """Goes to a revision; with names only brings these back."""
     context = current()
+    if is_planned:
+        show_checkout_plan(context, revision, names or (), is_json=is_json)
+        return
     _show(moves.checkout(context.repository, context.workspace, revision, names=names, new_branch=new_branch, trust=trust), is_json)
 
 

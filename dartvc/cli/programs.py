@@ -11,8 +11,9 @@ from dartvc.cli.context import current
 from dartvc.cli.querying import QueryOptions, answer_query
 from dartvc.cli.running import StartOptions, start
 from dartvc.cli.text import age
-from dartvc.errors import UsageError
-from dartvc.model import short
+from dartvc.errors import PartialError, UsageError
+from dartvc.model import Omission, short
+from dartvc.porcelain.programs import abort as settle_run
 from dartvc.porcelain.programs import list_runs
 from dartvc.porcelain.verification import Proof, verify
 
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command("run", context_settings={"allow_interspersed_args": False})(run)
     app.command("resume")(resume)
     app.command("runs")(runs)
+    app.command("abort")(abort)
     app.command("query")(query)
 
 
@@ -40,6 +42,7 @@ def run(
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="what dartvc.arg(NAME) returns")] = None,
     verify_resume: Annotated[bool, typer.Option("--verify-resume", help="kill and resume copies of it, and compare how they end")] = False,
     kills: Annotated[int, typer.Option("--kills", metavar="N", help="with --verify-resume: how many copies to kill")] = 5,
+    is_atomic: Annotated[bool, typer.Option("--atomic", help="its files and its branch change as a whole, or, when it fails, not at all")] = False,
     reuse: Annotated[bool, typer.Option("--reuse", help="work that was done before, in this run or another, is not done again")] = False,
     partial_reuse: Annotated[bool, typer.Option("--partial-reuse", help="also assemble results from parts: their last bits may differ")] = False,
 ) -> None:
@@ -50,6 +53,7 @@ def run(
     if verify_resume:
         raise typer.Exit(_verify(["-m", module, *words] if module else words, kills))
     options = StartOptions("run", [module, *words] if module else words, max_overhead, every, list(sets or ()), module=module)
+    options.is_atomic = is_atomic
     options.reuse = "partial" if partial_reuse else "full" if reuse else ""
     raise typer.Exit(start(options))
 
@@ -90,17 +94,38 @@ def resume(
 
 
 def runs(is_json: Json = False) -> None:
-    """Lists the runs of programs, newest first, and how each stands: running, done, failed, crashed."""
+    """Lists the runs of programs, newest first, and how each stands: running, done, failed, crashed, rolled back."""
     context = current()
     listed = list_runs(context.repository)
     if is_json:
         context.json("runs", {"items": listed})
         return
     for each in listed:
-        where = f"at {each.position}" if each.position and each.state not in ("done", "failed") else ""
+        where = f"at {each.position}" if each.position and each.state in ("running", "crashed") else ""
         context.out(f"{each.run_id}  {each.state:8} {short(each.tip)}  {' '.join(each.command)}  ({age(each.time)}, {each.commits} commits) {where}".rstrip())
     if not listed:
         context.say("no program was run here: dvc-state run SCRIPT")
+
+
+def abort(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="as `runs` shows it; without it: the last one that was killed")] = "",
+    leave_files: Annotated[bool, typer.Option("--leave-files", help="give the run up and leave its files as they are")] = False,
+    is_json: Json = False,
+) -> None:
+    """Rolls an atomic run back that was killed: its files are as they were before it; one that had reached its end stands."""
+    from dartvc.shims.endings import describe_settled
+
+    context = current()
+    settled = settle_run(context.repository, run, is_left=leave_files)
+    if is_json:
+        context.json("abort", {"run": settled.run.run_id, "state": settled.run.state, "tip": settled.tip, "changed": settled.files.changed,
+                               "lost": settled.files.lost, "refused": settled.files.refused, "unseen": settled.unseen})  # fmt: skip
+    else:
+        for line in describe_settled(settled):
+            context.out(line)
+    rest = [Omission(line.partition(": ")[0], "", line.partition(": ")[2]) for line in (*settled.files.lost, *settled.files.refused)]
+    if rest:
+        raise PartialError(f"{len(rest)} files are not as they were before the run", rest, hint="dvc-state abort tries again" if settled.files.refused else "")
 
 
 def query(

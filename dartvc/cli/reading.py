@@ -48,6 +48,7 @@ def init(directory: Annotated[str, typer.Argument(help="the project's folder")] 
 
 def status(is_json: Json = False) -> None:
     """Tells where HEAD is, which sessions live, and what the last commit could not store."""
+    from dartvc.sessions.atomic import open_runs
     from dartvc.sessions.registry import living_sessions
     from dartvc.sessions.tally import describe_tally
 
@@ -56,6 +57,7 @@ def status(is_json: Json = False) -> None:
     head = workspace.head
     apart = _standing(context)
     sessions = living_sessions(repository.path)
+    killed = open_runs(repository)
     omitted = []
     names = {}
     if head is not None:
@@ -66,7 +68,15 @@ def status(is_json: Json = False) -> None:
         not_stored = [{"name": name, **recipe} for name, recipe in omitted]
         context.json(
             "status",
-            {"head": head, "branch": workspace.branch, "upstream": apart, "names": len(names), "sessions": living, "omitted": not_stored},
+            {
+                "head": head,
+                "branch": workspace.branch,
+                "upstream": apart,
+                "names": len(names),
+                "sessions": living,
+                "omitted": not_stored,
+                "unsettled": [each.run_id for each in killed],
+            },
         )
         return
     context.out(f"on branch {workspace.branch}" if workspace.branch else "HEAD is detached: the next commit begins a branch")
@@ -85,8 +95,10 @@ def status(is_json: Json = False) -> None:
         context.out(f"session {each.session_id}: process {each.pid}, branch {each.branch or 'detached'}")
     if not sessions:
         context.out("no session is alive")
+    for run in killed:
+        context.out(f"run {run.run_id} ({' '.join(run.command)}) was killed, its files stand half done: dvc-state resume, or dvc-state abort")
     for name, recipe in omitted:
-        how = "its recipe is kept" if recipe.get("steps") else "not stored"
+        how = "computed at checkout" if recipe.get("plan") else "its recipe is kept" if recipe.get("steps") else "not stored"
         context.out(f"{recipe.get('path', name)}: {how}: {recipe.get('reason')}")
 
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dartvc.errors import DartvcError, NotFoundError, RefusedError, UntrustedError, UsageError
+from dartvc.errors import DartvcError, LockedError, NotFoundError, RefusedError, UntrustedError, UsageError
 
 if TYPE_CHECKING:
     from dartvc.history import Repository
     from dartvc.model import Commit, Oid
+    from dartvc.sessions.atomic import AtomicRun
     from dartvc.sessions.runs import Run
 
 __all__ = ["StartOptions", "parse_plainly", "start"]
@@ -33,6 +34,7 @@ class StartOptions:
     force: bool = False
     module: str = ""
     reuse: str = ""
+    is_atomic: bool = False
 
 
 def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
@@ -43,6 +45,9 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
         name, separator, value = rest.pop(0).partition("=")
         if name in ("--reuse", "--partial-reuse") and argv[0] == "run" and not separator:
             options.reuse = "partial" if name == "--partial-reuse" or options.reuse == "partial" else "full"
+            continue
+        if name == "--atomic" and argv[0] == "run" and not separator:
+            options.is_atomic = True
             continue
         if name == "--trust" and argv[0] == "resume" and not separator:
             options.trust = True
@@ -94,8 +99,32 @@ def _run(options: StartOptions) -> int:
         repository = Repository.open()
     except NotFoundError:
         repository = Repository.init()
-    chosen = RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets), options.reuse)
+    _settle_dead_runs(repository, options.is_atomic)
+    chosen = RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets), options.is_atomic, options.reuse)
     return run_script(repository, script, options.words, chosen, module=module)
+
+
+def _settle_dead_runs(repository: Repository, is_atomic: bool) -> None:
+    """Ends the atomic runs that were killed before another one begins; a plain run only says that they are there.
+
+    Raises:
+        RefusedError: files of one cannot be put back.
+    """
+    if not (repository.path / "atomic").is_dir():
+        return
+    from dartvc.sessions.atomic import open_runs, settle
+    from dartvc.shims.endings import describe_settled
+
+    for run in open_runs(repository):
+        if not is_atomic:
+            sys.stderr.write(f"dartvc: run {run.run_id} was killed and its files stand half done: dvc-state resume, or dvc-state abort\n")
+            continue
+        settled = settle(repository, run)
+        sys.stderr.writelines(f"dartvc: {line}\n" for line in describe_settled(settled))
+        if settled.files.refused:
+            raise RefusedError(
+                f"run {run.run_id} cannot be rolled back", kind="not-rolled-back", hint=f"dvc-state abort --leave-files {run.run_id} gives it up"
+            )
 
 
 def _find_module(name: str) -> tuple[str, str]:
@@ -122,6 +151,10 @@ def _resume(options: StartOptions) -> int:
 
     repository = Repository.open()
     tip = repository.resolve(options.words[0]) if options.words else _last_run(repository)
+    atomic = _atomic_of(repository, tip)
+    if not options.words and atomic is not None and atomic.state in ("rolled back", "left"):
+        sys.stderr.write(f"dartvc: the last run was {atomic.state}; dvc-state resume REV goes back into it\n")
+        return 1
     if not options.words and _is_over(repository, tip):
         ended = run_facts(repository.summary(repository.process(tip)["run"])).exit_code or 0
         sys.stderr.write(f"dartvc: the last run ended by itself with exit code {ended}; dvc-state resume REV goes back into it\n")
@@ -139,9 +172,27 @@ def _resume(options: StartOptions) -> int:
     text = _choose_code(run, sources.get(run.script, ""), options.code)
     for path in write_missing_sources(sources, run.project):
         sys.stderr.write(f"dartvc: {os.path.relpath(path, run.project)} is not here; it was written from the commit\n")
-    _follow(repository, commit.oid)
-    chosen = RunOptions(options.max_overhead / 100, options.every)
+    if atomic is None:
+        _follow(repository, commit.oid)
+    chosen = RunOptions(options.max_overhead / 100, options.every, is_atomic=atomic is not None)
     return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=_pairs(options.sets))
+
+
+def _atomic_of(repository: Repository, tip: Oid) -> AtomicRun | None:
+    """Returns the record of the atomic run that a commit belongs to.
+
+    Raises:
+        LockedError: it is still running.
+    """
+    run_id = repository.commit(tip).run
+    if not run_id:
+        return None
+    from dartvc.sessions.atomic import find_atomic, is_alive
+
+    found = find_atomic(repository, run_id)
+    if found is not None and found.state == "open" and is_alive(repository, found):
+        raise LockedError(f"run {run_id} is still running", kind="run-alive", hint="dvc-state runs")
+    return found
 
 
 def _last_sources(repository: Repository, run: Run) -> dict[str, str]:

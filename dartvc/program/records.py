@@ -34,14 +34,19 @@ class Records:
     damaged: list[str] = field(default_factory=list)
 
 
-def add_record(journal: Path, record: Mapping[str, object]) -> None:
+def add_record(journal: Path, record: Mapping[str, object], *, is_ordered: bool = False) -> None:
     """Adds a record; when this returns, what it tells of may change.
+
+    Args:
+        journal: the folder.
+        record: ``sequence``, ``path``, ``before`` (what was there) and what belongs to that.
+        is_ordered: records of one sequence may be about one path, of several processes: a line, whatever was there.
 
     Raises:
         OSError: the disk refused; the journal is as it was.
     """
     line = _encode(record)
-    if record["before"] == "absent" and len(line) <= _LINK_BYTES:
+    if record["before"] == "absent" and not is_ordered and len(line) <= _LINK_BYTES:
         try:
             os.symlink(line, journal / f"{record['sequence']}-{new_id(6)}{_ABSENT}")
             return

@@ -22,9 +22,10 @@ from dartvc.host.entropy import new_id
 from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
 from dartvc.program.capture import Reader
-from dartvc.program.effects import Effects, put_back, take_back
+from dartvc.program.effects import Effects, put_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
+from dartvc.program.journal import take_back
 from dartvc.program.places import NotResumable
 from dartvc.program.records import drop_records
 from dartvc.program.resuming import Resumption
@@ -32,11 +33,13 @@ from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
 from dartvc.program.trampolines import is_trampoline
 from dartvc.sessions import Session
+from dartvc.sessions.atomic import AtomicSession
 from dartvc.sessions.pacing import Pace
 from dartvc.sessions.relocation import follow_process
 from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
 from dartvc.sessions.tally import describe_tally
+from dartvc.shims.endings import AtomicEnding
 from dartvc.shims.safepoints import SafePoints, is_below
 from dartvc.shims.signals import SIGNALLED, Signals
 from dartvc.shims.texts import read_program
@@ -61,6 +64,8 @@ class RunOptions:
     max_overhead: float = 0.01
     every_s: float = 0.0
     arguments: dict[str, str] = field(default_factory=dict)
+    is_atomic: bool = False
+    """Its effects stand as a whole or not at all."""
     reuse: str = ""
     """``full`` or ``partial``: work already done is not done again; such a run commits at its start and end only."""
 
@@ -68,7 +73,7 @@ class RunOptions:
 class _Runner:
     """Runs one script in this process."""
 
-    def __init__(self, repository: Repository, run: Run, options: RunOptions, text: str) -> None:
+    def __init__(self, repository: Repository, run: Run, options: RunOptions, text: str, parent: Oid | None = None) -> None:
         self.repository = repository
         self.run = run
         self.main = main_module(run)
@@ -76,14 +81,17 @@ class _Runner:
         self.unit = self.sources.add(run.script, text)
         linecache.cache[run.script] = (len(text), None, text.splitlines(keepends=True), run.script)
         self.reader = Reader(self.sources)
-        self.session = Session(repository, self.main.__dict__)
+        self.ending = AtomicEnding(repository, run.run_id) if options.is_atomic else None
+        is_atomic = options.is_atomic
+        self.session = AtomicSession(repository, self.main.__dict__, run.run_id, parent) if is_atomic else Session(repository, self.main.__dict__)
         self.session.arguments = run.arguments
         self.session.run_id = run.run_id
         self.session.working.generators = GeneratorCodec(self.reader)
         self.session.working.keeps_strings = strings.is_supported()
         journal = repository.path / "runs" / run.run_id
         journal.mkdir(parents=True, exist_ok=True)
-        self.effects = Effects(journal, (str(repository.path), str(config_folder())), on_fork=watch_workers)
+        ignored = (str(repository.path), str(config_folder()))
+        self.effects = Effects(journal, ignored, on_fork=watch_workers, is_atomic=is_atomic)
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         self._folder = os.path.join(run.folder, "")
         pace = Pace(options.max_overhead, options.every_s)
@@ -128,6 +136,8 @@ class _Runner:
         self.points.pacer.stop()
         self.points.stopper.cancel()
         self._finish(code, error)
+        if self.ending is not None:
+            self.ending.code, self.ending.effects = code, self.effects
         return code
 
     def _finish(self, code: int, error: str) -> None:
@@ -155,6 +165,8 @@ class _Runner:
     def start(self) -> int:
         """Runs the script from its beginning."""
         watch_exits(self._is_user)
+        if self.ending is not None:
+            self.ending.begin(self.session)
         self.recorder.commit((), f"run {os.path.basename(self.run.script)}", CommitKind.START)
         with suppress(DartvcError):  # the next commit stores everything then
             self.session.flush()  # before the program does anything that could not be taken back without it
@@ -170,6 +182,8 @@ class _Runner:
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
                 __import__(name)
+        if self.ending is not None:
+            self.ending.begin(self.session)
         self._restore_files(oid)
         loaded = load_run(self.repository, oid, self.run, self.main.__dict__, self.session.working.generators, version_of)
         watch_exits(self._is_user)
@@ -186,13 +200,15 @@ class _Runner:
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
         self.effects.sequence = read_sequence(self.repository, oid)
-        failed = take_back(self.effects.journal, self.effects.sequence)
-        files = read_files(self.repository, oid)
-        for problem in (*failed, *put_back(files)):
-            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
-        if not failed:
+        done = take_back(self.effects.journal, self.effects.sequence)
+        if not done.problems:
             with suppress(OSError):
                 drop_records(self.effects.journal, self.effects.sequence)
+        files = read_files(self.repository, oid)
+        if self.ending is not None:
+            self.effects.keep_before(state.path for state in files)
+        for problem in (*done.problems, *put_back(files)):
+            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         self.effects.adopt(files)
 
     def _give_data(self, loaded: LoadedRun) -> None:
@@ -249,9 +265,9 @@ def resume_script(
     if run.moved_from != run.project and run.cwd.startswith(run.project):
         os.makedirs(run.cwd, exist_ok=True)
     os.chdir(run.cwd) if os.path.isdir(run.cwd) else None
-    runner = _Runner(repository, run, options, text)
+    runner = _Runner(repository, run, options, text, oid)
     if from_start:
-        for problem in take_back(repository.path / "runs" / run.run_id, 0):
+        for problem in take_back(repository.path / "runs" / run.run_id, 0).problems:
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         return runner.start()
     try:
