@@ -9,12 +9,14 @@ import typer
 
 from dartvc.cli.context import current
 from dartvc.cli.querying import QueryOptions, answer_query
+from dartvc.cli.render import printable
 from dartvc.cli.running import StartOptions, start
 from dartvc.cli.text import age
 from dartvc.errors import UsageError
 from dartvc.model import short
 from dartvc.porcelain.programs import list_runs
 from dartvc.porcelain.verification import Proof, verify
+from dartvc.program.acts import describe_acts
 
 __all__ = ["register"]
 
@@ -99,6 +101,10 @@ def runs(is_json: Json = False) -> None:
     for each in listed:
         where = f"at {each.position}" if each.position and each.state not in ("done", "failed") else ""
         context.out(f"{each.run_id}  {each.state:8} {short(each.tip)}  {' '.join(each.command)}  ({age(each.time)}, {each.commits} commits) {where}".rstrip())
+        if each.error:
+            context.out(f"          {printable(each.error)}: dvc-state shell {short(each.tip)}")
+        if each.effects:
+            context.out(f"          has {printable(describe_acts(each.effects))}")
     if not listed:
         context.say("no program was run here: dvc-state run SCRIPT")
 

@@ -48,7 +48,9 @@ def init(directory: Annotated[str, typer.Argument(help="the project's folder")] 
 
 def status(is_json: Json = False) -> None:
     """Tells where HEAD is, which sessions live, and what the last commit could not store."""
+    from dartvc.program.acts import describe_acts
     from dartvc.sessions.registry import living_sessions
+    from dartvc.sessions.runs import read_effects
     from dartvc.sessions.tally import describe_tally
 
     context = current()
@@ -61,12 +63,14 @@ def status(is_json: Json = False) -> None:
     if head is not None:
         names = repository.names(head)
         omitted = [(name, repository.recipe(entry)) for name, entry in names.items() if entry.payload_oid is None]
+    effects = read_effects(repository, head) if head is not None else []
     if is_json:
         living = [{"id": each.session_id, "pid": each.pid, "branch": each.branch} for each in sessions]
         not_stored = [{"name": name, **recipe} for name, recipe in omitted]
         context.json(
             "status",
-            {"head": head, "branch": workspace.branch, "upstream": apart, "names": len(names), "sessions": living, "omitted": not_stored},
+            {"head": head, "branch": workspace.branch, "upstream": apart, "names": len(names), "sessions": living, "omitted": not_stored}
+            | {"effects": [act._asdict() for act in effects]},
         )
         return
     context.out(f"on branch {workspace.branch}" if workspace.branch else "HEAD is detached: the next commit begins a branch")
@@ -81,6 +85,8 @@ def status(is_json: Json = False) -> None:
         so_far = repository.summary(entry).get("so_far") if entry is not None else None
         if isinstance(so_far, Mapping):
             context.out(f"run {commit.run}: {describe_tally(so_far)}")
+        if effects:
+            context.out(f"the run has {describe_acts(effects)}: that cannot be undone")
     for each in sessions:
         context.out(f"session {each.session_id}: process {each.pid}, branch {each.branch or 'detached'}")
     if not sessions:
@@ -127,7 +133,9 @@ def log(
 
 def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD", is_json: Json = False) -> None:
     """Shows a commit, or what is known of one name in it; nothing is unpickled."""
+    from dartvc.cli.postmortem import examination_item, render_examination
     from dartvc.history.revisions import split_path
+    from dartvc.porcelain.postmortem import examine
 
     context = current()
     repository = context.repository
@@ -151,12 +159,13 @@ def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD"
         return
     commit = repository.commit(oid)
     code = repository.code(oid)
+    found = examine(repository, commit)
     if is_json:
-        context.json("show", {"commit": commit_item(commit), "code": code, "environment": repository.environment(oid)})
+        context.json("show", {"commit": commit_item(commit), "code": code, "environment": repository.environment(oid), **examination_item(found)})
         return
-    for line in render_commit(context, commit, context.workspace.head):
+    for line in (*render_commit(context, commit, context.workspace.head), *render_examination(context, found)):
         context.out(line)
-    if code:
+    if code and not found.frames:
         for line in code.splitlines():
             context.out(f"    >>> {line}")
         context.out("")

@@ -139,6 +139,7 @@ def _resume(options: StartOptions) -> int:
     text = _choose_code(run, sources.get(run.script, ""), options.code)
     for path in write_missing_sources(sources, run.project):
         sys.stderr.write(f"dartvc: {os.path.relpath(path, run.project)} is not here; it was written from the commit\n")
+    _tell_effects(repository, commit)
     _follow(repository, commit.oid)
     chosen = RunOptions(options.max_overhead / 100, options.every)
     return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=_pairs(options.sets))
@@ -166,6 +167,16 @@ def _compare_environment(recorded: Mapping[str, object], sources: Mapping[str, s
     if verdict.obstacles and not (force and verdict.can_be_forced):
         hint = "repeat with --force to try all the same" if verdict.can_be_forced else verdict.remedy
         raise RefusedError("; ".join(verdict.obstacles), kind="other-environment", hint=hint)
+
+
+def _tell_effects(repository: Repository, commit: Commit) -> None:
+    """Says what the program did after the commit that no resume takes back."""
+    from dartvc.porcelain.postmortem import acts_after
+    from dartvc.program.acts import describe_acts
+
+    since = describe_acts(acts_after(repository, commit))
+    if since:
+        sys.stderr.write(f"dartvc: since this commit the program had {since}: that is not undone, and may happen twice\n")
 
 
 def _last_run(repository: Repository) -> Oid:

@@ -16,18 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dartvc.program.acts import ACT_EVENTS, Acts
+
 __all__ = ["CONTENT_LIMIT_BYTES", "Effects", "FileState", "put_back", "take_back"]
 
 CONTENT_LIMIT_BYTES = 16 * 1024 * 1024
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 _SQLITE = b"SQLite format 3\0"
-_NAMED = {
-    "socket.connect": "a network connection",
-    "subprocess.Popen": "a child process",
-    "os.system": "a shell command",
-    "os.exec": "another program",
-    "os.posix_spawn": "a child process",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +48,6 @@ class Effects:
     ignored: tuple[str, ...]
     on_fork: Callable[[], None] = lambda: None
     written: dict[str, tuple[int, int] | None] = field(default_factory=dict)
-    acts: set[str] = field(default_factory=set)
     sequence: int = 0
     is_paused: bool = False
     """While it is, nothing is taken note of."""
@@ -61,6 +55,9 @@ class Effects:
     _is_inside: bool = False
     _pid: int = field(default_factory=os.getpid)
     _count: int = 0
+
+    def __post_init__(self) -> None:
+        self.acts = Acts(self._write_down)
 
     def watch(self) -> None:
         """Begins to watch; an audit hook stays until the process ends."""
@@ -81,8 +78,8 @@ class Effects:
                 self._note(arguments[0] + suffix, os.O_RDWR)
         elif event == "os.fork":
             self.on_fork()
-        elif event in _NAMED:
-            self.acts.add(_NAMED[event])
+        elif event in ACT_EVENTS and not self.is_paused and os.getpid() == self._pid:
+            self.acts.hear(event, arguments)
 
     def _note(self, path: str, flags: int) -> None:
         if self.is_paused or self._is_inside or os.getpid() != self._pid:
@@ -102,7 +99,7 @@ class Effects:
 
     def _keep(self, path: str, flags: int) -> None:
         """Writes down what is there before the program writes to it for the first time since the last commit."""
-        record: dict[str, object] = {"sequence": self.sequence, "path": path}
+        record: dict[str, object] = {"path": path}
         try:
             size = os.stat(path).st_size
         except FileNotFoundError:
@@ -114,11 +111,18 @@ class Effects:
                 copy = self.journal / f"{self.sequence}-{self._count}"
                 shutil.copyfile(path, copy)
                 record.update(before="content", copy=copy.name)
-        descriptor = os.open(self.journal / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._write_down(record)
+
+    def _write_down(self, record: Mapping[str, object]) -> None:
+        """Adds a line to the journal; a full disk costs the line only."""
         try:
-            os.write(descriptor, json.dumps(record).encode() + b"\n")
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(self.journal / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(descriptor, json.dumps({"sequence": self.sequence, **record}).encode() + b"\n")
+            finally:
+                os.close(descriptor)
+        except OSError:
+            pass
 
     def forget(self) -> None:
         """Makes the next `stage` return every file that was written."""
@@ -152,6 +156,7 @@ class Effects:
         """Lets writes from now on belong to the next commit."""
         self.sequence += 1
         self._kept.clear()
+        self.acts.advance()
 
 
 def take_back(journal: Path, sequence: int, located: Callable[[str], str | None] = str) -> list[str]:
@@ -171,6 +176,8 @@ def take_back(journal: Path, sequence: int, located: Callable[[str], str | None]
             continue  # torn by the kill: the file was not opened yet
         if record["sequence"] < sequence:
             break
+        if "path" not in record:
+            continue
         path = located(record["path"])
         if path is None:
             continue

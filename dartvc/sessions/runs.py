@@ -17,6 +17,7 @@ from typing import Any
 from dartvc.errors import NotFoundError
 from dartvc.history import Repository
 from dartvc.model import Commit, CommitKind, Oid, Payload, Position, StagedName
+from dartvc.program.acts import Act, read_acts
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.generators import frame_at
@@ -24,6 +25,7 @@ from dartvc.program.sources import MODULE_SCOPE
 from dartvc.sessions.relocation import Relocation, path_of_entry, relative_path
 from dartvc.sessions.session import Session
 from dartvc.sessions.tally import Tally
+from dartvc.sessions.traces import TRACEBACK, Trace, frame_prefixes
 from dartvc.sessions.writer import Ticket
 from dartvc.state.adapters import why_not_now
 from dartvc.state.chunking import match_stream
@@ -33,12 +35,14 @@ from dartvc.state.saving import Saving, save
 from dartvc.state.working import StoredVersion
 
 __all__ = [
+    "EFFECTS",
     "LoadedRun",
     "Run",
     "RunRecorder",
     "find_resumable",
     "frame_names",
     "load_run",
+    "read_effects",
     "read_files",
     "read_modules",
     "read_position",
@@ -50,6 +54,7 @@ __all__ = [
 ]
 
 
+EFFECTS = "effects"
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -127,7 +132,7 @@ def run_here(facts: Mapping[str, Any], root: str) -> Run:
 def frame_names(frames: Sequence[CapturedFrame]) -> dict[str, object]:
     """Returns what frames hold under names of the snapshot: ``main().model``, and hidden ones for cells and stack values."""
     names: dict[str, object] = {}
-    for frame, prefix in zip(frames, frame_prefixes(frames), strict=True):
+    for frame, prefix in zip(frames, _prefixes(frames), strict=True):
         for name, value in frame.values.items():
             names[f"{prefix}.{name}"] = value
         for name, cell in frame.cells.items():
@@ -141,15 +146,8 @@ def frame_names(frames: Sequence[CapturedFrame]) -> dict[str, object]:
     return names
 
 
-def frame_prefixes(frames: Sequence[CapturedFrame]) -> list[str]:
-    """Returns the names of frames in a snapshot, each one once: ``main()``, ``walk()``, ``walk()#2``."""
-    seen: dict[str, int] = {}
-    prefixes = []
-    for frame in frames:
-        shown = "__main__" if frame.qualname == MODULE_SCOPE else frame.qualname.replace("<locals>.", "") + "()"
-        seen[shown] = seen.get(shown, 0) + 1
-        prefixes.append(shown if seen[shown] == 1 else f"{shown}#{seen[shown]}")
-    return prefixes
+def _prefixes(frames: Sequence[CapturedFrame]) -> list[str]:
+    return frame_prefixes([frame.qualname for frame in frames])
 
 
 def is_own_data(name: str, value: object, module: types.ModuleType) -> bool:
@@ -195,15 +193,22 @@ class RunRecorder:
         return [each for each in modules if vars(each) is not self.session.namespace and sys.modules.get(each.__name__) is each]
 
     def commit(
-        self, frames: Sequence[CapturedFrame], message: str, kind: CommitKind, *, error: str = "", exit_code: int | None = None
+        self,
+        frames: Sequence[CapturedFrame],
+        message: str,
+        kind: CommitKind,
+        *,
+        error: str = "",
+        exit_code: int | None = None,
+        trace: Trace | None = None,
     ) -> Ticket | None:
-        """Commits the program's state; with frames, the commit can be resumed from."""
+        """Commits the program's state; with frames, the commit can be resumed from, with a trace it can be looked into."""
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except (OSError, ValueError, AttributeError):
                 continue
-        names = frame_names(frames)
+        names = frame_names(trace.frames if trace is not None else frames)
         for module in self.user_modules():
             self._add_source(module)
             names.update((f"{module.__name__}.{key}", value) for key, value in vars(module).items() if is_own_data(key, value, module))
@@ -223,7 +228,8 @@ class RunRecorder:
             files = self._files()
             so_far = self.tally.described()
             place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence, "so_far": so_far}
-            return [*self._entries(place), *(_file_entry(state, self.run.project) for state in files)]
+            raised = [_entry(TRACEBACK, None, trace.described())] if trace is not None else []
+            return [*self._entries(place), *raised, *(_file_entry(state, self.run.project) for state in files)]
 
         ticket = self.session.commit_run(
             names,
@@ -266,7 +272,7 @@ class RunRecorder:
     def unstorable(self, frames: Sequence[CapturedFrame]) -> set[tuple[str, int]]:
         """Returns the (function, line) of those frames of which the last commit could not store something."""
         omitted = [omission.name for omission in self.session.last_report.omissions]
-        named = zip(frames, frame_prefixes(frames), strict=True)
+        named = zip(frames, _prefixes(frames), strict=True)
         return {(frame.qualname, frame.line) for frame, prefix in named if any(name.startswith(f"{prefix}.") for name in omitted)}
 
     def _add_source(self, module: types.ModuleType) -> None:
@@ -282,6 +288,8 @@ class RunRecorder:
         """Returns the run's entries of the process's state that changed: the run, the position, the sources."""
         wanted: dict[str, tuple[object, dict[str, object]]] = {"run": (None, self.run.described()), "position": (None, place)}
         wanted["order"] = (None, {"type": "order", "names": self.session.working.names()})
+        if acts := self.effects.acts.total():
+            wanted[EFFECTS] = (None, {"type": EFFECTS, "items": [act._asdict() for act in acts]})
         return self._changed_entries({**wanted, **self._source_entries()})
 
     def _source_entries(self) -> dict[str, tuple[object, dict[str, object]]]:
@@ -360,6 +368,12 @@ def read_sequence(repository: Repository, oid: Oid) -> int:
     return int(read_position(repository, oid)["sequence"])
 
 
+def read_effects(repository: Repository, oid: Oid) -> list[Act]:
+    """Returns what a run had done outside of its memory when a commit was made."""
+    entry = repository.process(oid).get(EFFECTS)
+    return read_acts(repository.summary(entry)) if entry is not None else []
+
+
 def read_sources(repository: Repository, oid: Oid) -> dict[str, str]:
     """Returns the source files of a run, by path."""
     sources = {}
@@ -430,7 +444,7 @@ def _in_order(repository: Repository, oid: Oid, entries: Mapping[str, object]) -
 
 def _frames_of(places: Sequence[Mapping[str, Any]], values: Mapping[str, object]) -> list[CapturedFrame]:
     bare = [frame_at(place, {}, {}, []) for place in places]
-    for frame, prefix in zip(bare, frame_prefixes(bare), strict=True):
+    for frame, prefix in zip(bare, _prefixes(bare), strict=True):
         start = f"{prefix}."
         for name, value in values.items():
             if not name.startswith(start):

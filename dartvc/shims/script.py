@@ -33,8 +33,9 @@ from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace
 from dartvc.sessions.relocation import follow_process
 from dartvc.sessions.restoring import version_of
-from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
+from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_effects, read_files, read_modules, read_sequence
 from dartvc.sessions.tally import describe_tally
+from dartvc.sessions.traces import Trace, headline_of
 from dartvc.shims.safepoints import SafePoints, is_below
 from dartvc.shims.signals import SIGNALLED, Signals
 from dartvc.shims.texts import read_program
@@ -109,29 +110,32 @@ class _Runner:
         if is_supported() and self.reuse is None:
             self.signals.install()
             self.points.pacer.start()
+        failure: BaseException | None = None
         try:
             body()
         except SystemExit as stop:
-            code, error = _exit_code(stop), ""
+            code = _exit_code(stop)
         except KeyboardInterrupt as interrupt:
-            code, error = SIGNALLED + signal.SIGINT, "KeyboardInterrupt"
-            _print_exception(interrupt)
+            code, failure = SIGNALLED + signal.SIGINT, interrupt
         except BaseException as raised:
-            code, error = 1, f"{type(raised).__name__}: {raised}".split("\n", 1)[0]
-            _print_exception(raised)
+            code, failure = 1, raised
         else:
-            code, error = 0, ""
+            code = 0
+        if failure is not None:
+            _print_exception(failure)
         self.points.pacer.stop()
         self.points.stopper.cancel()
-        self._finish(code, error)
+        self._finish(code, failure)
         return code
 
-    def _finish(self, code: int, error: str) -> None:
+    def _finish(self, code: int, failure: BaseException | None) -> None:
+        error = headline_of(failure) if failure is not None else ""
         try:
             if self.reuse is not None:
                 self.reuse.close()
             kind = CommitKind.EXCEPTION if error else CommitKind.END
-            self.recorder.commit((), error or f"exit {code}", kind, error=error, exit_code=code)
+            trace = Trace.of(failure, self._is_user, self.main.__dict__) if failure is not None else None
+            self.recorder.commit((), error or f"exit {code}", kind, error=error, exit_code=code, trace=trace)
             self.session.close()
         except Exception as failure:
             print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
@@ -178,6 +182,7 @@ class _Runner:
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
         self.effects.sequence = read_sequence(self.repository, oid)
+        self.effects.acts.begin(read_effects(self.repository, oid))
         take_back(self.effects.journal, self.effects.sequence)
         files = read_files(self.repository, oid)
         for problem in put_back(files):
@@ -298,7 +303,7 @@ def _is_ours(frame: types.FrameType) -> bool:
 
 
 def _print_exception(error: BaseException) -> None:
-    """Shows a traceback of the user's own frames."""
+    """Shows a traceback of the user's own frames, and leaves the exception where post-mortem tools look for it."""
     trace = error.__traceback__
     while trace is not None and _is_ours(trace.tb_frame):
         trace = trace.tb_next
@@ -309,6 +314,9 @@ def _print_exception(error: BaseException) -> None:
         else:
             before = before.tb_next
     error.__traceback__ = trace
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
     sys.excepthook(type(error), error, trace)
 
 
