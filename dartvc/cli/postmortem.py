@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -11,17 +10,17 @@ import typer
 
 from dartvc.cli.context import Context, current
 from dartvc.cli.render import printable, render_headline
-from dartvc.errors import NotFoundError, UsageError
+from dartvc.cli.running import check_device
+from dartvc.errors import NotFoundError
 from dartvc.model import short
 from dartvc.porcelain.postmortem import Examination, load_state
 from dartvc.program.acts import describe_acts
 from dartvc.program.sources import MODULE_SCOPE
 from dartvc.sessions.traces import Frame
 
-__all__ = ["MapDevice", "check_device", "examination_item", "register", "render_examination"]
+__all__ = ["examination_item", "register", "render_examination"]
 
 MapDevice = Annotated[str, typer.Option("--map-device", metavar="DEVICE", help="where tensors of a graphics processor go: cpu, cuda:1, mps")]
-_DEVICE = re.compile(r"[a-z]+(:\d+)?$")
 _NAMES_SHOWN = 30
 
 
@@ -51,13 +50,6 @@ def shell(
         interact(state, number)
     else:
         raise typer.Exit(run_code(state, number, text))
-
-
-def check_device(device: str) -> str:
-    """Returns the name of a device as torch has it, or raises `UsageError`."""
-    if device and not _DEVICE.match(device):
-        raise UsageError(f"{device!r} is no device", kind="bad-device", hint="--map-device cpu")
-    return device
 
 
 def examination_item(found: Examination) -> dict[str, Any]:

@@ -22,6 +22,7 @@ __all__ = ["register"]
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 MaxOverhead = Annotated[float, typer.Option("--max-overhead", metavar="PERCENT", help="share of the run time that commits may take")]
+MapDevice = Annotated[str, typer.Option("--map-device", metavar="DEVICE", help="where tensors of a graphics processor go: cpu, cuda:1, mps")]
 Every = Annotated[float, typer.Option("--every", metavar="SECONDS", help="commit so often, whatever it costs")]
 
 
@@ -83,11 +84,13 @@ def resume(
     trust: Annotated[bool, typer.Option("--trust", help="load a commit that was made elsewhere")] = False,
     code: Annotated[str, typer.Option("--code", metavar="recorded|current", help="which code to go on with when the script was edited")] = "",
     force: Annotated[bool, typer.Option("--force", help="go on although packages of the program are missing here")] = False,
+    map_device: MapDevice = "",
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
 ) -> None:
     """Continues a program from the middle, where its last commit stands, to its end."""
     options = StartOptions("resume", [revision] if revision else [], max_overhead, every, list(sets or ()), trust, code, force)
+    options.map_device = map_device
     raise typer.Exit(start(options))
 
 

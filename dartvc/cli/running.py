@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from dartvc.model import Commit, Oid
     from dartvc.sessions.runs import Run
 
-__all__ = ["StartOptions", "parse_plainly", "start"]
+__all__ = ["StartOptions", "check_device", "parse_plainly", "start"]
+
+_DEVICE = re.compile(r"[a-z]+(:\d+)?$")
 
 
 @dataclass
@@ -33,6 +36,7 @@ class StartOptions:
     force: bool = False
     module: str = ""
     reuse: str = ""
+    map_device: str = ""
 
 
 def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
@@ -53,7 +57,7 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
         if argv[0] == "run" and name.startswith("-m") and rest[:1]:
             options.module, options.words = (name[2:], [name[2:], *rest]) if name[2:] else (rest[0], rest)
             return options
-        if name not in ("--max-overhead", "--every", "--set") and not (name == "--code" and argv[0] == "resume"):
+        if name not in ("--max-overhead", "--every", "--set") and not (name in ("--code", "--map-device") and argv[0] == "resume"):
             return None
         if not separator:
             if not rest:
@@ -62,8 +66,8 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
         try:
             if name == "--set":
                 options.sets.append(value)
-            elif name == "--code":
-                options.code = value
+            elif name in ("--code", "--map-device"):
+                setattr(options, name[2:].replace("-", "_"), value)
             else:
                 setattr(options, name[2:].replace("-", "_"), float(value))
         except ValueError:
@@ -142,7 +146,8 @@ def _resume(options: StartOptions) -> int:
     _tell_effects(repository, commit)
     _follow(repository, commit.oid)
     chosen = RunOptions(options.max_overhead / 100, options.every)
-    return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=_pairs(options.sets))
+    sets, device = _pairs(options.sets), check_device(options.map_device)
+    return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=sets, map_device=device)
 
 
 def _last_sources(repository: Repository, run: Run) -> dict[str, str]:
@@ -232,6 +237,17 @@ def _choose_code(run: Run, recorded: str, choice: str) -> str:
     raise RefusedError(
         f"{name} was edited since the commit", kind="code-changed", hint="repeat with --code recorded, or with --code current"
     )
+
+
+def check_device(device: str) -> str:
+    """Returns the name of a device as torch has it; empty when none is meant.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if device and not _DEVICE.match(device):
+        raise UsageError(f"{device!r} is no device", kind="bad-device", hint="--map-device cpu")
+    return device
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:

@@ -330,6 +330,7 @@ class LoadedRun:
     sources: dict[str, str]
     versions: list[StoredVersion]
     values: dict[str, object]
+    notes: Sequence[str] = ()
 
 
 def find_resumable(repository: Repository, start: Oid) -> tuple[Commit, Run]:
@@ -406,7 +407,9 @@ def read_value(repository: Repository, name: str, entry: Any) -> Any:
     return load(payload.read_stream(), Loading({}, payload))[name]
 
 
-def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, object], generators: Any, version_of: Any) -> LoadedRun:
+def load_run(
+    repository: Repository, oid: Oid, run: Run, namespace: dict[str, object], generators: Any, version_of: Any, map_device: str = ""
+) -> LoadedRun:
     """Loads everything that a commit of a run holds; the caller has checked that it is trusted.
 
     Raises:
@@ -416,6 +419,7 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
     generators.located = run.relocation.path
     values: dict[str, object] = {}
     versions = []
+    notes: dict[str, None] = {}
     entries = repository.names(oid)
     by_payload: dict[Oid, list[str]] = {}
     for name, entry in entries.items():
@@ -424,15 +428,16 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
     for payload_oid, names in by_payload.items():
         payload = repository.payload(payload_oid)
         stream = payload.read_stream()
-        loading = Loading(namespace, payload)
+        loading = Loading(namespace, payload, map_device)
         loading.generators = generators
         loading.located = run.relocation.path
         loaded = load(stream, loading)
         values.update((name, loaded[name]) for name in names)
         versions.append(version_of(tuple(names), payload, stream))
+        notes.update(dict.fromkeys(loading.notes))
     frames = _frames_of([{**each, "file": run.relocation.path(each["file"])} for each in place["frames"]], values)
     own, modules = _split_names(_in_order(repository, oid, entries), values)
-    return LoadedRun(frames, own, modules, read_sources(repository, oid), versions, values)
+    return LoadedRun(frames, own, modules, read_sources(repository, oid), versions, values, tuple(notes))
 
 
 def _in_order(repository: Repository, oid: Oid, entries: Mapping[str, object]) -> list[str]:

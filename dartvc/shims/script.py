@@ -161,13 +161,16 @@ class _Runner:
             code = self.reuse.compile(self.run.script, self.unit.text)
         return self.execute(lambda: exec(code, self.main.__dict__))
 
-    def go_on(self, oid: Oid, sets: dict[str, str]) -> int:
+    def go_on(self, oid: Oid, sets: dict[str, str], map_device: str) -> int:
         """Continues from a commit."""
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
                 __import__(name)
         self._restore_files(oid)
-        loaded = load_run(self.repository, oid, self.run, self.main.__dict__, self.session.working.generators, version_of)
+        generators = self.session.working.generators
+        loaded = load_run(self.repository, oid, self.run, self.main.__dict__, generators, version_of, map_device)
+        for note in loaded.notes:
+            print(f"dartvc: {note}", file=sys.stderr)
         watch_exits(self._is_user)
         self._give_data(loaded)
         _set_values(loaded, sets)
@@ -237,7 +240,7 @@ def run_script(repository: Repository, script: str, argv: Sequence[str], options
 
 
 def resume_script(
-    repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str]
+    repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str], map_device: str
 ) -> int:
     """Continues a run from a commit, or begins it again when that commit is its start; returns its exit code."""
     if run.moved_from != run.project and run.cwd.startswith(run.project):
@@ -248,7 +251,7 @@ def resume_script(
         take_back(repository.path / "runs" / run.run_id, 0)
         return runner.start()
     try:
-        return runner.go_on(oid, sets)
+        return runner.go_on(oid, sets, map_device)
     except (NotResumable, Unloadable) as reason:
         runner.session.close()
         raise RefusedError(
