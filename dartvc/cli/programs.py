@@ -22,6 +22,7 @@ __all__ = ["register"]
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 MaxOverhead = Annotated[float, typer.Option("--max-overhead", metavar="PERCENT", help="share of the run time that commits may take")]
+Grace = Annotated[float, typer.Option("--grace", metavar="SECONDS", help="how long SIGTERM waits for the next statement, to commit there")]
 MapDevice = Annotated[str, typer.Option("--map-device", metavar="DEVICE", help="where tensors of a graphics processor go: cpu, cuda:1, mps")]
 Every = Annotated[float, typer.Option("--every", metavar="SECONDS", help="commit so often, whatever it costs")]
 
@@ -40,6 +41,7 @@ def run(
     module: Annotated[str, typer.Option("-m", metavar="MODULE", help="run a module, as python -m does")] = "",
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
+    grace: Grace = 5.0,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="what dartvc.arg(NAME) returns")] = None,
     verify_resume: Annotated[bool, typer.Option("--verify-resume", help="kill and resume copies of it, and compare how they end")] = False,
     kills: Annotated[int, typer.Option("--kills", metavar="N", help="with --verify-resume: how many copies to kill")] = 5,
@@ -53,6 +55,7 @@ def run(
     if verify_resume:
         raise typer.Exit(_verify(["-m", module, *words] if module else words, kills))
     options = StartOptions("run", [module, *words] if module else words, max_overhead, every, list(sets or ()), module=module)
+    options.grace = grace
     options.reuse = "partial" if partial_reuse else "full" if reuse else ""
     raise typer.Exit(start(options))
 
@@ -87,10 +90,11 @@ def resume(
     map_device: MapDevice = "",
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
+    grace: Grace = 5.0,
 ) -> None:
     """Continues a program from the middle, where its last commit stands, to its end."""
     options = StartOptions("resume", [revision] if revision else [], max_overhead, every, list(sets or ()), trust, code, force)
-    options.map_device = map_device
+    options.map_device, options.grace = map_device, grace
     raise typer.Exit(start(options))
 
 

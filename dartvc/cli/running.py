@@ -37,6 +37,7 @@ class StartOptions:
     module: str = ""
     reuse: str = ""
     map_device: str = ""
+    grace: float = 5.0
 
 
 def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
@@ -57,7 +58,7 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
         if argv[0] == "run" and name.startswith("-m") and rest[:1]:
             options.module, options.words = (name[2:], [name[2:], *rest]) if name[2:] else (rest[0], rest)
             return options
-        if name not in ("--max-overhead", "--every", "--set") and not (name in ("--code", "--map-device") and argv[0] == "resume"):
+        if name not in ("--max-overhead", "--every", "--grace", "--set") and not (name in ("--code", "--map-device") and argv[0] == "resume"):
             return None
         if not separator:
             if not rest:
@@ -98,7 +99,7 @@ def _run(options: StartOptions) -> int:
         repository = Repository.open()
     except NotFoundError:
         repository = Repository.init()
-    chosen = RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets), options.reuse)
+    chosen = RunOptions(options.max_overhead / 100, options.every, options.grace, _pairs(options.sets), options.reuse)
     return run_script(repository, script, options.words, chosen, module=module)
 
 
@@ -145,7 +146,7 @@ def _resume(options: StartOptions) -> int:
         sys.stderr.write(f"dartvc: {os.path.relpath(path, run.project)} is not here; it was written from the commit\n")
     _tell_effects(repository, commit)
     _follow(repository, commit.oid)
-    chosen = RunOptions(options.max_overhead / 100, options.every)
+    chosen = RunOptions(options.max_overhead / 100, options.every, options.grace)
     sets, device = _pairs(options.sets), check_device(options.map_device)
     return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=sets, map_device=device)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -179,6 +180,7 @@ class RunRecorder:
         self._started_over = 0
         self.tally = Tally()
         self.last_stall_s = 0.0
+        self._last_whole: tuple[Ticket | None, str, float] = (None, "", 0.0)
         self.folder = run.folder
 
     def user_modules(self) -> list[types.ModuleType]:
@@ -245,7 +247,18 @@ class RunRecorder:
         self.last_stall_s = report.stall_ms / 1e3
         obstacle = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) if frames else None
         self.tally.add(self.last_stall_s, ticket.size_bytes if ticket else 0, obstacle=obstacle)
+        if obstacle == "":
+            self._last_whole = ticket, message, time.monotonic()
         return ticket
+
+    def standing(self) -> tuple[int, str]:
+        """Returns how many commits can be resumed from, and a phrase about the newest one, and why none came since."""
+        why = f" ({self.tally.refused})" if self.tally.refused else ""
+        ticket, place, moment = self._last_whole
+        if ticket is None:
+            return 0, f"there is no commit to go on from, only the beginning{why}"
+        name = f"{ticket.oid[:8]}, " if ticket.oid is not None else ""
+        return self.tally.commits, f"the last commit is {name}{place}, {time.monotonic() - moment:.0f} s ago{why}"
 
     def shown_file(self, filename: str) -> str:
         """Returns what people call a file of the program."""

@@ -57,6 +57,8 @@ class RunOptions:
 
     max_overhead: float = 0.01
     every_s: float = 0.0
+    grace_s: float = 5.0
+    """How long SIGTERM waits for a safe point."""
     arguments: dict[str, str] = field(default_factory=dict)
     reuse: str = ""
     """``full`` or ``partial``: work already done is not done again; such a run commits at its start and end only."""
@@ -85,7 +87,7 @@ class _Runner:
         self._folder = os.path.join(run.folder, "")
         pace = Pace(options.max_overhead, options.every_s)
         self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit)
-        self.signals = Signals(self.points.request_anew, self.session.close)
+        self.signals = Signals(self.points.request_anew, self.session.close, self.recorder.standing, options.grace_s)
         self.reuse = _reuse_of(self, options.reuse)
 
     def _is_user(self, code: types.CodeType) -> bool:
