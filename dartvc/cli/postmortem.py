@@ -66,7 +66,7 @@ def examination_item(found: Examination) -> dict[str, Any]:
         }
         for frame, summaries in found.frames
     ]
-    return {"traceback": found.traceback or None, "frames": frames, "effects": [act._asdict() for act in found.acts]}
+    return {"traceback": found.traceback or None, "frames": frames, "effects": found.acts}
 
 
 def render_examination(context: Context, found: Examination) -> Iterator[str]:

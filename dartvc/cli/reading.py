@@ -70,7 +70,7 @@ def status(is_json: Json = False) -> None:
         context.json(
             "status",
             {"head": head, "branch": workspace.branch, "upstream": apart, "names": len(names), "sessions": living, "omitted": not_stored}
-            | {"effects": [act._asdict() for act in effects]},
+            | {"effects": effects},
         )
         return
     context.out(f"on branch {workspace.branch}" if workspace.branch else "HEAD is detached: the next commit begins a branch")

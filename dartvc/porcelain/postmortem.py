@@ -252,7 +252,7 @@ def _import_modules(repository: Repository, commit: Commit, sources: Mapping[str
         for module in paths:
             try:
                 importlib.import_module(module)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 yield f"the module {module} cannot be imported here: {type(error).__name__}: {error}"
 
 

@@ -13,8 +13,9 @@ import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 __all__ = ["ACT_EVENTS", "Act", "Acts", "acts_between", "acts_since", "describe_acts", "read_acts"]
 
@@ -30,6 +31,7 @@ _WORDS = {
 }
 _LISTED_LIMIT = 64
 _OTHERS = "others"
+_NAMELESS = "a program"
 _SHOWN = 3
 _WRITTEN_ONE_BY_ONE = 16
 _WITH_VERBS = frozenset(
@@ -44,7 +46,8 @@ _ASSIGNMENT = re.compile(r"\w+=")
 _ADDRESS = re.compile(r"[\d.]+$|[\da-fA-F:]*:[\da-fA-F:.%\w]*$")
 
 
-class Act(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Act:
     """What a program did, and how often: ``Act("subprocess", "git push ...", 2)``."""
 
     kind: str
@@ -142,7 +145,7 @@ def _name_of(word: object) -> str:
 
 def _command(words: Sequence[object]) -> str:
     """Returns a command line without what may be secret in it: ``git push ...``, ``python train.py ...``, ``curl ...``."""
-    name = _name_of(words[0])
+    name = _name_of(words[0]) or _NAMELESS
     shown, rest = name, [_text(word) for word in words[1:]]
     if rest and name in _WITH_VERBS and _VERB.match(rest[0]):
         shown, rest = f"{name} {rest[0]}", rest[1:]
@@ -169,7 +172,7 @@ def read_acts(summary: Mapping[str, Any]) -> list[Act]:
 def acts_between(before: Iterable[Act], after: Iterable[Act]) -> list[Act]:
     """Returns what was done between two commits of one run."""
     known = {(act.kind, act.what): act.times for act in before}
-    return [act._replace(times=more) for act in after if (more := act.times - known.get((act.kind, act.what), 0)) > 0]
+    return [replace(act, times=more) for act in after if (more := act.times - known.get((act.kind, act.what), 0)) > 0]
 
 
 def acts_since(journal: Path, sequence: int) -> list[Act]:
@@ -181,20 +184,24 @@ def acts_since(journal: Path, sequence: int) -> list[Act]:
         lines = (journal / "journal").read_text().splitlines()
     except OSError:
         return []
-    found: dict[tuple[int, str, str], int] = {}
+    records: list[Mapping[str, Any]] = []
     for line in reversed(lines):
         try:
-            record: Mapping[str, Any] = json.loads(line)
+            record = json.loads(line)
         except ValueError:
-            continue
+            continue  # torn by the kill
         if record["sequence"] < sequence:
             break
         if "act" in record:
-            key = record["sequence"], str(record["act"]), str(record["what"])
-            found[key] = max(found.get(key, 0), int(record["times"]))
+            records.append(record)
     totals: dict[tuple[str, str], int] = {}
-    for (_, kind, what), count in reversed(found.items()):
-        totals[kind, what] = totals.get((kind, what), 0) + count
+    latest: dict[tuple[str, str], tuple[int, int]] = {}
+    for record in reversed(records):
+        key, stretch, count = (str(record["act"]), str(record["what"])), int(record["sequence"]), int(record["times"])
+        before, counted = latest.get(key, (-1, 0))
+        is_same = before == stretch and count > counted  # it counts from one again after each commit, and after a resume
+        totals[key] = totals.get(key, 0) + (count - counted if is_same else count)
+        latest[key] = stretch, count
     return [Act(kind, what, count) for (kind, what), count in totals.items()]
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -302,7 +302,7 @@ class RunRecorder:
         wanted: dict[str, tuple[object, dict[str, object]]] = {"run": (None, self.run.described()), "position": (None, place)}
         wanted["order"] = (None, {"type": "order", "names": self.session.working.names()})
         if acts := self.effects.acts.total():
-            wanted[EFFECTS] = (None, {"type": EFFECTS, "items": [act._asdict() for act in acts]})
+            wanted[EFFECTS] = (None, {"type": EFFECTS, "items": [asdict(act) for act in acts]})
         return self._changed_entries({**wanted, **self._source_entries()})
 
     def _source_entries(self) -> dict[str, tuple[object, dict[str, object]]]:
