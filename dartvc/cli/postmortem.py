@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -15,8 +14,6 @@ from dartvc.errors import NotFoundError
 from dartvc.model import short
 from dartvc.porcelain.postmortem import Examination, load_state
 from dartvc.program.acts import describe_acts
-from dartvc.program.sources import MODULE_SCOPE
-from dartvc.sessions.traces import Frame
 
 __all__ = ["examination_item", "register", "render_examination"]
 
@@ -82,7 +79,7 @@ def render_examination(context: Context, found: Examination) -> Iterator[str]:
         if frame.error != error:
             error = frame.error
             yield f"raised before it: {printable(error)}"
-        yield context.paint(printable(_describe(frame)), "1")
+        yield context.paint(printable(str(frame)), "1")
         shown = list(summaries.items())[:_NAMES_SHOWN]
         yield from (f"    {render_headline(name, summary, color=context.color, width=120)}" for name, summary in shown)
         if len(summaries) > _NAMES_SHOWN:
@@ -91,8 +88,3 @@ def render_examination(context: Context, found: Examination) -> Iterator[str]:
         yield f"{found.left_out} frames between them were not kept"
     if found.frames:
         yield ""
-
-
-def _describe(frame: Frame) -> str:
-    where = f"{os.path.basename(frame.file)}:{frame.line}" + ("" if frame.function == MODULE_SCOPE else f" in {frame.function}")
-    return f"frame {frame.index}  {where}" + (f": {frame.source}" if frame.source else "")

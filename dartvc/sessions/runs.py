@@ -220,7 +220,7 @@ class RunRecorder:
             self.run = replace(self.run, exit_code=exit_code)
         innermost = frames[-1] if frames else None
         position = Position(self.shown_file(innermost.filename), innermost.line, innermost.qualname) if innermost else None
-        places = [frame.described() for frame in frames]
+        places = [{**frame.described(), "shown": os.path.basename(self.shown_file(frame.filename))} for frame in frames]
 
         def process() -> list[StagedName]:
             if self.session.times_started_over != self._started_over:

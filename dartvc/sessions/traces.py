@@ -7,6 +7,7 @@ described as those of a position are, so that whoever looks at frames need not k
 from __future__ import annotations
 
 import linecache
+import os
 import sys
 import traceback
 import types
@@ -125,12 +126,13 @@ def frame_prefixes(functions: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame of a commit, as it is recorded.
+    """A frame of a commit, as it is recorded; as text ``frame 1  train.py:12 in fit: loss = step(batch)``.
 
     Attributes:
         index: 0 is the outermost.
         source: the line in which it stands, where that is recorded beside the place.
         error: the exception that led to the uncaught one and went through this frame; empty for the uncaught one's own frames.
+        shown: what people call the file, where that is not the end of its path: ``In[3]``.
         locals: the names in the snapshot of its local variables, by the names that they have in the function.
     """
 
@@ -141,7 +143,13 @@ class Frame:
     function: str
     source: str = ""
     error: str = ""
+    shown: str = ""
     locals: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        name = self.shown or os.path.basename(self.file)
+        where = f"{name}:{self.line}" + ("" if self.function == MODULE_SCOPE else f" in {self.function}")
+        return f"frame {self.index}  {where}" + (f": {self.source}" if self.source else "")
 
 
 def read_trace(repository: Repository, commit: Commit) -> Trace | None:
@@ -179,6 +187,7 @@ def read_frames(repository: Repository, commit: Commit) -> list[Frame]:
             str(place["function"]),
             str(place.get("source", "")),
             str(place.get("error", "")),
+            str(place.get("shown", "")),
             held.get(prefix, {}),
         )
         for index, (place, prefix) in enumerate(zip(places, prefixes, strict=True))

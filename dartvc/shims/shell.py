@@ -8,7 +8,6 @@ leaves the process.
 from __future__ import annotations
 
 import code
-import os
 import sys
 import traceback
 import types
@@ -16,7 +15,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from dartvc.porcelain.postmortem import LoadedFrame, LoadedState
-from dartvc.program.sources import MODULE_SCOPE
 from dartvc.state.candidates import is_hidden
 
 __all__ = ["Stand", "interact", "run_code"]
@@ -56,7 +54,7 @@ class Stand:
             if each.frame.error != error:
                 error = each.frame.error
                 self._say(f"  raised before it: {error}")
-            self._say(f"{'>' if each is self._frame else ' '} {describe_frame(each)}")
+            self._say(f"{'>' if each is self._frame else ' '} {each.frame}")
         if not self._state.frames:
             self._say("this commit has no frames: the prompt stands in its namespace")
 
@@ -70,7 +68,7 @@ class Stand:
         self._enter()
         frame = self._frame
         if frame is not None:
-            self._say(f"> {describe_frame(frame)}")
+            self._say(f"> {frame.frame}")
 
     def up(self) -> None:
         """Goes to the frame that called this one."""
@@ -112,15 +110,8 @@ class Stand:
         yield from state.notes
         frame = self._frame
         if frame is not None:
-            yield f"> {describe_frame(frame)}"
+            yield f"> {frame.frame}"
             yield "frames() lists the frames; frame(N), up() and down() go to them"
-
-
-def describe_frame(frame: LoadedFrame) -> str:
-    """Returns a frame as one line: ``frame 1  train.py:12 in fit: loss = step(batch)``."""
-    each = frame.frame
-    where = f"{os.path.basename(each.file)}:{each.line}" + ("" if each.function == MODULE_SCOPE else f" in {each.function}")
-    return f"frame {each.index}  {where}" + (f": {each.source}" if each.source else "")
 
 
 def interact(state: LoadedState, number: int | None = None) -> None:
