@@ -9,7 +9,7 @@ import typer
 
 from dartvc.cli.context import Context, current
 from dartvc.cli.loglines import LogOptions, commit_item, print_log
-from dartvc.cli.render import render_diff, render_headline, render_summary
+from dartvc.cli.render import printable, render_diff, render_headline, render_summary
 from dartvc.cli.text import age, render_commit, size
 from dartvc.errors import NotFoundError, UsageError
 from dartvc.model import Commit, short
@@ -86,7 +86,7 @@ def status(is_json: Json = False) -> None:
         if isinstance(so_far, Mapping):
             context.out(f"run {commit.run}: {describe_tally(so_far)}")
         if effects:
-            context.out(f"the run has {describe_acts(effects)}: that cannot be undone")
+            context.out(f"the run has {printable(describe_acts(effects))}: that cannot be undone")
     for each in sessions:
         context.out(f"session {each.session_id}: process {each.pid}, branch {each.branch or 'detached'}")
     if not sessions:

@@ -165,8 +165,11 @@ def _shell_command(text: str) -> str:
 
 
 def read_acts(summary: Mapping[str, Any]) -> list[Act]:
-    """Reads the acts that a commit records (docs/format.md)."""
-    return [Act(str(each["kind"]), str(each["what"]), int(each["times"])) for each in summary.get("items", ())]
+    """Reads the acts that a commit records (docs/format.md); none from what does not look like them."""
+    try:
+        return [Act(str(each["kind"]), str(each["what"]), int(each["times"])) for each in summary.get("items", ())]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def acts_between(before: Iterable[Act], after: Iterable[Act]) -> list[Act]:

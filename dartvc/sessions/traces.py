@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,7 +155,8 @@ class Frame:
 def read_trace(repository: Repository, commit: Commit) -> Trace | None:
     """Returns the traceback that a commit records, without its frames; None when it records none."""
     facts = _trace_facts(repository, commit)
-    return Trace(str(facts.get("text", "")), left_out=int(facts.get("left_out", 0))) if facts else None
+    left_out = facts.get("left_out")
+    return Trace(str(facts.get("text", "")), left_out=left_out if isinstance(left_out, int) else 0) if facts else None
 
 
 def _trace_facts(repository: Repository, commit: Commit) -> dict[str, Any]:
@@ -169,11 +170,15 @@ def read_frames(repository: Repository, commit: Commit) -> list[Frame]:
     if not facts and (commit.run or commit.position is not None):
         entry = repository.process(commit.oid).get("position")
         facts = dict(repository.summary(entry)) if entry is not None else {}
-    places: list[Mapping[str, Any]] = facts.get("frames", [])
-    if not places:
-        return []
+    try:
+        return _frames_of(facts.get("frames", []), repository.names(commit.oid))
+    except (KeyError, TypeError, ValueError):
+        return []  # a stranger's commit says what it likes
+
+
+def _frames_of(places: Sequence[Mapping[str, Any]], names: Iterable[str]) -> list[Frame]:
     held: dict[str, dict[str, str]] = {}
-    for name in repository.names(commit.oid):
+    for name in names:
         prefix, _, local = name.rpartition(".")
         if local.isidentifier() and not prefix.endswith("._"):
             held.setdefault(prefix, {})[local] = name

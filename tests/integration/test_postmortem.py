@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from dartvc.history import RefMove, Repository
+from dartvc.model import CommitKind, StagedCommit, StagedName
 from dartvc.program.frames import is_supported
+from dartvc.store import Head
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="frames of this interpreter cannot be read")
 
@@ -222,3 +225,17 @@ def test_a_checkout_of_the_end_of_a_run_brings_its_own_names_only(tmp_path: Path
     code = "import dartvc, sys\nns = {'__name__': '__main__'}\ndartvc.open('.').checkout('HEAD', ns)\nprint(sorted(n for n in ns if '.' in n), ns['rate'])\n"
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.stdout == "[] 7\n", done.stderr
+
+
+@pytest.mark.parametrize("record", [{}, {"frames": 3, "text": 5, "left_out": "x"}, {"frames": [{"function": "f"}], "text": "\x1b[31mred"}, {"frames": [1]}])
+def test_a_record_of_frames_that_says_nonsense_is_shown_without_them(tmp_path: Path, record: dict[str, object]) -> None:
+    repository = Repository.init(tmp_path)
+    entries = [StagedName("traceback", record, None), StagedName("effects", {"items": [record]}, None), StagedName("position", record, None)]
+    writer = repository.writer()
+    staged = StagedCommit("nonsense", CommitKind.EXCEPTION, 1.7e9, 0, process=tuple(entries), error="ValueError: x", run="r")
+    oid = writer.write(staged, ())
+    writer.publish()
+    repository.move_refs([RefMove("refs/heads/main", None, oid)], operation="commit", description="", head=Head("refs/heads/main", oid))
+    for words in (("show",), ("show", "--json"), ("status",)):
+        done = command(*words, cwd=tmp_path)
+        assert done.returncode == 0 and "\x1b" not in done.stdout, done.stderr
