@@ -28,7 +28,8 @@ _ROOMS = {
     "propagating": ("propagate",),
     "replaying": ("replay",),
     "exchanging": ("clone", "fetch", "push", "pull", "remote", "bundle"),
-    "upkeep": ("gc", "fsck", "du", "doctor", "config", "trust", "shell", "jupyter"),
+    "upkeep": ("gc", "fsck", "du", "doctor", "config", "trust", "jupyter"),
+    "postmortem": ("shell",),
     "caching": ("cache",),
 }
 _ROOM_OF = {verb: room for room, verbs in _ROOMS.items() for verb in verbs}

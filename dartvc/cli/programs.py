@@ -9,6 +9,7 @@ import typer
 
 from dartvc.cli.context import current
 from dartvc.cli.querying import QueryOptions, answer_query
+from dartvc.cli.render import printable
 from dartvc.cli.running import StartOptions, start
 from dartvc.cli.text import age
 from dartvc.errors import PartialError, UsageError
@@ -16,11 +17,14 @@ from dartvc.model import Omission, short
 from dartvc.porcelain.programs import abort as settle_run
 from dartvc.porcelain.programs import list_runs
 from dartvc.porcelain.verification import Proof, verify
+from dartvc.program.acts import describe_acts
 
 __all__ = ["register"]
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 MaxOverhead = Annotated[float, typer.Option("--max-overhead", metavar="PERCENT", help="share of the run time that commits may take")]
+Grace = Annotated[float, typer.Option("--grace", metavar="SECONDS", help="how long SIGTERM waits for the next statement, to commit there")]
+MapDevice = Annotated[str, typer.Option("--map-device", metavar="DEVICE", help="where tensors of a graphics processor go: cpu, cuda:1, mps")]
 Every = Annotated[float, typer.Option("--every", metavar="SECONDS", help="commit so often, whatever it costs")]
 
 
@@ -39,6 +43,7 @@ def run(
     module: Annotated[str, typer.Option("-m", metavar="MODULE", help="run a module, as python -m does")] = "",
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
+    grace: Grace = 5.0,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="what dartvc.arg(NAME) returns")] = None,
     verify_resume: Annotated[bool, typer.Option("--verify-resume", help="kill and resume copies of it, and compare how they end")] = False,
     kills: Annotated[int, typer.Option("--kills", metavar="N", help="with --verify-resume: how many copies to kill")] = 5,
@@ -54,6 +59,7 @@ def run(
         raise typer.Exit(_verify(["-m", module, *words] if module else words, kills))
     options = StartOptions("run", [module, *words] if module else words, max_overhead, every, list(sets or ()), module=module)
     options.is_atomic = is_atomic
+    options.grace = grace
     options.reuse = "partial" if partial_reuse else "full" if reuse else ""
     raise typer.Exit(start(options))
 
@@ -85,11 +91,14 @@ def resume(
     trust: Annotated[bool, typer.Option("--trust", help="load a commit that was made elsewhere")] = False,
     code: Annotated[str, typer.Option("--code", metavar="recorded|current", help="which code to go on with when the script was edited")] = "",
     force: Annotated[bool, typer.Option("--force", help="go on although packages of the program are missing here")] = False,
+    map_device: MapDevice = "",
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
+    grace: Grace = 5.0,
 ) -> None:
     """Continues a program from the middle, where its last commit stands, to its end."""
     options = StartOptions("resume", [revision] if revision else [], max_overhead, every, list(sets or ()), trust, code, force)
+    options.map_device, options.grace = map_device, grace
     raise typer.Exit(start(options))
 
 
@@ -103,6 +112,10 @@ def runs(is_json: Json = False) -> None:
     for each in listed:
         where = f"at {each.position}" if each.position and each.state in ("running", "crashed") else ""
         context.out(f"{each.run_id}  {each.state:8} {short(each.tip)}  {' '.join(each.command)}  ({age(each.time)}, {each.commits} commits) {where}".rstrip())
+        if each.error:
+            context.out(f"          {printable(each.error)}: dvc-state shell {short(each.tip)}")
+        if each.effects:
+            context.out(f"          has {printable(describe_acts(each.effects))}")
     if not listed:
         context.say("no program was run here: dvc-state run SCRIPT")
 

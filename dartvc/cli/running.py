@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from dartvc.sessions.atomic import AtomicRun
     from dartvc.sessions.runs import Run
 
-__all__ = ["StartOptions", "parse_plainly", "start"]
+__all__ = ["StartOptions", "check_device", "parse_plainly", "start"]
+
+_DEVICE = re.compile(r"[a-z]+(:\d+)?$")
 
 
 @dataclass
@@ -35,6 +38,8 @@ class StartOptions:
     module: str = ""
     reuse: str = ""
     is_atomic: bool = False
+    map_device: str = ""
+    grace: float = 5.0
 
 
 def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
@@ -58,7 +63,7 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
         if argv[0] == "run" and name.startswith("-m") and rest[:1]:
             options.module, options.words = (name[2:], [name[2:], *rest]) if name[2:] else (rest[0], rest)
             return options
-        if name not in ("--max-overhead", "--every", "--set") and not (name == "--code" and argv[0] == "resume"):
+        if name not in ("--max-overhead", "--every", "--grace", "--set") and not (name in ("--code", "--map-device") and argv[0] == "resume"):
             return None
         if not separator:
             if not rest:
@@ -67,8 +72,8 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
         try:
             if name == "--set":
                 options.sets.append(value)
-            elif name == "--code":
-                options.code = value
+            elif name in ("--code", "--map-device"):
+                setattr(options, name[2:].replace("-", "_"), value)
             else:
                 setattr(options, name[2:].replace("-", "_"), float(value))
         except ValueError:
@@ -100,7 +105,7 @@ def _run(options: StartOptions) -> int:
     except NotFoundError:
         repository = Repository.init()
     _settle_dead_runs(repository, options.is_atomic)
-    chosen = RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets), options.is_atomic, options.reuse)
+    chosen = RunOptions(options.max_overhead / 100, options.every, options.grace, _pairs(options.sets), options.is_atomic, options.reuse)
     return run_script(repository, script, options.words, chosen, module=module)
 
 
@@ -172,10 +177,12 @@ def _resume(options: StartOptions) -> int:
     text = _choose_code(run, sources.get(run.script, ""), options.code)
     for path in write_missing_sources(sources, run.project):
         sys.stderr.write(f"dartvc: {os.path.relpath(path, run.project)} is not here; it was written from the commit\n")
+    _tell_effects(repository, commit)
     if atomic is None:
         _follow(repository, commit.oid)
-    chosen = RunOptions(options.max_overhead / 100, options.every, is_atomic=atomic is not None)
-    return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=_pairs(options.sets))
+    chosen = RunOptions(options.max_overhead / 100, options.every, options.grace, is_atomic=atomic is not None)
+    sets, device = _pairs(options.sets), check_device(options.map_device)
+    return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=sets, map_device=device)
 
 
 def _atomic_of(repository: Repository, tip: Oid) -> AtomicRun | None:
@@ -217,6 +224,16 @@ def _compare_environment(recorded: Mapping[str, object], sources: Mapping[str, s
     if verdict.obstacles and not (force and verdict.can_be_forced):
         hint = "repeat with --force to try all the same" if verdict.can_be_forced else verdict.remedy
         raise RefusedError("; ".join(verdict.obstacles), kind="other-environment", hint=hint)
+
+
+def _tell_effects(repository: Repository, commit: Commit) -> None:
+    """Says what the program did after the commit that no resume takes back."""
+    from dartvc.porcelain.postmortem import acts_after
+    from dartvc.program.acts import describe_acts
+
+    since = describe_acts(acts_after(repository, commit))
+    if since:
+        sys.stderr.write(f"dartvc: since this commit the program had {since}: that is not undone, and may happen twice\n")
 
 
 def _last_run(repository: Repository) -> Oid:
@@ -272,6 +289,17 @@ def _choose_code(run: Run, recorded: str, choice: str) -> str:
     raise RefusedError(
         f"{name} was edited since the commit", kind="code-changed", hint="repeat with --code recorded, or with --code current"
     )
+
+
+def check_device(device: str) -> str:
+    """Returns the name of a device as torch has it; empty when none is meant.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if device and not _DEVICE.match(device):
+        raise UsageError(f"{device!r} is no device", kind="bad-device", hint="--map-device cpu")
+    return device
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:

@@ -9,9 +9,10 @@ from datetime import datetime
 from dartvc.errors import NotFoundError
 from dartvc.history import Repository
 from dartvc.model import CommitKind, Oid
+from dartvc.program.acts import Act
 from dartvc.sessions.atomic import AtomicRun, Settled, find_atomic, is_alive, leave, open_runs, settle
 from dartvc.sessions.registry import living_sessions
-from dartvc.sessions.runs import run_facts
+from dartvc.sessions.runs import read_effects, run_facts
 
 __all__ = ["RunStanding", "abort", "list_runs"]
 
@@ -23,6 +24,8 @@ class RunStanding:
     Attributes:
         state: running, done, failed (an exception or an exit code), crashed (killed, and not resumed to its end) or rolled back (atomic, and
             its files are as they were before it).
+        error: the exception that ended it.
+        effects: what it had done by its newest commit that cannot be undone.
     """
 
     run_id: str
@@ -33,6 +36,8 @@ class RunStanding:
     commits: int
     position: str
     exit_code: int | None
+    error: str
+    effects: list[Act]
 
 
 def list_runs(repository: Repository) -> list[RunStanding]:
@@ -58,7 +63,7 @@ def list_runs(repository: Repository) -> list[RunStanding]:
         place = commit.position
         at = f"{os.path.basename(place.file)}:{place.line}" if place is not None else ""
         count = _count(repository, tip, run.run_id)
-        found.append(RunStanding(name.rpartition("/")[2], state, tip, commit.time, run.argv, count, at, run.exit_code))
+        found.append(RunStanding(name.rpartition("/")[2], state, tip, commit.time, run.argv, count, at, run.exit_code, commit.error, read_effects(repository, tip)))
     return sorted(found, key=lambda each: each.time, reverse=True)
 
 

@@ -12,13 +12,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dartvc.program.acts import ACT_EVENTS, Acts
 from dartvc.program.foreign import watch_foreign_writers
 from dartvc.program.journal import CONTENT_LIMIT_BYTES, Journal
+from dartvc.program.records import add_record
 from dartvc.store.durable import sync_file, sync_folder
 
 __all__ = ["Effects", "FileState", "put_back", "watching"]
@@ -26,13 +28,6 @@ __all__ = ["Effects", "FileState", "put_back", "watching"]
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 _CLOCK_TICK_NS = 20_000_000
 _SQLITE = b"SQLite format 3\0"
-_NAMED = {
-    "socket.connect": "a network connection",
-    "subprocess.Popen": "a child process",
-    "os.system": "a shell command",
-    "os.exec": "another program",
-    "os.posix_spawn": "a child process",
-}
 _CHANGES: dict[str, tuple[tuple[int, ...], tuple[int | None, ...]]] = {
     "os.remove": ((0,), (1,)),
     "os.rename": ((0, 1), (2, 3)),
@@ -47,6 +42,7 @@ _CHANGES: dict[str, tuple[tuple[int, ...], tuple[int | None, ...]]] = {
 """Changes that need no open file: which arguments are paths, and which is the descriptor of the folder that each starts from."""
 _GENTLE = frozenset({"os.chmod", "os.utime"})
 _FOLLOWING = frozenset({"os.truncate", "os.chmod", "os.utime"})
+_HEARD = frozenset({"open", "sqlite3.connect", "os.fork", "import", *_CHANGES, *ACT_EVENTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,6 @@ class Effects:
     ignored: tuple[str, ...]
     on_fork: Callable[[], None] = lambda: None
     written: dict[str, tuple[int, int] | None] = field(default_factory=dict)
-    acts: set[str] = field(default_factory=set)
     unkept: dict[str, str] = field(default_factory=dict)
     """What could not be kept before it was changed, and why: a resume cannot take these changes back."""
     sequence: int = 0
@@ -93,12 +88,21 @@ class Effects:
             self._keeper = Journal(self.journal, self.is_atomic)
         return self._keeper
 
+    def __post_init__(self) -> None:
+        self.acts = Acts(self._write_down)
+
     def watch(self) -> None:
         """Begins to watch; an audit hook stays until the process ends."""
         self._ignored = tuple(os.path.join(os.path.abspath(path), "") for path in self.ignored)
         _WATCHING.append(self)
         os.register_at_fork(after_in_child=self._after_fork)
-        sys.addaudithook(self._hook)
+        hear = self._hook
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            if event in _HEARD:  # importing scikit-learn makes 70,000 events
+                hear(event, arguments)
+
+        sys.addaudithook(hook)
 
     def _after_fork(self) -> None:
         self._lock, self._inside = threading.RLock(), None  # another thread of the parent may have held it
@@ -115,10 +119,11 @@ class Effects:
                 self._note(arguments[0] + suffix, is_followed=True)
         elif event == "os.fork":
             self.on_fork()
-        elif event == "import" and self.is_atomic:
-            watch_foreign_writers(self._note_foreign)
-        elif event in _NAMED:
-            self.acts.add(_NAMED[event])
+        elif event == "import":
+            if self.is_atomic:
+                watch_foreign_writers(self._note_foreign)
+        elif not self.is_paused and os.getpid() == self._pid:
+            self.acts.hear(event, arguments)
 
     def _on_change(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Takes note of a change that needs no open file: of the paths in it, each with the folder that it starts from."""
@@ -242,6 +247,12 @@ class Effects:
         """Gives writes from now on a sequence of their own; what they change is kept anew, whatever was kept before."""
         self.sequence += 1
         self.keeper.advance()
+        self.acts.advance()
+
+    def _write_down(self, record: Mapping[str, object]) -> None:
+        """Adds an act to the journal; a full disk costs the record only."""
+        with self.own(), contextlib.suppress(OSError):
+            add_record(self.journal, {"sequence": self.sequence, **record}, is_ordered=True)
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int]:

@@ -173,7 +173,7 @@ def _oldest(newest: Sequence[Mapping[str, Any]], sequence: int) -> tuple[dict[st
     first: dict[str, Mapping[str, Any]] = {}
     whole: dict[str, Mapping[str, Any]] = {}
     for record in reversed(newest):
-        if record["sequence"] >= sequence:
+        if record["sequence"] >= sequence and "path" in record:
             first.setdefault(record["path"], record)
             if record["before"] == "content":
                 whole.setdefault(record["path"], record)
@@ -328,6 +328,7 @@ def drop_copies(folder: Path, *, above_bytes: int = -1) -> None:
     """Takes away the copies larger than ``above_bytes``; when it is negative, all records and copies: nothing can be taken back then."""
     if above_bytes < 0:
         drop_records(folder, 0)
+        (folder / "journal").unlink(missing_ok=True)
     for copy in folder.glob("[0-9]*-*"):
         if copy.lstat().st_size > above_bytes:
             copy.unlink(missing_ok=True)

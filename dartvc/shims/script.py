@@ -37,8 +37,9 @@ from dartvc.sessions.atomic import AtomicSession
 from dartvc.sessions.pacing import Pace
 from dartvc.sessions.relocation import follow_process
 from dartvc.sessions.restoring import version_of
-from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
+from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_effects, read_files, read_modules, read_sequence
 from dartvc.sessions.tally import describe_tally
+from dartvc.sessions.traces import Trace, headline_of
 from dartvc.shims.endings import AtomicEnding
 from dartvc.shims.safepoints import SafePoints, is_below
 from dartvc.shims.signals import SIGNALLED, Signals
@@ -63,6 +64,8 @@ class RunOptions:
 
     max_overhead: float = 0.01
     every_s: float = 0.0
+    grace_s: float = 5.0
+    """How long SIGTERM waits for a safe point."""
     arguments: dict[str, str] = field(default_factory=dict)
     is_atomic: bool = False
     """Its effects stand as a whole or not at all."""
@@ -96,7 +99,7 @@ class _Runner:
         self._folder = os.path.join(run.folder, "")
         pace = Pace(options.max_overhead, options.every_s)
         self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit)
-        self.signals = Signals(self.points.request_anew, self.session.close)
+        self.signals = Signals(self.points.request_anew, self.session.close, self.recorder.standing, options.grace_s)
         self.reuse = _reuse_of(self, options.reuse)
 
     def _is_user(self, code: types.CodeType) -> bool:
@@ -121,31 +124,34 @@ class _Runner:
         if is_supported() and self.reuse is None:
             self.signals.install()
             self.points.pacer.start()
+        failure: BaseException | None = None
         try:
             body()
         except SystemExit as stop:
-            code, error = _exit_code(stop), ""
+            code = _exit_code(stop)
         except KeyboardInterrupt as interrupt:
-            code, error = SIGNALLED + signal.SIGINT, "KeyboardInterrupt"
-            _print_exception(interrupt)
+            code, failure = SIGNALLED + signal.SIGINT, interrupt
         except BaseException as raised:
-            code, error = 1, f"{type(raised).__name__}: {raised}".split("\n", 1)[0]
-            _print_exception(raised)
+            code, failure = 1, raised
         else:
-            code, error = 0, ""
+            code = 0
+        if failure is not None:
+            _print_exception(failure)
         self.points.pacer.stop()
         self.points.stopper.cancel()
-        self._finish(code, error)
+        self._finish(code, failure)
         if self.ending is not None:
             self.ending.code, self.ending.effects = code, self.effects
         return code
 
-    def _finish(self, code: int, error: str) -> None:
+    def _finish(self, code: int, failure: BaseException | None) -> None:
+        error = headline_of(failure) if failure is not None else ""
         try:
             if self.reuse is not None:
                 self.reuse.close()
             kind = CommitKind.EXCEPTION if error else CommitKind.END
-            self.recorder.commit((), error or f"exit {code}", kind, error=error, exit_code=code)
+            trace = Trace.of(failure, self._is_user, self.main.__dict__) if failure is not None else None
+            self.recorder.commit((), error or f"exit {code}", kind, error=error, exit_code=code, trace=trace)
             self.session.close()
         except Exception as failure:
             print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
@@ -177,7 +183,7 @@ class _Runner:
             code = self.reuse.compile(self.run.script, self.unit.text)
         return self.execute(lambda: exec(code, self.main.__dict__))
 
-    def go_on(self, oid: Oid, sets: dict[str, str]) -> int:
+    def go_on(self, oid: Oid, sets: dict[str, str], map_device: str) -> int:
         """Continues from a commit."""
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
@@ -185,7 +191,10 @@ class _Runner:
         if self.ending is not None:
             self.ending.begin(self.session)
         self._restore_files(oid)
-        loaded = load_run(self.repository, oid, self.run, self.main.__dict__, self.session.working.generators, version_of)
+        generators = self.session.working.generators
+        loaded = load_run(self.repository, oid, self.run, self.main.__dict__, generators, version_of, map_device)
+        for note in loaded.notes:
+            print(f"dartvc: {note}", file=sys.stderr)
         watch_exits(self._is_user)
         self._give_data(loaded)
         _set_values(loaded, sets)
@@ -200,6 +209,7 @@ class _Runner:
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
         self.effects.sequence = read_sequence(self.repository, oid)
+        self.effects.acts.begin(read_effects(self.repository, oid))
         done = take_back(self.effects.journal, self.effects.sequence)
         if not done.problems:
             with suppress(OSError):
@@ -259,7 +269,7 @@ def run_script(repository: Repository, script: str, argv: Sequence[str], options
 
 
 def resume_script(
-    repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str]
+    repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str], map_device: str
 ) -> int:
     """Continues a run from a commit, or begins it again when that commit is its start; returns its exit code."""
     if run.moved_from != run.project and run.cwd.startswith(run.project):
@@ -271,7 +281,7 @@ def resume_script(
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         return runner.start()
     try:
-        return runner.go_on(oid, sets)
+        return runner.go_on(oid, sets, map_device)
     except (NotResumable, Unloadable) as reason:
         runner.session.close()
         raise RefusedError(
@@ -326,7 +336,7 @@ def _is_ours(frame: types.FrameType) -> bool:
 
 
 def _print_exception(error: BaseException) -> None:
-    """Shows a traceback of the user's own frames."""
+    """Shows a traceback of the user's own frames, and leaves the exception where post-mortem tools look for it."""
     trace = error.__traceback__
     while trace is not None and _is_ours(trace.tb_frame):
         trace = trace.tb_next
@@ -337,6 +347,9 @@ def _print_exception(error: BaseException) -> None:
         else:
             before = before.tb_next
     error.__traceback__ = trace
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
     sys.excepthook(type(error), error, trace)
 
 
