@@ -3,6 +3,8 @@
 The cost of a commit is what the program waits plus what the background writer takes from its cores: where cores stand idle, writing costs
 nothing. A commit is due when the budget (a share of the time since the run began) covers what commits have cost so far and what the next
 one will.
+
+The head of a long loop is the place where a commit is worth most: nothing is half done there. While one comes round often enough, commits wait for it.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ _FIRST_COST_S = 0.008
 _WRITING_BYTES_PER_S = 400e6
 _EXCESS_LIMIT = 3.0
 _LOOK_AGAIN_S = 1.0
+_LEAST_HEAD_SPACING_S = 0.1
+_HEAD_PATIENCE = 1.5
+"""A head that is so many times later than usual is not waited for any more."""
 
 
 @dataclass
@@ -64,6 +69,25 @@ class Pace:
             affordable = min(affordable, _LONGEST_SPACING_S - since_last_s)
         return max(affordable, _LEAST_SPACING_S - since_last_s, 0.0)
 
+    def is_due_at_head(self, elapsed_s: float, since_last_s: float, interval_s: float) -> bool:
+        """Whether a program that stands at the head of a loop is to be committed there; one commit may be made ahead of the budget.
+
+        Args:
+            elapsed_s: since the run began.
+            since_last_s: since the last commit.
+            interval_s: how long the loop takes from head to head.
+        """
+        if self.every_s:
+            return since_last_s + interval_s / 2 >= self.every_s
+        return since_last_s >= _LEAST_HEAD_SPACING_S and self.spent_s <= self.max_overhead * elapsed_s
+
+    def held_s(self, since_last_s: float, since_head_s: float, interval_s: float) -> float:
+        """Returns how long a commit may wait for the next head of a loop that comes round every ``interval_s`` (0: there is none)."""
+        if not interval_s:
+            return 0.0
+        longest = self.every_s + min(interval_s, self.every_s) if self.every_s else _LONGEST_SPACING_S
+        return min(longest - since_last_s, _HEAD_PATIENCE * interval_s - since_head_s)
+
 
 class Pacer:
     """Asks for commits on a thread of its own.
@@ -71,11 +95,15 @@ class Pacer:
     Args:
         pace: the budget.
         request: asks the program to stop at a safe point; called again while it has not.
+        look: looks which loops the program is in; returns in how many seconds to look again.
     """
 
-    def __init__(self, pace: Pace, request: Callable[[], None]) -> None:
+    def __init__(self, pace: Pace, request: Callable[[], None], look: Callable[[], float] = lambda: math.inf) -> None:
         self.pace = pace
         self._request = request
+        self._look = look
+        self._looks_at = 0.0
+        self._head = self._head_interval_s = 0.0
         self._began = self._last = self._looked = time.monotonic()
         self._used = time.process_time()
         self._wake = threading.Condition()
@@ -99,6 +127,7 @@ class Pacer:
                 self._thread.start()
             self.pace.spent_s = 0.0
             self._began = self._last = time.monotonic()
+            self._head_interval_s = 0.0
             self._is_open = self._is_paused = False
             if self._began + self.pace.next_due_s(0.0, 0.0) < self._sleeps_until:
                 self._wake.notify_all()  # else it wakes in time by itself
@@ -121,6 +150,17 @@ class Pacer:
             self._is_open = False
             self._wake.notify_all()
 
+    def at_head(self, interval_s: float) -> bool:
+        """Takes note that the program stands at the head of a loop, which takes so long; returns whether it is to be committed there."""
+        with self._wake:
+            now = time.monotonic()
+            self._head, self._head_interval_s = now, interval_s
+            return not self._is_over and not self._is_paused and self.pace.is_due_at_head(now - self._began, now - self._last, interval_s)
+
+    def _due_s(self, now: float) -> float:
+        held = self.pace.held_s(now - self._last, now - self._head, self._head_interval_s)
+        return max(self.pace.next_due_s(now - self._began, now - self._last), held)
+
     def _busy_share(self) -> float:
         """Returns the share of the other cores that the process has kept busy since it began to be looked at."""
         wall, used = time.monotonic(), time.process_time()
@@ -142,10 +182,12 @@ class Pacer:
                         self._request()
                     continue
                 now = time.monotonic()
-                due = self.pace.next_due_s(now - self._began, now - self._last)
+                if now >= self._looks_at:
+                    self._looks_at = now + self._look()
+                due = self._due_s(now)
                 if due > 0:
-                    self._sleeps_until = now + due
-                    self._wake.wait(due)
+                    self._sleeps_until = min(now + due, self._looks_at)
+                    self._wake.wait(self._sleeps_until - now)
                     continue
                 self._is_open = True
                 self._request()

@@ -16,6 +16,7 @@ from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.stopping import Stopper
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.runs import RunRecorder
+from dartvc.shims.heads import LoopHeads
 
 __all__ = ["SafePoints", "is_below"]
 
@@ -54,20 +55,32 @@ class SafePoints:
         self.reader = reader
         self.recorder = recorder
         self.stopper = Stopper(is_user, self._at_safe_point)
-        self.pacer = Pacer(pace, self.stopper.request)
+        self.heads = LoopHeads(is_user, self._at_head)
+        self.pacer = Pacer(pace, self.stopper.request, self.heads.ask)
         self._is_user = is_user
         self._stack_of = stack_of
         self._around_commit = around_commit
         self._unstorable: set[tuple[str, int]] = set()
         self._tries: dict[types.FrameType, int] = {}
+        self._is_answered = False
 
     def request_anew(self) -> None:
         """Asks for a commit at the next safe point, an earlier request forgotten."""
         self.stopper.cancel()
         self.stopper.request()
 
+    def _at_head(self, frame: types.FrameType, interval_s: float) -> None:
+        """Commits a program that is about to ask the iterator of a long loop, if that is due; an open request is answered by that."""
+        if self.pacer.at_head(interval_s):
+            count = self.recorder.tally.commits
+            self._at_safe_point(frame)
+            self._is_answered = self.stopper.is_requested and self.recorder.tally.commits > count
+
     def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
         """Commits at the start of a statement; returns the frame that must go on first when that is not possible here."""
+        if self._is_answered:
+            self._is_answered = False
+            return None
         if len(self._tries) > _FRAMES_KEPT:
             self._tries.clear()
         try:
