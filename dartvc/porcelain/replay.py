@@ -18,6 +18,7 @@ from dartvc.errors import DartvcError, NotFoundError, UsageError
 from dartvc.hindsight.replay.execution import Ending, Execution, Stopped, Turns
 from dartvc.hindsight.replay.patching import PatchedProgram, PresentFiles, is_wanted, names_logged_in
 from dartvc.hindsight.replay.results import compare, earlier_replay, keep, names_recorded, of_names, recorded_by
+from dartvc.hindsight.replay.skipping import Skip, find_skip
 from dartvc.history import Repository
 from dartvc.model import Commit, CommitKind
 from dartvc.sessions.runs import Run, read_sources, run_here
@@ -45,6 +46,7 @@ class Replayed:
         compared: how many recorded values were logged again.
         reasons: what was refused, or how the replay deviates.
         places: where the log statements went, as ``train.py:31``.
+        held: how many of these commits held already.
         processes: how many executed it.
         seconds: how long it took; of a dry run: how long its longest stretch took when it was recorded.
     """
@@ -54,6 +56,7 @@ class Replayed:
     state: str
     names: tuple[str, ...] = ()
     records: int = 0
+    held: int = 0
     compared: int = 0
     reasons: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
@@ -253,7 +256,7 @@ class _Replay:
         if self.order.is_dry:
             return self._planned(outset, program)
         began = time.perf_counter()
-        ending = self._execute(program)
+        ending = self._execute(program, names)
         logged = ending.records
         found = of_names(logged, names)
         comparison = compare(recorded_by(self.repository, self.run.run_id), logged)
@@ -266,6 +269,7 @@ class _Replay:
             outset,
             state=state,
             records=len(found),
+            held=ending.held,
             compared=comparison.compared,
             reasons=tuple(reasons),
             processes=ending.stretches,
@@ -290,16 +294,27 @@ class _Replay:
             program = self.present.patch(sources, self.run.script, self.run.folder, names)
         return program, names if program.edits else (), reasons
 
-    def _execute(self, program: PatchedProgram) -> Ending:
+    def _execute(self, program: PatchedProgram, names: Sequence[str]) -> Ending:
         """Runs the patched program: in stretches, from commits, where that is faster and certain.
 
         Raises:
             _Refused: it does not run here, or not as it did.
         """
         execution = self._execution(program)
-        commits = self._commits_to_begin_at(execution)
-        ending = execution.in_stretches([each.oid for each in commits]) if commits else None
+        skip = self._find_skip(execution, names)
+        ending = skip.execute(execution, max(self.processes, 1), self.past.first.time.timestamp(), self.past.tip.time.timestamp()) if skip is not None else None
+        if ending is not None and ending.answer is None:
+            return ending  # the program's end was not executed
+        commits = self._commits_to_begin_at(execution) if ending is None else []
+        ending = ending or (execution.in_stretches([each.oid for each in commits]) if commits else None)
         return self._checked(ending or execution.whole())
+
+    def _find_skip(self, execution: Execution, names: Sequence[str]) -> Skip | None:
+        """Returns how to have values from commits; None when that is not possible, or the packages here are others."""
+        if judge(self.repository.environment(self.past.tip.oid), (), has_position=True).obstacles:
+            return None
+        commits = [each for each in self.past.commits(self.repository) if each.position is not None]
+        return find_skip(self.repository, self.run, execution, commits[::-1], names)
 
     def _planned(self, outset: Replayed, program: PatchedProgram) -> Replayed:
         """Returns what would be done: how many processes, and how long the longest stretch took when it was recorded."""

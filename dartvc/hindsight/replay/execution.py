@@ -20,9 +20,9 @@ from pathlib import Path
 from dartvc.hindsight.contexts import Context
 from dartvc.hindsight.loops import Loop
 from dartvc.hindsight.records import LogRecord, open_state
-from dartvc.hindsight.replay.jobs import Answer, Begun, Job
+from dartvc.hindsight.replay.jobs import Answer, Begun, Heads, Job
 from dartvc.hindsight.replay.patching import PatchedProgram
-from dartvc.hindsight.replay.places import PatchedFile
+from dartvc.hindsight.replay.places import Boundary, PatchedFile
 from dartvc.hindsight.replay.results import are_equal, records_in
 from dartvc.hindsight.replay.scratch import Scratch, open_scratch
 from dartvc.history import Repository
@@ -49,6 +49,7 @@ class Ending:
         records: what all processes logged, in the order of execution.
         attachments: values too large for a line.
         stretches: how many processes there were.
+        held: how many of the records commits held already.
     """
 
     answer: Answer | None
@@ -57,6 +58,7 @@ class Ending:
     records: tuple[LogRecord, ...]
     attachments: Mapping[str, bytes]
     stretches: int = 1
+    held: int = 0
 
 
 @dataclass
@@ -144,7 +146,7 @@ class Execution:
     def whole(self) -> Ending:
         """Executes the program from its beginning."""
         with contextlib.ExitStack() as stack:
-            stretch = self._start(stack, self._first, ())
+            stretch = self._start(stack, self._first)
             self._wait([stretch])
             code = stretch.process.returncode
             answer = Answer.find(stretch.scratch.base)
@@ -175,10 +177,36 @@ class Execution:
             whole = replace(answer, refused=refused, seconds=seconds)
             return Ending(whole, last.process.returncode, last.said, tuple(records), attachments, len(ran))
 
+    def evaluated(self, commits: Sequence[Oid], names: Sequence[str]) -> tuple[Heads, Answer] | None:
+        """Executes the log statements of some names in the states of commits at the head of their loop; None when that did not come to an end."""
+        with contextlib.ExitStack() as stack:
+            stretch = self._start(stack, commits[0], heads=tuple(commits), names=tuple(names))
+            self._wait([stretch])
+            told, answer = Heads.find(stretch.scratch.base), Answer.find(stretch.scratch.base)
+            return (told, answer) if told is not None and answer is not None else None
+
+    def pieces(self, places: Sequence[tuple[Oid | None, Boundary]], processes: int) -> list[tuple[Answer, int, str]] | None:
+        """Executes the program between places: from a commit (None: the beginning) to the first record behind a place (empty: the end).
+
+        Returns of each piece its answer, the exit code of its process and the last line that it wrote to standard error; None when one failed.
+        """
+        done: list[tuple[Answer, int, str]] = []
+        for at in range(0, len(places), max(processes, 1)):
+            with contextlib.ExitStack() as stack:
+                several = places[at : at + max(processes, 1)]
+                stretches = [self._start(stack, oid or self._first, until=until) for oid, until in several]
+                self._wait(stretches)
+                for (_, until), each in zip(several, stretches, strict=True):
+                    answer = Answer.find(each.scratch.base)
+                    if answer is None or answer.problem or answer.refused or (until and not answer.is_stopped):
+                        return None
+                    done.append((answer, each.process.returncode, each.said))
+        return done
+
     def can_begin(self, oid: Oid) -> bool:
         """Whether the patched program can be entered at a commit, as far as its position tells."""
         try:
-            files = self._files()
+            files = self.files()
             for file in files.values():
                 file.setup()
             for frame in read_position(self._repository, oid)["frames"]:
@@ -199,7 +227,8 @@ class Execution:
                         Begun(problem=_ENDED).write(each.scratch.base)
                 self._turns.pause(_POLL_S)
 
-    def _files(self) -> dict[str, PatchedFile]:
+    def files(self) -> dict[str, PatchedFile]:
+        """Returns the files of the program, recorded and patched, by path."""
         if not self._known_files:
             recorded = read_sources(
                 self._repository, self._repository.database.refs.read(f"refs/runs/{self._runs[0].run_id}") or self._first
@@ -210,13 +239,25 @@ class Execution:
             }
         return self._known_files
 
-    def _start(self, stack: contextlib.ExitStack, oid: Oid, following: tuple[str, ...]) -> _Stretch:
+    def _start(
+        self,
+        stack: contextlib.ExitStack,
+        oid: Oid,
+        following: tuple[str, ...] = (),
+        *,
+        until: Boundary = (),
+        heads: tuple[Oid, ...] = (),
+        names: tuple[str, ...] = (),
+    ) -> _Stretch:
         """Lays out a scratch folder and starts a process in it."""
         root, run = self._repository.root, self._runs[0]
         is_beginning = oid == self._first
         scratch = stack.enter_context(open_scratch(root.name))
-        scratch.lay_out(root, self._started_s, lambda: shutil.disk_usage(scratch.base).free)
-        scratch.set_back(self._repository, self._runs, None if is_beginning else oid)
+        if heads:
+            scratch.project.mkdir(parents=True)
+        else:
+            scratch.lay_out(root, self._started_s, lambda: shutil.disk_usage(scratch.base).free)
+            scratch.set_back(self._repository, self._runs, None if is_beginning else oid)
         scratch.write(self._program.sources, str(root))
         Repository.init(scratch.project)  # for a program that asks for one
         moved = Relocation(str(root), str(scratch.project))
@@ -225,7 +266,7 @@ class Execution:
             moved.path(path): [[(each.offset, each.rank, each.text) for each in insertions] for insertions in passes]
             for path, passes in self._program.edits.items()
         }
-        job = Job(str(root), oid, is_beginning, str(scratch.project), sources, edits, following)
+        job = Job(str(root), oid, is_beginning, str(scratch.project), sources, edits, following, until, heads, names)
         stretch = _Stretch(scratch, _process(job.write(scratch.base), run))
         stack.callback(stretch.end)
         return stretch

@@ -23,6 +23,7 @@ __all__ = [
     "keep",
     "names_recorded",
     "of_names",
+    "place_of",
     "recorded_by",
     "records_in",
 ]
@@ -145,6 +146,11 @@ def _placed(records: Iterable[LogRecord]) -> Iterator[tuple[tuple[str, Place, in
             place = _place(record.context, places)
             turn = turns[record.name, place] = turns.get((record.name, place), -1) + 1
             yield (record.name, place, turn), record
+
+
+def place_of(context: Context | None) -> Place:
+    """Returns the path of a context."""
+    return _place(context, {})
 
 
 def _place(context: Context | None, places: dict[int, tuple[Context, Place]]) -> Place:
