@@ -7,6 +7,8 @@ is held against the recorded file of the same path, else against the one recorde
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +58,11 @@ class PatchedProgram:
     lines: list[str] = field(default_factory=list)
     refusals: list[tuple[frozenset[str], str]] = field(default_factory=list)
     problem: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Tells this program from any other."""
+        return hashlib.sha256(json.dumps(sorted(self.sources.items())).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class PresentFiles:

@@ -7,24 +7,52 @@ the two must be the same to the bit, else nothing of this counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
+from dartvc.hindsight.loops import base_of
 from dartvc.hindsight.records import LogRecord
 from dartvc.hindsight.replay.execution import Ending, Execution
 from dartvc.hindsight.replay.jobs import Answer, Head
 from dartvc.hindsight.replay.jumps import Jump, find_jump, is_entered_once, is_plain_path
-from dartvc.hindsight.replay.places import Boundary
+from dartvc.hindsight.replay.places import Boundary, BoundaryFrame
 from dartvc.hindsight.replay.results import are_equal, place_of, records_in
 from dartvc.history import Repository
 from dartvc.model import Commit, Oid
+from dartvc.program.generators import frame_at
 from dartvc.program.places import NotResumable
 from dartvc.sessions.relocation import Relocation
-from dartvc.sessions.runs import Run, read_position
+from dartvc.sessions.runs import Run, frame_prefixes, read_position
 
-__all__ = ["Skip", "find_skip"]
+__all__ = ["Skip", "Wanted", "find_skip"]
 
 _WORTH_SKIPPING_S = 1.0
+_T = TypeVar("_T")
+
+
+class Wanted(Protocol):
+    """Which iterations are asked for.
+
+    Attributes:
+        outside: what is known of the run outside of all loops.
+    """
+
+    outside: Mapping[str, object]
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether it is some of them that are."""
+        ...
+
+    def may_want(self, row: Mapping[str, object]) -> bool:
+        """Whether an iteration of which this is known may be wanted."""
+        ...
+
+    def sampled(self, items: Sequence[_T]) -> list[_T]:
+        """Returns some of the iterations."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,12 +70,14 @@ class Skip:
     Attributes:
         commits: at the head of the loop, in their order.
         names: what is asked for.
+        jump: where that is logged.
     """
 
     commits: tuple[Commit, ...]
     names: tuple[str, ...]
+    jump: Jump
 
-    def execute(self, execution: Execution, processes: int, began_s: float, ended_s: float) -> Ending | None:
+    def execute(self, execution: Execution, processes: int, began_s: float, ended_s: float, wanted: Wanted) -> Ending | None:
         """Replays; None when it gave no certain answer, or would not save anything.
 
         Args:
@@ -55,6 +85,7 @@ class Skip:
             processes: how many may work at once.
             began_s: when the run began.
             ended_s: when it ended.
+            wanted: which iterations are.
         """
         told = execution.evaluated([each.oid for each in self.commits], self.names)
         if told is None:
@@ -67,7 +98,11 @@ class Skip:
             if not head.problem:
                 held.append((head, records[at : at + head.records], commit.time.timestamp()))
             at += head.records
-        pieces = self._pieces(held, began_s, ended_s) if held else None
+        if wanted.is_sample and held:
+            some = wanted.sampled([each for each in held if self.is_wanted(each[0].numbers, wanted)])
+            joined = [record for _, own, _ in some for record in own]
+            return Ending(None, 0, "", tuple(joined), answer.attachments, 1, joined)
+        pieces = self._pieces(held, began_s, ended_s, wanted) if held else None
         if pieces is None:
             return None
         places = [(Oid(held[each.begin][0].commit) if each.begin >= 0 else None, _before(held, each.end)) for each in pieces]
@@ -76,7 +111,9 @@ class Skip:
             return None
         return _joined(held, pieces, done, answer)
 
-    def _pieces(self, held: Sequence[tuple[Head, list[LogRecord], float]], began_s: float, ended_s: float) -> list[Piece] | None:
+    def _pieces(
+        self, held: Sequence[tuple[Head, list[LogRecord], float]], began_s: float, ended_s: float, wanted: Wanted
+    ) -> list[Piece] | None:
         """Returns what remains to be executed; None when that is most of the run."""
         heads = [head for head, _, _ in held]
         count = len(held)
@@ -86,6 +123,7 @@ class Skip:
         pieces += [Piece(index, index + 1) for index in range(count - 1) if not _follows(heads[index], heads[index + 1])]
         if any(each != 0 for each in heads[-1].left):
             pieces.append(Piece(count - 1, count))
+        pieces = [each for each in pieces if self._may_want(each, heads, wanted)]
         times = [each for _, _, each in held]
         merged: list[Piece] = []
         for piece in pieces:
@@ -99,6 +137,57 @@ class Skip:
             (times[each.end] if each.end < count else ended_s) - (times[each.begin] if each.begin >= 0 else began_s) for each in merged
         )
         return merged if executed <= whole / 2 or whole < _WORTH_SKIPPING_S else None
+
+    def planned(self, repository: Repository, began_s: float, ended_s: float, wanted: Wanted) -> tuple[int, float] | None:
+        """Returns how many commits hold a value, and how long what would be executed took when it was recorded; None: as `execute`.
+
+        Nothing is loaded: the numbers of iterations come from the summaries of the loop's variable.
+        """
+        base = base_of(self.jump.loop.iter)
+        if base is None or not isinstance(self.jump.loop.target, ast.Name):
+            return None
+        held: list[tuple[Head, list[LogRecord], float]] = []
+        for commit in self.commits:
+            frames = read_position(repository, commit.oid)["frames"]
+            prefix = frame_prefixes([frame_at(each, {}, {}, []) for each in frames])[-1]
+            entries = repository.names(commit.oid)
+            name = self.jump.loop.target.id
+            entry = entries.get(name if prefix == "__main__" else f"{prefix}.{name}")
+            text = str(repository.summary(entry).get("repr", "")) if entry is not None else ""
+            if text.lstrip("-").isdigit():
+                number = (int(text) - base[0]) // base[1]
+                place = BoundaryFrame("", "", ((0, 0, number),), 0, 0, 0, "loop")
+                held.append((Head(commit.oid, (place,), (0,)), [], commit.time.timestamp()))
+        if not held:
+            return None
+        if wanted.is_sample:
+            return len(wanted.sampled([each for each in held if self.is_wanted(each[0].numbers, wanted)])), 0.0
+        pieces = self._pieces(held, began_s, ended_s, wanted)
+        if pieces is None:
+            return None
+        times = [began_s, *(each for _, _, each in held), ended_s]
+        return len(held), sum(times[each.end + 1] - times[each.begin + 1] for each in pieces)
+
+    def is_wanted(self, numbers: Sequence[int], wanted: Wanted) -> bool:
+        """Whether an iteration, by the numbers of its loops, may be wanted: what its variable is there is told by a ``range`` alone."""
+        base = base_of(self.jump.loop.iter)
+        target = self.jump.loop.target
+        row = dict(wanted.outside)
+        if base is not None and isinstance(target, ast.Name):
+            row[target.id] = base[0] + base[1] * numbers[-1]
+        return wanted.may_want(row)
+
+    def _may_want(self, piece: Piece, heads: Sequence[Head], wanted: Wanted) -> bool:
+        """Whether one of the iterations that a piece leads through may be wanted."""
+        begin = heads[piece.begin].numbers if piece.begin >= 0 else None
+        end = heads[piece.end].numbers if piece.end < len(heads) else None
+        depth = len(heads[0].numbers)
+        if end is None:
+            left = heads[-1].left[-1] if depth == 1 else -1
+            end = (*heads[-1].numbers[:-1], heads[-1].numbers[-1] + left + 1) if left >= 0 else None
+        if end is None or (begin or (0,) * depth)[:-1] != end[:-1]:
+            return True
+        return any(self.is_wanted((*end[:-1], number), wanted) for number in range(begin[-1] + 1 if begin else 0, end[-1]))
 
 
 def find_skip(repository: Repository, run: Run, execution: Execution, commits: Sequence[Commit], names: Sequence[str]) -> Skip | None:
@@ -130,7 +219,7 @@ def find_skip(repository: Repository, run: Run, execution: Execution, commits: S
             functions.update(str(each["function"]) for each in frames)
     if not found or not is_entered_once(functions, (file.new_unit.text for file in files.values())):
         return None
-    return Skip(tuple(found), tuple(names))
+    return Skip(tuple(found), tuple(names), jump)
 
 
 def _is_at(jump: Jump, frames: Sequence[dict[str, object]], execution: Execution) -> bool:
@@ -191,16 +280,16 @@ def _joined(
             own = [each for each in own if each.context is not None and any(one.loop == loop for one in each.context.chain())]
         parts[piece.begin] = own
         covered.update(range(piece.begin + 1, min(piece.end, len(held))))
-    count = 0
+    from_heads: list[LogRecord] = []
     for index in range(-1, len(held)):
         if index >= 0 and index not in covered:
             joined += held[index][1]
-            count += len(held[index][1])
+            from_heads += held[index][1]
         joined += parts.get(index, ())
     attachments = {name: content for each in (evaluated, *(answer for answer, _, _ in done)) for name, content in each.attachments.items()}
     is_to_end = bool(pieces) and pieces[-1].end == len(held)
     answer, code, said = done[-1] if is_to_end else (replace(evaluated, exit_code=0), 0, "")
-    return Ending(answer if is_to_end else None, code, said, tuple(joined), attachments, 1 + len(done), count)
+    return Ending(answer if is_to_end else None, code, said, tuple(joined), attachments, 1 + len(done), from_heads)
 
 
 def _keyed(records: Sequence[LogRecord]) -> list[tuple[object, LogRecord]]:
