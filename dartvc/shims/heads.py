@@ -26,7 +26,6 @@ __all__ = ["LoopHeads"]
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 _LONG_S = 0.1
-"""An iteration that takes longer is long."""
 _LOOKS_S = (0.12, 0.6)
 _EARLY_LOOKS = 25
 _DEPTH = 40
@@ -40,9 +39,13 @@ class LoopHeads:
     Args:
         is_user: whether a code object is the user's own.
         at_head: called in the main thread with the loop's frame and how long its last iteration took.
+        long_s: an iteration that takes longer is long.
     """
 
-    def __init__(self, is_user: Callable[[types.CodeType], bool], at_head: Callable[[types.FrameType, float], None]) -> None:
+    def __init__(
+        self, is_user: Callable[[types.CodeType], bool], at_head: Callable[[types.FrameType, float], None], long_s: float = _LONG_S
+    ) -> None:
+        self._long_s = long_s
         self._is_user = is_user
         self._tell = at_head
         self._callback = _CALLBACK(self._look)
@@ -88,7 +91,7 @@ class LoopHeads:
                 continue
             place = id(frame), level.slot, id(held)
             first, since = self._seen.get(place, (number, now))
-            if now - since >= _LONG_S * max(1, number - first):
+            if now - since >= self._long_s * max(1, number - first):
                 replace_in_slot(frame, level.slot, held, LoopHead(held, self._at_head, since))
             else:
                 seen[place] = first, since
