@@ -148,9 +148,7 @@ def replay(
             f"no present program of a run logs {what}", kind="no-statement", hint=f'write dartvc.log("{what}", ...) into the script first'
         )
     selection = Selection(where, sample)
-    concerned = [each for each in concerned if _is_wanted(repository, each.run, selection)]
-    if not concerned:
-        raise NotFoundError(f"there is no run with {where}", kind="no-run", hint="dvc-state runs")
+    concerned = _selected(repository, concerned, selection)
     turns, order = Turns(), _Order(tuple(names), bool(processes), is_dry, is_trusted, selection)
     count = processes or _cores()
     with launcher("local" if is_dry else executor, count) as starter, ThreadPoolExecutor(min(count, len(concerned))) as pool:
@@ -205,11 +203,21 @@ def _concerns(present: PresentFiles, run: Run, names: Sequence[str]) -> bool:
     return any(each is None or is_wanted(each, names) for each in present.names_logged(run.script, run.folder))
 
 
-def _is_wanted(repository: Repository, run: Run, selection: Selection) -> bool:
-    if not selection.text:
-        return True
-    recorded = list(recorded_by(repository, run.run_id))
-    return selection.is_run_wanted(known_of(recorded), recorded)
+def _selected(repository: Repository, pasts: Sequence[_Past], selection: Selection) -> list[_Past]:
+    """Returns the runs that may have something that is wanted.
+
+    Raises:
+        NotFoundError: none has.
+    """
+
+    def is_wanted_of(past: _Past) -> bool:
+        recorded = list(recorded_by(repository, past.run.run_id))
+        return selection.is_run_wanted(known_of(recorded), recorded)
+
+    found = [past for past in pasts if not selection.text or is_wanted_of(past)]
+    if not found:
+        raise NotFoundError(f"there is no run {selection.text}", kind="no-run", hint="dvc-state runs")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

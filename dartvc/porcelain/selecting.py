@@ -70,7 +70,7 @@ class Selection:
     """
 
     def __init__(self, where: str = "", sample: str = "") -> None:
-        self.text = f"where {where} sample {sample}" if where or sample else ""
+        self.text = " ".join(f"{word} {text}" for word, text in (("where", where), ("sample", sample)) if text)
         condition = parse_condition(where) if where else None
         self._parts: list[ast.expr] = [condition] if condition is not None else []
         if isinstance(condition, ast.BoolOp) and isinstance(condition.op, ast.And):

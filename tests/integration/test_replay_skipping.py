@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.test_replay import LINE, by_hand, command, environment, query, record, values
 
 from dartvc.program.frames import is_supported
+from tests.integration.test_replay import LINE, by_hand, command, environment, query, record, values
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="frames of this interpreter cannot be read")
 
