@@ -55,10 +55,10 @@ def replayed(folder: Path, *words: str, name: str = "norm", code: int = 0, **mor
     return dict(item)
 
 
-def replayed_with(folder: Path, text: str, present: str, **more: str) -> dict[str, Any]:
+def replayed_with(folder: Path, text: str, present: str) -> dict[str, Any]:
     recorded(folder, text)
     (folder / "train.py").write_text(present)
-    return replayed(folder, **more)
+    return replayed(folder)
 
 
 @pytest.fixture
@@ -227,7 +227,8 @@ def test_an_unknown_executor_is_refused(folder: Path) -> None:
 
 
 def notebook(path: Path, *cells: str) -> None:
-    body = [{"cell_type": "code", "source": each, "metadata": {}, "outputs": [], "execution_count": None} for each in cells]
+    plain: dict[str, object] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    body = [{**plain, "source": each} for each in cells]
     path.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
 
 
