@@ -95,14 +95,11 @@ class Pacer:
     Args:
         pace: the budget.
         request: asks the program to stop at a safe point; called again while it has not.
-        look: looks which loops the program is in; returns in how many seconds to look again.
     """
 
-    def __init__(self, pace: Pace, request: Callable[[], None], look: Callable[[], float] = lambda: math.inf) -> None:
+    def __init__(self, pace: Pace, request: Callable[[], None]) -> None:
         self.pace = pace
         self._request = request
-        self._look = look
-        self._looks_at = 0.0
         self._head = self._head_interval_s = 0.0
         self._began = self._last = self._looked = time.monotonic()
         self._used = time.process_time()
@@ -182,12 +179,10 @@ class Pacer:
                         self._request()
                     continue
                 now = time.monotonic()
-                if now >= self._looks_at:
-                    self._looks_at = now + self._look()
                 due = self._due_s(now)
                 if due > 0:
-                    self._sleeps_until = min(now + due, self._looks_at)
-                    self._wake.wait(self._sleeps_until - now)
+                    self._sleeps_until = now + due
+                    self._wake.wait(due)
                     continue
                 self._is_open = True
                 self._request()

@@ -1,15 +1,13 @@
 """The heads of long loops, where nothing is half done: the program stops there for a commit, at no cost in between.
 
-Some times a second a pending call looks at the loops around the place where the program is. One that is found in the same iteration again, or in
+Where the program is stopped for a commit, the loops around its place are looked at. One that is found in the same iteration again, or in
 one of the next few, takes long for an iteration: its iterator on the frame's value stack is replaced by a `LoopHead`, which tells before each
 iteration begins. A short loop is never touched; a long one pays a tenth of a microsecond an iteration.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 import threading
 import time
 import types
@@ -24,10 +22,7 @@ from dartvc.program.stopping import iter_stack
 
 __all__ = ["LoopHeads"]
 
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 _LONG_S = 0.1
-_LOOKS_S = (0.12, 0.6)
-_EARLY_LOOKS = 25
 _DEPTH = 40
 """Frames that a look goes through at most."""
 _GENERATORS = 0x20 | 0x80 | 0x200
@@ -48,25 +43,17 @@ class LoopHeads:
         self._long_s = long_s
         self._is_user = is_user
         self._tell = at_head
-        self._callback = _CALLBACK(self._look)
         self._pid = os.getpid()
-        self._looks = 0
         self._codes: dict[types.CodeType, CodeLoops] = {}
         self._seen: dict[tuple[int, int, int], tuple[int, float]] = {}
 
-    def ask(self) -> float:
-        """Asks for a look, from any thread; returns in how many seconds to ask again."""
-        self._looks += 1
-        ctypes.pythonapi.Py_AddPendingCall(self._callback, None)
-        return _LOOKS_S[self._looks > _EARLY_LOOKS]
-
-    def _look(self, _: object) -> int:
-        """The pending call: holds the loops around the present place against those of the look before."""
+    def look(self, innermost: types.FrameType) -> None:
+        """Holds the loops around the place of a stopped program against those of the look before; called in a trace event of its frame."""
         try:
             if os.getpid() == self._pid and threading.current_thread() is threading.main_thread():
                 now = time.monotonic()
                 seen: dict[tuple[int, int, int], tuple[int, float]] = {}
-                for depth, frame in enumerate(iter_stack(sys._getframe(1))):
+                for depth, frame in enumerate(iter_stack(innermost)):
                     if depth > _DEPTH:
                         break
                     if self._is_user(frame.f_code) and not frame.f_code.co_flags & _GENERATORS:
@@ -74,7 +61,6 @@ class LoopHeads:
                 self._seen = seen
         except Exception:
             self._seen = {}  # whatever went wrong is ours: the program must not see it
-        return 0
 
     def _look_at(self, frame: types.FrameType, now: float, seen: dict[tuple[int, int, int], tuple[int, float]]) -> None:
         known = self._codes.get(frame.f_code)

@@ -56,7 +56,7 @@ class SafePoints:
         self.recorder = recorder
         self.stopper = Stopper(is_user, self._at_safe_point)
         self.heads = LoopHeads(is_user, self._at_head)
-        self.pacer = Pacer(pace, self.stopper.request, self.heads.ask)
+        self.pacer = Pacer(pace, self.stopper.request)
         self._is_user = is_user
         self._stack_of = stack_of
         self._around_commit = around_commit
@@ -73,14 +73,19 @@ class SafePoints:
         """Commits a program that is about to ask the iterator of a long loop, if that is due; an open request is answered by that."""
         if self.pacer.at_head(interval_s):
             count = self.recorder.tally.commits
-            self._at_safe_point(frame)
+            self._commit_at(frame)
             self._is_answered = self.stopper.is_requested and self.recorder.tally.commits > count
 
     def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
-        """Commits at the start of a statement; returns the frame that must go on first when that is not possible here."""
+        """Looks at the loops and commits; returns the frame that must go on first when that is not possible here."""
+        self.heads.look(frame)
         if self._is_answered:
             self._is_answered = False
             return None
+        return self._commit_at(frame)
+
+    def _commit_at(self, frame: types.FrameType) -> types.FrameType | None:
+        """Commits at the start of a statement, or at the head of a loop."""
         if len(self._tries) > _FRAMES_KEPT:
             self._tries.clear()
         try:

@@ -1,4 +1,4 @@
-"""Heads of loops, told by a stand-in for the iterator on the value stack; pending calls run between two instructions of this very thread."""
+"""Heads of loops, told by a stand-in for the iterator on the value stack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def walk(heads: LoopHeads, seen: list[tuple[int, int]]) -> list[int]:
     for epoch in range(4):
         for step in [10, 20, 30]:
             if epoch == 1 and step == 20:
-                heads.ask()
+                heads.look(sys._getframe())
             items.append(step)
         seen.append((epoch, len(items)))
     return items
