@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -416,9 +416,22 @@ def read_value(repository: Repository, name: str, entry: Any) -> Any:
 
 
 def load_run(
-    repository: Repository, oid: Oid, run: Run, namespace: dict[str, object], generators: Any, version_of: Any, map_device: str = ""
+    repository: Repository,
+    oid: Oid,
+    run: Run,
+    namespace: dict[str, object],
+    generators: Any,
+    version_of: Any,
+    map_device: str = "",
+    *,
+    known: dict[Oid, dict[str, object]] | None = None,
+    is_needed: Callable[[Sequence[str], int], bool] = lambda names, size_bytes: True,
 ) -> LoadedRun:
     """Loads everything that a commit of a run holds; the caller has checked that it is trusted.
+
+    Args:
+        known: payloads that are loaded already, by their ids; what is loaded is added.
+        is_needed: whether to load what some names have in common, of a size.
 
     Raises:
         Unloadable: a value cannot be made here.
@@ -434,7 +447,13 @@ def load_run(
         if entry.payload_oid is not None:
             by_payload.setdefault(entry.payload_oid, []).append(name)
     for payload_oid, names in by_payload.items():
+        loaded = known.get(payload_oid) if known is not None else None
+        if loaded is not None and loaded.keys() >= set(names):
+            values.update((name, loaded[name]) for name in names)
+            continue
         payload = repository.payload(payload_oid)
+        if not is_needed(names, payload.size_bytes):
+            continue
         stream = payload.read_stream()
         loading = Loading(namespace, payload, map_device)
         loading.generators = generators
@@ -443,6 +462,8 @@ def load_run(
         values.update((name, loaded[name]) for name in names)
         versions.append(version_of(tuple(names), payload, stream))
         notes.update(dict.fromkeys(loading.notes))
+        if known is not None:
+            known[payload_oid] = loaded
     frames = _frames_of([{**each, "file": run.relocation.path(each["file"])} for each in place["frames"]], values)
     own, modules = _split_names(_in_order(repository, oid, entries), values)
     return LoadedRun(frames, own, modules, read_sources(repository, oid), versions, values, tuple(notes))
