@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from dartvc.program.acts import Act, Acts, acts_between, acts_since, describe_acts, read_acts
+from dartvc.program.records import add_record
 
 
 def heard(event: str, *arguments: object) -> list[str]:
@@ -96,7 +96,10 @@ def test_a_journal_tells_what_was_done_since_a_commit_also_when_it_was_torn(tmp_
         {"sequence": 2, **ls, "times": 1}, {"sequence": 2, **ls, "times": 2}, {"sequence": 3, **ls, "times": 1},
         {"sequence": 2, **ls, "times": 1},  # resumed from the second commit
     ]  # fmt: skip
-    (tmp_path / "journal").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"sequence": 3, "act"')
+    for line in lines:
+        add_record(tmp_path, line, is_ordered=True)
+    with open(tmp_path / "journal", "a") as journal:
+        journal.write('{"sequence": 3, "act"')
     assert acts_since(tmp_path, 2) == [Act("exec", "x", 1), Act("shell", "ls", 4)]
     assert acts_since(tmp_path, 3) == []
     assert acts_since(tmp_path / "none", 0) == []
