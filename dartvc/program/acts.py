@@ -6,6 +6,7 @@ of programs that are known to have verbs (``git push ...``); of a connection the
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -185,10 +186,10 @@ def acts_since(journal: Path, sequence: int) -> list[Act]:
     Of more than sixteen equal acts between two commits it knows at least the half.
     """
     try:
-        newest = read_records(journal).newest
+        written = read_records(journal).written
     except OSError:
         return []
-    records = [record for record in newest if record["sequence"] >= sequence and "act" in record]
+    records = [record for record in itertools.takewhile(lambda record: record["sequence"] >= sequence, written) if "act" in record]
     totals: dict[tuple[str, str], int] = {}
     latest: dict[tuple[str, str], tuple[int, int]] = {}
     for record in reversed(records):

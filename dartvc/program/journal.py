@@ -173,7 +173,7 @@ def _oldest(newest: Sequence[Mapping[str, Any]], sequence: int) -> tuple[dict[st
     first: dict[str, Mapping[str, Any]] = {}
     whole: dict[str, Mapping[str, Any]] = {}
     for record in reversed(newest):
-        if record["sequence"] >= sequence and "path" in record:
+        if record["sequence"] >= sequence:
             first.setdefault(record["path"], record)
             if record["before"] == "content":
                 whole.setdefault(record["path"], record)

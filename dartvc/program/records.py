@@ -28,9 +28,16 @@ _SUM_DIGITS = 8
 
 @dataclass(slots=True)
 class Records:
-    """What a journal holds, the newest first; where it is damaged, and what that means."""
+    """What a journal holds.
+
+    Attributes:
+        newest: what was at paths before, the newest first.
+        written: the lines in the order in which they were written, the last first: those of acts are nowhere else.
+        damaged: where it is damaged, and what that means.
+    """
 
     newest: list[Mapping[str, Any]] = field(default_factory=list)
+    written: list[Mapping[str, Any]] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
 
 
@@ -71,7 +78,8 @@ def read_records(journal: Path) -> Records:
             found.damaged.append(f"line {number} of {journal / _LINES} is damaged: what was written then is as the program left it")
         else:
             lines.append(record)
-    found.newest = sorted([*links, *reversed(lines)], key=lambda record: -record["sequence"])
+    found.written = lines[::-1]
+    found.newest = sorted([*links, *(line for line in found.written if "path" in line)], key=lambda record: -record["sequence"])
     return found
 
 
