@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from dartvc.hindsight.loops import CodeLoops, Level, Loop, base_of
-from dartvc.program.capture import Once
 from dartvc.program.frames import view_of
+from dartvc.program.standins import Once
 
 __all__ = ["Context", "LoopReader", "NamedLoop", "iteration_of"]
 

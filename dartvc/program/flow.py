@@ -44,6 +44,14 @@ class CodeFlow:
         """Returns the instruction that ``f_lasti`` stands in (it may point at an inline cache behind it)."""
         return self.instructions[bisect_right(self._offsets, lasti) - 1]
 
+    def index_of(self, instruction: dis.Instruction) -> int:
+        """Returns the position of an instruction among `instructions`."""
+        return self._index[instruction.offset]
+
+    def index_at(self, offset: int) -> int:
+        """Returns the position of the instruction at an offset."""
+        return self._index[offset]
+
     def owner(self, instruction: dis.Instruction) -> ast.stmt | None:
         """Returns the innermost statement that an instruction belongs to."""
         offset = instruction.offset

@@ -138,6 +138,8 @@ def frame_names(frames: Sequence[CapturedFrame]) -> dict[str, object]:
                 continue
         for index, value in enumerate(frame.stack):
             names[f"{prefix}._.{index}"] = value
+        if frame.coroutine is not None:
+            names[f"{prefix}._.coroutine"] = frame.coroutine
     return names
 
 
@@ -438,6 +440,8 @@ def _frames_of(places: Sequence[Mapping[str, Any]], values: Mapping[str, object]
             part = name.removeprefix(start)
             if part.startswith("_.cell."):
                 frame.cells[part.removeprefix("_.cell.")] = value  # type: ignore[assignment]
+            elif part == "_.coroutine":
+                frame.coroutine = value
             elif not part.startswith("_.") and "." not in part:
                 frame.values[part] = value
         for name in frame.cells:

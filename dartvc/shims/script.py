@@ -21,6 +21,7 @@ from dartvc.host.entropy import new_id
 from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
 from dartvc.program.capture import Reader
+from dartvc.program.coroutines import is_loop_pass, why_not_at_loop
 from dartvc.program.effects import Effects, put_back, take_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
@@ -88,7 +89,7 @@ class _Runner:
         self.reuse = _reuse_of(self, options.reuse)
 
     def _is_user(self, code: types.CodeType) -> bool:
-        return code.co_filename == self.run.script or is_below(self._folder, code.co_filename)
+        return code.co_filename == self.run.script or is_below(self._folder, code.co_filename) or is_loop_pass(code)
 
     def _around_commit(self) -> AbstractContextManager[None]:
         return self.signals.held_back()
@@ -99,6 +100,9 @@ class _Runner:
             stack.pop()
         if not stack:
             raise NotResumable("the script's own frame is not on the stack")
+        reason = why_not_at_loop(stack, self.reader)
+        if reason:
+            raise NotResumable(reason)
         return stack
 
     # -- running --------------------------------------------------------------------------------------------------------------

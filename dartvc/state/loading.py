@@ -80,6 +80,7 @@ class Loading:
         self.generators: GeneratorCodec | None = None
         self.is_rehearsal = False
         self.located: Callable[[str], str] = str
+        self.revival = adapters.Revival()
         self._held: list[object] = []
 
     def library(self, name: str) -> Any:
@@ -158,6 +159,7 @@ def load(stream: bytes, loading: Loading) -> dict[str, object]:
     """
     try:
         loaded = _StateUnpickler(stream, loading).load()
+        loading.revival.finish(loading)
     except (Unloadable, CorruptError, KeyboardInterrupt):
         raise
     except Exception as error:

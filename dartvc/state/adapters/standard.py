@@ -257,8 +257,6 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "builtins.ContextVar": _reduce_contextvar,
     "_thread._local": _reduce_local,
     "builtins.generator": _reduce_generator,
-    "builtins.coroutine": _never("a coroutine cannot be stored"),
-    "builtins.async_generator": _never("a running generator cannot be stored"),
     "builtins.frame": _never("a frame cannot be stored"),
     "builtins.traceback": _never("a traceback cannot be stored"),
     "builtins.PyCapsule": _never("a pointer of a C library cannot be stored"),
@@ -267,8 +265,6 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "threading.Thread": _never("a thread cannot be stored"),
     "subprocess.Popen": _never("a child process cannot be stored"),
     "concurrent.futures._base.Future": _never("a future belongs to its pool"),
-    "asyncio.events.AbstractEventLoop": _never("an event loop cannot be stored"),
-    "_asyncio.Future": _never("a future belongs to its event loop"),
     "h5py._hl.files.File": _never("an open HDF5 file cannot be stored", "close it, or keep its path"),
 }
 for _name in ("tee", "_tee_dataobject", "count", "cycle", "repeat", "accumulate", "chain", "compress", "dropwhile", "islice", "starmap"):
