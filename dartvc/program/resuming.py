@@ -41,6 +41,8 @@ def compile_variant(frame: CapturedFrame, reader: Reader, filename: str) -> type
     unit, scope, code = _source_of(frame, reader, filename)
     tree, function = _variant(frame, unit, scope)
     made: types.CodeType
+    if function is None:
+        tree = _with_imports(tree, unit)
     compiled = compile(tree, filename, "exec", unit.flags, dont_inherit=True)
     if function is None:
         made = compiled
@@ -50,6 +52,27 @@ def compile_variant(frame: CapturedFrame, reader: Reader, filename: str) -> type
         made = _renamed(inner, inner.co_qualname, frame.qualname).replace(co_name=code.co_name)
     reader.register(made, scope, frame.first_line, frame.digest)
     return made
+
+
+def _with_imports(tree: ast.Module, unit: SourceUnit) -> ast.Module:
+    """Lets the compiler see, but not run, the imports that fell away: it compiles calls of what the unit imports in a way of its own."""
+    imports = [each for each in _own_imports(unit.tree.body) if getattr(each, "module", None) != "__future__"]
+    if not imports or not tree.body:
+        return tree
+    futures = sum(isinstance(each, ast.ImportFrom) and each.module == "__future__" for each in tree.body)
+    unseen = ast.fix_missing_locations(ast.copy_location(ast.If(ast.Constant(False), imports, []), tree.body[min(futures, len(tree.body) - 1)]))
+    return ast.Module([*tree.body[:futures], unseen, *tree.body[futures:]], [])
+
+
+def _own_imports(body: Sequence[ast.AST]) -> list[ast.stmt]:
+    """Returns the imports of a module's own code, in blocks, too."""
+    found: list[ast.stmt] = []
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
+            found.extend(_own_imports(list(ast.iter_child_nodes(node))))
+    return found
 
 
 def remaining_statements(frame: CapturedFrame, reader: Reader, filename: str) -> list[ast.stmt]:

@@ -134,6 +134,8 @@ class _StateUnpickler(pickle.Unpickler):
         if is_forbidden(module, name.split(".")[0]):
             raise Unloadable(f"loading it would call {module}.{name}")
         try:
+            if module == "_asyncio":
+                self.loading.library("asyncio")  # which imports it; imported first, it would be made twice
             return super().find_class(module, name)
         except ModuleNotFoundError as error:
             raise Unloadable(f"it needs the module {error.name}, which is not installed here") from error

@@ -136,7 +136,7 @@ def _reduce_loop(loop: Any, saving: Any) -> Any:
         raise saving.refuse(loop, reason)
     state = {name: getattr(loop, name) for name in _LOOP_STATE if hasattr(loop, name)}
     state["asyncgens"] = list(loop._asyncgens)
-    return door("event_loop"), (loop.time(),), saving.keep(state), None, None, door("event_loop_state")
+    return door("event_loop"), (0.0 if loop._closed else loop.time(),), saving.keep(state), None, None, door("event_loop_state")
 
 
 # -- making again -------------------------------------------------------------------------------------------------------------
