@@ -19,6 +19,7 @@ from dartvc.model import Commit, CommitKind, Oid, StagedName
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.generators import GeneratorCodec
+from dartvc.program.sources import UserFiles
 from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_position, read_value
 from dartvc.sessions.session import Session
@@ -89,7 +90,7 @@ class CellRecorder(RunRecorder):
         root = str(session.repository.root)
         run = Run("", "", (), folder, project=root)
         super().__init__(session, run, {}, Effects(session.repository.path, (str(session.repository.path),)))
-        self.folder = folder
+        self.files = UserFiles(folder, root)
         self.texts: dict[str, CellText] = {}
         self.cell: Cell | None = None
         self._generators = generators

@@ -11,7 +11,6 @@ import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from dartvc.errors import NotFoundError
@@ -20,7 +19,7 @@ from dartvc.model import Commit, CommitKind, Oid, Payload, Position, StagedName
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.generators import frame_at
-from dartvc.program.sources import MODULE_SCOPE
+from dartvc.program.sources import MODULE_SCOPE, UserFiles, module_text
 from dartvc.sessions.relocation import Relocation, path_of_entry, relative_path
 from dartvc.sessions.session import Session
 from dartvc.sessions.tally import Tally
@@ -183,15 +182,14 @@ class RunRecorder:
         self._started_over = 0
         self.tally = Tally()
         self.last_stall_s = 0.0
-        self.folder = run.folder
+        self.files = UserFiles(run.folder, run.project)
 
     def user_modules(self) -> list[types.ModuleType]:
-        """Returns the imported modules whose source lies beside the script, outside any site-packages."""
-        folder = os.path.join(self.folder, "")
+        """Returns the imported modules that are the user's own."""
         for name in sys.modules.keys() - self._looked_at:
             self._looked_at.add(name)
             path = getattr(sys.modules.get(name), "__dict__", _NOTHING).get("__file__")
-            if isinstance(path, str) and path.startswith(folder) and "site-packages" not in path:
+            if isinstance(path, str) and self.files.is_own(path):
                 self._user_modules.append(name)
         modules = [sys.modules[name] for name in self._user_modules if name in sys.modules]
         return [each for each in modules if vars(each) is not self.session.namespace and sys.modules.get(each.__name__) is each]
@@ -275,10 +273,7 @@ class RunRecorder:
         path = str(module.__file__)
         self._modules[path] = module.__name__
         if path not in self.sources:
-            try:
-                self.sources[path] = Path(path).read_text(encoding="utf-8")
-            except (OSError, ValueError):
-                self.sources[path] = ""
+            self.sources[path] = module_text(module)
 
     def _entries(self, place: dict[str, object]) -> list[StagedName]:
         """Returns the run's entries of the process's state that changed: the run, the position, the sources."""

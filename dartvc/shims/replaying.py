@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dartvc.hindsight.contexts import LoopReader
-from dartvc.hindsight.loops import CodeLoops, is_user_file
+from dartvc.hindsight.loops import CodeLoops
 from dartvc.hindsight.propagation.sourcetext import Insertion
 from dartvc.hindsight.recording import Capture, capture_records
 from dartvc.hindsight.records import encode_chunk
@@ -33,7 +33,7 @@ from dartvc.program.capture import Reader
 from dartvc.program.generators import GeneratorCodec, frame_at
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
-from dartvc.program.sources import MODULE_SCOPE, Sources, digest_of_code
+from dartvc.program.sources import MODULE_SCOPE, Sources, digest_of_code, is_library_file
 from dartvc.sessions.relocation import Relocation, follow_process
 from dartvc.sessions.runs import Run, load_run, read_modules, read_sources, run_here
 from dartvc.shims.script import main_module
@@ -188,7 +188,7 @@ class _Stretch(list[Any]):
             self._boundary = self._await_boundary()
         if not self._boundary:
             return
-        frames = [each for each in _stack(sys._getframe(2), self._replayer.main.__dict__) if is_user_file(each.f_code.co_filename)]
+        frames = [each for each in _stack(sys._getframe(2), self._replayer.main.__dict__) if not is_library_file(each.f_code.co_filename)]
         verdict = is_behind(frames[::-1], record[3], self._boundary, self._codes)
         if verdict is not False:
             self._replayer.answer(0, "", is_stopped=bool(verdict), problem="" if verdict else "it cannot be told where to end")

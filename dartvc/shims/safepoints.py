@@ -17,17 +17,12 @@ from dartvc.program.stopping import Stopper
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.runs import RunRecorder
 
-__all__ = ["SafePoints", "is_below"]
+__all__ = ["SafePoints"]
 
 _TRIES_IN_A_FRAME = 60
 _TRIES_OF_A_COMMIT = 10
 """Statements of one function at which to look again before its end is waited for; a commit in vain counts as so many looks."""
 _FRAMES_KEPT = 6
-
-
-def is_below(folder: str, filename: str) -> bool:
-    """Whether a source file is one of the user's: below a folder and in no place where packages are installed."""
-    return filename.startswith(folder) and "site-packages" not in filename and "/lib/python" not in filename
 
 
 class SafePoints:

@@ -36,7 +36,7 @@ from dartvc.sessions.relocation import follow_process
 from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
 from dartvc.sessions.tally import describe_tally
-from dartvc.shims.safepoints import SafePoints, is_below
+from dartvc.shims.safepoints import SafePoints
 from dartvc.shims.signals import SIGNALLED, Signals
 from dartvc.shims.texts import read_program
 from dartvc.state import strings
@@ -82,14 +82,13 @@ class _Runner:
         journal.mkdir(parents=True, exist_ok=True)
         self.effects = Effects(journal, (str(repository.path), str(config_folder())), on_fork=watch_workers)
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
-        self._folder = os.path.join(run.folder, "")
         pace = Pace(options.max_overhead, options.every_s)
         self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit)
         self.signals = Signals(self.points.request_anew, self.session.close)
         self.reuse = _reuse_of(self, options.reuse)
 
     def _is_user(self, code: types.CodeType) -> bool:
-        return code.co_filename == self.run.script or is_below(self._folder, code.co_filename) or is_loop_pass(code)
+        return code.co_filename == self.run.script or self.recorder.files.is_own(code.co_filename) or is_loop_pass(code)
 
     def _around_commit(self) -> AbstractContextManager[None]:
         return self.signals.held_back()
