@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import dis
+import gc
 import inspect
 import sys
 import types
 from collections.abc import Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +100,8 @@ class Reader:
         self._flows: dict[types.CodeType, CodeFlow | str] = {}
         self._digests: dict[types.CodeType, str] = {}
         self._variants: dict[types.CodeType, tuple[Scope, int]] = {}
+        self.base_context: Context | None = None
+        """The context of the program around the event loop that it runs, None when it runs none."""
         self.running: dict[int, CapturedFrame] = {}
         """The frames of running coroutines as last captured, by the coroutine's id; the commit of the capture needs them."""
 
@@ -149,7 +153,7 @@ class Reader:
         stack = list(frames)
         captured: list[CapturedFrame] = []
         running: object = None
-        self.running.clear()
+        self.release()
         for index, frame in enumerate(stack):
             try:
                 if frame.f_code.co_flags & inspect.CO_GENERATOR or (frame.f_code.co_flags & COROUTINES and frame_of(running) is not frame):
@@ -164,8 +168,15 @@ class Reader:
                 captured[-1].coroutine = running
                 self.running[id(running)] = captured[-1]
             running = _coroutine_inside(captured[-1])
+            if captured[-1].kind in ("task", "context") and self.base_context is None:
+                self.base_context = _context_around(captured[-1].values["self"])
         self._add_exceptions(captured)
         return captured
+
+    def release(self) -> None:
+        """Forgets the last capture: it would keep the program's values alive."""
+        self.running.clear()
+        self.base_context = None
 
     def _add_exceptions(self, captured: list[CapturedFrame]) -> None:
         """Replaces what ``except`` blocks keep (the exception handled before) by the exception that each handles."""
@@ -333,6 +344,11 @@ def _coroutine_inside(frame: CapturedFrame) -> object:
     if frame.kind == "task":
         return stepped_task(frame.values["self"]).get_coro()
     return frame.stack[-1] if frame.kind in AWAITING else None
+
+
+def _context_around(handle: Any) -> Context:
+    """Returns the context that the program is in, but for the callback of an event loop that it runs."""
+    return next((each for each in gc.get_referents(handle._context) if type(each) is Context), Context())
 
 
 def _kind_of_callback(frame: types.FrameType, callee: types.FrameType) -> str:

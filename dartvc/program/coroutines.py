@@ -167,7 +167,7 @@ def why_not_at_loop(frames: Iterable[types.FrameType], reader: Reader) -> str:
 
 
 def _why_not_tasks(tasks: Iterable[Any], reader: Reader) -> str:
-    reader.running.clear()
+    reader.release()
     for task in tasks:
         coroutine = task.get_coro()
         try:

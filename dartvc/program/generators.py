@@ -6,6 +6,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any
 
 from dartvc.program.capture import CapturedFrame, Reader
@@ -27,6 +28,11 @@ class GeneratorCodec:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self.located: Callable[[str], str] = str
+
+    @property
+    def base_context(self) -> Context | None:
+        """The context of the program outside the event loop whose callback is running; None when none is."""
+        return self._reader.base_context
 
     def take_apart(self, generator: types.GeneratorType[Any, Any, Any]) -> tuple[Any, ...]:
         """Returns (place, locals, cells, stack) of a suspended generator.

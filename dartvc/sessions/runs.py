@@ -29,6 +29,7 @@ from dartvc.state.chunking import match_stream
 from dartvc.state.hooks import capture_hooks
 from dartvc.state.loading import Loading, load
 from dartvc.state.saving import Saving, save
+from dartvc.state.strings import with_interned_keys
 from dartvc.state.working import StoredVersion
 
 __all__ = [
@@ -319,6 +320,13 @@ class LoadedRun:
     sources: dict[str, str]
     versions: list[StoredVersion]
     values: dict[str, object]
+
+    def give_globals(self, namespace: dict[str, object]) -> None:
+        """Gives the script and the user's modules the global variables that they had, in the order in which they were bound."""
+        for name, data in self.module_data.items():
+            if name in sys.modules:
+                vars(sys.modules[name]).update(with_interned_keys(data))
+        namespace.update(with_interned_keys(self.namespace))
 
 
 def find_resumable(repository: Repository, start: Oid) -> tuple[Commit, Run]:

@@ -40,7 +40,6 @@ from dartvc.shims.script import main_module
 from dartvc.state.hooks import restore_hooks
 from dartvc.state.loading import Loading, Unloadable, load
 from dartvc.state.process import apply_process, is_process_entry
-from dartvc.state.strings import with_interned_keys
 
 __all__ = ["main"]
 
@@ -116,10 +115,7 @@ class _Replayer:
         for path, file in files.items():
             if path != run.script and self.sources.find(path) is None:
                 self.sources.add(path, file.new_unit.text)
-        for name, data in loaded.module_data.items():
-            if name in sys.modules:
-                vars(sys.modules[name]).update(with_interned_keys(data))
-        self.main.__dict__.update(with_interned_keys(loaded.namespace))
+        loaded.give_globals(self.main.__dict__)
         self._rebind(files)
         setup = ast.Module(list(files[run.script].setup()), [])
         exec(compile(setup, run.script, "exec"), self.main.__dict__)

@@ -63,6 +63,12 @@ class SafePoints:
 
     def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
         """Commits at the start of a statement; returns the frame that must go on first when that is not possible here."""
+        try:
+            return self._commit_at(frame)
+        finally:
+            self.reader.release()
+
+    def _commit_at(self, frame: types.FrameType) -> types.FrameType | None:
         if len(self._tries) > _FRAMES_KEPT:
             self._tries.clear()
         try:

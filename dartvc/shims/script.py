@@ -43,7 +43,6 @@ from dartvc.state import strings
 from dartvc.state.adapters.loaders import watch_workers
 from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
-from dartvc.state.strings import with_interned_keys
 
 if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
@@ -168,9 +167,11 @@ class _Runner:
         self._restore_files(oid)
         loaded = load_run(self.repository, oid, self.run, self.main.__dict__, self.session.working.generators, version_of)
         watch_exits(self._is_user)
-        self._give_data(loaded)
+        for path, text in loaded.sources.items():
+            if self.sources.find(path) is None:
+                self.sources.add(path, text)
         _set_values(loaded, sets)
-        self.main.__dict__.update(with_interned_keys(loaded.namespace))
+        loaded.give_globals(self.main.__dict__)
         resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
         self.session.adopt_run(oid, loaded.versions, loaded.values)
         restore_hooks(loaded.values)
@@ -186,15 +187,6 @@ class _Runner:
         for problem in put_back(files):
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         self.effects.written.update((state.path, None) for state in files)
-
-    def _give_data(self, loaded: LoadedRun) -> None:
-        """Gives the user's modules the data that they had."""
-        for path, text in loaded.sources.items():
-            if self.sources.find(path) is None:
-                self.sources.add(path, text)
-        for name, data in loaded.module_data.items():
-            if name in sys.modules:
-                vars(sys.modules[name]).update(with_interned_keys(data))
 
     def _file_of(self, module: str, recorded: str) -> str:
         if module == "__main__":

@@ -99,10 +99,11 @@ def _reduce_contextvar(variable: Any, saving: Any) -> Any:
     import contextvars
 
     missing = contextvars.Token.MISSING
-    value = variable.get(missing)
-    default = missing
+    outside = getattr(saving.generators, "base_context", None)  # what is set inside a task belongs to the task's own context
+    value = variable.get(missing) if outside is None else outside.get(variable, missing)
+    default: Any = missing
     if f"<ContextVar name={variable.name!r} at" not in repr(variable):
-        default = contextvars.Context().run(variable.get, missing)
+        default = contextvars.Context().run(variable.get)
     arguments = (variable.name, () if default is missing else (default,), () if value is missing else (value,))
     return door("contextvar"), arguments
 
