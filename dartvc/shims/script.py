@@ -32,13 +32,13 @@ from dartvc.program.stopping import iter_stack
 from dartvc.program.trampolines import is_trampoline
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace
-from dartvc.sessions.relocation import follow_process
+from dartvc.sessions.relocation import follow_imports, follow_process
 from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
 from dartvc.sessions.tally import describe_tally
 from dartvc.shims.safepoints import SafePoints
 from dartvc.shims.signals import SIGNALLED, Signals
-from dartvc.shims.texts import read_program
+from dartvc.shims.texts import is_archive, read_program
 from dartvc.state import strings
 from dartvc.state.adapters.loaders import watch_workers
 from dartvc.state.hooks import restore_hooks, watch_exits
@@ -161,6 +161,7 @@ class _Runner:
 
     def go_on(self, oid: Oid, sets: dict[str, str]) -> int:
         """Continues from a commit."""
+        follow_imports(self.repository, oid, self.run.relocation)
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
                 __import__(name)
@@ -249,13 +250,14 @@ def resume_script(
 def main_module(run: Run) -> types.ModuleType:
     """Makes this process look as if Python had been started with the script."""
     main = types.ModuleType("__main__")
-    main.__file__ = run.script
+    is_in_archive = is_archive(run.script)
+    main.__file__ = os.path.join(run.script, "__main__.py") if is_in_archive else run.script
     main.__builtins__ = builtins  # type: ignore[attr-defined]
     main.__annotations__ = {}
     vars(main)["__cached__"] = None
     sys.modules["__main__"] = main
     sys.argv[:] = [run.script if run.module or not run.argv else run.argv[0], *run.argv[1:]]
-    sys.path[0:1] = [run.cwd if run.module else os.path.dirname(run.script)]
+    sys.path[0:1] = [run.cwd if run.module else run.script if is_in_archive else os.path.dirname(run.script)]
     if run.module:
         main.__package__ = run.module.rpartition(".")[0]
         main.__spec__ = importlib.util.find_spec(run.module)
