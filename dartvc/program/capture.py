@@ -74,6 +74,12 @@ class CapturedFrame:
     awaits: str = ""
     coroutine: object = None
 
+    def find(self, part: str) -> object:
+        """Returns a variable by its name, or a value of the stack by ``_.`` and its index; None when there is none."""
+        if part.startswith("_.") and part[2:].isdecimal():
+            return self.stack[int(part[2:])] if int(part[2:]) < len(self.stack) else None
+        return self.values.get(part)
+
     def described(self) -> dict[str, object]:
         """Returns the place without the values, for JSON."""
         described: dict[str, object] = {

@@ -264,11 +264,15 @@ class RunRecorder:
         values = self.session.namespace.values() if frame.qualname == MODULE_SCOPE else frame.values.values()
         return any(why_not_now(value) for value in (*values, *frame.stack))
 
-    def unstorable(self, frames: Sequence[CapturedFrame]) -> set[tuple[str, int]]:
-        """Returns the (function, line) of those frames of which the last commit could not store something."""
+    def unstorable(self, frames: Sequence[CapturedFrame]) -> dict[tuple[str, int], dict[str, type]]:
+        """Returns, by (function, line) of those frames of which the last commit could not store something, what that is and its type."""
         omitted = [omission.name for omission in self.session.last_report.omissions]
-        named = zip(frames, frame_prefixes(frames), strict=True)
-        return {(frame.qualname, frame.line) for frame, prefix in named if any(name.startswith(f"{prefix}.") for name in omitted)}
+        found: dict[tuple[str, int], dict[str, type]] = {}
+        for frame, prefix in zip(frames, frame_prefixes(frames), strict=True):
+            parts = [name.removeprefix(f"{prefix}.") for name in omitted if name.startswith(f"{prefix}.")]
+            if parts and not frame.module.startswith("asyncio."):  # what an event loop holds changes with every pass
+                found[frame.qualname, frame.line] = {part: type(frame.find(part)) for part in parts}
+        return found
 
     def _add_source(self, module: types.ModuleType) -> None:
         path = str(module.__file__)

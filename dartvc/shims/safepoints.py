@@ -53,7 +53,7 @@ class SafePoints:
         self._is_user = is_user
         self._stack_of = stack_of
         self._around_commit = around_commit
-        self._unstorable: set[tuple[str, int]] = set()
+        self._unstorable: dict[tuple[str, int], dict[str, type]] = {}
         self._tries: dict[types.FrameType, int] = {}
 
     def request_anew(self) -> None:
@@ -103,7 +103,10 @@ class SafePoints:
     def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:
         """Returns the index of the outermost frame that holds, or is known to hold at its line, what cannot be stored; -1 when none does."""
         for index, frame in enumerate(frames):
-            if (frame.qualname, frame.line) in self._unstorable or self.recorder.is_in_the_middle(frame):
+            known = self._unstorable.get((frame.qualname, frame.line))
+            if known and all(type(frame.find(part)) is kind for part, kind in known.items()):
+                return index
+            if self.recorder.is_in_the_middle(frame):
                 return index
         return -1
 

@@ -6,6 +6,9 @@ made again says so at commit: a held lock, a running thread, a socket.
 
 from __future__ import annotations
 
+import gc
+import itertools
+import sys
 import threading
 import warnings
 import weakref
@@ -135,6 +138,14 @@ def _reduce_iterator(iterator: Any, saving: Any) -> Any:
 
 def _reduce_itertools(kind: Any, saving: Any) -> Any:
     return _reduce_iterator(kind, saving)
+
+
+def _reduce_pairwise(pairs: Any, saving: Any) -> Any:
+    """Goes on from the last item that was paired, which stands before those to come."""
+    source, *rest = gc.get_referents(pairs) or (iter(()),)
+    if sys.version_info >= (3, 13) and rest:
+        rest.pop()  # the tuple that it uses again
+    return itertools.pairwise, (saving.keep(itertools.chain(tuple(rest[:1]), source)) if rest else source,)
 
 
 def reduce_dict_subclass(mapping: Any, saving: Any) -> Any:
@@ -278,9 +289,10 @@ for _name in (
     "combinations",
     "combinations_with_replacement",
     "groupby",
-    "pairwise",
 ):
     REDUCERS[f"itertools.{_name}"] = _reduce_itertools
+
+REDUCERS["itertools.pairwise"] = _reduce_pairwise
 
 BUILDERS: dict[str, Callable[..., Any]] = {
     "generator": _build_generator,
