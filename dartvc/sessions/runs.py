@@ -47,6 +47,7 @@ __all__ = [
     "read_value",
     "run_facts",
     "run_here",
+    "shown_frame",
 ]
 
 
@@ -154,6 +155,12 @@ def frame_prefixes(frames: Sequence[CapturedFrame]) -> list[str]:
     return prefixes
 
 
+def shown_frame(frames: Sequence[CapturedFrame]) -> CapturedFrame:
+    """Returns the frame that says where a program stands: the innermost, or the one that runs the event loop when every task waits."""
+    own = [frame for frame in frames if not frame.module.startswith("asyncio.")]
+    return own[-1] if own and frames[-1].module == "asyncio.base_events" else frames[-1]
+
+
 def is_own_data(name: str, value: object, module: types.ModuleType) -> bool:
     """Whether a global of a user's module is data, not something that importing the module makes again."""
     if name.startswith("__") or isinstance(value, types.ModuleType):
@@ -212,7 +219,7 @@ class RunRecorder:
             names.update(self._hooks())
         if exit_code is not None:
             self.run = replace(self.run, exit_code=exit_code)
-        innermost = frames[-1] if frames else None
+        innermost = shown_frame(frames) if frames else None
         position = Position(self.shown_file(innermost.filename), innermost.line, innermost.qualname) if innermost else None
         places = [frame.described() for frame in frames]
 
@@ -238,7 +245,8 @@ class RunRecorder:
         )
         report = self.session.last_report
         self.last_stall_s = report.stall_ms / 1e3
-        obstacle = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) if frames else None
+        first_paths = {each.reason: each.path for each in reversed(report.omissions)}
+        obstacle = "; ".join(f"{path}: {reason}" for reason, path in reversed(first_paths.items())) if frames else None
         self.tally.add(self.last_stall_s, ticket.size_bytes if ticket else 0, obstacle=obstacle)
         return ticket
 

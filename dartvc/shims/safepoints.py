@@ -15,7 +15,7 @@ from dartvc.program.places import NotResumable
 from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.stopping import Stopper
 from dartvc.sessions.pacing import Pace, Pacer
-from dartvc.sessions.runs import RunRecorder
+from dartvc.sessions.runs import RunRecorder, shown_frame
 
 __all__ = ["SafePoints"]
 
@@ -114,7 +114,7 @@ class SafePoints:
         was_collecting = gc.isenabled()
         gc.disable()  # else what a commit holds for a moment makes the collector look at the whole program
         try:
-            ticket = self.recorder.commit(frames, self._describe(frames[-1]), CommitKind.AUTO)
+            ticket = self.recorder.commit(frames, self._describe(shown_frame(frames)), CommitKind.AUTO)
             self._unstorable.update(self.recorder.unstorable(frames))
             self.pacer.committed(self.recorder.last_stall_s, ticket.size_bytes if ticket else 0)
         except Exception as error:

@@ -252,3 +252,34 @@ def test_asynchronous_iterators_generators_and_blocks_go_on_from_the_middle(tmp_
 
 def test_callbacks_and_several_loops_go_on_in_their_contexts(tmp_path: Path) -> None:
     survives(tmp_path, LOOPS)
+
+
+def test_a_loop_with_a_socket_is_no_safe_point_and_status_says_why(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(
+        "import asyncio, os, signal\nasync def main():\n    server = await asyncio.start_server(print, '127.0.0.1', 0)\n"
+        "    os.kill(os.getpid(), signal.SIGUSR1)\n    for _ in range(3):\n        await asyncio.sleep(0)\nasyncio.run(main())\n"
+    )
+    done = command("run", "s.py", cwd=tmp_path)
+    assert done.returncode == 0 and "the event loop has sockets or pipes open" in done.stderr
+    assert "the event loop has sockets or pipes open" in command("status", cwd=tmp_path).stdout
+
+
+def test_a_program_that_only_waits_is_committed_between_two_callbacks(tmp_path: Path) -> None:
+    text = """
+import asyncio
+from helper import commit_and_die
+def wake():
+    commit_and_die()
+    woken.set()
+async def sleeper(seconds):
+    await asyncio.sleep(seconds)
+    await woken.wait()
+    return seconds
+async def main():
+    global woken
+    woken = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.01, wake)
+    print(await asyncio.gather(sleeper(0.02), sleeper(0.001), return_exceptions=True))
+asyncio.run(main())
+"""
+    survives(tmp_path, text)
