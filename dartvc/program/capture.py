@@ -316,7 +316,7 @@ class Reader:
         if frame is None or getattr(suspended, "gi_running", False) or getattr(suspended, "cr_running", False):
             raise NotResumable("it is running or over")
         flow = self.flow_of(frame.f_code)
-        if frame.f_lasti < 0 or flow.instruction_at(frame.f_lasti).opname == "RETURN_GENERATOR":
+        if flow.is_fresh(frame.f_lasti):
             fresh = self._captured(frame, (), "fresh", (), 0, None, ())
             given = frame.f_locals.get(FRAME)
             if frame.f_code in self._variants and given is not None:

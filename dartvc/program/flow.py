@@ -52,6 +52,11 @@ class CodeFlow:
         """Returns the position of the instruction at an offset."""
         return self._index[offset]
 
+    def is_fresh(self, lasti: int) -> bool:
+        """Whether a generator or coroutine that stands there has not begun (since 3.13 it stands behind ``RETURN_GENERATOR``)."""
+        index = self.index_of(self.instruction_at(lasti)) if lasti >= 0 else 0
+        return lasti < 0 or any(each.opname == "RETURN_GENERATOR" for each in self.instructions[max(index - 1, 0) : index + 1])
+
     def owner(self, instruction: dis.Instruction) -> ast.stmt | None:
         """Returns the innermost statement that an instruction belongs to."""
         offset = instruction.offset

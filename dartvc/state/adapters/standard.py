@@ -142,7 +142,7 @@ def _reduce_itertools(kind: Any, saving: Any) -> Any:
 
 def _reduce_pairwise(pairs: Any, saving: Any) -> Any:
     """Goes on from the last item that was paired, which stands before those to come."""
-    source, *rest = gc.get_referents(pairs) or (iter(()),)
+    source, *rest = [each for each in gc.get_referents(pairs) if each is not type(pairs)] or (iter(()),)
     if sys.version_info >= (3, 13) and rest:
         rest.pop()  # the tuple that it uses again
     return itertools.pairwise, (saving.keep(itertools.chain(tuple(rest[:1]), source)) if rest else source,)

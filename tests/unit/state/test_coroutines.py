@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import itertools
 import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -151,3 +152,73 @@ def test_the_programs_own_ways_of_making_classes_do_not_run_at_load() -> None:
     loaded: Any = load(saved.stream, Loading(names, LiveBuffers(saved.buffers)))
     assert hooked == ["Base", "Leaf", "sub Leaf"] and loaded["Leaf"].x == 1 and type(loaded["Leaf"]) is loaded["Meta"]
     assert "__init_subclass__" in vars(loaded["Base"])
+
+
+class Door:
+    async def __aenter__(self) -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    async def __aexit__(self, *details: object) -> None:
+        await asyncio.sleep(0)
+
+
+async def numbers(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        await asyncio.sleep(0)
+        yield number
+
+
+async def walk(start: int, log: list[object]) -> int:
+    async with Door() as door:
+        log.append(("in", start, door))
+        await asyncio.sleep(0)
+    async for number in numbers(3):
+        log.append(number)
+    async with asyncio.Lock():
+        values = [1, await asyncio.sleep(0, 5), start]
+    total = 0
+    for number in range(2):
+        async with Door():
+            total += number + await asyncio.sleep(0, 2) * start
+        log.append("after")
+    return sum(values) + total
+
+
+async def walks(log: list[object]) -> object:
+    started = [asyncio.create_task(walk(start, log)) for start in (1, 2)]
+    try:
+        async with asyncio.timeout(60):
+            totals = await asyncio.gather(*started)
+    finally:
+        log.append("out")
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    async with asyncio.TaskGroup() as group:
+        got = group.create_task(queue.get())
+        group.create_task(queue.put(4))
+    return totals, got.result()
+
+
+def after_passes(count: int) -> tuple[asyncio.AbstractEventLoop, asyncio.Task[object], list[object]]:
+    loop, log = asyncio.SelectorEventLoop(), []  # type: ignore[var-annotated]
+    task = loop.create_task(walks(log))
+    for _ in range(count):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    return loop, task, log
+
+
+def test_tasks_go_on_from_between_any_two_passes_of_the_loop() -> None:
+    passes = 0
+    while True:
+        loop, task, log = after_passes(passes)
+        if task.done():
+            break
+        other_loop, other_task, other_log = again((loop, task, log))
+        result = other_loop.run_until_complete(other_task)
+        assert (loop.run_until_complete(task), log) == (result, other_log), passes
+        loop.close()
+        other_loop.close()
+        passes += 1
+    loop.close()
+    assert passes > 15
