@@ -10,6 +10,7 @@ from contextvars import Context
 from typing import Any
 
 from dartvc.program.capture import CapturedFrame, Reader
+from dartvc.program.coroutines import frame_of
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import begin, install_standins, make_function
 
@@ -50,7 +51,9 @@ class GeneratorCodec:
             ValueError: it cannot be captured where it stands; the text says why.
         """
         frame = self._captured(coroutine)
-        place = {**frame.described(), "names": list(frame.values), "is_running": frame.coroutine is coroutine}
+        code = frame_of(coroutine).f_code  # type: ignore[union-attr]
+        given = [name for name in code.co_varnames[:1] if name in frame.cells and code.co_argcount]
+        place = {**frame.described(), "names": [*frame.values, *given], "is_running": frame.coroutine is coroutine}
         return place, frame.cells, frame
 
     def _captured(self, suspended: Any) -> CapturedFrame:

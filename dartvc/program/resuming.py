@@ -13,7 +13,6 @@ from typing import Any
 
 from dartvc.program.capture import CapturedFrame, Reader
 from dartvc.program.coroutines import enter_loop, frame_of, is_loop_place
-from dartvc.program.frames import cells_of
 from dartvc.program.places import NotResumable
 from dartvc.program.sources import MODULE_SCOPE, Scope, SourceUnit, digest_of_code, iter_codes
 from dartvc.program.standins import AsyncEntered, Entered, Iterating, Once, Paused
@@ -227,6 +226,5 @@ def begin(frame: CapturedFrame) -> None:
     elif frame.awaits == "asend":
         state.stack[-1] = frame.stack[-1].__anext__()  # type: ignore[attr-defined]
     first = own.f_code.co_varnames[0]
-    given = frame.cells.get(first)
-    if given is not None and first in own.f_code.co_cellvars:
-        cells_of(own)[first].cell_contents = given.cell_contents
+    if first in frame.cells:  # its cell is made by the call, not taken over
+        state.values[first] = frame.cells[first].cell_contents

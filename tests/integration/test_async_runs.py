@@ -97,8 +97,8 @@ async def main():
     values = await asyncio.gather(*(fetch(number) for number in range(12)))
     async with asyncio.TaskGroup() as group:
         more = [group.create_task(fetch(number)) for number in range(20, 26)]
-    async with asyncio.timeout(60):
-        values += [await asyncio.wait_for(task, 5) for task in more]
+    async with asyncio.timeout(100_000):
+        values += [await asyncio.wait_for(task, 100_000) for task in more]
     print(values, log)
 asyncio.run(main())
 """

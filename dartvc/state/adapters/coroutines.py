@@ -165,13 +165,13 @@ class _Clock:
 class Revival:
     """What one load has made of coroutines and tasks, led into its state when everything is loaded."""
 
-    coroutines: list[tuple[Any, Any, dict[str, Any], list[Any]]] = field(default_factory=list)
+    coroutines: list[tuple[Any, dict[str, Any], list[Any]]] = field(default_factory=list)
     futures: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
     handles: list[Any] = field(default_factory=list)
     loops: list[Any] = field(default_factory=list)
     _steps: dict[int, Any] = field(default_factory=dict)
     _wakeups: dict[int, Any] = field(default_factory=dict)
-    _places: dict[int, Any] = field(default_factory=dict)
+    _places: dict[int, tuple[Any, Any]] = field(default_factory=dict)
 
     def finish(self, loading: Any) -> None:
         """Leads everything into its state."""
@@ -190,35 +190,32 @@ class Revival:
                 awaited.add(id(state["coroutine"]))
                 if state["state"] == "PENDING" and self._is_suspended(state["coroutine"]):
                     self._pause(task, state)
-            for coroutine, _, _, _ in self.coroutines:
+            for coroutine, _, _ in self.coroutines:
                 if id(coroutine) not in awaited and self._is_suspended(coroutine):
                     _pause_alone(coroutine)
         finally:
             sys.set_asyncgen_hooks(*hooks)
         self._hang_callbacks()
 
-    def made(self, coroutine: Any, place: Any) -> Any:
-        """Takes note of a coroutine's place."""
-        self._places[id(coroutine)] = place
+    def made(self, coroutine: Any, place: Any, cells: Any) -> Any:
+        """Takes note of the place and the cells that a coroutine was made for."""
+        self._places[id(coroutine)] = place, cells
         return coroutine
 
-    def place_of(self, coroutine: Any) -> Any:
-        """Returns the place that a coroutine of this load was made for."""
-        return self._places[id(coroutine)]
-
     def _is_suspended(self, coroutine: Any) -> bool:
-        place = self._places.get(id(coroutine))
+        place, _ = self._places.get(id(coroutine), (None, None))
         return place is not None and not place["is_running"] and place["kind"] != "fresh"
 
     def _fill(self, loading: Any) -> set[int]:
         """Gives coroutines what they held; returns the ids of those that others await."""
         awaited = set()
-        for coroutine, place, values, stack in self.coroutines:
+        for coroutine, values, stack in self.coroutines:
+            place, cells = self._places[id(coroutine)]
             if place.get("awaits") == "generator":
                 stack[-1] = loading.generators.make_awaited(loading.namespace, stack[-1])
             elif place.get("awaits"):
                 awaited.add(id(stack[-1]))
-            loading.generators.fill(coroutine, place, values, {}, stack)
+            loading.generators.fill(coroutine, place, values, cells, stack)
         return awaited
 
     def _begin(self, loading: Any, future: Any, state: dict[str, Any]) -> None:
@@ -304,7 +301,7 @@ def _build_coroutine(loading: Any, place: Any, cells: Any) -> Any:
     if loading.generators is None:
         raise loading.refuse("a coroutine can only be made again in a session")
     try:
-        return loading.revival.made(loading.generators.shell(loading.namespace, place, cells), place)
+        return loading.revival.made(loading.generators.shell(loading.namespace, place, cells), place, cells)
     except ValueError as error:
         raise loading.refuse(str(error)) from None
 
@@ -314,7 +311,7 @@ def _set_coroutine_state(loading: Any, coroutine: Any, state: tuple[Any, Any, An
     for cell, value in contents:
         cell.cell_contents = value
     if stack is not None:
-        loading.revival.coroutines.append((coroutine, loading.revival.place_of(coroutine), values, stack))
+        loading.revival.coroutines.append((coroutine, values, stack))
 
 
 def _build_over(loading: Any, is_generator: bool) -> Any:
