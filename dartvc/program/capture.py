@@ -106,6 +106,8 @@ class Reader:
         self._flows: dict[types.CodeType, CodeFlow | str] = {}
         self._digests: dict[types.CodeType, str] = {}
         self._variants: dict[types.CodeType, tuple[Scope, int]] = {}
+        self.compiled: dict[tuple[object, ...], types.CodeType] = {}
+        """What was compiled to begin in the middle, by place."""
         self.base_context: Context | None = None
         """The context of the program around the event loop that it runs, None when it runs none."""
         self.running: dict[int, CapturedFrame] = {}

@@ -16,7 +16,7 @@ from dartvc.program.coroutines import enter_loop, frame_of, is_loop_place
 from dartvc.program.places import NotResumable
 from dartvc.program.sources import MODULE_SCOPE, Scope, SourceUnit, digest_of_code, iter_codes
 from dartvc.program.standins import AsyncEntered, Entered, Iterating, Once, Paused
-from dartvc.program.variants import ASYNC_ENTERED, CALL, ENTERED, FRAME, ITERATING, MAKER, ONCE, make_variant
+from dartvc.program.variants import ASYNC_ENTERED, CALL, ENTERED, FRAME, ITERATING, MAKER, ONCE, make_variant, own_imports
 
 __all__ = ["FrameState", "Resumption", "begin", "install_standins", "make_function", "remaining_statements"]
 
@@ -37,6 +37,10 @@ def compile_variant(frame: CapturedFrame, reader: Reader, filename: str) -> type
     Raises:
         NotResumable: the source is not there or is no longer what ran.
     """
+    key = (filename, repr(frame.described()), tuple(frame.values), tuple(frame.cells))
+    known = reader.compiled.get(key)
+    if known is not None:  # many tasks may stand at one place
+        return known
     unit, scope, code = _source_of(frame, reader, filename)
     tree, function = _variant(frame, unit, scope)
     made: types.CodeType
@@ -50,28 +54,18 @@ def compile_variant(frame: CapturedFrame, reader: Reader, filename: str) -> type
         inner = next(each for each in maker.co_consts if isinstance(each, types.CodeType))
         made = _renamed(inner, inner.co_qualname, frame.qualname).replace(co_name=code.co_name)
     reader.register(made, scope, frame.first_line, frame.digest)
+    reader.compiled[key] = made
     return made
 
 
 def _with_imports(tree: ast.Module, unit: SourceUnit) -> ast.Module:
     """Lets the compiler see, but not run, the imports that fell away: it compiles calls of what the unit imports in a way of its own."""
-    imports = [each for each in _own_imports(unit.tree.body) if getattr(each, "module", None) != "__future__"]
+    imports = [each for each in own_imports(unit.tree.body) if getattr(each, "module", None) != "__future__"]
     if not imports or not tree.body:
         return tree
     futures = sum(isinstance(each, ast.ImportFrom) and each.module == "__future__" for each in tree.body)
     unseen = ast.fix_missing_locations(ast.copy_location(ast.If(ast.Constant(False), imports, []), tree.body[min(futures, len(tree.body) - 1)]))
     return ast.Module([*tree.body[:futures], unseen, *tree.body[futures:]], [])
-
-
-def _own_imports(body: Sequence[ast.AST]) -> list[ast.stmt]:
-    """Returns the imports of a module's own code, in blocks, too."""
-    found: list[ast.stmt] = []
-    for node in body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            found.append(node)
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
-            found.extend(_own_imports(list(ast.iter_child_nodes(node))))
-    return found
 
 
 def remaining_statements(frame: CapturedFrame, reader: Reader, filename: str) -> list[ast.stmt]:

@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 from dartvc.program.places import SELF, NotResumable, Path, block_of, path_to_await, path_to_call, pending_operands
 from dartvc.program.sources import Scope
 
-__all__ = ["ASYNC_ENTERED", "CALL", "ENTERED", "FRAME", "ITERATING", "MAKER", "ONCE", "VARIANT", "make_variant"]
+__all__ = ["ASYNC_ENTERED", "CALL", "ENTERED", "FRAME", "ITERATING", "MAKER", "ONCE", "VARIANT", "make_variant", "own_imports"]
 
 FRAME = "_.frame"
 """The function's argument: an object with the values of the locals (``values``) and of the stack (``stack``)."""
@@ -236,7 +236,24 @@ def _replace_function(
     _like(maker, scope)
     if version >= (3, 12):
         vars(maker)["type_params"] = []
-    return _finished(_swap(tree, scope, maker)), new
+    return _finished(_swap(_around(tree, scope), scope, maker)), new
+
+
+def _around(tree: ast.Module, scope: _Function) -> ast.Module:
+    """Returns what of a module the compiler must see to compile a function as it did: its own top-level statement, and all imports."""
+    kept = [each for each in tree.body if each.lineno <= scope.lineno <= (each.end_lineno or each.lineno)]
+    return ast.Module([*(each for each in own_imports(tree.body) if each not in kept), *kept], [])
+
+
+def own_imports(body: Sequence[ast.AST]) -> list[ast.stmt]:
+    """Returns the imports of a module's own code, in blocks, too: a call of what a module imports is compiled in a way of its own."""
+    found: list[ast.stmt] = []
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
+            found.extend(own_imports(list(ast.iter_child_nodes(node))))
+    return found
 
 
 def _prologue(values: Sequence[str], line: int) -> list[ast.stmt]:

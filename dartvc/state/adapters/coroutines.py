@@ -28,6 +28,8 @@ _LOOP_STATE = (
 _OWN_DESCRIPTORS = 1
 """The pipe by which a loop is woken."""
 _HANDLE_STATE = ("_callback", "_args", "_cancelled", "_loop", "_source_traceback", "_repr", "_context", "_when", "_scheduled")
+_DECIMAL = "decimal_context"
+"""The name of the one variable of the standard library that only C can reach."""
 _OF_SUBCLASSES = ("_children", "_cancel_requested")
 
 
@@ -107,7 +109,8 @@ def _reduce_handle(handle: Any, saving: Any) -> Any:
 
 
 def _reduce_context(context: Any, saving: Any) -> Any:
-    return door("context"), (), saving.keep(list(context.items())), None, None, door("context_state")
+    items = [(_DECIMAL if variable.name == _DECIMAL else variable, value) for variable, value in context.items()]
+    return door("context"), (), saving.keep(items), None, None, door("context_state")
 
 
 def _reduce_hooks(hooks: Any, saving: Any) -> Any:
@@ -344,7 +347,7 @@ def _set_handle_state(loading: Any, handle: Any, state: dict[str, Any]) -> None:
 
 def _set_context_state(loading: Any, context: Any, items: list[tuple[Any, Any]]) -> None:
     for variable, value in items:
-        context.run(variable.set, value)
+        context.run(loading.library("decimal").setcontext if variable == _DECIMAL else variable.set, value)
 
 
 def _build_loop(loading: Any, time: float) -> Any:

@@ -21,8 +21,11 @@ from dartvc.state.saving import Refusal, Saving, save
 pytestmark = pytest.mark.skipif(not is_supported(), reason="frames of this interpreter cannot be read")
 
 
+READER = Reader(Sources())
+
+
 def again(value: object) -> Any:
-    codec = GeneratorCodec(Reader(Sources()))
+    codec = GeneratorCodec(READER)
     saving = Saving({}, "__main__")
     saving.generators = codec
     saved = save({"value": value}, saving)
