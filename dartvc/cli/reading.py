@@ -50,8 +50,8 @@ def status(is_json: Json = False) -> None:
     """Tells where HEAD is, which sessions live, and what the last commit could not store."""
     from dartvc.program.acts import describe_acts
     from dartvc.sessions.atomic import open_runs
+    from dartvc.sessions.recorded import read_effects
     from dartvc.sessions.registry import living_sessions
-    from dartvc.sessions.runs import read_effects
     from dartvc.sessions.tally import describe_tally
 
     context = current()

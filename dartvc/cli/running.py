@@ -150,8 +150,9 @@ def _find_module(name: str) -> tuple[str, str]:
 
 def _resume(options: StartOptions) -> int:
     from dartvc.history import Repository
+    from dartvc.sessions.recorded import find_resumable, read_sources
     from dartvc.sessions.relocation import write_missing_sources
-    from dartvc.sessions.runs import find_resumable, read_sources, run_facts
+    from dartvc.sessions.runs import run_facts
     from dartvc.shims.script import RunOptions, resume_script
 
     repository = Repository.open()
@@ -204,7 +205,7 @@ def _atomic_of(repository: Repository, tip: Oid) -> AtomicRun | None:
 
 def _last_sources(repository: Repository, run: Run) -> dict[str, str]:
     """Returns the sources that the newest commit of a run has: modules that it had not imported yet at an earlier one, too."""
-    from dartvc.sessions.runs import read_sources
+    from dartvc.sessions.recorded import read_sources
 
     tip = repository.database.refs.read(f"refs/runs/{run.run_id}")
     return read_sources(repository, tip) if tip is not None and repository.is_trusted(tip) else {}

@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from dartvc.hindsight.loops import CodeLoops, Level, Loop, base_of
-from dartvc.program.capture import iterator_behind
 from dartvc.program.frames import view_of
+from dartvc.program.standins import iterator_behind
 
 __all__ = ["Context", "LoopReader", "NamedLoop", "iteration_in", "iteration_of"]
 

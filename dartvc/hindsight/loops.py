@@ -10,7 +10,6 @@ import ast
 import inspect
 import linecache
 import os
-import sys
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,15 +18,11 @@ from typing import Any, NamedTuple
 
 from dartvc.program.flow import CodeFlow, range_of
 from dartvc.program.frames import local_slots
-from dartvc.program.sources import MODULE_SCOPE
+from dartvc.program.sources import MODULE_SCOPE, is_library_file
 
-__all__ = ["CodeLoops", "Level", "Loop", "base_of", "is_user_file"]
+__all__ = ["CodeLoops", "Level", "Loop", "base_of"]
 
 _NOTHING = ast.Module([], [])
-_OWN_FOLDER = __file__.removesuffix("hindsight/loops.py")
-_LIBRARY_FOLDERS = tuple(
-    f"{prefix.rstrip('/')}/{folder}/" for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix) for folder in ("lib", "lib64")
-)
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _INNER_CODE = frozenset({"<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
 
@@ -83,13 +78,6 @@ class Site(NamedTuple):
     place: int
 
 
-def is_user_file(filename: str) -> bool:
-    """Whether a file holds the user's own code: neither a library's nor Python's nor ours."""
-    if filename.startswith(("<frozen", _OWN_FOLDER)) or "site-packages" in filename or "dist-packages" in filename:
-        return False
-    return not filename.startswith(_LIBRARY_FOLDERS)
-
-
 class CodeLoops:
     """What is known of one code object: its sites, found when they are first met."""
 
@@ -98,7 +86,7 @@ class CodeLoops:
         self.sites: dict[int, Site] = {}
         self.is_module = code.co_name == MODULE_SCOPE
         self.is_generator = bool(code.co_flags & _GENERATORS) and not self.is_module
-        self.is_user = is_user_file(code.co_filename)
+        self.is_user = not is_library_file(code.co_filename)
         self._flow: CodeFlow | None = None
 
     def site(self, lasti: int) -> Site:

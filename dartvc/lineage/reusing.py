@@ -22,7 +22,7 @@ from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.sites import Hook, Site
 from dartvc.lineage.witness import Witness
 from dartvc.program.instrument import ANNOUNCE, Compiler, UserModules, switch_name
-from dartvc.program.sources import Sources
+from dartvc.program.sources import Sources, UserFiles
 from dartvc.program.trampolines import bind_trampoline, make_trampoline
 
 __all__ = ["Reuse"]
@@ -49,6 +49,7 @@ class Reuse:
         self.repository = repository
         self.is_partial = is_partial
         self._namespace = namespace
+        self._files = UserFiles(folder)
         self._folder = os.path.join(os.path.abspath(folder), "")
         paths = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(repository.path)}
         libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self._folder)
@@ -66,7 +67,7 @@ class Reuse:
 
     def is_user(self, path: str) -> bool:
         """Whether a file is the user's own code."""
-        return path.startswith(self._folder) and "site-packages" not in path and not path.startswith(self._libraries)
+        return self._files.is_own(path) and not path.startswith(self._libraries)
 
     def install(self) -> None:
         """Begins to watch this process; stays until it ends."""

@@ -11,8 +11,9 @@ from dartvc.history import Repository
 from dartvc.model import CommitKind, Oid
 from dartvc.program.acts import Act
 from dartvc.sessions.atomic import AtomicRun, Settled, find_atomic, is_alive, leave, open_runs, settle
+from dartvc.sessions.recorded import read_effects
 from dartvc.sessions.registry import living_sessions
-from dartvc.sessions.runs import read_effects, run_facts
+from dartvc.sessions.runs import run_facts
 
 __all__ = ["RunStanding", "abort", "list_runs"]
 

@@ -34,7 +34,8 @@ from dartvc.hindsight.replay.skipping import Skip, find_skip
 from dartvc.history import Repository
 from dartvc.model import Commit, CommitKind
 from dartvc.porcelain.selecting import Selection, known_of
-from dartvc.sessions.runs import Run, read_sources, run_here
+from dartvc.sessions.recorded import read_sources
+from dartvc.sessions.runs import Run, run_here
 from dartvc.sessions.surroundings import judge
 
 __all__ = ["Replayed", "replay"]

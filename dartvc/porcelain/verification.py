@@ -126,6 +126,9 @@ class Proof:
         output = self._scratch / f"{name}.out"
         begin = time.perf_counter()
         code = self._start("run", output).wait()
+        if not (self._work / FOLDER).is_dir():
+            said = output.with_suffix(".err").read_text(errors="replace").strip().splitlines()
+            raise RefusedError(f"the program did not begin: {' '.join(said[-2:])}", kind="did-not-begin", hint="dvc-state run it once")
         return self._ending(code, time.perf_counter() - begin, output)
 
     def kill_once(self, number: int, at_s: float, after_s: float) -> Outcome:

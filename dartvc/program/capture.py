@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import ast
 import dis
+import gc
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
+from dartvc.program.coroutines import AWAITING, COROUTINES, awaited_by, awaiting_at, frame_of, leaves_normally, stepped_task
 from dartvc.program.flow import CodeFlow, range_of
 from dartvc.program.frames import cells_of, function_of, stack_of
-from dartvc.program.places import SELF, NotResumable, Path, path_of, path_to_call, pending_operands
+from dartvc.program.places import SELF, NotResumable, Path, path_of, path_to_await, path_to_call, pending_operands
 from dartvc.program.sources import MODULE_SCOPE, Scope, Sources, digest_of_code
+from dartvc.program.standins import original_stack
 from dartvc.program.variants import FRAME
 
-__all__ = ["CaptureError", "CapturedFrame", "Entered", "LoopHead", "Once", "Reader", "iterator_behind"]
+__all__ = ["CaptureError", "CapturedFrame", "Reader"]
 
 _VERSION = sys.version_info[:2]
+_AWAITED = ast.Constant(value=None)
 
 
 class CaptureError(Exception):
@@ -43,12 +48,15 @@ class CapturedFrame:
         digest: of its code.
         path: the statement.
         kind: ``statement`` (about to begin), ``loop`` (about to ask the iterator of this ``for``), ``call`` (inside a call of the next frame),
-            ``yield`` (a suspended generator), ``fresh`` (a generator that has not begun).
+            ``yield`` (a suspended generator), ``fresh`` (a generator or coroutine that has not begun), ``context`` and ``task`` (a callback
+            of an event loop that calls the next frame, or takes a step of the task of the next frame), or one of `AWAITING`.
         line: the present line.
         call: where the call or the yield stands, as (line, column, end line, end column).
         values: local variables; for a module frame nothing (they are the module's).
         cells: closure cells by name.
         stack: what lies on the value stack.
+        awaits: what the last value of the stack is, where it awaits (`awaited_by`).
+        coroutine: the coroutine or asynchronous generator whose frame it is.
     """
 
     module: str
@@ -63,10 +71,18 @@ class CapturedFrame:
     values: dict[str, object] = field(default_factory=dict)
     cells: dict[str, types.CellType] = field(default_factory=dict)
     stack: list[object] = field(default_factory=list)
+    awaits: str = ""
+    coroutine: object = None
+
+    def find(self, part: str) -> object:
+        """Returns a variable by its name, or a value of the stack by ``_.`` and its index; None when there is none."""
+        if part.startswith("_.") and part[2:].isdecimal():
+            return self.stack[int(part[2:])] if int(part[2:]) < len(self.stack) else None
+        return self.values.get(part)
 
     def described(self) -> dict[str, object]:
         """Returns the place without the values, for JSON."""
-        return {
+        described: dict[str, object] = {
             "module": self.module,
             "file": self.filename,
             "function": self.qualname,
@@ -77,6 +93,9 @@ class CapturedFrame:
             "line": self.line,
             "call": self.call,
         }
+        if self.awaits:
+            described["awaits"] = self.awaits
+        return described
 
 
 class Reader:
@@ -87,6 +106,12 @@ class Reader:
         self._flows: dict[types.CodeType, CodeFlow | str] = {}
         self._digests: dict[types.CodeType, str] = {}
         self._variants: dict[types.CodeType, tuple[Scope, int]] = {}
+        self.compiled: dict[tuple[object, ...], types.CodeType] = {}
+        """What was compiled to begin in the middle, by place."""
+        self.base_context: Context | None = None
+        """The context of the program around the event loop that it runs, None when it runs none."""
+        self.running: dict[int, CapturedFrame] = {}
+        """The frames of running coroutines as last captured, by the coroutine's id; the commit of the capture needs them."""
 
     def register(self, code: types.CodeType, scope: Scope, first_line: int, digest: str) -> None:
         """Tells what a code object that is not its scope's own was made from: one that begins in the middle, or a single statement of a cell."""
@@ -94,6 +119,10 @@ class Reader:
             self._flows.pop(code, None)  # code objects of equal text are equal, wherever they stand
         self._variants[code] = scope, first_line
         self._digests[code] = digest
+
+    def origin(self, code: types.CodeType) -> tuple[Scope, int]:
+        """Returns what `register` was told of a code object: the scope and its first line."""
+        return self._variants[code]
 
     def flow_of(self, code: types.CodeType) -> CodeFlow:
         """Returns what is known of a code object.
@@ -119,8 +148,6 @@ class Reader:
             scope = unit.scope_of(code)
         if scope is None:
             return f"{code.co_qualname} is not a function of its file, or the file has changed"
-        if isinstance(scope, ast.AsyncFunctionDef):
-            return f"{code.co_qualname} is a coroutine"
         if isinstance(scope, ast.ClassDef):
             return f"{code.co_qualname} is the body of a class"
         return CodeFlow(code, scope)
@@ -132,17 +159,32 @@ class Reader:
             CaptureError: one of the frames cannot be captured where it stands.
         """
         stack = list(frames)
-        captured = []
+        captured: list[CapturedFrame] = []
+        running: object = None
+        self.release()
         for index, frame in enumerate(stack):
             try:
+                if frame.f_code.co_flags & inspect.CO_GENERATOR or (frame.f_code.co_flags & COROUTINES and frame_of(running) is not frame):
+                    raise NotResumable("a generator is running")
                 if index + 1 < len(stack):
                     captured.append(self._capture_caller(frame, stack[index + 1]))
                 else:
                     captured.append(self._capture_innermost(frame))
             except NotResumable as reason:
                 raise CaptureError(f"{frame.f_code.co_qualname}, line {frame.f_lineno}: {reason}", frame) from None
+            if frame_of(running) is frame:
+                captured[-1].coroutine = running
+                self.running[id(running)] = captured[-1]
+            running = _coroutine_inside(captured[-1])
+            if captured[-1].kind in ("task", "context") and self.base_context is None:
+                self.base_context = _context_around(captured[-1].values["self"])
         self._add_exceptions(captured)
         return captured
+
+    def release(self) -> None:
+        """Forgets the last capture: it would keep the program's values alive."""
+        self.running.clear()
+        self.base_context = None
 
     def _add_exceptions(self, captured: list[CapturedFrame]) -> None:
         """Replaces what ``except`` blocks keep (the exception handled before) by the exception that each handles."""
@@ -176,9 +218,10 @@ class Reader:
 
     def _capture_caller(self, frame: types.FrameType, callee: types.FrameType) -> CapturedFrame:
         flow = self.flow_of(frame.f_code)
-        if frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
-            raise NotResumable("a generator is running")
         instruction = flow.instruction_at(frame.f_lasti)
+        awaiting = awaiting_at(flow, instruction)
+        if awaiting is not None:
+            return self._capture_awaiting(frame, flow, *awaiting)
         if not instruction.opname.startswith("CALL"):
             raise NotResumable(f"the code below was not called by a plain call ({instruction.opname})")
         statement, place_of_call = flow.owner(instruction), range_of(instruction)
@@ -186,12 +229,36 @@ class Reader:
             raise NotResumable("the call has no place in the source")
         place = path_of(flow.scope, statement)
         above, call = path_to_call(statement, place_of_call)
-        if callee.f_code not in self._variants and not _is_transparent(call, frame, callee):
+        kind = _kind_of_callback(frame, callee)
+        if kind == "call" and callee.f_code not in self._variants and not _is_transparent(call, frame, callee):
             raise NotResumable(f"{callee.f_code.co_qualname} was called through other code")
         pending = pending_operands(above, call, _VERSION)
         depth = flow.depths.get(instruction.offset)
         own = _own_slots(instruction)
-        return self._captured(frame, place.path, "call", place.items, (depth or 0) - own, place_of_call, pending)
+        return self._captured(frame, place.path, kind, place.items, (depth or 0) - own, place_of_call, pending)
+
+    def _capture_awaiting(self, frame: types.FrameType, flow: CodeFlow, kind: str, send: dis.Instruction) -> CapturedFrame:
+        """Captures a frame that awaits, or delegates to, what lies on top of its stack."""
+        statement, place_of_await = flow.owner(send), range_of(send)
+        if statement is None or place_of_await is None:
+            raise NotResumable("the await has no place in the source")
+        place = path_of(flow.scope, statement, in_loop=kind == "anext")
+        pending: list[ast.expr | None] = []
+        if kind == "await":
+            above, node = path_to_await(statement, place_of_await)
+            pending = pending_operands(above, node, _VERSION)
+        elif kind == "anext":
+            if not isinstance(statement, ast.AsyncFor):
+                raise NotResumable("an asynchronous comprehension is running")
+        elif not isinstance(statement, ast.AsyncWith) or len(statement.items) > 1:
+            raise NotResumable("it awaits in a statement that cannot be told apart")
+        elif kind == "aexit" and not leaves_normally(flow, send, statement):
+            raise NotResumable("an exit of a block is pending")
+        items = (*place.items, "exit") if kind == "aenter" else place.items
+        depth = flow.depths.get(send.offset, 0) - 1  # without the value that is sent
+        captured = self._captured(frame, place.path, kind, items, depth, place_of_await, [*pending, _AWAITED])
+        captured.awaits, captured.stack[-1] = awaited_by(captured.stack[-1])
+        return captured
 
     def _captured(
         self,
@@ -204,7 +271,7 @@ class Reader:
         pending: Sequence[ast.expr | None],
     ) -> CapturedFrame:
         code = frame.f_code
-        stack = _original_stack(stack_of(frame, depth))
+        stack = original_stack(stack_of(frame, depth))
         if len(stack) != len(items) + len(pending):
             raise NotResumable("an exit of a block or a half evaluated expression is pending")
         for index, item in enumerate(items):
@@ -239,39 +306,68 @@ class Reader:
             digest = self._digests[code] = digest_of_code(code)
         return digest
 
-    def capture_generator(self, generator: types.GeneratorType[Any, Any, Any]) -> CapturedFrame:
-        """Captures a suspended generator.
+    def capture_suspended(self, suspended: Any) -> CapturedFrame:
+        """Captures a suspended generator, coroutine or asynchronous generator; a running coroutine as it was captured with its stack.
 
         Raises:
             NotResumable: it cannot be captured where it stands.
         """
-        frame = generator.gi_frame
-        if frame is None or generator.gi_running:
-            raise NotResumable("the generator is running or over")
+        if id(suspended) in self.running and self.running[id(suspended)].coroutine is suspended:
+            return self.running[id(suspended)]
+        frame = frame_of(suspended)
+        if frame is None or getattr(suspended, "gi_running", False) or getattr(suspended, "cr_running", False):
+            raise NotResumable("it is running or over")
         flow = self.flow_of(frame.f_code)
-        state = inspect.getgeneratorstate(generator)
-        if state == inspect.GEN_CREATED:
+        if flow.is_fresh(frame.f_lasti):
             fresh = self._captured(frame, (), "fresh", (), 0, None, ())
             given = frame.f_locals.get(FRAME)
             if frame.f_code in self._variants and given is not None:
                 fresh.values, fresh.stack = dict(given.values), list(given.stack)
             return fresh
         instruction = flow.instruction_at(frame.f_lasti)
+        awaiting = awaiting_at(flow, instruction)
+        is_awaiting = awaiting is not None and awaiting[0] in AWAITING
+        captured = self._capture_awaiting(frame, flow, *awaiting) if is_awaiting else self._capture_yield(frame, flow, instruction)  # type: ignore[misc]
+        if any(isinstance(each, _Exception) for each in captured.stack):
+            raise NotResumable("it handles an exception")
+        return captured
+
+    def _capture_yield(self, frame: types.FrameType, flow: CodeFlow, instruction: dis.Instruction) -> CapturedFrame:
         if instruction.opname == "RESUME":
             instruction = flow.instruction_at(instruction.offset - 2)
         statement, place_of_yield = flow.owner(instruction), range_of(instruction)
         if statement is None or place_of_yield is None or instruction.opname not in ("YIELD_VALUE", "SEND"):
-            raise NotResumable(f"the generator stands at {instruction.opname}")
+            raise NotResumable(f"it stands at {instruction.opname}")
         value = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
         if not isinstance(value, ast.Yield | ast.YieldFrom):
-            raise NotResumable("the generator stands inside an expression")
+            raise NotResumable("it stands inside an expression")
         place = path_of(flow.scope, statement)
         is_delegating = isinstance(value, ast.YieldFrom)
         depth = flow.depths.get(instruction.offset, 0) - 1  # without the value that is being handed out
-        captured = self._captured(frame, place.path, "yield", place.items, depth, place_of_yield, (value,) if is_delegating else ())
-        if any(isinstance(each, _Exception) for each in captured.stack):
-            raise NotResumable("the generator handles an exception")
-        return captured
+        return self._captured(frame, place.path, "yield", place.items, depth, place_of_yield, (value,) if is_delegating else ())
+
+
+def _coroutine_inside(frame: CapturedFrame) -> object:
+    """Returns the coroutine whose frame a captured one leads to."""
+    if frame.kind == "task":
+        return stepped_task(frame.values["self"]).get_coro()
+    return frame.stack[-1] if frame.kind in AWAITING else None
+
+
+def _context_around(handle: Any) -> Context:
+    """Returns the context that the program is in, but for the callback of an event loop that it runs."""
+    return next((each for each in gc.get_referents(handle._context) if type(each) is Context), Context())
+
+
+def _kind_of_callback(frame: types.FrameType, callee: types.FrameType) -> str:
+    """Returns how a frame calls another: ``task`` or ``context`` where it is a handle of an event loop, which calls through its context."""
+    if frame.f_code.co_qualname != "Handle._run" or frame.f_globals.get("__name__") != "asyncio.events":
+        return "call"
+    handle = frame.f_locals["self"]
+    task = stepped_task(handle)
+    if task is not None:
+        return "task"
+    return "context" if _leads_to(handle._callback, function_of(callee)) else "call"
 
 
 def _own_slots(instruction: dis.Instruction) -> int:
@@ -284,22 +380,6 @@ def _own_slots(instruction: dis.Instruction) -> int:
     return 2 + argument + (instruction.opname == "CALL_KW")
 
 
-def _original_stack(stack: list[Any]) -> list[Any]:
-    """Undoes what a variant put in place of loop iterators and exits."""
-    original = []
-    for item in stack:
-        if type(item) is Once:
-            if item.iterator is not None:
-                original.append(item.iterator)
-        elif type(item) is LoopHead:
-            original.append(item.iterator)
-        elif type(item) is types.MethodType and type(item.__self__) is Entered:
-            original.append(item.__self__.exit)
-        else:
-            original.append(item)
-    return original
-
-
 def _callable_of(one: Any, other: Any) -> Any:
     """Returns what the two slots of a callable stand for: (null, callable) or (function, object); since 3.13 the other way round."""
     if _VERSION < (3, 13) and one is None:
@@ -307,62 +387,6 @@ def _callable_of(one: Any, other: Any) -> Any:
     if _VERSION >= (3, 13) and other is None:
         return one
     return one.__get__(other, type(other))
-
-
-class Once:
-    """Iterates once; holds the iterator of the loop whose present pass it runs, None for a ``while`` loop."""
-
-    __slots__ = ("_is_over", "iterator")
-
-    def __init__(self, iterator: object) -> None:
-        self.iterator = iterator
-        self._is_over = False
-
-    def __iter__(self) -> Once:
-        return self
-
-    def __next__(self) -> None:
-        if self._is_over:
-            raise StopIteration
-        self._is_over = True
-
-
-class LoopHead:
-    """Stands for the iterator of a ``for`` loop: gives what that gives, and tells each time before it does, with the loop's frame."""
-
-    __slots__ = ("_at_head", "iterator", "since_s")
-
-    def __init__(self, iterator: Any, at_head: Callable[[LoopHead, types.FrameType], None], since_s: float) -> None:
-        self.iterator = iterator
-        self.since_s = since_s
-        self._at_head = at_head
-
-    def __iter__(self) -> LoopHead:
-        return self
-
-    def __next__(self) -> Any:
-        self._at_head(self, sys._getframe(1))
-        return next(self.iterator)
-
-
-def iterator_behind(held: Any) -> Any:
-    """Returns the iterator that a loop's slot on the stack stands for."""
-    return held.iterator if type(held) is Once or type(held) is LoopHead else held
-
-
-class Entered:
-    """A context manager that has been entered elsewhere: entering does nothing, leaving is the original's."""
-
-    __slots__ = ("exit",)
-
-    def __init__(self, exit: Callable[..., Any]) -> None:
-        self.exit = exit
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *details: object) -> Any:
-        return self.exit(*details)
 
 
 class _Exception:
@@ -394,7 +418,7 @@ def _plain(attribute: Any) -> Any:
     return getattr(attribute, "__func__", attribute)
 
 
-def _leads_to(found: Any, function: types.FunctionType) -> bool:
+def _leads_to(found: Any, function: types.FunctionType | None) -> bool:
     kind = type(found)
     if kind is types.FunctionType:
         return found is function

@@ -44,6 +44,19 @@ class CodeFlow:
         """Returns the instruction that ``f_lasti`` stands in (it may point at an inline cache behind it)."""
         return self.instructions[bisect_right(self._offsets, lasti) - 1]
 
+    def index_of(self, instruction: dis.Instruction) -> int:
+        """Returns the position of an instruction among `instructions`."""
+        return self._index[instruction.offset]
+
+    def index_at(self, offset: int) -> int:
+        """Returns the position of the instruction at an offset."""
+        return self._index[offset]
+
+    def is_fresh(self, lasti: int) -> bool:
+        """Whether a generator or coroutine that stands there has not begun (since 3.13 it stands behind ``RETURN_GENERATOR``)."""
+        index = self.index_of(self.instruction_at(lasti)) if lasti >= 0 else 0
+        return lasti < 0 or any(each.opname == "RETURN_GENERATOR" for each in self.instructions[max(index - 1, 0) : index + 1])
+
     def owner(self, instruction: dis.Instruction) -> ast.stmt | None:
         """Returns the innermost statement that an instruction belongs to."""
         offset = instruction.offset

@@ -7,18 +7,22 @@ exception that was being handled before each ``except`` block. `pending_operands
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dartvc.program.sources import Scope
 
-__all__ = ["SELF", "NotResumable", "Path", "Place", "block_of", "path_of", "path_to_call", "pending_operands"]
+__all__ = ["SELF", "NotResumable", "Path", "Place", "Range", "block_of", "path_of", "path_to_await", "path_to_call", "pending_operands"]
 
 SELF = ast.Constant(value=...)
 """Among pending operands: the second slot of a callable, which the interpreter fills with the method's object or a null pointer."""
 
 Path = tuple[tuple[str, int], ...]
 """From a scope to a statement: pairs of (field of the node, index in it); an index of -1 for a field that is no list."""
+
+Range = tuple[int, int, int, int]
+"""Line, column, end line, end column."""
 
 
 class NotResumable(Exception):
@@ -77,10 +81,10 @@ def _blocks(node: ast.AST, items: tuple[str, ...]) -> Sequence[tuple[str, int, a
     def add(field: str, statements: Sequence[ast.stmt], inside: tuple[str, ...] | None) -> None:
         listed.extend((field, index, each, inside) for index, each in enumerate(statements))
 
-    if isinstance(node, ast.For):
+    if isinstance(node, ast.For | ast.AsyncFor):
         add("body", node.body, (*items, "iterator"))
         add("orelse", node.orelse, items)
-    elif isinstance(node, ast.With):
+    elif isinstance(node, ast.With | ast.AsyncWith):
         add("body", node.body, (*items, *["exit"] * len(node.items)))
     elif isinstance(node, ast.Try):
         add("body", node.body, items)
@@ -91,8 +95,12 @@ def _blocks(node: ast.AST, items: tuple[str, ...]) -> Sequence[tuple[str, int, a
     elif isinstance(node, ast.Match):
         for index, case in enumerate(node.cases):
             add(f"cases.{index}", case.body, items)
-    elif isinstance(node, ast.AsyncFor | ast.AsyncWith | ast.TryStar):
-        add("body", node.body, None)
+    elif isinstance(node, ast.TryStar):
+        add("body", node.body, items)
+        for index, handler in enumerate(node.handlers):
+            add(f"handlers.{index}", handler.body, None)
+        add("orelse", node.orelse, items)
+        add("finalbody", node.finalbody, None)
     else:
         add("body", getattr(node, "body", ()), items)
         add("orelse", getattr(node, "orelse", ()), items)
@@ -108,32 +116,55 @@ def block_of(node: ast.AST, field: str) -> list[ast.stmt]:
     return getattr(node, name)  # type: ignore[no-any-return]
 
 
-def path_to_call(statement: ast.stmt, place: tuple[int, int, int, int]) -> tuple[list[ast.AST], ast.Call]:
+def path_to_call(statement: ast.stmt, place: Range) -> tuple[list[ast.AST], ast.Call]:
     """Returns the expressions from a statement down to the call at a range of the source, and the call.
 
     Raises:
         NotResumable: what runs there is not a plain call (an operator, a property, the exit of a ``with`` block).
     """
-    matches: list[tuple[list[ast.AST], ast.Call]] = []
 
-    def visit(node: ast.AST, above: list[ast.AST]) -> None:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.stmt | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-                continue
-            if isinstance(child, ast.Call) and (child.end_lineno, child.end_col_offset) == place[2:] and (
-                (child.lineno, child.col_offset) == place[:2] or isinstance(child.func, ast.Attribute)
-            ):
-                matches.append(([*above, node], child))
-            visit(child, [*above, node])
+    def is_there(node: ast.AST) -> bool:
+        return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and (node.end_lineno, node.end_col_offset) == place[2:]
 
-    visit(statement, [])
-    exact = [match for match in matches if (match[1].lineno, match[1].col_offset) == place[:2]] or matches
+    matches = _paths_to(statement, lambda node: is_there(node) or (isinstance(node, ast.Call) and _range(node) == place))
+    exact = [match for match in matches if _range(match[1]) == place] or matches
     if len(exact) != 1:
         raise NotResumable(f"line {place[0]} runs code other than by a plain call")
     return exact[0]
 
 
-def pending_operands(above: list[ast.AST], call: ast.Call, version: tuple[int, int]) -> list[ast.expr | None]:
+def path_to_await(statement: ast.stmt, place: Range) -> tuple[list[ast.AST], ast.Await]:
+    """Returns the expressions from a statement down to the ``await`` at a range of the source, and that.
+
+    Raises:
+        NotResumable: it stands in a comprehension.
+    """
+    matches: list[tuple[list[ast.AST], ast.Await]] = _paths_to(statement, lambda node: isinstance(node, ast.Await) and _range(node) == place)
+    if len(matches) != 1:
+        raise NotResumable(f"line {place[0]} awaits inside a comprehension")
+    return matches[0]
+
+
+def _paths_to(statement: ast.stmt, is_wanted: Callable[[ast.AST], bool]) -> list[tuple[list[ast.AST], Any]]:
+    matches: list[tuple[list[ast.AST], Any]] = []
+
+    def visit(node: ast.AST, above: list[ast.AST]) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.stmt | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+                continue
+            if is_wanted(child):
+                matches.append(([*above, node], child))
+            visit(child, [*above, node])
+
+    visit(statement, [])
+    return matches
+
+
+def _range(node: ast.AST) -> Range:
+    return node.lineno, node.col_offset, node.end_lineno, node.end_col_offset  # type: ignore[attr-defined]
+
+
+def pending_operands(above: list[ast.AST], call: ast.expr, version: tuple[int, int]) -> list[ast.expr | None]:
     """Lists what the expressions around a call have left on the value stack before it, bottom first; None for a null pointer, `SELF` behind a callable.
 
     Raises:
@@ -148,7 +179,7 @@ def pending_operands(above: list[ast.AST], call: ast.Call, version: tuple[int, i
 def _left_of(node: ast.AST, child: ast.AST, version: tuple[int, int]) -> list[ast.expr | None]:
     if isinstance(node, ast.stmt):
         return _left_in_statement(node, child)
-    if isinstance(node, ast.withitem | ast.Attribute | ast.UnaryOp | ast.FormattedValue | ast.NamedExpr | ast.keyword | ast.Starred):
+    if isinstance(node, ast.withitem | ast.Attribute | ast.UnaryOp | ast.FormattedValue | ast.NamedExpr | ast.keyword | ast.Starred | ast.Await):
         return []
     if isinstance(node, ast.Call):
         return _left_in_call(node, child, version)
@@ -190,10 +221,10 @@ def _left_in_statement(node: ast.stmt, child: ast.AST) -> list[ast.expr | None]:
         if isinstance(target, ast.Subscript) and not isinstance(target.slice, ast.Slice):
             return [target.value, target.slice, target]
         raise NotResumable("the target is a slice")
-    if isinstance(node, ast.With):
+    if isinstance(node, ast.With | ast.AsyncWith):
         if child is node.items[0]:
             return []
         raise NotResumable("the call enters a second with item")
-    if isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign | ast.Return | ast.If | ast.While | ast.For | ast.Raise | ast.Assert):
+    if isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign | ast.Return | ast.If | ast.While | ast.For | ast.AsyncFor | ast.Raise | ast.Assert):
         return []
     raise NotResumable(f"the call stands in a statement of kind {type(node).__name__}")

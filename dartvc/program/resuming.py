@@ -8,14 +8,17 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
-from dartvc.program.capture import CapturedFrame, Entered, Once, Reader
+from dartvc.program.capture import CapturedFrame, Reader
+from dartvc.program.coroutines import enter_loop, frame_of, is_loop_place
 from dartvc.program.places import NotResumable
 from dartvc.program.sources import MODULE_SCOPE, Scope, SourceUnit, digest_of_code, iter_codes
-from dartvc.program.variants import CALL, ENTERED, FRAME, MAKER, ONCE, make_variant
+from dartvc.program.standins import AsyncEntered, Entered, Iterating, Once, Paused
+from dartvc.program.variants import ASYNC_ENTERED, CALL, ENTERED, FRAME, ITERATING, MAKER, ONCE, make_variant, own_imports
 
-__all__ = ["FrameState", "Resumption", "make_function", "remaining_statements"]
+__all__ = ["FrameState", "Resumption", "begin", "install_standins", "make_function", "remaining_statements"]
 
 _VERSION = sys.version_info[:2]
 
@@ -34,9 +37,15 @@ def compile_variant(frame: CapturedFrame, reader: Reader, filename: str) -> type
     Raises:
         NotResumable: the source is not there or is no longer what ran.
     """
+    key = (filename, repr(frame.described()), tuple(frame.values), tuple(frame.cells))
+    known = reader.compiled.get(key)
+    if known is not None:  # many tasks may stand at one place
+        return known
     unit, scope, code = _source_of(frame, reader, filename)
     tree, function = _variant(frame, unit, scope)
     made: types.CodeType
+    if function is None:
+        tree = _with_imports(tree, unit)
     compiled = compile(tree, filename, "exec", unit.flags, dont_inherit=True)
     if function is None:
         made = compiled
@@ -45,7 +54,18 @@ def compile_variant(frame: CapturedFrame, reader: Reader, filename: str) -> type
         inner = next(each for each in maker.co_consts if isinstance(each, types.CodeType))
         made = _renamed(inner, inner.co_qualname, frame.qualname).replace(co_name=code.co_name)
     reader.register(made, scope, frame.first_line, frame.digest)
+    reader.compiled[key] = made
     return made
+
+
+def _with_imports(tree: ast.Module, unit: SourceUnit) -> ast.Module:
+    """Lets the compiler see, but not run, the imports that fell away: it compiles calls of what the unit imports in a way of its own."""
+    imports = [each for each in own_imports(unit.tree.body) if getattr(each, "module", None) != "__future__"]
+    if not imports or not tree.body:
+        return tree
+    futures = sum(isinstance(each, ast.ImportFrom) and each.module == "__future__" for each in tree.body)
+    unseen = ast.fix_missing_locations(ast.copy_location(ast.If(ast.Constant(False), imports, []), tree.body[min(futures, len(tree.body) - 1)]))
+    return ast.Module([*tree.body[:futures], unseen, *tree.body[futures:]], [])
 
 
 def remaining_statements(frame: CapturedFrame, reader: Reader, filename: str) -> list[ast.stmt]:
@@ -65,7 +85,7 @@ def remaining_statements(frame: CapturedFrame, reader: Reader, filename: str) ->
     return [*begun, *following]
 
 
-def _variant(frame: CapturedFrame, unit: SourceUnit, scope: Scope) -> tuple[ast.Module, ast.FunctionDef | None]:
+def _variant(frame: CapturedFrame, unit: SourceUnit, scope: Scope) -> tuple[ast.Module, ast.FunctionDef | ast.AsyncFunctionDef | None]:
     return make_variant(unit.tree, scope, frame.path, frame.kind, frame.call, list(frame.values), list(frame.cells), _VERSION)
 
 
@@ -85,9 +105,13 @@ def _renamed(code: types.CodeType, old: str, new: str) -> types.CodeType:
     return code.replace(co_consts=constants, co_qualname=new + code.co_qualname.removeprefix(old))
 
 
-def make_function(frame: CapturedFrame, reader: Reader, filename: str, names: dict[str, Any]) -> Callable[[], Any]:
-    """Returns a callable that goes on where a frame of a function stood."""
+def make_function(frame: CapturedFrame, reader: Reader, filename: str, names: dict[str, Any], flags: int = 0) -> Callable[[], Any]:
+    """Returns a callable that goes on where a frame of a function stood; ``flags`` are added to its code's."""
     code = compile_variant(frame, reader, filename)
+    if flags:
+        scope, first_line = reader.origin(code)
+        code = code.replace(co_flags=code.co_flags | flags)
+        reader.register(code, scope, first_line, frame.digest)
     first = code.co_varnames[0]
     closure = tuple(frame.cells.get(name, types.CellType()) for name in code.co_freevars)
     function = types.FunctionType(code, names, code.co_name, None, closure)
@@ -100,7 +124,6 @@ def make_function(frame: CapturedFrame, reader: Reader, filename: str, names: di
             given = None
     else:
         given = frame.values.get(first)
-
 
     def go_on() -> Any:
         __tracebackhide__ = True
@@ -135,31 +158,67 @@ class Resumption:
         self._code = compile_variant(outermost, reader, file_of(outermost.module, outermost.filename))
         self._state = FrameState({}, list(outermost.stack))
         self._namespace = namespace_of(outermost.module)
-        self._steps = [
-            make_function(frame, reader, file_of(frame.module, frame.filename), namespace_of(frame.module)) for frame in reversed(frames[1:])
-        ]
+        steps = [self._step(frame, caller, reader, file_of, namespace_of) for caller, frame in pairwise(frames)]
+        self._steps = [step for step in reversed(steps) if step is not None]
+        self._loops = [frame.values["self"] for frame in frames if is_loop_place(frame)]
+
+    def _step(
+        self,
+        frame: CapturedFrame,
+        caller: CapturedFrame,
+        reader: Reader,
+        file_of: Callable[[str, str], str],
+        namespace_of: Callable[[str], dict[str, Any]],
+    ) -> Callable[[], Any] | None:
+        """Returns what goes on where the next frame stood; None for a coroutine that another one awaits."""
+        if frame.coroutine is not None:
+            begin(frame)
+            if caller.kind != "task":
+                return None
+            handle: Any = caller.values["self"]
+            return lambda: handle._context.run(handle._callback)
+        go_on = make_function(frame, reader, file_of(frame.module, frame.filename), namespace_of(frame.module))
+        if caller.kind == "context":
+            handle = caller.values["self"]
+            return lambda: handle._context.run(go_on)
+        return go_on
 
     def run(self) -> None:
         """Runs the program to its end; raises what it raises."""
         self.install()
+        for loop in self._loops:
+            enter_loop(loop)
         exec(self._code, self._namespace)
 
     def install(self) -> None:
         """Makes the names that the variants need available, before any of them runs."""
-        hidden: dict[str, object] = {
-            CALL: self._call,
-            ENTERED: Entered,
-            ONCE: Once,
-            FRAME: self._state,
-            "_.BaseException": BaseException,
-        }
-        vars(builtins).update(hidden)
+        install_standins()
+        vars(builtins).update({CALL: self._call, FRAME: self._state})
 
     def _call(self) -> Any:
         __tracebackhide__ = True
         return self._steps.pop()()
 
 
-def hide_builtins() -> None:
-    """Makes the names that variants of generators need available."""
-    vars(builtins).update({ENTERED: Entered, ONCE: Once, "_.BaseException": BaseException})
+def install_standins() -> None:
+    """Makes the names that every variant needs available."""
+    vars(builtins).update(
+        {ENTERED: Entered, ONCE: Once, ASYNC_ENTERED: AsyncEntered, ITERATING: Iterating, "_.BaseException": BaseException}
+    )
+
+
+def begin(frame: CapturedFrame) -> None:
+    """Gives a coroutine that was made for a frame (`GeneratorCodec.shell`) what the frame holds; it goes on when something is sent to it."""
+    own = frame_of(frame.coroutine)
+    if own is None:
+        raise NotResumable(f"{frame.qualname} is over")
+    state: FrameState = own.f_locals[FRAME]
+    state.values.update(frame.values)
+    state.stack[:] = frame.stack
+    if frame.awaits == "future":
+        state.stack[-1] = Paused(frame.stack[-1])
+    elif frame.awaits == "asend":
+        state.stack[-1] = frame.stack[-1].__anext__()  # type: ignore[attr-defined]
+    first = own.f_code.co_varnames[0]
+    if first in frame.cells:  # its cell is made by the call, not taken over
+        state.values[first] = frame.cells[first].cell_contents

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import linecache
+import os
+import sys
+import sysconfig
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
-__all__ = ["MODULE_SCOPE", "Scope", "SourceUnit", "Sources", "digest_of_code"]
+__all__ = ["MODULE_SCOPE", "Scope", "SourceUnit", "Sources", "UserFiles", "digest_of_code", "is_library_file", "module_text"]
 
 MODULE_SCOPE = "<module>"
 Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -92,10 +100,90 @@ class Sources:
         if filename not in self._units:
             try:
                 text = "".join(linecache.getlines(filename)) if not filename.startswith("<frozen") else ""
+                text = text or _text_in_archive(filename)
                 self._units[filename] = SourceUnit(filename, text) if text else None
             except (SyntaxError, ValueError, RecursionError):
                 self._units[filename] = None
         return self._units[filename]
+
+
+_PACKAGE_FOLDERS = frozenset({"site-packages", "dist-packages"})
+_LIBRARIES = tuple(
+    {os.path.join(path, "") for name in ("stdlib", "platstdlib") for path in (sysconfig.get_path(name),) if path}
+    | {os.path.join(os.path.dirname(os.__file__), ""), os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")}
+)
+
+
+def is_library_file(filename: str) -> bool:
+    """Whether a file is Python's, an installed package's or ours; a name in angle brackets is no file of anybody."""
+    if filename.startswith("<"):
+        return True
+    return filename.startswith(_LIBRARIES) or not _PACKAGE_FOLDERS.isdisjoint(filename.split(os.sep))
+
+
+class UserFiles:
+    """Which files are the user's own: the one rule for stopping, recording and reuse.
+
+    A file is the user's when it lies below one of the given folders, or below the folder of a package that is installed to be worked on
+    (``pip install -e``), and is no library's. Of a file behind a symbolic link either name may say so.
+    """
+
+    def __init__(self, *folders: str) -> None:
+        self._folders = tuple({os.path.join(path, "") for folder in folders if folder for path in _names_of(folder)})
+        self._known: dict[str, bool] = {}
+
+    def is_own(self, filename: str) -> bool:
+        """Returns whether a file is the user's."""
+        known = self._known.get(filename)
+        if known is None:
+            known = self._known[filename] = self._find(filename)
+        return known
+
+    def _find(self, filename: str) -> bool:
+        if filename.startswith("<"):
+            return False
+        names = [name for name in _names_of(filename) if not is_library_file(name)]
+        return any(name.startswith(self._folders) for name in names) or any(name.startswith(self._editable) for name in names)
+
+    @cached_property
+    def _editable(self) -> tuple[str, ...]:
+        """The folders of packages that are installed to be worked on (PEP 610); looked for when a file is none of the project's."""
+        found: list[str] = []
+        for folder in dict.fromkeys(path for path in sys.path if os.path.basename(path) in _PACKAGE_FOLDERS):
+            for record in Path(folder).glob("*.dist-info/direct_url.json"):
+                try:
+                    facts = json.loads(record.read_text(encoding="utf-8"))
+                    is_editable = facts.get("dir_info", {}).get("editable", False)
+                    address = urlsplit(facts["url"])
+                except (OSError, ValueError, KeyError, AttributeError):
+                    continue
+                if is_editable and address.scheme == "file":
+                    found.extend(os.path.join(name, "") for name in _names_of(unquote(address.path)))
+        return tuple(found)
+
+
+def _names_of(path: str) -> tuple[str, ...]:
+    """Returns a path as it is given and without symbolic links."""
+    given = os.path.abspath(path)
+    real = os.path.realpath(given)
+    return (given,) if real == given else (given, real)
+
+
+def module_text(module: types.ModuleType) -> str:
+    """Returns the source of an imported module, from a zip archive, too; empty when it has none."""
+    try:
+        text: Any = vars(module)["__loader__"].get_source(module.__name__)
+    except (ImportError, OSError, ValueError, KeyError, AttributeError):
+        return ""
+    return text if isinstance(text, str) else ""
+
+
+def _text_in_archive(filename: str) -> str:
+    """Returns the source of a module that was imported from a file that cannot be opened under its name."""
+    if os.path.exists(filename) or filename.startswith("<"):
+        return ""
+    module = next((each for each in list(sys.modules.values()) if getattr(each, "__file__", None) == filename), None)
+    return module_text(module) if module is not None else ""
 
 
 def iter_codes(code: types.CodeType) -> Iterator[types.CodeType]:

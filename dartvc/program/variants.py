@@ -14,10 +14,10 @@ import copy
 from collections.abc import Sequence
 from typing import TypeVar, cast
 
-from dartvc.program.places import SELF, Path, block_of, path_to_call, pending_operands
+from dartvc.program.places import SELF, NotResumable, Path, block_of, path_to_await, path_to_call, pending_operands
 from dartvc.program.sources import Scope
 
-__all__ = ["CALL", "ENTERED", "FRAME", "MAKER", "ONCE", "VARIANT", "make_variant"]
+__all__ = ["ASYNC_ENTERED", "CALL", "ENTERED", "FRAME", "ITERATING", "MAKER", "ONCE", "VARIANT", "make_variant", "own_imports"]
 
 FRAME = "_.frame"
 """The function's argument: an object with the values of the locals (``values``) and of the stack (``stack``)."""
@@ -27,11 +27,16 @@ ENTERED = "_.entered"
 """Makes a context manager of the exit of one that has been entered."""
 ONCE = "_.once"
 """Iterates once; holds the iterator of the loop whose pass it runs."""
+ASYNC_ENTERED = "_.async_entered"
+"""The same for ``async with``; given a second argument, of one that is being entered."""
+ITERATING = "_.iterating"
+"""What an ``async for`` iterates over, from its iterator and the answer that it waits for."""
 MAKER = "_.make"
 VARIANT = "_.variant"
 _PARTIAL = "_.partial"
 
 _T = TypeVar("_T", bound=ast.AST)
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Rewriter:
@@ -71,6 +76,14 @@ class Rewriter:
             return [_like(ast.For(statement.target, self._item(), statement.body, statement.orelse), statement)]
         if self.kind == "yield":
             return self._after_yield(statement)
+        if self.kind == "aenter" and isinstance(statement, ast.AsyncWith):
+            entering = ast.withitem(ast.Call(_load(ASYNC_ENTERED), [self._item(), self._item()], []), statement.items[0].optional_vars)
+            return [_like(ast.AsyncWith([entering], statement.body), statement)]
+        if self.kind == "aexit":
+            return [_like(ast.Expr(ast.Await(self._item())), statement)]
+        if self.kind == "anext" and isinstance(statement, ast.AsyncFor):
+            rest = ast.Call(_load(ITERATING), [self._item(), self._item()], [])
+            return [_like(ast.AsyncFor(statement.target, rest, statement.body, statement.orelse), statement)]
         return self._in_call(statement)
 
     def _inside(self, statement: ast.stmt, depth: int) -> list[ast.stmt]:
@@ -81,10 +94,18 @@ class Rewriter:
             return [self._once(statement, iterator, self.block(statement.body, depth), [rest])]
         if isinstance(statement, ast.While) and field == "body":
             return [self._once(statement, ast.Constant(None), self.block(statement.body, depth), [statement])]
+        if isinstance(statement, ast.AsyncFor) and field == "body":
+            iterator = self._item()
+            following = ast.Call(_load(ITERATING), [iterator], [])
+            others = _like(ast.AsyncFor(statement.target, following, statement.body, statement.orelse), statement)
+            return [self._once(statement, iterator, self.block(statement.body, depth), [others])]
+        if isinstance(statement, ast.AsyncWith):
+            exits = [ast.withitem(ast.Call(_load(ASYNC_ENTERED), [self._item()], []), None) for _ in statement.items]
+            return [_like(ast.AsyncWith(exits, self.block(statement.body, depth)), statement)]
         if isinstance(statement, ast.With):
             exits = [ast.withitem(ast.Call(_load(ENTERED), [self._item()], []), None) for _ in statement.items]
             return [_like(ast.With(exits, self.block(statement.body, depth)), statement)]
-        if isinstance(statement, ast.Try):
+        if isinstance(statement, ast.Try | ast.TryStar):
             return [self._in_try(statement, field, depth)]
         return self.block(block_of(statement, field), depth)
 
@@ -93,10 +114,10 @@ class Rewriter:
         single = ast.Call(_load(ONCE), [iterator], [])
         return _like(ast.For(ast.Name(_PARTIAL, ast.Store()), single, body, following), statement)
 
-    def _in_try(self, statement: ast.Try, field: str, depth: int) -> ast.stmt:
+    def _in_try(self, statement: ast.Try | ast.TryStar, field: str, depth: int) -> ast.stmt:
         if field == "body":
             body = self.block(statement.body, depth)
-            return _like(ast.Try(body, statement.handlers, statement.orelse, statement.finalbody), statement)
+            return _like(type(statement)(body, statement.handlers, statement.orelse, statement.finalbody), statement)
         if field == "orelse":
             body = self.block(statement.orelse, depth)
             return _like(ast.Try(body, [], [], statement.finalbody), statement) if statement.finalbody else _flat(body, statement)
@@ -107,13 +128,16 @@ class Rewriter:
 
     def _in_call(self, statement: ast.stmt) -> list[ast.stmt]:
         assert self.call is not None
-        above, call = path_to_call(statement, self.call)
-        operands = pending_operands(above, call, self.version)
-        replaced: dict[int, ast.expr] = {id(call): ast.Call(_load(CALL), [], [])}
+        above: list[ast.AST]
+        inner: ast.expr
+        above, inner = path_to_await(statement, self.call) if self.kind == "await" else path_to_call(statement, self.call)
+        operands = pending_operands(above, inner, self.version)
+        replaced: dict[int, ast.expr] = {}
         for operand in operands:
             item = self._item()
             if operand is not None and operand is not SELF:
                 replaced[id(operand)] = item
+        replaced[id(inner)] = ast.Await(self._item()) if self.kind == "await" else ast.Call(_load(CALL), [], [])
         if isinstance(statement, ast.AugAssign):
             return self._in_augmented(statement, operands, replaced)
         fresh = _replace(statement, replaced, above)
@@ -125,7 +149,7 @@ class Rewriter:
     def _in_augmented(self, statement: ast.AugAssign, operands: list[ast.expr | None], replaced: dict[int, ast.expr]) -> list[ast.stmt]:
         value = _replace(statement.value, replaced, [])
         count = {ast.Name: 1, ast.Attribute: 2, ast.Subscript: 3}[type(statement.target)]
-        self.next_item -= len(operands)
+        self.next_item -= len(operands) + (self.kind == "await")
         items = [self._item() for _ in operands]
         target: ast.expr = statement.target
         if isinstance(target, ast.Attribute):
@@ -159,7 +183,7 @@ def make_variant(
     values: Sequence[str],
     cells: Sequence[str],
     version: tuple[int, int],
-) -> tuple[ast.Module, ast.FunctionDef | None]:
+) -> tuple[ast.Module, _Function | None]:
     """Returns a module's tree in which ``scope`` begins at a place, and the function's new node (None for the module's own code).
 
     The new function takes one argument, `FRAME`. Its locals come from there; cells are free variables of it, given by the function
@@ -175,13 +199,14 @@ def make_variant(
         futures = [each for each in scope.body if isinstance(each, ast.ImportFrom) and each.module == "__future__"]
         body = [each for each in body if each not in futures]
         return _finished(ast.Module([*futures, *body], [])), None
-    assert isinstance(scope, ast.FunctionDef)
+    if isinstance(scope, ast.ClassDef):
+        raise NotResumable("the body of a class is running")
     return _replace_function(tree, scope, head, body, cells, version)
 
 
 def _replace_function(
-    tree: ast.Module, scope: ast.FunctionDef, head: list[ast.stmt], body: list[ast.stmt], cells: Sequence[str], version: tuple[int, int]
-) -> tuple[ast.Module, ast.FunctionDef]:
+    tree: ast.Module, scope: _Function, head: list[ast.stmt], body: list[ast.stmt], cells: Sequence[str], version: tuple[int, int]
+) -> tuple[ast.Module, _Function]:
     parameters = [each.arg for each in (*scope.args.posonlyargs, *scope.args.args)]
     first = parameters[0] if parameters else FRAME + "0"
     is_generator = _yields(scope)
@@ -196,7 +221,7 @@ def _replace_function(
     if globals_declared:
         body = [_without_global(each) for each in body]
     yields: list[ast.stmt] = [ast.If(ast.Constant(False), [ast.Expr(ast.Yield(None))], [])] if is_generator else []
-    new = ast.FunctionDef(
+    new = type(scope)(
         name=VARIANT,
         args=ast.arguments([], arguments, None, [], [], None, []),
         body=[*declared, *head, *body, *yields],
@@ -211,7 +236,24 @@ def _replace_function(
     _like(maker, scope)
     if version >= (3, 12):
         vars(maker)["type_params"] = []
-    return _finished(_swap(tree, scope, maker)), new
+    return _finished(_swap(_around(tree, scope), scope, maker)), new
+
+
+def _around(tree: ast.Module, scope: _Function) -> ast.Module:
+    """Returns what of a module the compiler must see to compile a function as it did: its own top-level statement, and all imports."""
+    kept = [each for each in tree.body if each.lineno <= scope.lineno <= (each.end_lineno or each.lineno)]
+    return ast.Module([*(each for each in own_imports(tree.body) if each not in kept), *kept], [])
+
+
+def own_imports(body: Sequence[ast.AST]) -> list[ast.stmt]:
+    """Returns the imports of a module's own code, in blocks, too: a call of what a module imports is compiled in a way of its own."""
+    found: list[ast.stmt] = []
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
+            found.extend(own_imports(list(ast.iter_child_nodes(node))))
+    return found
 
 
 def _prologue(values: Sequence[str], line: int) -> list[ast.stmt]:
@@ -224,7 +266,7 @@ def _prologue(values: Sequence[str], line: int) -> list[ast.stmt]:
     return [_at_line(each, line) for each in head]
 
 
-def _yields(scope: ast.FunctionDef) -> bool:
+def _yields(scope: _Function) -> bool:
     return any(isinstance(node, ast.Yield | ast.YieldFrom) for each in scope.body for node in _own_nodes(each))
 
 

@@ -19,8 +19,10 @@ from dartvc.model import Commit, CommitKind, Oid, StagedName
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.generators import GeneratorCodec
+from dartvc.program.sources import UserFiles
+from dartvc.sessions.recorded import LoadedRun, load_run, read_position, read_value
 from dartvc.sessions.restoring import version_of
-from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_position, read_value
+from dartvc.sessions.runs import Run, RunRecorder
 from dartvc.sessions.session import Session
 from dartvc.sessions.traces import Trace
 from dartvc.sessions.writer import Ticket
@@ -90,7 +92,7 @@ class CellRecorder(RunRecorder):
         root = str(session.repository.root)
         run = Run("", "", (), folder, project=root)
         super().__init__(session, run, {}, Effects(session.repository.path, (str(session.repository.path),)))
-        self.folder = folder
+        self.files = UserFiles(folder, root)
         self.texts: dict[str, CellText] = {}
         self.cell: Cell | None = None
         self._generators = generators

@@ -9,12 +9,15 @@ import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dartvc.history import Repository
 from dartvc.model import Oid
+from dartvc.program.sources import is_library_file
+from dartvc.state.loading import Loading, load
 from dartvc.store.durable import storage_errors
 
-__all__ = ["Relocation", "follow_process", "path_of_entry", "relative_path", "write_missing_sources"]
+__all__ = ["Relocation", "follow_imports", "follow_process", "path_of_entry", "relative_path", "write_missing_sources"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,18 @@ def follow_process(repository: Repository, oid: Oid, relocation: Relocation) -> 
     sys.path[:] = dict.fromkeys(map(relocation.path, sys.path))
 
 
+def follow_imports(repository: Repository, oid: Oid, relocation: Relocation) -> None:
+    """Lets modules be imported from where a program had found them, as its import path at a commit says."""
+    entry = repository.process(oid).get("sys.path")
+    if entry is None or entry.payload_oid is None:
+        return
+    payload = repository.payload(entry.payload_oid)
+    value: Any = load(payload.read_stream(), Loading({}, payload))["sys.path"]
+    known = {os.path.abspath(path) for path in sys.path}
+    paths = (relocation.path(path) for path in value[1])
+    sys.path.extend(path for path in paths if os.path.abspath(path) not in known and os.path.isdir(path) and not is_library_file(path))
+
+
 def write_missing_sources(sources: Mapping[str, str], project: str) -> list[str]:
     """Writes the recorded files of a project that are not there, as a clone lacks them; returns their paths. None is overwritten.
 
@@ -64,7 +79,7 @@ def write_missing_sources(sources: Mapping[str, str], project: str) -> list[str]
     written = []
     for path, text in sources.items():
         real = os.path.realpath(path)
-        if not real.startswith(os.path.realpath(project) + os.sep) or os.path.lexists(path):
+        if not real.startswith(os.path.realpath(project) + os.sep) or os.path.lexists(path) or _is_in_file(path):
             continue
         with storage_errors(Path(path)):
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -73,3 +88,11 @@ def write_missing_sources(sources: Mapping[str, str], project: str) -> list[str]
                 file.write(text)
         written.append(path)
     return written
+
+
+def _is_in_file(path: str) -> bool:
+    """Whether a path leads into a file, such as an archive."""
+    folder = os.path.dirname(path)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return not os.path.isdir(folder)

@@ -1,7 +1,7 @@
 """A run: one execution of a script, committed as it goes, continued after whatever ended it.
 
 `RunRecorder` is called at safe points with the captured stack; it commits the globals of the script, those of the user's own modules and
-the locals of every frame as one snapshot, with the position, the files written and the source. `load_run` reads that back.
+the locals of every frame as one snapshot, with the position, the files written and the source. `dartvc.sessions.recorded` reads that back.
 """
 
 from __future__ import annotations
@@ -10,46 +10,31 @@ import os
 import sys
 import time
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from dartvc.errors import NotFoundError
-from dartvc.history import Repository
-from dartvc.model import Commit, CommitKind, Oid, Payload, Position, StagedName
-from dartvc.program.acts import Act, read_acts
+from dartvc.model import CommitKind, Payload, Position, StagedName
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
-from dartvc.program.generators import frame_at
-from dartvc.sessions.relocation import Relocation, path_of_entry, relative_path
+from dartvc.program.sources import UserFiles, module_text
+from dartvc.sessions.relocation import Relocation, relative_path
 from dartvc.sessions.session import Session
 from dartvc.sessions.tally import Tally
 from dartvc.sessions.traces import TRACEBACK, Trace, frame_prefixes
 from dartvc.sessions.writer import Ticket
 from dartvc.state.chunking import match_stream
 from dartvc.state.hooks import capture_hooks
-from dartvc.state.loading import Loading, load
 from dartvc.state.saving import Saving, save
-from dartvc.state.working import StoredVersion
 
 __all__ = [
     "EFFECTS",
-    "LoadedRun",
     "Run",
     "RunRecorder",
-    "find_resumable",
     "frame_names",
-    "load_run",
-    "read_effects",
-    "read_files",
-    "read_modules",
-    "read_position",
-    "read_sequence",
-    "read_sources",
-    "read_value",
     "run_facts",
     "run_here",
+    "shown_frame",
 ]
 
 
@@ -142,11 +127,19 @@ def frame_names(frames: Sequence[CapturedFrame]) -> dict[str, object]:
                 continue
         for index, value in enumerate(frame.stack):
             names[f"{prefix}._.{index}"] = value
+        if frame.coroutine is not None:
+            names[f"{prefix}._.coroutine"] = frame.coroutine
     return names
 
 
 def _prefixes(frames: Sequence[CapturedFrame]) -> list[str]:
     return frame_prefixes([frame.qualname for frame in frames])
+
+
+def shown_frame(frames: Sequence[CapturedFrame]) -> CapturedFrame:
+    """Returns the frame that says where a program stands: the innermost, or the one that runs the event loop when every task waits."""
+    own = [frame for frame in frames if not frame.module.startswith("asyncio.")]
+    return own[-1] if own and frames[-1].module == "asyncio.base_events" else frames[-1]
 
 
 def is_own_data(name: str, value: object, module: types.ModuleType) -> bool:
@@ -179,15 +172,14 @@ class RunRecorder:
         self.tally = Tally()
         self.last_stall_s = 0.0
         self._last_whole: tuple[Ticket | None, str, float] = (None, "", 0.0)
-        self.folder = run.folder
+        self.files = UserFiles(run.folder, run.project)
 
     def user_modules(self) -> list[types.ModuleType]:
-        """Returns the imported modules whose source lies beside the script, outside any site-packages."""
-        folder = os.path.join(self.folder, "")
+        """Returns the imported modules that are the user's own."""
         for name in sys.modules.keys() - self._looked_at:
             self._looked_at.add(name)
             path = getattr(sys.modules.get(name), "__dict__", _NOTHING).get("__file__")
-            if isinstance(path, str) and path.startswith(folder) and "site-packages" not in path:
+            if isinstance(path, str) and self.files.is_own(path):
                 self._user_modules.append(name)
         modules = [sys.modules[name] for name in self._user_modules if name in sys.modules]
         return [each for each in modules if vars(each) is not self.session.namespace and sys.modules.get(each.__name__) is each]
@@ -216,7 +208,7 @@ class RunRecorder:
             names.update(self._hooks())
         if exit_code is not None:
             self.run = replace(self.run, exit_code=exit_code)
-        innermost = frames[-1] if frames else None
+        innermost = shown_frame(frames) if frames else None
         position = Position(self.shown_file(innermost.filename), innermost.line, innermost.qualname) if innermost else None
         places = [{**frame.described(), "shown": os.path.basename(self.shown_file(frame.filename))} for frame in frames]
 
@@ -245,7 +237,8 @@ class RunRecorder:
         )
         report = self.session.last_report
         self.last_stall_s = report.stall_ms / 1e3
-        obstacle = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) if frames else None
+        first_paths = {each.reason: each.path for each in reversed(report.omissions)}
+        obstacle = "; ".join(f"{path}: {reason}" for reason, path in reversed(first_paths.items())) if frames else None
         self.tally.add(self.last_stall_s, ticket.size_bytes if ticket else 0, obstacle=obstacle)
         if obstacle == "":
             self._last_whole = ticket, message, time.monotonic()
@@ -277,20 +270,21 @@ class RunRecorder:
         module = sys.modules.get(name)
         return module is None or name == "__main__" or name in self._user_modules
 
-    def unstorable(self, frames: Sequence[CapturedFrame]) -> set[tuple[str, int]]:
-        """Returns the (function, line) of those frames of which the last commit could not store something."""
+    def unstorable(self, frames: Sequence[CapturedFrame]) -> dict[tuple[str, int], dict[str, type]]:
+        """Returns, by (function, line) of those frames of which the last commit could not store something, what that is and its type."""
         omitted = [omission.name for omission in self.session.last_report.omissions]
-        named = zip(frames, _prefixes(frames), strict=True)
-        return {(frame.qualname, frame.line) for frame, prefix in named if any(name.startswith(f"{prefix}.") for name in omitted)}
+        found: dict[tuple[str, int], dict[str, type]] = {}
+        for frame, prefix in zip(frames, _prefixes(frames), strict=True):
+            parts = [name.removeprefix(f"{prefix}.") for name in omitted if name.startswith(f"{prefix}.")]
+            if parts and not frame.module.startswith("asyncio."):  # what an event loop holds changes with every pass
+                found[frame.qualname, frame.line] = {part: type(frame.find(part)) for part in parts}
+        return found
 
     def _add_source(self, module: types.ModuleType) -> None:
         path = str(module.__file__)
         self._modules[path] = module.__name__
         if path not in self.sources:
-            try:
-                self.sources[path] = Path(path).read_text(encoding="utf-8")
-            except (OSError, ValueError):
-                self.sources[path] = ""
+            self.sources[path] = module_text(module)
 
     def _entries(self, place: dict[str, object]) -> list[StagedName]:
         """Returns the run's entries of the process's state that changed: the run, the position, the sources."""
@@ -326,187 +320,3 @@ def _entry(name: str, value: object, summary: Mapping[str, object]) -> StagedNam
 def _file_entry(state: FileState, project: str) -> StagedName:
     summary = {"type": "file", "size": state.size, "content": state.content is not None}
     return _entry(f"file:{relative_path(state.path, project)}", (state.size, state.content), summary)
-
-
-@dataclass
-class LoadedRun:
-    """A commit of a run, loaded: enough to go on."""
-
-    frames: list[CapturedFrame]
-    namespace: dict[str, object]
-    module_data: dict[str, dict[str, object]]
-    sources: dict[str, str]
-    versions: list[StoredVersion]
-    values: dict[str, object]
-    notes: Sequence[str] = ()
-
-
-def find_resumable(repository: Repository, start: Oid) -> tuple[Commit, Run]:
-    """Returns the newest commit at or before ``start`` that a run can go on from, and the run.
-
-    Raises:
-        NotFoundError: no run stands before it.
-    """
-    oid: Oid | None = start
-    run_id = ""
-    while oid is not None:
-        commit = repository.commit(oid)
-        if run_id and commit.run != run_id:
-            break
-        if commit.run:
-            run_id = commit.run
-            is_whole = commit.position is not None and not _has_omissions(repository, commit)
-            if is_whole or commit.kind is CommitKind.START:
-                return commit, run_here(repository.summary(repository.process(oid)["run"]), str(repository.root))
-        oid = commit.parents[0] if commit.parents else None
-    raise NotFoundError(f"there is no run to resume at {start[:8]}", kind="no-run", hint="dvc-state runs")
-
-
-def _has_omissions(repository: Repository, commit: Commit) -> bool:
-    return any(entry.payload_oid is None for entry in repository.names(commit.oid).values())
-
-
-def read_position(repository: Repository, oid: Oid) -> dict[str, Any]:
-    """Returns the recorded frames of a commit."""
-    entry = repository.process(oid).get("position")
-    return dict(repository.summary(entry)) if entry is not None else {"frames": [], "sequence": 0}
-
-
-def read_sequence(repository: Repository, oid: Oid) -> int:
-    """Returns the number that the run's journal of files gives to a commit."""
-    return int(read_position(repository, oid)["sequence"])
-
-
-def read_effects(repository: Repository, oid: Oid) -> list[Act]:
-    """Returns what a run had done outside of its memory when a commit was made."""
-    entry = repository.process(oid).get(EFFECTS)
-    return read_acts(repository.summary(entry)) if entry is not None else []
-
-
-def read_sources(repository: Repository, oid: Oid) -> dict[str, str]:
-    """Returns the source files of a run, by path."""
-    sources = {}
-    for name, entry in repository.process(oid).items():
-        if name.startswith("source:"):
-            sources[path_of_entry(name, str(repository.root))] = read_value(repository, name, entry)
-    return sources
-
-
-def read_files(repository: Repository, oid: Oid) -> list[FileState]:
-    """Returns what the files that a run wrote were at a commit."""
-    files = []
-    for name, entry in repository.process(oid).items():
-        if name.startswith("file:"):
-            size, content = read_value(repository, name, entry)
-            files.append(FileState(path_of_entry(name, str(repository.root)), size, content))
-    return files
-
-
-def read_modules(repository: Repository, oid: Oid) -> list[str]:
-    """Returns the names of the user's modules that a run had imported."""
-    entries = [entry for name, entry in repository.process(oid).items() if name.startswith("source:")]
-    names = [str(repository.summary(entry).get("module", "__main__")) for entry in entries]
-    return [name for name in names if name != "__main__"]
-
-
-def read_value(repository: Repository, name: str, entry: Any) -> Any:
-    """Returns the value of an entry of a commit's process; the caller has checked that it is trusted."""
-    payload = repository.payload(entry.payload_oid)
-    return load(payload.read_stream(), Loading({}, payload))[name]
-
-
-def load_run(
-    repository: Repository,
-    oid: Oid,
-    run: Run,
-    namespace: dict[str, object],
-    generators: Any,
-    version_of: Any,
-    map_device: str = "",
-    *,
-    known: dict[Oid, dict[str, object]] | None = None,
-    is_needed: Callable[[Sequence[str], int], bool] = lambda names, size_bytes: True,
-) -> LoadedRun:
-    """Loads everything that a commit of a run holds; the caller has checked that it is trusted.
-
-    Args:
-        known: payloads that are loaded already, by their ids; what is loaded is added.
-        is_needed: whether to load what some names have in common, of a size.
-
-    Raises:
-        Unloadable: a value cannot be made here.
-    """
-    place = read_position(repository, oid)
-    generators.located = run.relocation.path
-    values: dict[str, object] = {}
-    versions = []
-    notes: dict[str, None] = {}
-    entries = repository.names(oid)
-    by_payload: dict[Oid, list[str]] = {}
-    for name, entry in entries.items():
-        if entry.payload_oid is not None:
-            by_payload.setdefault(entry.payload_oid, []).append(name)
-    for payload_oid, names in by_payload.items():
-        loaded = known.get(payload_oid) if known is not None else None
-        if loaded is not None and loaded.keys() >= set(names):
-            values.update((name, loaded[name]) for name in names)
-            continue
-        payload = repository.payload(payload_oid)
-        if not is_needed(names, payload.size_bytes):
-            continue
-        stream = payload.read_stream()
-        loading = Loading(namespace, payload, map_device)
-        loading.generators = generators
-        loading.located = run.relocation.path
-        loaded = load(stream, loading)
-        values.update((name, loaded[name]) for name in names)
-        versions.append(version_of(tuple(names), payload, stream))
-        notes.update(dict.fromkeys(loading.notes))
-        if known is not None:
-            known[payload_oid] = loaded
-    frames = _frames_of([{**each, "file": run.relocation.path(each["file"])} for each in place["frames"]], values)
-    own, modules = _split_names(_in_order(repository, oid, entries), values)
-    return LoadedRun(frames, own, modules, read_sources(repository, oid), versions, values, tuple(notes))
-
-
-def _in_order(repository: Repository, oid: Oid, entries: Mapping[str, object]) -> list[str]:
-    """Returns the names of a snapshot, the script's globals in the order in which they were bound."""
-    recorded = repository.process(oid).get("order")
-    order = list(repository.summary(recorded)["names"]) if recorded is not None else []  # type: ignore[call-overload]
-    return list(dict.fromkeys([*(name for name in order if name in entries), *entries]))
-
-
-def _frames_of(places: Sequence[Mapping[str, Any]], values: Mapping[str, object]) -> list[CapturedFrame]:
-    bare = [frame_at(place, {}, {}, []) for place in places]
-    for frame, prefix in zip(bare, _prefixes(bare), strict=True):
-        start = f"{prefix}."
-        for name, value in values.items():
-            if not name.startswith(start):
-                continue
-            part = name.removeprefix(start)
-            if part.startswith("_.cell."):
-                frame.cells[part.removeprefix("_.cell.")] = value  # type: ignore[assignment]
-            elif not part.startswith("_.") and "." not in part:
-                frame.values[part] = value
-        for name in frame.cells:
-            frame.values.pop(name, None)
-        index = 0
-        while f"{start}_.{index}" in values:
-            frame.stack.append(values[f"{start}_.{index}"])
-            index += 1
-    return bare
-
-
-def _split_names(entries: Sequence[str], values: Mapping[str, object]) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
-    """Splits the names of a snapshot into the script's own globals and those of the user's modules."""
-    own: dict[str, object] = {}
-    modules: dict[str, dict[str, object]] = {}
-    for name in entries:
-        if name not in values:
-            continue
-        if "." not in name:
-            own[name] = values[name]
-        elif "()" not in name and "._." not in name:
-            module, _, key = name.rpartition(".")
-            modules.setdefault(module, {})[key] = values[name]
-    return own, modules

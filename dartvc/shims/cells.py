@@ -35,8 +35,8 @@ from dartvc.program.stopping import iter_stack
 from dartvc.sessions import Session
 from dartvc.sessions.cells import Cell, CellRecorder, CellText, find_cell, journal_of, load_cell, missing_locals, read_cell, read_cell_texts
 from dartvc.sessions.pacing import Pace
-from dartvc.sessions.runs import LoadedRun, read_modules, read_sequence
-from dartvc.shims.safepoints import SafePoints, is_below
+from dartvc.sessions.recorded import LoadedRun, read_modules, read_sequence
+from dartvc.shims.safepoints import SafePoints
 from dartvc.state.loading import Unloadable
 
 __all__ = ["Cells", "is_resume"]
@@ -65,7 +65,6 @@ class Cells:
         self._session = session
         self._reader = Reader(Sources())
         self._generators = GeneratorCodec(self._reader)
-        self._folder = os.path.join(os.getcwd(), "")
         self._recorder = CellRecorder(session, os.getcwd(), self._generators)
         self._points = SafePoints(self._reader, self._recorder, Pace(), self._is_user, self._stack_of)
         self._seen = 0
@@ -116,7 +115,7 @@ class Cells:
         return filename in getattr(self._shell.compile, "_filename_map", ()) or _CELL_FILE.match(filename) is not None
 
     def _is_user(self, code: types.CodeType) -> bool:
-        return self._is_cell(code.co_filename) or is_below(self._folder, code.co_filename)
+        return self._is_cell(code.co_filename) or self._recorder.files.is_own(code.co_filename)
 
     def _stack_of(self, frame: types.FrameType) -> list[types.FrameType]:
         if self._info is None:

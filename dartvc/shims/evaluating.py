@@ -30,8 +30,8 @@ from dartvc.program.generators import frame_at
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
+from dartvc.sessions.recorded import LoadedRun, load_run, read_modules
 from dartvc.sessions.relocation import follow_process
-from dartvc.sessions.runs import LoadedRun, load_run, read_modules
 from dartvc.sessions.traces import frame_prefixes
 from dartvc.shims.replaying import PatchedGenerators, Replayer
 from dartvc.state.chunking import digest_buffers

@@ -16,8 +16,8 @@ from typing import Any
 
 from dartvc.hindsight.contexts import iteration_in
 from dartvc.hindsight.loops import CodeLoops
-from dartvc.program.capture import LoopHead, Once
 from dartvc.program.frames import replace_in_slot, view_of
+from dartvc.program.standins import LoopHead, Once
 from dartvc.program.stopping import iter_stack
 
 __all__ = ["LoopHeads"]

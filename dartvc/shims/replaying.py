@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dartvc.hindsight.contexts import LoopReader
-from dartvc.hindsight.loops import CodeLoops, is_user_file
+from dartvc.hindsight.loops import CodeLoops
 from dartvc.hindsight.propagation.sourcetext import Insertion
 from dartvc.hindsight.recording import Capture, capture_records
 from dartvc.hindsight.records import encode_chunk
@@ -33,14 +33,14 @@ from dartvc.program.capture import Reader
 from dartvc.program.generators import GeneratorCodec, frame_at
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
-from dartvc.program.sources import MODULE_SCOPE, Sources, digest_of_code
+from dartvc.program.sources import MODULE_SCOPE, Sources, digest_of_code, is_library_file
+from dartvc.sessions.recorded import load_run, read_modules, read_sources
 from dartvc.sessions.relocation import Relocation, follow_process
-from dartvc.sessions.runs import Run, load_run, read_modules, read_sources, run_here
+from dartvc.sessions.runs import Run, run_here
 from dartvc.shims.script import main_module
 from dartvc.state.hooks import restore_hooks
 from dartvc.state.loading import Loading, Unloadable, load
 from dartvc.state.process import apply_process, is_process_entry
-from dartvc.state.strings import with_interned_keys
 
 __all__ = ["PatchedGenerators", "Replayer", "main"]
 
@@ -116,10 +116,7 @@ class Replayer:
         for path, file in files.items():
             if path != run.script and self.sources.find(path) is None:
                 self.sources.add(path, file.new_unit.text)
-        for name, data in loaded.module_data.items():
-            if name in sys.modules:
-                vars(sys.modules[name]).update(with_interned_keys(data))
-        self.main.__dict__.update(with_interned_keys(loaded.namespace))
+        loaded.give_globals(self.main.__dict__)
         self.rebind(files)
         setup = ast.Module(list(files[run.script].setup()), [])
         exec(compile(setup, run.script, "exec"), self.main.__dict__)
@@ -191,7 +188,7 @@ class _Stretch(list[Any]):
             self._boundary = self._await_boundary()
         if not self._boundary:
             return
-        frames = [each for each in _stack(sys._getframe(2), self._replayer.main.__dict__) if is_user_file(each.f_code.co_filename)]
+        frames = [each for each in _stack(sys._getframe(2), self._replayer.main.__dict__) if not is_library_file(each.f_code.co_filename)]
         verdict = is_behind(frames[::-1], record[3], self._boundary, self._codes)
         if verdict is not False:
             self._replayer.answer(0, "", is_stopped=bool(verdict), problem="" if verdict else "it cannot be told where to end")

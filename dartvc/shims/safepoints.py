@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from dartvc.model import CommitKind
@@ -16,11 +16,11 @@ from dartvc.program.places import NotResumable
 from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.stopping import Stopper
 from dartvc.sessions.pacing import Pace, Pacer
-from dartvc.sessions.runs import RunRecorder
+from dartvc.sessions.runs import RunRecorder, shown_frame
 from dartvc.shims.heads import LoopHeads
 from dartvc.state.adapters import why_not_now
 
-__all__ = ["SafePoints", "is_below"]
+__all__ = ["SafePoints"]
 
 _TRIES_IN_A_FRAME = 60
 _TRIES_OF_A_COMMIT = 10
@@ -29,11 +29,6 @@ _FRAMES_KEPT = 6
 _DEAR_BYTES = 8 * 1024 * 1024
 _DEAR_WAIT_S = 1.0
 """A commit here takes more than twice what its callers' commits did, and so much more: it waits for one of them, but no longer."""
-
-
-def is_below(folder: str, filename: str) -> bool:
-    """Whether a source file is one of the user's: below a folder and in no place where packages are installed."""
-    return filename.startswith(folder) and "site-packages" not in filename and "/lib/python" not in filename
 
 
 class SafePoints:
@@ -65,7 +60,7 @@ class SafePoints:
         self._is_user = is_user
         self._stack_of = stack_of
         self._around_commit = around_commit
-        self._unstorable: set[tuple[str, int]] = set()
+        self._unstorable: dict[tuple[str, int], dict[str, type]] = {}
         self._tries: dict[types.FrameType, int] = {}
         self._stall_s = 0.0
         self._new_bytes: dict[str, int] = {}
@@ -101,6 +96,7 @@ class SafePoints:
         try:
             return self._commit_at(frame)
         finally:
+            self.reader.release()
             self.pacer.looked(time.perf_counter() - began - self._stall_s)
 
     def _commit_at(self, frame: types.FrameType) -> types.FrameType | None:
@@ -112,9 +108,9 @@ class SafePoints:
             if thread:
                 raise NotResumable(f"the thread {thread} is running")
             stack.reverse()
-            waiting = self._first_waiting((each.f_code.co_qualname, each.f_lineno, each.f_locals.values()) for each in stack)
-            if waiting >= 0:
-                return self._wait_for(stack, waiting, 1)
+            busy = next((index for index, each in enumerate(stack) if any(map(why_not_now, each.f_locals.values()))), -1)
+            if busy >= 0:
+                return self._wait_for(stack, busy, 1)
             frames = self.reader.capture(stack)
         except NotResumable as reason:
             self.recorder.tally.refused = str(reason)
@@ -123,9 +119,9 @@ class SafePoints:
         except CaptureError as reason:
             self.recorder.tally.refused = reason.reason
             return reason.frame
-        waiting = self._first_waiting((each.qualname, each.line, each.stack) for each in frames)
-        if waiting >= 0:
-            return self._wait_for(stack, waiting, 1)
+        unstorable = self._first_unstorable(frames)
+        if unstorable >= 0:
+            return self._wait_for(stack, unstorable, 1)
         if not self._is_urgent and self._is_dear([each.qualname for each in frames]):
             return stack[-2]
         try:
@@ -134,22 +130,17 @@ class SafePoints:
         except BaseException:
             self.stopper.cancel()
             raise
-        waiting = self._first_waiting((each.qualname, each.line, ()) for each in frames)
-        if waiting >= 0:
-            return self._wait_for(stack, waiting, _TRIES_OF_A_COMMIT)
+        unstorable = self._first_unstorable(frames)
+        if unstorable >= 0:
+            return self._wait_for(stack, unstorable, _TRIES_OF_A_COMMIT)
         self._tries.clear()
         return None
 
-    def _first_waiting(self, places: Iterable[tuple[str, int, Iterable[object]]]) -> int:
-        """Returns which is the outermost frame that cannot be stored at its line; -1 when all can be.
-
-        Either it was seen so before, or it holds a value that cannot be stored at this moment but will be soon.
-
-        Args:
-            places: qualified name, line and values of each frame, outermost first.
-        """
-        for index, (qualname, line, values) in enumerate(places):
-            if (qualname, line) in self._unstorable or any(map(why_not_now, values)):
+    def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:
+        """Returns the index of the outermost frame that holds on its stack, or is known to hold at its line, what cannot be stored; -1 when none does."""
+        for index, frame in enumerate(frames):
+            known = self._unstorable.get((frame.qualname, frame.line))
+            if (known and all(type(frame.find(part)) is kind for part, kind in known.items())) or any(map(why_not_now, frame.stack)):
                 return index
         return -1
 
@@ -178,7 +169,7 @@ class SafePoints:
         was_collecting = gc.isenabled()
         gc.disable()  # else what a commit holds for a moment makes the collector look at the whole program
         try:
-            ticket = self.recorder.commit(frames, self._describe(frames[-1]), CommitKind.AUTO)
+            ticket = self.recorder.commit(frames, self._describe(shown_frame(frames)), CommitKind.AUTO)
             self._unstorable.update(self.recorder.unstorable(frames))
             self._stall_s = self.recorder.last_stall_s
             size = ticket.size_bytes if ticket else 0

@@ -22,6 +22,7 @@ from dartvc.host.entropy import new_id
 from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
 from dartvc.program.capture import Reader
+from dartvc.program.coroutines import is_loop_pass, why_not_at_loop
 from dartvc.program.effects import Effects, put_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
@@ -35,20 +36,20 @@ from dartvc.program.trampolines import is_trampoline
 from dartvc.sessions import Session
 from dartvc.sessions.atomic import AtomicSession
 from dartvc.sessions.pacing import Pace
-from dartvc.sessions.relocation import follow_process
+from dartvc.sessions.recorded import LoadedRun, load_run, read_effects, read_files, read_modules, read_sequence
+from dartvc.sessions.relocation import follow_imports, follow_process
 from dartvc.sessions.restoring import version_of
-from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_effects, read_files, read_modules, read_sequence
+from dartvc.sessions.runs import Run, RunRecorder
 from dartvc.sessions.tally import describe_tally
 from dartvc.sessions.traces import Trace, headline_of
 from dartvc.shims.endings import AtomicEnding
-from dartvc.shims.safepoints import SafePoints, is_below
+from dartvc.shims.safepoints import SafePoints
 from dartvc.shims.signals import SIGNALLED, Signals
-from dartvc.shims.texts import read_program
+from dartvc.shims.texts import is_archive, read_program
 from dartvc.state import strings
 from dartvc.state.adapters.loaders import watch_workers
 from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
-from dartvc.state.strings import with_interned_keys
 
 if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
@@ -96,14 +97,13 @@ class _Runner:
         ignored = (str(repository.path), str(config_folder()))
         self.effects = Effects(journal, ignored, on_fork=watch_workers, is_atomic=is_atomic)
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
-        self._folder = os.path.join(run.folder, "")
         pace = Pace(options.max_overhead, options.every_s)
         self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit)
         self.signals = Signals(self.points.request_anew, self.session.close, self.recorder.standing, options.grace_s)
         self.reuse = _reuse_of(self, options.reuse)
 
     def _is_user(self, code: types.CodeType) -> bool:
-        return code.co_filename == self.run.script or is_below(self._folder, code.co_filename)
+        return code.co_filename == self.run.script or self.recorder.files.is_own(code.co_filename) or is_loop_pass(code)
 
     def _around_commit(self) -> AbstractContextManager[None]:
         return self.signals.held_back()
@@ -114,6 +114,9 @@ class _Runner:
             stack.pop()
         if not stack:
             raise NotResumable("the script's own frame is not on the stack")
+        reason = why_not_at_loop(stack, self.reader)
+        if reason:
+            raise NotResumable(reason)
         return stack
 
     # -- running --------------------------------------------------------------------------------------------------------------
@@ -185,6 +188,7 @@ class _Runner:
 
     def go_on(self, oid: Oid, sets: dict[str, str], map_device: str) -> int:
         """Continues from a commit."""
+        follow_imports(self.repository, oid, self.run.relocation)
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
                 __import__(name)
@@ -196,9 +200,11 @@ class _Runner:
         for note in loaded.notes:
             print(f"dartvc: {note}", file=sys.stderr)
         watch_exits(self._is_user)
-        self._give_data(loaded)
+        for path, text in loaded.sources.items():
+            if self.sources.find(path) is None:
+                self.sources.add(path, text)
         _set_values(loaded, sets)
-        self.main.__dict__.update(with_interned_keys(loaded.namespace))
+        loaded.give_globals(self.main.__dict__)
         resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
         self.session.adopt_run(oid, loaded.versions, loaded.values)
         restore_hooks(loaded.values)
@@ -220,15 +226,6 @@ class _Runner:
         for problem in (*done.problems, *put_back(files)):
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         self.effects.adopt(files)
-
-    def _give_data(self, loaded: LoadedRun) -> None:
-        """Gives the user's modules the data that they had."""
-        for path, text in loaded.sources.items():
-            if self.sources.find(path) is None:
-                self.sources.add(path, text)
-        for name, data in loaded.module_data.items():
-            if name in sys.modules:
-                vars(sys.modules[name]).update(with_interned_keys(data))
 
     def _file_of(self, module: str, recorded: str) -> str:
         if module == "__main__":
@@ -292,13 +289,14 @@ def resume_script(
 def main_module(run: Run) -> types.ModuleType:
     """Makes this process look as if Python had been started with the script."""
     main = types.ModuleType("__main__")
-    main.__file__ = run.script
+    is_in_archive = is_archive(run.script)
+    main.__file__ = os.path.join(run.script, "__main__.py") if is_in_archive else run.script
     main.__builtins__ = builtins  # type: ignore[attr-defined]
     main.__annotations__ = {}
     vars(main)["__cached__"] = None
     sys.modules["__main__"] = main
     sys.argv[:] = [run.script if run.module or not run.argv else run.argv[0], *run.argv[1:]]
-    sys.path[0:1] = [run.cwd if run.module else os.path.dirname(run.script)]
+    sys.path[0:1] = [run.cwd if run.module else run.script if is_in_archive else os.path.dirname(run.script)]
     if run.module:
         main.__package__ = run.module.rpartition(".")[0]
         main.__spec__ = importlib.util.find_spec(run.module)

@@ -1,4 +1,4 @@
-"""The text of a program: a script as it stands, a notebook as the script that its code cells make."""
+"""The text of a program: a script as it stands, an archive's ``__main__.py``, a notebook as the script that its code cells make."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tokenize
 
 from dartvc.errors import UsageError
 
-__all__ = ["is_notebook", "read_program"]
+__all__ = ["is_archive", "is_notebook", "read_program"]
 
 _SHOW = "__import__('sys').displayhook"
 _MAGICS = ("%", "!", "?")
@@ -21,6 +21,11 @@ def is_notebook(path: str) -> bool:
     return path.endswith(".ipynb")
 
 
+def is_archive(path: str) -> bool:
+    """Whether a path is that of a program in one file, which `zipapp` makes."""
+    return path.endswith((".pyz", ".pyzw"))
+
+
 def read_program(path: str) -> str:
     """Returns a program's source.
 
@@ -29,8 +34,10 @@ def read_program(path: str) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        UsageError: it is no notebook, or it has magics and IPython is not installed.
+        UsageError: it is no notebook or no archive, or it has magics and IPython is not installed.
     """
+    if is_archive(path):
+        return _read_archive(path)
     if not is_notebook(path):
         with tokenize.open(path) as file:
             return file.read()
@@ -45,6 +52,17 @@ def read_program(path: str) -> str:
     if "get_ipython()" in text:
         text = f"{_shell_line()}\n{text}"
     return text
+
+
+def _read_archive(path: str) -> str:
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read("__main__.py").decode()
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError) as error:
+        reason = f"{os.path.basename(path)} is not a program in an archive: {error}"
+        raise UsageError(reason, kind="bad-archive", hint="python -m zipapp makes one, with a __main__.py") from error
 
 
 def _plain(source: str, path: str) -> str:

@@ -25,7 +25,7 @@ ATOMIC_TYPES = frozenset(
 _SHARED_FREELY = frozenset(
     {"datetime", "decimal", "fractions", "uuid", "pathlib", "re", "zoneinfo", "ipaddress", "numpy.dtypes", "_thread"}
 )
-_OPAQUE_ROOTS = frozenset({"IPython", "ipykernel", "zmq", "traitlets", "dartvc", "tornado", "jupyter_client", "prompt_toolkit", "asyncio"})
+_OPAQUE_ROOTS = frozenset({"IPython", "ipykernel", "zmq", "traitlets", "dartvc", "tornado", "jupyter_client", "prompt_toolkit"})
 
 _MANY = 64
 _ATOMIC, _IMMUTABLE, _MUTABLE, _FUNCTION, _CLASS, _SPECIAL = range(6)

@@ -18,6 +18,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from dartvc.state.rebuild import door
@@ -309,12 +310,36 @@ def _set_cell_state(loading: Any, cell: Any, state: tuple[Any]) -> None:
 
 def _build_class(loading: Any, metaclass: Any, name: str, bases: tuple[type, ...], first: dict[str, Any]) -> type:
     maker = metaclass or type(bases[0])
-    return cast(type, maker.__new__(maker, sys.intern(name), bases, _interned(first)))
+    main_name = loading.namespace.get("__name__", "__main__")
+    with _without_subclass_hooks(bases, main_name):
+        return cast(type, _own_way(maker, "__new__", main_name)(maker, sys.intern(name), bases, _interned(first)))
+
+
+def _own_way(kind: type, name: str, main_name: object) -> Any:
+    """Returns a method of a class as it was before the program's own classes had a say: what theirs did, was done when the class was made."""
+    for base in kind.__mro__:
+        if name in vars(base) and base.__module__ not in ("__main__", main_name):
+            return getattr(base, name)
+    raise AttributeError(name)
+
+
+@contextmanager
+def _without_subclass_hooks(bases: tuple[type, ...], main_name: object) -> Iterator[None]:
+    """While it lasts, the program's own ``__init_subclass__`` methods do nothing."""
+    mine = dict.fromkeys(base for each in bases for base in each.__mro__ if base.__module__ in ("__main__", main_name))
+    hooks = {base: vars(base)["__init_subclass__"] for base in mine if "__init_subclass__" in vars(base)}
+    for base in hooks:
+        type.__setattr__(base, "__init_subclass__", classmethod(lambda cls, **named: None))
+    try:
+        yield
+    finally:
+        for base, hook in hooks.items():
+            type.__setattr__(base, "__init_subclass__", hook)
 
 
 def _set_class_state(loading: Any, cls: Any, state: tuple[dict[str, Any], tuple[type, ...]]) -> None:
     attributes, registered = state
-    assign = type.__setattr__ if isinstance(cls, enum.EnumMeta) else setattr
+    assign = type.__setattr__ if isinstance(cls, enum.EnumMeta) else _own_way(type(cls), "__setattr__", loading.namespace.get("__name__"))
     for key, value in attributes.items():
         assign(cls, key, value)
     for each in registered:
@@ -324,7 +349,7 @@ def _set_class_state(loading: Any, cls: Any, state: tuple[dict[str, Any], tuple[
 def _build_enum(loading: Any, metaclass: Any, name: str, bases: tuple[type, ...], first: dict[str, Any], members: dict[str, Any]) -> type:
     names = metaclass.__prepare__(name, bases)
     for key, value in (*_interned(first).items(), *members.items()):
-        names[key] = value
+        names[sys.intern(key)] = value
     return cast(type, metaclass.__new__(metaclass, sys.intern(name), bases, names))
 
 

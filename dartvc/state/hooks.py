@@ -21,6 +21,7 @@ _LOGGING = "process._.logging"
 _SIGNALS = "process._.signals"
 _HOOKS = "process._.hooks"
 _AT_EXIT = "process._.atexit"
+_EVENT_LOOP = "process._.event_loop"
 
 
 def capture_hooks(is_users: Callable[[str], bool]) -> dict[str, object]:
@@ -29,7 +30,8 @@ def capture_hooks(is_users: Callable[[str], bool]) -> dict[str, object]:
     Args:
         is_users: whether a top-level module is the user's own; loggers of libraries keep the handlers that the libraries give them.
     """
-    captured = {_LOGGING: _read_logging(is_users), _SIGNALS: _read_signals(), _HOOKS: _read_hooks(), _AT_EXIT: list(_EXITS)}
+    captured: dict[str, Any] = {_LOGGING: _read_logging(is_users), _SIGNALS: _read_signals(), _HOOKS: _read_hooks(), _AT_EXIT: list(_EXITS)}
+    captured[_EVENT_LOOP] = _read_event_loop()
     return {name: value for name, value in captured.items() if value}
 
 
@@ -42,6 +44,8 @@ def restore_hooks(values: Mapping[str, Any]) -> None:
     for name, hook in values.get(_HOOKS, {}).items():
         module, _, attribute = name.partition(".")
         setattr(sys.modules[module], attribute, hook)
+    if _EVENT_LOOP in values:
+        sys.modules["asyncio.events"].set_event_loop(values[_EVENT_LOOP])
     for function, arguments, named in values.get(_AT_EXIT, ()):
         atexit.register(function, *arguments, **named)
         _EXITS.append((function, arguments, named))
@@ -65,6 +69,13 @@ def watch_exits(is_user: Callable[[types.CodeType], bool]) -> None:
         _EXITS[:] = [each for each in _EXITS if each[0] != function]
 
     atexit.register, atexit.unregister = noting, forgetting
+
+
+def _read_event_loop() -> Any:
+    """Returns the event loop that the main thread's `asyncio.get_event_loop` gives; None when there is none yet."""
+    policy: Any = getattr(sys.modules.get("asyncio.events"), "_event_loop_policy", None)
+    local = getattr(policy, "_local", None)
+    return getattr(local, "_loop", None)
 
 
 def _read_logging(is_users: Callable[[str], bool]) -> dict[str, Any]:

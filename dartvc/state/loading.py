@@ -80,6 +80,7 @@ class Loading:
         self.generators: GeneratorCodec | None = None
         self.is_rehearsal = False
         self.located: Callable[[str], str] = str
+        self.revival = adapters.Revival()
         self._held: list[object] = []
         self._moved: dict[tuple[int, str], object] = {}
 
@@ -145,6 +146,8 @@ class _StateUnpickler(pickle.Unpickler):
         if is_forbidden(module, name.split(".")[0]):
             raise Unloadable(f"loading it would call {module}.{name}")
         try:
+            if module == "_asyncio":
+                self.loading.library("asyncio")  # which imports it; imported first, it would be made twice
             return super().find_class(module, name)
         except ModuleNotFoundError as error:
             raise Unloadable(f"it needs the module {error.name}, which is not installed here") from error
@@ -170,6 +173,7 @@ def load(stream: bytes, loading: Loading) -> dict[str, object]:
     """
     try:
         loaded = _StateUnpickler(stream, loading).load()
+        loading.revival.finish(loading)
     except (Unloadable, CorruptError, KeyboardInterrupt):
         raise
     except Exception as error:

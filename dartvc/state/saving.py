@@ -41,6 +41,22 @@ class GeneratorCodec(Protocol):
         """Returns picklable parts; raises ValueError when it stands where it cannot be stored."""
         ...
 
+    def take_apart_coroutine(self, coroutine: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
+        """Returns (place, cells, frame) of a coroutine; raises ValueError when it stands where it cannot be stored."""
+        ...
+
+    def shell(self, names: dict[str, object], place: Mapping[str, Any], cells: dict[str, Any]) -> Any:
+        """Makes a coroutine for a place that holds nothing yet."""
+        ...
+
+    def fill(self, coroutine: Any, place: Mapping[str, Any], values: dict[str, object], cells: dict[str, Any], stack: list[object]) -> None:
+        """Gives a coroutine what it held."""
+        ...
+
+    def make_awaited(self, names: dict[str, object], parts: tuple[Any, ...]) -> Any:
+        """Makes a generator that a coroutine awaits."""
+        ...
+
     def make(
         self, names: dict[str, object], place: Mapping[str, Any], values: dict[str, object], cells: dict[str, Any], stack: list[object]
     ) -> Any:

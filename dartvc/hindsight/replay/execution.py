@@ -27,8 +27,9 @@ from dartvc.hindsight.replay.scratch import open_scratch
 from dartvc.history import Repository
 from dartvc.model import Oid
 from dartvc.program.places import NotResumable
+from dartvc.sessions.recorded import read_position, read_sources
 from dartvc.sessions.relocation import Relocation
-from dartvc.sessions.runs import Run, read_position, read_sources
+from dartvc.sessions.runs import Run
 
 __all__ = ["Ending", "Execution", "Stopped", "Turns"]
 

@@ -25,8 +25,9 @@ from dartvc.history.repository import FOLDER
 from dartvc.model import Oid
 from dartvc.program.effects import put_back
 from dartvc.program.journal import take_back
+from dartvc.sessions.recorded import read_files, read_sequence
 from dartvc.sessions.relocation import Relocation
-from dartvc.sessions.runs import Run, read_files, read_sequence
+from dartvc.sessions.runs import Run
 
 __all__ = ["Scratch", "guard_folder", "open_scratch"]
 

@@ -22,8 +22,9 @@ from dartvc.hindsight.replay.results import are_equal, place_of, records_in
 from dartvc.history import Repository
 from dartvc.model import Commit, Oid
 from dartvc.program.places import NotResumable
+from dartvc.sessions.recorded import read_position
 from dartvc.sessions.relocation import Relocation
-from dartvc.sessions.runs import Run, read_position
+from dartvc.sessions.runs import Run
 from dartvc.sessions.traces import frame_prefixes
 
 __all__ = ["Skip", "Wanted", "find_skip"]

@@ -6,6 +6,9 @@ made again says so at commit: a held lock, a running thread, a socket.
 
 from __future__ import annotations
 
+import gc
+import itertools
+import sys
 import threading
 import warnings
 import weakref
@@ -99,10 +102,11 @@ def _reduce_contextvar(variable: Any, saving: Any) -> Any:
     import contextvars
 
     missing = contextvars.Token.MISSING
-    value = variable.get(missing)
-    default = missing
+    outside = getattr(saving.generators, "base_context", None)  # what is set inside a task belongs to the task's own context
+    value = variable.get(missing) if outside is None else outside.get(variable, missing)
+    default: Any = missing
     if f"<ContextVar name={variable.name!r} at" not in repr(variable):
-        default = contextvars.Context().run(variable.get, missing)
+        default = contextvars.Context().run(variable.get)
     arguments = (variable.name, () if default is missing else (default,), () if value is missing else (value,))
     return door("contextvar"), arguments
 
@@ -134,6 +138,14 @@ def _reduce_iterator(iterator: Any, saving: Any) -> Any:
 
 def _reduce_itertools(kind: Any, saving: Any) -> Any:
     return _reduce_iterator(kind, saving)
+
+
+def _reduce_pairwise(pairs: Any, saving: Any) -> Any:
+    """Goes on from the last item that was paired, which stands before those to come."""
+    source, *rest = [each for each in gc.get_referents(pairs) if each is not type(pairs)] or (iter(()),)
+    if sys.version_info >= (3, 13) and rest:
+        rest.pop()  # the tuple that it uses again
+    return itertools.pairwise, (saving.keep(itertools.chain(tuple(rest[:1]), source)) if rest else source,)
 
 
 def reduce_dict_subclass(mapping: Any, saving: Any) -> Any:
@@ -257,8 +269,6 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "builtins.ContextVar": _reduce_contextvar,
     "_thread._local": _reduce_local,
     "builtins.generator": _reduce_generator,
-    "builtins.coroutine": _never("a coroutine cannot be stored"),
-    "builtins.async_generator": _never("a running generator cannot be stored"),
     "builtins.frame": _never("a frame cannot be stored"),
     "builtins.traceback": _never("a traceback cannot be stored"),
     "builtins.PyCapsule": _never("a pointer of a C library cannot be stored"),
@@ -267,8 +277,6 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "threading.Thread": _never("a thread cannot be stored"),
     "subprocess.Popen": _never("a child process cannot be stored"),
     "concurrent.futures._base.Future": _never("a future belongs to its pool"),
-    "asyncio.events.AbstractEventLoop": _never("an event loop cannot be stored"),
-    "_asyncio.Future": _never("a future belongs to its event loop"),
     "h5py._hl.files.File": _never("an open HDF5 file cannot be stored", "close it, or keep its path"),
 }
 for _name in ("tee", "_tee_dataobject", "count", "cycle", "repeat", "accumulate", "chain", "compress", "dropwhile", "islice", "starmap"):
@@ -281,9 +289,10 @@ for _name in (
     "combinations",
     "combinations_with_replacement",
     "groupby",
-    "pairwise",
 ):
     REDUCERS[f"itertools.{_name}"] = _reduce_itertools
+
+REDUCERS["itertools.pairwise"] = _reduce_pairwise
 
 BUILDERS: dict[str, Callable[..., Any]] = {
     "generator": _build_generator,
