@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from dartvc.cli import caching, exchanging, moving, programs, propagating, reading, replaying, upkeep
+from dartvc.cli import caching, exchanging, importing, moving, programs, propagating, reading, replaying, upkeep
 from dartvc.cli.context import Context, as_current, report
 from dartvc.cli.live import FORWARDED, find_session, send
 from dartvc.errors import DartvcError
@@ -39,7 +39,7 @@ def application() -> Any:
     ) -> None:
         """git for the state of running Python programs"""
 
-    for module in (reading, moving, programs, propagating, replaying, exchanging, upkeep, caching):
+    for module in (reading, moving, programs, propagating, replaying, exchanging, importing, upkeep, caching):
         module.register(app)
     return get_command(app)
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dartvc.program.fileuse import FileUse
+
 __all__ = ["CONTENT_LIMIT_BYTES", "Effects", "FileState", "put_back", "take_back"]
 
 CONTENT_LIMIT_BYTES = 16 * 1024 * 1024
@@ -57,6 +59,8 @@ class Effects:
     sequence: int = 0
     is_paused: bool = False
     """While it is, nothing is taken note of."""
+    use: FileUse | None = None
+    """Takes note of the versions that are read and written."""
     _kept: set[str] = field(default_factory=set)
     _is_inside: bool = False
     _pid: int = field(default_factory=os.getpid)
@@ -70,8 +74,11 @@ class Effects:
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = arguments
-            if isinstance(flags, int) and flags & _WRITING and isinstance(path, str | bytes):
-                self._note(os.fsdecode(path), flags)
+            if isinstance(flags, int) and isinstance(path, str | bytes):
+                if flags & _WRITING:
+                    self._note(os.fsdecode(path), flags)
+                elif self.use is not None and not self._is_inside:
+                    self.use.note_read(os.fsdecode(path))
         elif event in ("os.remove", "os.rename", "os.truncate"):
             for path in arguments[:2]:
                 if isinstance(path, str | bytes):
@@ -93,6 +100,8 @@ class Effects:
             if path in self._kept or path.startswith(("/dev/", "/proc/", *self._ignored)):
                 return
             self._kept.add(path)
+            if self.use is not None:
+                self.use.note_write(path, flags)
             self._keep(path, flags)
             self.written.setdefault(path, None)
         except OSError:

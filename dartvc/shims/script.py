@@ -183,6 +183,8 @@ class _Runner:
         for problem in put_back(files):
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         self.effects.written.update((state.path, None) for state in files)
+        assert self.recorder.ledger is not None
+        self.recorder.ledger.adopt(self.repository, self.repository.process(oid))
 
     def _give_data(self, loaded: LoadedRun) -> None:
         """Gives the user's modules the data that they had."""
