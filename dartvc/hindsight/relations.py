@@ -53,6 +53,8 @@ CREATE TABLE summary_(oid TEXT PRIMARY KEY, value, kind INTEGER, type TEXT, summ
 CREATE TABLE file_(
     run INTEGER, path TEXT, access TEXT, size INTEGER, modified INTEGER, digest TEXT, place TEXT, time REAL,
     PRIMARY KEY(run, path, access, modified)) WITHOUT ROWID;
+CREATE INDEX file_at_ ON file_(path);
+CREATE INDEX file_with_ ON file_(digest);
 
 CREATE VIEW runs AS SELECT run, script, command, cwd, state, exit_code, started, ended, tip, commits, name, origin FROM run_ ORDER BY started;
 CREATE VIEW tags AS SELECT r.run AS run, t.name AS name, t.value AS value FROM tag_ t JOIN run_ r ON r.id = t.run;

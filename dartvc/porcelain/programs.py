@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from dartvc.history import Repository
 from dartvc.model import CommitKind, Oid
@@ -16,7 +18,7 @@ __all__ = ["RunStanding", "list_runs"]
 
 @dataclass(frozen=True, slots=True)
 class RunStanding:
-    """One run: ``state`` is running, done, failed (an exception or an exit code) or crashed (killed, and not resumed to its end)."""
+    """One run: ``state`` is running, done, failed (an exception or an exit code) or crashed (killed, and not resumed to its end); an imported one has an ``origin``."""
 
     run_id: str
     state: str
@@ -26,6 +28,7 @@ class RunStanding:
     commits: int
     position: str
     exit_code: int | None
+    origin: str = ""
 
 
 def list_runs(repository: Repository) -> list[RunStanding]:
@@ -46,7 +49,20 @@ def list_runs(repository: Repository) -> list[RunStanding]:
         at = f"{os.path.basename(place.file)}:{place.line}" if place is not None else ""
         count = _count(repository, tip, run.run_id)
         found.append(RunStanding(name.rpartition("/")[2], state, tip, commit.time, run.argv, count, at, run.exit_code))
+    found += _imported_runs(repository)
     return sorted(found, key=lambda each: each.time, reverse=True)
+
+
+def _imported_runs(repository: Repository) -> Iterator[RunStanding]:
+    for name, tip in repository.database.refs.iter_refs("refs/logs/"):
+        entry = repository.process(tip).get("run")
+        facts: Any = repository.summary(entry) if entry is not None else {}
+        imported = facts.get("imported")
+        if imported:
+            run, origin = name.rpartition("/")[2], f"{imported['tool']}:{imported['origin']}"
+            shown = (str(facts.get("name") or imported["origin"]),)
+            state = str(facts.get("state", "done"))
+            yield RunStanding(run, state, tip, repository.commit(tip).time, shown, _count(repository, tip, run), "", None, origin)
 
 
 def _count(repository: Repository, tip: Oid, run_id: str) -> int:

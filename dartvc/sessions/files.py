@@ -108,13 +108,13 @@ class FileLedger:
             if (READ, path, version) not in self._known:
                 self._known[READ, path, version] = RunFile(relative_path(path, self._project), READ, *version)
         for state in states:
-            version = self._effects.written.get(state.path)
+            stamp = self._effects.written.get(state.path)
             if self.use.is_data(state.path):
                 digest = digest_of(state.content) if state.content is not None else ""
                 place = self.use.places.get(state.path)
                 shown = (relative_path(place[0], self._project), *place[1:]) if place is not None else None
                 path = relative_path(state.path, self._project)
-                made = RunFile(path, WRITTEN, state.size, version[1] if version is not None else 0, digest, shown)
+                made = RunFile(path, WRITTEN, state.size, stamp[1] if stamp is not None else 0, digest, shown)
                 self._known[WRITTEN, state.path, (made.size, made.modified_ns)] = made
         self._forget_old()
 
