@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from dartvc.cli.context import current
-from dartvc.cli.render.units import printable
 from dartvc.cli.querying import QueryOptions, answer_query
+from dartvc.cli.render.units import printable
 from dartvc.cli.running import StartOptions, start
 from dartvc.cli.text import age
 from dartvc.errors import UsageError

@@ -66,12 +66,15 @@ def answer(index: Index, text: str) -> tuple[tuple[str, ...], Iterator[tuple[obj
         cursor = connection.execute(text)
     except duckdb.Error as error:
         raise UsageError(f"the query was refused: {error}", kind="sql", hint="docs/relations.md lists the columns of this engine") from None
-    return tuple(column[0] for column in cursor.description), _rows(cursor)
+    return tuple(column[0] for column in cursor.description), _rows(cursor, connection)
 
 
-def _rows(cursor: Any) -> Iterator[tuple[object, ...]]:
-    while rows := cursor.fetchmany(10_000):
-        yield from rows
+def _rows(cursor: Any, connection: Any) -> Iterator[tuple[object, ...]]:
+    try:
+        while rows := cursor.fetchmany(10_000):
+            yield from rows
+    finally:
+        connection.close()
 
 
 def _connect(duckdb: Any, path: Path) -> Any:
