@@ -49,7 +49,7 @@ class FileUse:
 
     def note_read(self, path: str) -> None:
         """Takes note that the program opens a file for reading; nothing when it wrote the file itself."""
-        if self.is_paused:
+        if self.is_paused or (path[:1] == "/" and not path.startswith(self._prefix)):
             return
         path = os.path.abspath(path)
         if not self.is_data(path) or path in self.written:

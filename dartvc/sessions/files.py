@@ -1,7 +1,8 @@
 """The files that a run read and wrote, as an entry of its commits: paths, versions, digests, and the lines that wrote them.
 
 A version is told again by its digest (also in a copy, or in a clone), and by path, size and time where no digest was made: content is hashed only as
-far as it costs the program next to nothing. Small files are hashed at commits, others when the run ends, for a hundredth of its time or a quarter of a second.
+far as it costs the program next to nothing. Small files are hashed at commits, for ten milliseconds at most, others when the run ends, for a hundredth of its
+time or a quarter of a second.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ENTRY = "files"
 READ, WRITTEN, FOUND = "read", "write", "found"
 """How a run used a file; ``found``: it changed while the run went on, and Python did not open it."""
 _SMALL_BYTES = 1 << 20
-_COMMIT_BYTES = 8 << 20
+_COMMIT_S = 0.01
 _END_SHARE = 0.01
 _END_S = 0.25
 _FOUND_LIMIT = 20_000
@@ -67,6 +68,7 @@ class FileLedger:
         self._project = project
         self.use = effects.use = FileUse(project)
         self._known: dict[tuple[str, str, Version], RunFile] = {}
+        self._tried: set[tuple[str, str, Version]] = set()
         self._recorded: dict[str, object] = {}
         self._recorded_count = 0
         self._began_s = time.time()
@@ -130,15 +132,14 @@ class FileLedger:
 
     def _digest(self, *, is_last: bool) -> None:
         """Hashes what has no digest yet, within the budget; a file that has changed since goes without."""
-        left = _COMMIT_BYTES
-        budget_s = max(_END_S, _END_SHARE * (time.monotonic() - self._clock)) if is_last else _END_S
+        budget_s = max(_END_S, _END_SHARE * (time.monotonic() - self._clock)) if is_last else _COMMIT_S
         deadline = time.monotonic() + budget_s
         for key, each in self._known.items():
-            if each.digest or each.size < 0 or (not is_last and (each.size > min(_SMALL_BYTES, left))):
+            if each.digest or each.size < 0 or key in self._tried or (not is_last and each.size > _SMALL_BYTES):
                 continue
             if time.monotonic() > deadline:
                 return
-            left -= each.size
+            self._tried.add(key)
             self._known[key] = replace(each, digest=digest_of_file(key[1], key[2], deadline))
 
     def _find(self) -> None:

@@ -60,7 +60,7 @@ for epoch in flor.loop("epoch", range(100)):
 """
 TRAINING = """
 import random
-random.seed(0)
+random.seed(flor.arg("seed", 0))
 weights = [random.random() for _ in range(2000)]
 for epoch in flor.loop("epoch", range(20)):
     for step in flor.loop("step", range(10)):
@@ -74,7 +74,7 @@ LATER = TRAINING + '    flor.log("largest", max(weights))\n'
 def program(tool: str, code: str, *, is_logging: bool = True) -> str:
     """Returns a program for one of the two: dartvc's has plain loops; without logging, the calls go to a function that does nothing."""
     if tool == DARTVC:
-        code = LOOP.sub(r"\1", code).replace("flor.log(", "dartvc.log(")
+        code = LOOP.sub(r"\1", code).replace("flor.", "dartvc.")
     if not is_logging:
         code = "nothing = lambda name, value: value\n" + code.replace("flor.log(", "nothing(").replace("dartvc.log(", "nothing(")
     return HEAD[tool] + code
@@ -150,7 +150,7 @@ def measure_calls(tool: Tool) -> dict[str, float]:
     figures = {}
     for label, code, calls in (("a call, us of CPU", CALLING, CALLS), ("overhead at 1,000 calls/s, %", WORKING, WORK_CALLS)):
         with_log = tool.script(tool.project(), program(tool.name, code))
-        without = tool.script(tool.project(), program(tool.name, code))
+        without = tool.script(tool.project(), program(tool.name, code, is_logging=False))
         if with_log.code or without.code:
             raise RuntimeError(with_log.out + without.out)
         added = with_log.cpu_s - without.cpu_s
