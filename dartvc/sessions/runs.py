@@ -26,7 +26,6 @@ from dartvc.sessions.relocation import Relocation, path_of_entry, relative_path
 from dartvc.sessions.session import Session
 from dartvc.sessions.tally import Tally
 from dartvc.sessions.writer import Ticket
-from dartvc.state.adapters import why_not_now
 from dartvc.state.chunking import match_stream
 from dartvc.state.hooks import capture_hooks
 from dartvc.state.loading import Loading, load
@@ -260,11 +259,6 @@ class RunRecorder:
     def _is_own_module(self, name: str) -> bool:
         module = sys.modules.get(name)
         return module is None or name == "__main__" or name in self._user_modules
-
-    def is_in_the_middle(self, frame: CapturedFrame) -> bool:
-        """Whether a frame holds a value that cannot be stored at this moment but will be soon; costs no more than a look."""
-        values = self.session.namespace.values() if frame.qualname == MODULE_SCOPE else frame.values.values()
-        return any(why_not_now(value) for value in (*values, *frame.stack))
 
     def unstorable(self, frames: Sequence[CapturedFrame]) -> set[tuple[str, int]]:
         """Returns the (function, line) of those frames of which the last commit could not store something."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
@@ -101,8 +102,16 @@ def _version(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        found = metadata.packages_distributions().get(name, [])
+        found = _distributions().get(name, [])
         return metadata.version(found[0]) if found else ""
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Returns which distributions brought each package: one look at all that are installed."""
+    from importlib import metadata
+
+    return metadata.packages_distributions()
 
 
 def _minor(version: object) -> str:

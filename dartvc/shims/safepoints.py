@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from dartvc.model import CommitKind
@@ -16,6 +17,7 @@ from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.stopping import Stopper
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.runs import RunRecorder
+from dartvc.state.adapters import why_not_now
 
 __all__ = ["SafePoints", "is_below"]
 
@@ -23,6 +25,9 @@ _TRIES_IN_A_FRAME = 60
 _TRIES_OF_A_COMMIT = 10
 """Statements of one function at which to look again before its end is waited for; a commit in vain counts as so many looks."""
 _FRAMES_KEPT = 6
+_DEAR_BYTES = 8 * 1024 * 1024
+_DEAR_WAIT_S = 1.0
+"""A commit here takes more than twice what its callers' commits did, and so much more: it waits for one of them, but no longer."""
 
 
 def is_below(folder: str, filename: str) -> bool:
@@ -60,14 +65,27 @@ class SafePoints:
         self._around_commit = around_commit
         self._unstorable: set[tuple[str, int]] = set()
         self._tries: dict[types.FrameType, int] = {}
+        self._stall_s = 0.0
+        self._new_bytes: dict[str, int] = {}
+        self._worth_it: set[str] = set()
+        self._dear_since = 0.0
+        self._is_urgent = False
 
     def request_anew(self) -> None:
-        """Asks for a commit at the next safe point, an earlier request forgotten."""
+        """Asks for a commit at the very next safe point, an earlier request forgotten."""
+        self._is_urgent = True
         self.stopper.cancel()
         self.stopper.request()
 
     def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
         """Commits at the start of a statement; returns the frame that must go on first when that is not possible here."""
+        began, self._stall_s = time.perf_counter(), 0.0
+        try:
+            return self._try(frame)
+        finally:
+            self.pacer.looked(time.perf_counter() - began - self._stall_s)
+
+    def _try(self, frame: types.FrameType) -> types.FrameType | None:
         if len(self._tries) > _FRAMES_KEPT:
             self._tries.clear()
         try:
@@ -75,7 +93,11 @@ class SafePoints:
             thread = self._user_thread()
             if thread:
                 raise NotResumable(f"the thread {thread} is running")
-            frames = self.reader.capture(reversed(stack))
+            stack.reverse()
+            waiting = self._first_waiting((each.f_code.co_qualname, each.f_lineno, each.f_locals.values()) for each in stack)
+            if waiting >= 0:
+                return self._wait_for(stack, waiting, 1)
+            frames = self.reader.capture(stack)
         except NotResumable as reason:
             self.recorder.tally.refused = str(reason)
             self.pacer.committed(0.0, 0)
@@ -83,28 +105,56 @@ class SafePoints:
         except CaptureError as reason:
             self.recorder.tally.refused = reason.reason
             return reason.frame
-        stack.reverse()
-        unstorable, cost = self._first_unstorable(frames), 1
-        if unstorable < 0:
-            try:
-                with self._around_commit():
-                    self._commit(frames)
-            except BaseException:
-                self.stopper.cancel()
-                raise
-            unstorable, cost = self._first_unstorable(frames), _TRIES_OF_A_COMMIT
-        if unstorable < 0:
-            self._tries.clear()
-            return None
-        tries = self._tries[stack[unstorable]] = self._tries.get(stack[unstorable], 0) + cost
-        return stack[unstorable if tries < _TRIES_IN_A_FRAME else max(unstorable - 1, 0)]
+        waiting = self._first_waiting((each.qualname, each.line, each.stack) for each in frames)
+        if waiting >= 0:
+            return self._wait_for(stack, waiting, 1)
+        if not self._is_urgent and self._is_dear([each.qualname for each in frames]):
+            return stack[-2]
+        try:
+            with self._around_commit():
+                self._commit(frames)
+        except BaseException:
+            self.stopper.cancel()
+            raise
+        waiting = self._first_waiting((each.qualname, each.line, ()) for each in frames)
+        if waiting >= 0:
+            return self._wait_for(stack, waiting, _TRIES_OF_A_COMMIT)
+        self._tries.clear()
+        return None
 
-    def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:
-        """Returns the index of the outermost frame that holds, or is known to hold at its line, what cannot be stored; -1 when none does."""
-        for index, frame in enumerate(frames):
-            if (frame.qualname, frame.line) in self._unstorable or self.recorder.is_in_the_middle(frame):
+    def _first_waiting(self, places: Iterable[tuple[str, int, Iterable[object]]]) -> int:
+        """Returns which is the outermost frame that cannot be stored at its line; -1 when all can be.
+
+        Either it was seen so before, or it holds a value that cannot be stored at this moment but will be soon.
+
+        Args:
+            places: qualified name, line and values of each frame, outermost first.
+        """
+        for index, (qualname, line, values) in enumerate(places):
+            if (qualname, line) in self._unstorable or any(map(why_not_now, values)):
                 return index
         return -1
+
+    def _is_dear(self, names: Sequence[str]) -> bool:
+        """Whether a commit inside the last of these functions stored much more than one inside its callers did, so that it may wait.
+
+        A forward pass holds its activations, which are gone a moment later.
+        """
+        own = self._new_bytes.get(names[-1], 0)
+        callers = [self._new_bytes[name] for name in names[:-1] if name in self._new_bytes]
+        if names[-1] in self._worth_it or not callers or own <= 2 * min(callers) + _DEAR_BYTES:
+            return False
+        now = time.monotonic()
+        self._dear_since = self._dear_since or now
+        if now - self._dear_since > _DEAR_WAIT_S:
+            self._worth_it.add(names[-1])  # its callers do not come by soon
+            return False
+        return True
+
+    def _wait_for(self, stack: Sequence[types.FrameType], index: int, cost: int) -> types.FrameType:
+        """Returns the frame that must go on first: that one, and after many tries the one that called it."""
+        tries = self._tries[stack[index]] = self._tries.get(stack[index], 0) + cost
+        return stack[index if tries < _TRIES_IN_A_FRAME else max(index - 1, 0)]
 
     def _commit(self, frames: Sequence[CapturedFrame]) -> None:
         was_collecting = gc.isenabled()
@@ -112,7 +162,11 @@ class SafePoints:
         try:
             ticket = self.recorder.commit(frames, self._describe(frames[-1]), CommitKind.AUTO)
             self._unstorable.update(self.recorder.unstorable(frames))
-            self.pacer.committed(self.recorder.last_stall_s, ticket.size_bytes if ticket else 0)
+            self._stall_s = self.recorder.last_stall_s
+            size = ticket.size_bytes if ticket else 0
+            self._new_bytes[frames[-1].qualname] = size
+            self._dear_since, self._is_urgent = 0.0, False
+            self.pacer.committed(self._stall_s, size)
         except Exception as error:
             self.recorder.tally.refused = f"{type(error).__name__}: {error}"
             self.pacer.committed(0.1, 0)

@@ -35,7 +35,7 @@ def _read_torch() -> dict[str, Any] | None:
         "threads": torch.get_num_threads(),
         "dtype": str(torch.get_default_dtype()),
         "grad": torch.is_grad_enabled(),
-        "deterministic": (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        "deterministic": _deterministic(torch),
         "precision": torch.get_float32_matmul_precision(),
         "anomaly": (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
         "autocast": (
@@ -48,6 +48,10 @@ def _read_torch() -> dict[str, Any] | None:
     }
 
 
+def _deterministic(torch: Any) -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
 def _write_torch(value: Mapping[str, Any] | None) -> None:
     if value is None:
         return
@@ -56,7 +60,8 @@ def _write_torch(value: Mapping[str, Any] | None) -> None:
         torch.set_num_threads(value["threads"])
     torch.set_default_dtype(getattr(torch, value["dtype"].removeprefix("torch.")))
     torch.set_grad_enabled(value["grad"])
-    torch.use_deterministic_algorithms(value["deterministic"][0], warn_only=value["deterministic"][1])
+    if value["deterministic"] != _deterministic(torch):
+        torch.use_deterministic_algorithms(value["deterministic"][0], warn_only=value["deterministic"][1])  # loads torch's compiler: a second
     torch.set_float32_matmul_precision(value["precision"])
     torch.set_anomaly_enabled(*value["anomaly"])
     nesting, is_cached, *devices = value["autocast"]

@@ -32,13 +32,14 @@ def train_epoch(weights, rows, rate, rng):
 
 def main():
     rng = random.Random(7)
-    rows = make_data(150_000, rng)
+    rows = make_data(5_000, rng)
     weights = [0.0] * 8
     with open("losses.csv", "w") as losses:
-        for epoch in range(1, 21):
+        for epoch in range(1, 601):
             loss = train_epoch(weights, rows, 0.01 / epoch, rng)
             losses.write(f"{epoch},{loss:.9f}\n")
-            print(f"epoch {epoch:2d}  loss {loss:.6f}")
+            if epoch % 30 == 0:
+                print(f"epoch {epoch:3d}  loss {loss:.6f}")
     print("weights", " ".join(f"{w:.4f}" for w in weights))
 
 

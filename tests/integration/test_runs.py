@@ -278,3 +278,34 @@ def test_workers_of_a_pool_end_when_the_program_ends_them(tmp_path: Path) -> Non
     )
     done = command("run", "s.py", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "[1]\nTrue\n"), done.stderr
+
+FORWARD = """
+import gc, os
+from dartvc.shims.safepoints import SafePoints
+points = next(each for each in gc.get_objects() if type(each) is SafePoints)
+
+def forward(step):
+    activations = os.urandom(20_000_000)
+    points.stopper.request()
+    total = step
+    total += len(activations)
+    return total
+
+def train():
+    points.stopper.request()
+    total = 0
+    for step in range(3):
+        total += forward(step)
+        total += 1
+    return total
+
+print(train())
+"""
+
+
+def test_a_commit_waits_for_the_caller_of_a_function_whose_commits_take_much_more(tmp_path: Path) -> None:
+    (tmp_path / "forward.py").write_text(FORWARD)
+    command("run", "--max-overhead", "0.000001", "forward.py", cwd=tmp_path, check=True)
+    items = json.loads(command("log", "--json", cwd=tmp_path, check=True).stdout)["items"]
+    functions = [item["position"]["function"] for item in reversed(items) if item["position"]]
+    assert [name for name in functions if name != "<module>"] == ["train", "forward", "train", "train"]

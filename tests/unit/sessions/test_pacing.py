@@ -1,0 +1,40 @@
+"""When the next commit of a run is due."""
+
+from __future__ import annotations
+
+import pytest
+
+from dartvc.sessions.pacing import Pace
+
+
+def test_commits_that_cost_nothing_come_every_second() -> None:
+    pace = Pace()
+    pace.take(0.001, 0)
+    assert pace.next_due_s(elapsed_s=100.0, since_last_s=0.0) == pytest.approx(1.0)
+
+
+def test_the_budget_spaces_commits() -> None:
+    pace = Pace(max_overhead=0.01)
+    pace.take(0.5, 0)
+    assert pace.next_due_s(elapsed_s=1.0, since_last_s=0.0) == pytest.approx(0.5 / 0.01 + 0.5 / 0.01 - 1.0)
+
+
+@pytest.mark.parametrize(("stall_s", "elapsed_s", "due_s"), [(0.045, 0.0, 3.0), (0.05, 20.0, 4.0), (0.2, 20.0, 8.0), (0.04, 1000.0, 4.0)])
+def test_work_at_risk_is_bounded_where_a_commit_is_cheap(stall_s: float, elapsed_s: float, due_s: float) -> None:
+    pace = Pace(max_overhead=0.01, spent_s=10.0 if elapsed_s < 1000 else 9.96)
+    pace.take(stall_s, 0)
+    assert pace.next_due_s(elapsed_s, since_last_s=0.0) == pytest.approx(due_s, abs=0.01)
+
+
+def test_writing_costs_what_the_program_needs_of_the_other_cores() -> None:
+    idle, busy = Pace(), Pace()
+    idle.take(0.01, 400_000_000, busy=0.0)
+    busy.take(0.01, 400_000_000, busy=1.0)
+    assert idle.spent_s == pytest.approx(0.01)
+    assert busy.spent_s == pytest.approx(1.01)
+
+
+def test_a_spacing_that_was_asked_for_is_kept_whatever_it_costs() -> None:
+    pace = Pace(every_s=5.0)
+    pace.take(100.0, 0)
+    assert pace.next_due_s(elapsed_s=10.0, since_last_s=2.0) == 3.0
