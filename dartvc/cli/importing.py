@@ -20,28 +20,33 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    importing = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="runs that other tools have recorded, into queries and history here")
+    importing = typer.Typer(
+        rich_markup_mode=None, no_args_is_help=True, help="runs that other tools have recorded, into queries and history here"
+    )
     for function in (flordb, mlflow, wandb):
         importing.command(function.__name__)(function)
     app.add_typer(importing, name="import")
 
 
 def flordb(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="a project with .flor, or a database below ~/.flor")] = ".", is_json: Json = False
+    path: Annotated[str, typer.Argument(metavar="PATH", help="a project with .flor, or a database below ~/.flor")] = ".",
+    is_json: Json = False,
 ) -> None:
     """Imports FlorDB's runs: their logs with the loops, and what its replays found; again: only what is new."""
     _import("flordb", path, is_json)
 
 
 def mlflow(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="a folder mlruns, an mlflow.db, or the project that has one")] = ".", is_json: Json = False
+    path: Annotated[str, typer.Argument(metavar="PATH", help="a folder mlruns, an mlflow.db, or the project that has one")] = ".",
+    is_json: Json = False,
 ) -> None:
     """Imports MLflow's runs from its file store or SQLite store: parameters, metrics by step, tags; again: only what is new."""
     _import("mlflow", path, is_json)
 
 
 def wandb(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="a folder wandb, one run's folder, or a .wandb file")] = ".", is_json: Json = False
+    path: Annotated[str, typer.Argument(metavar="PATH", help="a folder wandb, one run's folder, or a .wandb file")] = ".",
+    is_json: Json = False,
 ) -> None:
     """Imports the offline runs of Weights & Biases: configuration, history by step, summary, tags; again: only what is new."""
     _import("wandb", path, is_json)

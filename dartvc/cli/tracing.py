@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-Word = Annotated[str, typer.Argument(metavar="FILE|NAME", help="a file that a run wrote or read, or a name of the commit; ./NAME is the file")]
+Word = Annotated[
+    str, typer.Argument(metavar="FILE|NAME", help="a file that a run wrote or read, or a name of the commit; ./NAME is the file")
+]
 Revision = Annotated[str, typer.Option("--rev", metavar="REV", help="the commit that a name is looked up in")]
 _FORMATS = ("text", "dot", "json")
 _SHAPES = {"file": "note", "run": "box", "name": "ellipse", "commit": "box"}

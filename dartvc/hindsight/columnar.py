@@ -25,7 +25,9 @@ __all__ = ["answer"]
 _BY_RUN = ("logs", "loops")
 """Relations that are loaded run by run; the others are small, and loaded whole."""
 _WHOLE = ("args", "commits", "files", "runs", "tags", "variables")
-_NUMBER = "CASE WHEN typeof({0}) IN ('integer', 'real') THEN CAST({0} AS REAL) END AS {1}, CASE WHEN typeof({0}) = 'text' THEN {0} END AS {2}"
+_NUMBER = (
+    "CASE WHEN typeof({0}) IN ('integer', 'real') THEN CAST({0} AS REAL) END AS {1}, CASE WHEN typeof({0}) = 'text' THEN {0} END AS {2}"
+)
 _SPLIT = {
     "logs": {"value": ("value", "text")},
     "loops": {"value": ("value", "text")},
@@ -133,7 +135,9 @@ def _load(index: Index, connection: Any, relation: str, condition: str, runs: An
     """Copies a relation, or some runs of it, from SQLite."""
     names = [row[1] for row in index.connection.execute(f"PRAGMA table_info({relation})")]
     split = _SPLIT.get(relation, {})
-    shown = ", ".join(_NUMBER.format(f'"{name}"', *(f'"{each}"' for each in split[name])) if name in split else f'"{name}"' for name in names)
+    shown = ", ".join(
+        _NUMBER.format(f'"{name}"', *(f'"{each}"' for each in split[name])) if name in split else f'"{name}"' for name in names
+    )
     cursor = index.connection.execute(f"SELECT {shown} FROM {relation} {condition}", (json.dumps(list(runs)),) if condition else ())
     columns = [column[0] for column in cursor.description]
     table = to_arrow(columns, cursor)

@@ -14,7 +14,19 @@ from typing import Any
 from dartvc.hindsight.index import Index
 from dartvc.sessions.files import FOUND, READ
 
-__all__ = ["Edge", "FileVersion", "Graph", "Node", "ancestry", "descendants", "run_label", "uses_of", "version_on_disk", "versions_at", "writer_of"]
+__all__ = [
+    "Edge",
+    "FileVersion",
+    "Graph",
+    "Node",
+    "ancestry",
+    "descendants",
+    "run_label",
+    "uses_of",
+    "version_on_disk",
+    "versions_at",
+    "writer_of",
+]
 
 _TELLING_BYTES = 32
 """Content of fewer bytes is equal by chance."""
@@ -191,4 +203,6 @@ def _is_same(index: Index, read: FileVersion, made: FileVersion) -> bool:
     origin = writer_of(index, read)
     if made.run:
         return origin is not None and origin.key == made.key and origin.run == made.run
-    return (read.size, read.modified_ns) == (made.size, made.modified_ns) if not made.digest or not read.digest else read.digest == made.digest
+    return (
+        (read.size, read.modified_ns) == (made.size, made.modified_ns) if not made.digest or not read.digest else read.digest == made.digest
+    )

@@ -137,14 +137,14 @@ def explain_file(repository: Repository, index: Index, path: str) -> FileOrigin:
     """
     present, made = _version(repository, index, path)
     if made is None:
-        raise NotFoundError(
-            f"no run wrote {path}", kind="no-origin", hint=f"dvc-state lineage --down {path} tells what was made from it"
-        )
+        raise NotFoundError(f"no run wrote {path}", kind="no-origin", hint=f"dvc-state lineage --down {path} tells what was made from it")
     by, arguments = run_label(index, made.run)
     commit = _first_commit(repository, made)
     inputs = tuple(_input(index, each) for each in uses_of(index, made.run, is_reading=True))
     is_same = present is not None and (
-        present.digest == made.digest if present.digest and made.digest else (present.size, present.modified_ns) == (made.size, made.modified_ns)
+        present.digest == made.digest
+        if present.digest and made.digest
+        else (present.size, present.modified_ns) == (made.size, made.modified_ns)
     )
     return FileOrigin(
         path=path,
@@ -187,7 +187,9 @@ def _first_commit(repository: Repository, made: FileVersion) -> Oid | None:
     found: Oid | None = None
     for oid in _commits_of(repository, made.run):
         files = files_of(repository, repository.process(oid))
-        if any((each.path, each.size, each.modified_ns) == (made.path, made.size, made.modified_ns) for each in files if each.access != READ):
+        if any(
+            (each.path, each.size, each.modified_ns) == (made.path, made.size, made.modified_ns) for each in files if each.access != READ
+        ):
             found = oid
         elif found is not None:
             break
@@ -272,4 +274,3 @@ def _act(commit: Commit, makings: Sequence[Making]) -> str:
     cell = f"In [{commit.execution}]" if commit.execution is not None else commit.subject[:60]
     lines = ", ".join(str(each.line) for each in makings[:3])
     return f"{short(commit.oid)} {cell}" + (f" line {lines}" if lines else "")
-

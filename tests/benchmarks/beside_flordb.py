@@ -119,12 +119,25 @@ class Tool:
 
     def run(self, project: Path, words: Sequence[str], text: str = "") -> Cost:
         """Runs the interpreter in a project."""
-        environment = {**os.environ, "GIT_AUTHOR_NAME": "x", "GIT_AUTHOR_EMAIL": "x@x", "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@x"}
+        environment = {
+            **os.environ,
+            "GIT_AUTHOR_NAME": "x",
+            "GIT_AUTHOR_EMAIL": "x@x",
+            "GIT_COMMITTER_NAME": "x",
+            "GIT_COMMITTER_EMAIL": "x@x",
+        }
         environment["HOME"] = str(self._folder)
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         try:
             done = subprocess.run(
-                [self.python, *words], cwd=project, env=environment, input=text, capture_output=True, text=True, timeout=LIMIT_S, check=False
+                [self.python, *words],
+                cwd=project,
+                env=environment,
+                input=text,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT_S,
+                check=False,
             )
             code, out = done.returncode, done.stdout + done.stderr
         except subprocess.TimeoutExpired:

@@ -146,7 +146,9 @@ def test_a_file_that_is_overwritten_after_it_was_read_keeps_its_origin(tmp_path:
 
 def test_a_file_that_python_did_not_open_is_found_and_not_called_certain(tmp_path: Path) -> None:
     command(tmp_path, "init")
-    (tmp_path / "shell.py").write_text("import subprocess\nsubprocess.run(['sh', '-c', 'echo some content of a model > model.bin'], check=True)\n")
+    (tmp_path / "shell.py").write_text(
+        "import subprocess\nsubprocess.run(['sh', '-c', 'echo some content of a model > model.bin'], check=True)\n"
+    )
     command(tmp_path, "run", "shell.py")
     assert "changed during run" in command(tmp_path, "why", "model.bin")
     assert answer(tmp_path, "why", "model.bin")["file"]["is_certain"] is False
@@ -178,7 +180,9 @@ def test_what_a_killed_run_had_read_is_known_and_its_resumption_keeps_it(tmp_pat
 
 def test_odd_names_and_folders_are_files_like_others(tmp_path: Path) -> None:
     command(tmp_path, "init")
-    (tmp_path / "odd.py").write_text("import os\nos.makedirs('a b/ü', exist_ok=True)\nopen('a b/ü/x\\ny \\x1b[31m.txt', 'w').write('content')\n")
+    (tmp_path / "odd.py").write_text(
+        "import os\nos.makedirs('a b/ü', exist_ok=True)\nopen('a b/ü/x\\ny \\x1b[31m.txt', 'w').write('content')\n"
+    )
     command(tmp_path, "run", "odd.py")
     text = command(tmp_path, "why", "a b/ü/x\ny \x1b[31m.txt")
     assert "odd.py" in text and "\x1b" not in text

@@ -34,8 +34,16 @@ def find_flordb(path: Path) -> Iterator[RunSource]:
         NotFoundError: there is none.
     """
     folders = [path / ".flor", path] if path.is_dir() else []
-    lines = [path] if path.suffix == ".jsonl" else sorted({each for folder in folders for sub in ("", "runs") for each in (folder / sub).glob("*.jsonl")})
-    stores = [each for each in ([path] if not folders else sorted({each for folder in folders for each in folder.glob("*.db")})) if is_sqlite(each)]
+    lines = (
+        [path]
+        if path.suffix == ".jsonl"
+        else sorted({each for folder in folders for sub in ("", "runs") for each in (folder / sub).glob("*.jsonl")})
+    )
+    stores = [
+        each
+        for each in ([path] if not folders else sorted({each for folder in folders for each in folder.glob("*.db")}))
+        if is_sqlite(each)
+    ]
     if not lines and not stores:
         raise NotFoundError(
             f"there is no FlorDB log at {path}", kind="no-store", hint="dvc-state import flordb PROJECT, or a database below ~/.flor"

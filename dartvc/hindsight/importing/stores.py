@@ -34,7 +34,9 @@ def open_store(path: Path, wanted: Mapping[str, str]) -> sqlite3.Connection:
     try:
         for table, column in wanted.items():
             if column not in columns_of(connection, table):
-                raise NotFoundError(f"{path} has no table {table} with a column {column}", kind="no-store", hint="is it this tool's database?")
+                raise NotFoundError(
+                    f"{path} has no table {table} with a column {column}", kind="no-store", hint="is it this tool's database?"
+                )
     except sqlite3.DatabaseError as error:
         raise NotFoundError(f"{path} cannot be read: {error}", kind="damaged-store", hint=f"sqlite3 {path.name} .recover") from None
     return connection

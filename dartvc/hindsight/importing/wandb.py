@@ -39,7 +39,9 @@ def find_wandb(path: Path) -> Iterator[RunSource]:
     Raises:
         NotFoundError: there is none.
     """
-    files = [path] if path.is_file() else sorted({each.resolve() for depth in ("", "*/", "wandb/*/") for each in path.glob(f"{depth}*.wandb")})
+    files = (
+        [path] if path.is_file() else sorted({each.resolve() for depth in ("", "*/", "wandb/*/") for each in path.glob(f"{depth}*.wandb")})
+    )
     if not files:
         raise NotFoundError(f"there is no .wandb file at {path}", kind="no-store", hint="dvc-state import wandb wandb")
     by_run: dict[str, list[Path]] = {}
@@ -75,7 +77,11 @@ def _read(run: str, parts: Sequence[Path]) -> ForeignRun:
     started = log.started_s or parts[0].stat().st_mtime
     records, ended = _records(log, started)
     logged = {record.name for record in records}
-    further = {key: value for key, value in log.summary.items() if not key.startswith("_") and key.split(".")[0] not in logged and key not in logged}
+    further = {
+        key: value
+        for key, value in log.summary.items()
+        if not key.startswith("_") and key.split(".")[0] not in logged and key not in logged
+    }
     records += [ForeignRecord(key, value, ended) for key, value in further.items()]
     texts = {key: log.run[key] for key in ("project", "entity", "group", "job_type", "notes", "sweep", "host") if log.run.get(key)}
     return ForeignRun(
@@ -210,7 +216,9 @@ def _item(message: bytes) -> tuple[str, object]:
 
 def _plain(value: object) -> object:
     """Returns a value as it was logged: W&B writes numbers that JSON does not have as text."""
-    return {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}.get(value, value) if isinstance(value, str) else value
+    return (
+        {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}.get(value, value) if isinstance(value, str) else value
+    )
 
 
 # -- the file ---------------------------------------------------------------------------------------------------------------

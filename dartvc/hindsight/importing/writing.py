@@ -162,7 +162,9 @@ def _write(repository: Repository, batch: Sequence[_Read]) -> Iterator[ImportedR
             ref = _LOGS + each.run
             present = refs.read(ref)
             outcome, first = _compare(repository, each, present) if ref not in written else ("unchanged", len(each.records))
-            done.append(ImportedRun(each.run, each.foreign.tool, each.foreign.origin, each.foreign.name, outcome, len(each.records) - first))
+            done.append(
+                ImportedRun(each.run, each.foreign.tool, each.foreign.origin, each.foreign.name, outcome, len(each.records) - first)
+            )
             if outcome != "unchanged":
                 is_anew = outcome == "changed"
                 oid = writer.write(_staged(each, first), (present,) if present is not None and not is_anew else ())

@@ -104,7 +104,9 @@ def test_the_same_run_from_another_folder_is_the_same_run(repository: Repository
     assert list(query_sql(repository, "SELECT count(*) FROM runs").rows) == [(1,)]
 
 
-def test_a_run_that_cannot_be_read_is_named_and_the_others_come(repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_cannot_be_read_is_named_and_the_others_come(
+    repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mlflow_run(tmp_path, "aaaa")
     write(mlflow_run(tmp_path, "bbbb") / "metrics/loss", "1000 no-number 0\n")
     (mlflow_run(tmp_path, "cccc") / "meta.yaml").write_bytes(b"\xff\xfe")
@@ -186,11 +188,22 @@ def wandb_entries(rows_: Sequence[dict[str, object]], *, text: str = "x") -> lis
     about = field(1, b"abc123") + field(3, b"digits") + field(4, config) + field(8, b"first light") + field(10, b"tag one")
     about += field(17, field(1, 1000) + field(2, 500_000_000))
     history = [
-        field(2, b"".join(field(1, item(name, value)) for name, value in {**row, "_timestamp": 1000.5 + step}.items()) + field(2, field(1, step)))
+        field(
+            2,
+            b"".join(field(1, item(name, value)) for name, value in {**row, "_timestamp": 1000.5 + step}.items())
+            + field(2, field(1, step)),
+        )
         for step, row in enumerate(rows_)
     ]
     summary = field(3, field(1, item("best", 0.75)) + field(1, item("loss", 9)))
-    return [field(17, about), field(26, field(6, b"train.py") + field(5, b"--fast")), *history, field(4, text.encode()), summary, field(18, b"")]
+    return [
+        field(17, about),
+        field(26, field(6, b"train.py") + field(5, b"--fast")),
+        *history,
+        field(4, text.encode()),
+        summary,
+        field(18, b""),
+    ]
 
 
 def wandb_file(folder: Path, entries: Sequence[bytes], name: str = "offline-run-1-abc123") -> Path:
@@ -250,7 +263,10 @@ def flor_lines(project: Path, tstamp: str = "2026-01-02T03:04:05.000006") -> Non
     lines = [
         {**place, "ctx": None, "name": "lr", "value": 0.1, "type": 1},
         {**place, "ctx": None, "name": "time::loop", "value": 2.5, "type": 3},
-        *[{**place, "ctx": [*loop, {"name": "batch", "iteration": 0, "value": "a"}], "name": "loss", "value": 0.5, "type": 1} for loop in loops],
+        *[
+            {**place, "ctx": [*loop, {"name": "batch", "iteration": 0, "value": "a"}], "name": "loss", "value": 0.5, "type": 1}
+            for loop in loops
+        ],
         *[{**place, "ctx": loop, "name": "acc", "value": {"top": [1]}, "type": 1} for loop in loops],
     ]
     write(project / f".flor/runs/{tstamp}.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
