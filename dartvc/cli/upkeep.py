@@ -36,8 +36,8 @@ def gc(
     from dataclasses import replace
 
     from dartvc.history.config import parse_duration_s
-    from dartvc.history.gc import collect_garbage
-    from dartvc.history.retention import parse_best, plan_thinning, retention_of, thin
+    from dartvc.history.retention import parse_best, retention_of
+    from dartvc.porcelain.upkeep import clean
 
     context = current()
     repository = context.repository
@@ -48,13 +48,18 @@ def gc(
         rules = replace(rules, keep_within_s=parse_duration_s(keep_within))
     if keep_best is not None:
         rules = replace(rules, best=parse_best(keep_best))
-    plan = plan_thinning(repository, rules) if dry_run else thin(repository, rules)
-    report = collect_garbage(repository, dry_run=dry_run)
+    done = clean(repository, rules, dry_run=dry_run)
     if is_json:
-        context.json("gc", {"thinned": plan.dropped, "report": report})
+        context.json("gc", {"thinned": done.thinned, "report": done.report, "journals": done.journals})
         return
     would = "would be " if dry_run else ""
-    context.out(f"{len(plan.dropped)} automatic commits {would}thinned, {report.dropped_objects} objects {would}dropped, {size(report.freed_bytes)} {would}freed")
+    report = done.report
+    context.out(
+        f"{len(done.thinned)} automatic commits {would}thinned, {report.dropped_objects} objects {would}dropped, "
+        f"{size(report.freed_bytes)} {would}freed"
+    )
+    if done.journals:
+        context.out(f"{len(done.journals)} journals of runs and cells that nothing goes on from {would}removed")
 
 
 def fsck(

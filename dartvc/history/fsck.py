@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from xxhash import xxh3_128_digest
 
-from dartvc.errors import DartvcError, LockedError, StorageError
+from dartvc.errors import DartvcError, LockedError, MissingObjectError, StorageError
 from dartvc.history.logs import iter_segments
 from dartvc.history.namespace import NameEntry, iter_name_trees, read_name_entry
 from dartvc.history.operations import decode_operation
@@ -137,6 +137,8 @@ def _check_commits(repository: Repository, tips: dict[Oid, str]) -> Iterator[Pro
         seen.add(oid)
         where = f"commit {short(oid)}"
         try:
+            if not database.contains(oid):  # a thinning may tell by which other it was replaced; git could not read its children
+                raise MissingObjectError(f"object {oid} is not in the repository", kind="missing-object")
             commit = repository.commit(oid)
             todo.extend((parent, where) for parent in commit.parents)
             if commit.seal and oid not in fetched and not repository.is_trusted(oid):

@@ -49,7 +49,14 @@ class GcReport:
         return self.size_before_bytes - self.size_after_bytes
 
 
-def collect_garbage(repository: Repository, *, dry_run: bool = False, grace_s: float | None = None, now_s: float | None = None) -> GcReport:
+def collect_garbage(
+    repository: Repository,
+    *,
+    dry_run: bool = False,
+    grace_s: float | None = None,
+    now_s: float | None = None,
+    held: Sequence[Oid] = (),
+) -> GcReport:
     """Throws away objects that neither a ref, nor HEAD, nor an operation of the undo window needs.
 
     Args:
@@ -57,6 +64,7 @@ def collect_garbage(repository: Repository, *, dry_run: bool = False, grace_s: f
         dry_run: only tell.
         grace_s: packs younger than this stay; None: the setting ``dartvc.gracePeriod``.
         now_s: the time in seconds since the epoch; None: now.
+        held: commits that living sessions stand at and nothing names.
 
     Raises:
         CorruptError: something reachable is damaged; nothing was thrown away.
@@ -69,7 +77,7 @@ def collect_garbage(repository: Repository, *, dry_run: bool = False, grace_s: f
     with database.lock():
         packs = list(database.iter_packs())
         young = {pack.path for pack in packs if now_s - pack.path.stat().st_mtime < grace_s}
-        roots = [*named_commits(repository).values(), *logged_commits(repository, window_s)]
+        roots = [*named_commits(repository).values(), *logged_commits(repository, window_s), *filter(database.contains, held)]
         roots += [
             Oid(oid.hex())
             for pack in packs

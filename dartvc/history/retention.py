@@ -3,14 +3,15 @@
 Commits are immutable, so dropping one means writing its descendants anew: the same trees, messages and times with shorter parents.
 What a dropped commit changed is added to the trailers of the next kept one, so that blame stays true. Refs follow, old ids still
 resolve (`Replaced`), and `gc` gives the space back later. Histories that a remote has, and commits that this machine did not seal, are
-left alone, with everything below them. Nothing may be alive whose HEAD would be left behind: the caller sees to that.
+left alone, with everything below them. Living sessions go on from the new ids of their commits (`BackgroundWriter`); one that stands at
+a commit which nothing names would be left behind, so the caller names these.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -80,13 +81,13 @@ def parse_best(text: str) -> tuple[str, str, int] | None:
     return way, name, int(count)
 
 
-def plan_thinning(repository: Repository, retention: Retention, *, now_s: float | None = None) -> ThinningPlan:
+def plan_thinning(repository: Repository, retention: Retention, *, now_s: float | None = None, held: Sequence[Oid] = ()) -> ThinningPlan:
     """Returns what `thin` would do; changes nothing."""
     now_s = time.time() if now_s is None else now_s
     named = named_commits(repository)
     commits = {commit.oid: commit for commit in repository.iter_log(named.values())}  # children before parents
     children = Counter(parent for commit in commits.values() for parent in commit.parents)
-    frozen = _frozen(repository, named, commits)
+    frozen = _frozen(repository, named, commits, held)
     kept = set(named.values()) | frozen
     kept.update(logged_commits(repository, parse_duration_s(repository.config.get("dartvc.undoWindow"))))
     for ref, tip in named.items():
@@ -112,18 +113,24 @@ def plan_thinning(repository: Repository, retention: Retention, *, now_s: float 
     return ThinningPlan(tuple(oid for oid in reversed(list(commits)) if oid in dropped), tuple(rewritten))
 
 
-def thin(repository: Repository, retention: Retention, *, now_s: float | None = None) -> ThinningPlan:
+def thin(repository: Repository, retention: Retention, *, now_s: float | None = None, held: Sequence[Oid] = ()) -> ThinningPlan:
     """Drops automatic commits by the rules; refs and a detached HEAD follow, durably and all at once.
+
+    Args:
+        repository: where.
+        retention: the rules.
+        now_s: the time in seconds since the epoch; None: now.
+        held: commits that living sessions stand at and nothing names.
 
     Raises:
         RefConflictError: somebody moved a ref meanwhile; nothing was dropped.
     """
-    plan = plan_thinning(repository, retention, now_s=now_s)
+    plan = plan_thinning(repository, retention, now_s=now_s, held=held)
     if not plan.dropped:
         return plan
     with repository.database.lock():
-        if plan_thinning(repository, retention, now_s=now_s) != plan:
-            return thin(repository, retention, now_s=now_s)
+        if plan_thinning(repository, retention, now_s=now_s, held=held) != plan:
+            return thin(repository, retention, now_s=now_s, held=held)
         replaced = _write_anew(repository, plan)
         repository.replace_ids({**dict.fromkeys(plan.dropped, DROPPED), **replaced})
         moves = [RefMove(name, oid, replaced[oid]) for name, oid in repository.database.refs.iter_refs() if oid in replaced]
@@ -133,9 +140,10 @@ def thin(repository: Repository, retention: Retention, *, now_s: float | None = 
     return plan
 
 
-def _frozen(repository: Repository, named: Mapping[str, Oid], commits: Mapping[Oid, Commit]) -> set[Oid]:
-    """Returns the commits whose ids must stay: what remotes have and what is not ours, with all ancestors."""
-    roots = [oid for name, oid in named.items() if name.startswith("refs/remotes/")]
+def _frozen(repository: Repository, named: Mapping[str, Oid], commits: Mapping[Oid, Commit], held: Sequence[Oid]) -> set[Oid]:
+    """Returns the commits whose ids must stay: what remotes have, what is not ours and what is held, with all ancestors."""
+    roots = [*held]
+    roots += [oid for name, oid in named.items() if name.startswith("refs/remotes/")]
     roots += [oid for oid in commits if not repository.is_sealed(oid)]
     frozen: set[Oid] = set()
     while roots:

@@ -77,7 +77,10 @@ class CommitWriter:
         """
         batch = self._batch
         if batch is None:
-            self._epoch = read_epoch(self._database.path)
+            epoch = read_epoch(self._database.path)
+            if epoch != self._epoch:
+                self._forget()  # what is remembered of earlier commits may have been thrown away
+                self._epoch = epoch
             batch = self._batch = self._database.batch()
         self._pending.append((staged, tuple(parents)))
         trees = self._begin(parents[0] if parents else None, staged.keep_names)
@@ -141,7 +144,6 @@ class CommitWriter:
         """Writes the batch anew: objects that it counted on may have been thrown away since it began. The ids stay the same."""
         pending = list(self._pending)
         self.abandon()
-        list(self._database.iter_packs())  # take note of the packs that are gone
         for staged, parents in pending:
             self.write(staged, parents)
 

@@ -25,6 +25,7 @@ from xxhash import xxh3_128_hexdigest
 
 from dartvc.errors import DartvcError, RefConflictError
 from dartvc.history import Repository
+from dartvc.history.epoch import read_epoch
 from dartvc.lineage.holdings import Frozen
 from dartvc.model import Oid
 from dartvc.store.objects import TreeEntry
@@ -186,8 +187,19 @@ class Shelf:
             self._queued_bytes -= sum(each.frozen.size_bytes for each in waiting)
 
     def _flush(self, waiting: list[Stored]) -> None:
-        database = self._repository.database
-        batch = database.batch()
+        for attempt in range(_TRIES):
+            epoch = read_epoch(self._repository.path)
+            trees = self._write(waiting)
+            try:
+                self._name(trees, waiting, epoch)
+                return
+            except RefConflictError:
+                if attempt == _TRIES - 1:
+                    raise
+
+    def _write(self, waiting: list[Stored]) -> dict[str, Oid]:
+        """Writes results, durably, and returns their trees by key; nothing names them yet."""
+        batch = self._repository.database.batch()
         trees: dict[str, Oid] = {}
         for each in waiting:
             facts = {**each.facts, "buffers": [[len(part), xxh3_128_hexdigest(part)] for part in each.frozen.buffers]}
@@ -200,23 +212,20 @@ class Shelf:
                 entries[f"{number:04d}"] = TreeEntry(_BLOB, batch.add_blob(part, compress=False))
             trees[each.key] = batch.add_tree(entries)
         batch.publish()
+        return trees
+
+    def _name(self, trees: Mapping[str, Oid], waiting: list[Stored], epoch: str) -> None:
+        """Makes the commit that holds the stored results and these.
+
+        Raises:
+            RefConflictError: somebody else did meanwhile, or threw things away: these may be among them.
+        """
         today = int(time.time() // _DAY_S)
         fresh = {each.key: [each.facts["name"], each.facts["cost_s"], each.frozen.size_bytes, today] for each in waiting}
-        for attempt in range(_TRIES):
-            try:
-                self._name(trees, fresh)
-                return
-            except RefConflictError:
-                if attempt == _TRIES - 1:
-                    raise
-
-    def _name(self, trees: Mapping[str, Oid], fresh: Mapping[str, list[Any]]) -> None:
-        """Makes the commit that holds the stored results and these."""
         database = self._repository.database
         before = database.refs.read(CACHE_REF)
         root = dict(database.read_tree(database.read_commit(before).tree)) if before is not None else {}
         index = {**read_index(self._repository), **fresh}
-        today = int(time.time() // _DAY_S)
         for name in self._used & index.keys():
             index[name][3] = today
         dropped = _surplus(index, self._limit, today)
@@ -236,8 +245,12 @@ class Shelf:
         commit = batch.add_commit(
             batch.add_tree(root), (), f"{len(index)} results for reuse\n", time.time(), 0, "dartvc <dartvc@localhost>"
         )
-        batch.publish()
-        database.refs.move(CACHE_REF, commit, expected=before)
+        with database.lock():
+            if read_epoch(self._repository.path) != epoch:
+                batch.abandon()
+                raise RefConflictError("the repository was cleaned up", kind="ref-moved", hint="try again")
+            batch.publish()
+            database.refs.move(CACHE_REF, commit, expected=before)
         self._trees = {}
         self.index = index
 

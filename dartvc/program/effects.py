@@ -7,21 +7,25 @@ survives a kill: with it the writes that came after the commit are taken back.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import shutil
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dartvc.host.entropy import new_id
 from dartvc.program.fileuse import FileUse
+from dartvc.program.records import add_record, copy_content, is_copy_sound, read_records
+from dartvc.store.durable import sync_file, sync_folder
 
 __all__ = ["CONTENT_LIMIT_BYTES", "Effects", "FileState", "put_back", "take_back"]
 
 CONTENT_LIMIT_BYTES = 16 * 1024 * 1024
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+_CLOCK_TICK_NS = 20_000_000
 _SQLITE = b"SQLite format 3\0"
 _NAMED = {
     "socket.connect": "a network connection",
@@ -56,6 +60,8 @@ class Effects:
     on_fork: Callable[[], None] = lambda: None
     written: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     acts: set[str] = field(default_factory=set)
+    unkept: dict[str, str] = field(default_factory=dict)
+    """What could not be kept before it was changed, and why: a resume cannot take these changes back."""
     sequence: int = 0
     is_paused: bool = False
     """While it is, nothing is taken note of."""
@@ -64,7 +70,6 @@ class Effects:
     _kept: set[str] = field(default_factory=set)
     _is_inside: bool = False
     _pid: int = field(default_factory=os.getpid)
-    _count: int = 0
 
     def watch(self) -> None:
         """Begins to watch; an audit hook stays until the process ends."""
@@ -80,9 +85,11 @@ class Effects:
                 elif self.use is not None and not self._is_inside:
                     self.use.note_read(os.fsdecode(path))
         elif event in ("os.remove", "os.rename", "os.truncate"):
-            for path in arguments[:2]:
+            for place, path in enumerate(arguments[:2]):
                 if isinstance(path, str | bytes):
-                    self._note(os.fsdecode(path), os.O_RDWR)
+                    self._note(os.fsdecode(path), os.O_RDWR, is_replaced=event == "os.remove" or place == 1)
+        elif event in ("os.mkdir", "os.rmdir") and isinstance(arguments[0], str | bytes):
+            self._note(os.fsdecode(arguments[0]), os.O_RDWR, is_folder=True)
         elif event == "sqlite3.connect" and isinstance(arguments[0], str) and arguments[0] != ":memory:":
             for suffix in ("", "-wal"):
                 self._note(arguments[0] + suffix, os.O_RDWR)
@@ -91,7 +98,7 @@ class Effects:
         elif event in _NAMED:
             self.acts.add(_NAMED[event])
 
-    def _note(self, path: str, flags: int) -> None:
+    def _note(self, path: str, flags: int, *, is_folder: bool = False, is_replaced: bool = False) -> None:
         if self.is_paused or self._is_inside or os.getpid() != self._pid:
             return
         self._is_inside = True
@@ -100,12 +107,13 @@ class Effects:
             if path in self._kept or path.startswith(("/dev/", "/proc/", *self._ignored)):
                 return
             self._kept.add(path)
-            if self.use is not None:
-                self.use.note_write(path, flags)
+            if self.use is not None and not is_folder:
+                self.use.note_write(path, is_emptied=is_replaced or bool(flags & os.O_TRUNC))
             self._keep(path, flags)
-            self.written.setdefault(path, None)
-        except OSError:
-            pass
+            if not is_folder:
+                self.written.setdefault(path, None)
+        except OSError as error:
+            self.unkept[path] = error.strerror or str(error)
         finally:
             self._is_inside = False
 
@@ -117,17 +125,11 @@ class Effects:
         except FileNotFoundError:
             record["before"] = "absent"
         else:
-            record.update(before="size", size=size)
+            record.update(before="folder" if os.path.isdir(path) else "size", size=size)
             if not flags & os.O_APPEND and size <= CONTENT_LIMIT_BYTES and os.path.isfile(path):
-                self._count += 1
-                copy = self.journal / f"{self.sequence}-{self._count}"
-                shutil.copyfile(path, copy)
-                record.update(before="content", copy=copy.name)
-        descriptor = os.open(self.journal / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, json.dumps(record).encode() + b"\n")
-        finally:
-            os.close(descriptor)
+                copy = self.journal / f"{self.sequence}-{new_id(6)}"  # a process that goes on from the same commit has copies of its own
+                record.update(before="content", copy=copy.name, checksum=copy_content(path, copy))
+        add_record(self.journal, record)
 
     def forget(self) -> None:
         """Makes the next `stage` return every file that was written."""
@@ -146,10 +148,9 @@ class Effects:
                     if known is not None:
                         states.append(FileState(path, -1, None))
                     continue
-                stamp = (found.st_size, found.st_mtime_ns)
-                if stamp == known or not os.path.isfile(path):
+                if (found.st_size, found.st_mtime_ns) == known or not os.path.isfile(path):
                     continue
-                self.written[path] = stamp
+                self.written[path] = _stamp(found)
                 content = Path(path).read_bytes() if found.st_size <= CONTENT_LIMIT_BYTES else None
                 states.append(FileState(path, found.st_size if content is None else len(content), content))
         finally:
@@ -157,44 +158,79 @@ class Effects:
         self.advance()
         return states
 
+    def adopt(self, states: Iterable[FileState]) -> None:
+        """Takes note of files that the commit has which the program goes on from."""
+        for state in states:
+            try:
+                self.written[state.path] = _stamp(os.stat(state.path))
+            except OSError:
+                self.written[state.path] = None
+
+    def sync(self) -> None:
+        """Makes the files durable of which the last `stage` knew the content: a run that is recorded as ended has written them."""
+        folders = set()
+        for path, known in self.written.items():
+            if known is not None and known[0] <= CONTENT_LIMIT_BYTES:
+                folders.add(os.path.dirname(path))
+                with contextlib.suppress(OSError):
+                    sync_file(Path(path))
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                sync_folder(Path(folder))
+
     def advance(self) -> None:
         """Lets writes from now on belong to the next commit."""
         self.sequence += 1
         self._kept.clear()
 
 
+def _stamp(found: os.stat_result) -> tuple[int, int]:
+    """Returns (size, time of the last change), by which a file is known as unchanged; a time as young as the kernel's clock is coarse tells nothing."""
+    is_young = time.time_ns() - found.st_mtime_ns < _CLOCK_TICK_NS
+    return found.st_size, -1 if is_young else found.st_mtime_ns
+
+
 def take_back(journal: Path, sequence: int, located: Callable[[str], str | None] = str) -> list[str]:
-    """Undoes the writes that came after commit number ``sequence``; returns the paths that were changed.
+    """Undoes the writes that came after commit number ``sequence``; returns what could not be undone, and why.
 
     ``located`` leads from recorded paths to those that are meant; None: to be left alone.
     """
     try:
-        lines = (journal / "journal").read_text().splitlines()
-    except OSError:
-        return []
-    changed = []
-    for line in reversed(lines):
-        try:
-            record: Mapping[str, Any] = json.loads(line)
-        except ValueError:
-            continue  # torn by the kill: the file was not opened yet
+        records = read_records(journal)
+    except OSError as error:
+        return [f"{journal} cannot be read: {error.strerror}"]
+    failed = records.damaged
+    for record in records.newest:
         if record["sequence"] < sequence:
             break
         path = located(record["path"])
-        if path is None:
-            continue
-        try:
-            if record["before"] == "absent":
-                if os.path.isfile(path):
-                    os.unlink(path)
-            elif record["before"] == "content":
-                shutil.copyfile(journal / record["copy"], path)
-            elif os.path.isfile(path) and os.stat(path).st_size > record["size"]:
-                os.truncate(path, record["size"])
-            changed.append(path)
-        except OSError:
-            continue
-    return changed
+        if path is not None:
+            try:
+                _take_back_one(journal, path, record)
+            except OSError as error:
+                failed.append(f"{path}: {error.strerror or error}")
+    return failed
+
+
+def _take_back_one(journal: Path, path: str, record: Mapping[str, Any]) -> None:
+    before = record["before"]
+    if before == "absent":
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rmdir(path)
+        elif os.path.lexists(path):
+            os.unlink(path)
+    elif before == "folder":
+        os.makedirs(path, exist_ok=True)
+    elif before == "content":
+        kept = (journal / record["copy"]).read_bytes()
+        if not is_copy_sound(kept, record):
+            raise OSError("what it held before was kept, and is damaged")
+        target = Path(path)
+        if not target.is_file() or target.read_bytes() != kept:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(kept)
+    elif os.path.isfile(path) and os.stat(path).st_size > record["size"]:
+        os.truncate(path, record["size"])
 
 
 def _drop_side_files(path: str, known: frozenset[str]) -> None:

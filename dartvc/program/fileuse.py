@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from dataclasses import dataclass, field
 
@@ -58,6 +59,8 @@ class FileUse:
             found = os.stat(path)
         except OSError:
             return
+        if not stat.S_ISREG(found.st_mode):
+            return
         key = path, (found.st_size, found.st_mtime_ns)
         if key not in self.read:
             if len(self.read) >= USES_LIMIT:
@@ -65,11 +68,11 @@ class FileUse:
             else:
                 self.read[key] = None
 
-    def note_write(self, path: str, flags: int) -> None:
-        """Takes note that the program opens a file for writing; one that is not emptied by that counts as read, too."""
+    def note_write(self, path: str, *, is_emptied: bool) -> None:
+        """Takes note that the program opens a file for writing, moves or removes it; one that is not emptied or replaced by that counts as read, too."""
         if self.is_paused or not self.is_data(path):
             return
-        if not flags & os.O_TRUNC:
+        if not is_emptied:
             self.note_read(path)
         self.written.add(path)
         if path not in self.places:

@@ -16,6 +16,7 @@ from dartvc.history.repository import FOLDER
 from dartvc.model import Oid
 from dartvc.remotes.exchange import TRAVELLING, Advertisement, Sent
 from dartvc.remotes.negotiation import iter_missing, missing_commits
+from dartvc.remotes.sharing import PackShare, can_share
 from dartvc.sessions.registry import living_sessions
 from dartvc.store import ObjectDatabase
 from dartvc.store.copying import ObjectCopy, RecentReader
@@ -38,7 +39,7 @@ class Staged:
     objects: int = 0
     size_bytes: int = 0
     _target: ObjectDatabase | None = None
-    _writer: PackWriter | None = None
+    _writer: PackWriter | PackShare | None = None
 
     def admit(self) -> None:
         """Makes them visible, durably."""
@@ -55,8 +56,14 @@ class Staged:
             writer.abandon()
 
 
-def stage_objects(source: ObjectDatabase, target: ObjectDatabase, wants: Iterable[Oid]) -> Staged:
+def stage_objects(source: ObjectDatabase, target: ObjectDatabase, wants: Iterable[Oid], *, is_everything: bool = False) -> Staged:
     """Copies what commits need and a database lacks into a pack of it that is not visible yet.
+
+    Args:
+        source: has it.
+        target: gets it.
+        wants: the commits.
+        is_everything: these are all that the source offers; an empty target may have its packs whole.
 
     Raises:
         CorruptError: something is gone or damaged in the source.
@@ -64,6 +71,10 @@ def stage_objects(source: ObjectDatabase, target: ObjectDatabase, wants: Iterabl
     """
     haves = [oid for _, oid in target.refs.iter_refs() if _is_commit(target, oid)]
     commits = missing_commits(source, wants, target, haves)
+    if is_everything and not haves and can_share(source, target):
+        with contextlib.suppress(OSError):  # the other one is being cleaned up: object by object, then
+            share = PackShare(source.iter_packs(), target.pack_folder)
+            return Staged({}, share.objects, share.size_bytes, target, share)
     reader = RecentReader(source)
     with storage_errors(target.pack_folder):
         writer = PackWriter(target.pack_folder, roll_bytes=None)
@@ -129,7 +140,7 @@ class LocalPeer:
                 raise NotFoundError(f"{self.path} has no {name}", kind="unknown-ref", hint="dvc-state fetch without a branch brings all")
         refs = offered if names is None else {name: offered[name] for name in names}
         with _as_remote(self.path):
-            staged = stage_objects(self.database, into.database, refs.values())
+            staged = stage_objects(self.database, into.database, refs.values(), is_everything=names is None)
         staged.refs = refs
         try:
             yield staged

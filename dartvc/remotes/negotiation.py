@@ -63,6 +63,7 @@ def missing_commits(source: ObjectDatabase, wants: Iterable[Oid], target: Object
     """
     flags: dict[Oid, int] = {}
     parents: dict[Oid, tuple[Oid, ...]] = {}
+    met: dict[Oid, tuple[Oid, ...]] = {}
     queue: list[tuple[float, Oid]] = []
     waiting = 0  # entries of the queue that are wanted and not known to be had
 
@@ -74,7 +75,7 @@ def missing_commits(source: ObjectDatabase, wants: Iterable[Oid], target: Object
             return
         flags[oid] = after
         database = target if after & _HAD else source
-        _, time_s = database.read_links(oid)
+        met[oid], time_s = database.read_links(oid)
         heapq.heappush(queue, (-time_s, oid))
         if after == _WANTED:
             waiting += 1
@@ -90,8 +91,7 @@ def missing_commits(source: ObjectDatabase, wants: Iterable[Oid], target: Object
         flag = flags[oid]
         if flag == _WANTED and oid not in parents:
             waiting -= 1
-        database = target if flag & _HAD else source
-        parents[oid] = database.read_links(oid)[0]
+        parents[oid] = met[oid]
         for parent in parents[oid]:
             mark(parent, flag)
     return _parents_first([oid for oid, flag in flags.items() if flag == _WANTED], parents)

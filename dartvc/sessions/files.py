@@ -64,7 +64,6 @@ class FileLedger:
     """
 
     def __init__(self, effects: Effects, project: str) -> None:
-        self._effects = effects
         self._project = project
         self.use = effects.use = FileUse(project)
         self._known: dict[tuple[str, str, Version], RunFile] = {}
@@ -110,13 +109,12 @@ class FileLedger:
             if (READ, path, version) not in self._known:
                 self._known[READ, path, version] = RunFile(relative_path(path, self._project), READ, *version)
         for state in states:
-            stamp = self._effects.written.get(state.path)
             if self.use.is_data(state.path):
                 digest = digest_of(state.content) if state.content is not None else ""
                 place = self.use.places.get(state.path)
                 shown = (relative_path(place[0], self._project), *place[1:]) if place is not None else None
                 path = relative_path(state.path, self._project)
-                made = RunFile(path, WRITTEN, state.size, stamp[1] if stamp is not None else 0, digest, shown)
+                made = RunFile(path, WRITTEN, state.size, _modified_ns(state), digest, shown)
                 self._known[WRITTEN, state.path, (made.size, made.modified_ns)] = made
         self._forget_old()
 
@@ -160,6 +158,15 @@ class FileLedger:
     def _entry(self) -> dict[str, object]:
         rows = [[each.path, each.access, each.size, each.modified_ns, each.digest, each.place] for each in self._known.values()]
         return {"type": "files", "files": rows, "further": self.use.further}
+
+
+def _modified_ns(state: FileState) -> int:
+    """Returns when a file that was just staged was changed; 0 when it is another one by now."""
+    try:
+        found = os.stat(state.path)
+    except OSError:
+        return 0
+    return found.st_mtime_ns if found.st_size == state.size else 0
 
 
 def _walk(folder: str, use: FileUse) -> Iterator[os.DirEntry[str]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dartvc.errors import DartvcError
+from dartvc.model import Oid
 
 __all__ = ["LiveSession", "Registration", "living_sessions"]
 
@@ -27,6 +28,8 @@ class LiveSession:
     started_s: float
     branch: str | None
     socket_path: Path
+    detached_at: Oid | None = None
+    """The commit that it stands at when it is on no branch."""
 
 
 def living_sessions(repository_path: Path) -> list[LiveSession]:
@@ -40,7 +43,7 @@ def living_sessions(repository_path: Path) -> list[LiveSession]:
                 continue
         except (OSError, ValueError, KeyError):
             continue
-        found.append(LiveSession(path.stem, row["pid"], row["started"], row["branch"], path.with_suffix(".sock")))
+        found.append(LiveSession(path.stem, row["pid"], row["started"], row["branch"], path.with_suffix(".sock"), row.get("detached_at")))
     return sorted(found, key=lambda each: each.started_s)
 
 
@@ -86,9 +89,15 @@ class Registration:
         """Whether a fresh namespace should begin at HEAD: the last session died, or HEAD was moved while none was alive."""
         return self._left_behind
 
-    def write(self, branch: str | None) -> None:
+    def write(self, branch: str | None, detached_at: Oid | None = None) -> None:
         """Writes (or renews) the entry."""
-        row = {"pid": os.getpid(), "process_start": _started(os.getpid()), "started": self._began, "branch": branch}
+        row = {
+            "pid": os.getpid(),
+            "process_start": _started(os.getpid()),
+            "started": self._began,
+            "branch": branch,
+            "detached_at": detached_at,
+        }
         with contextlib.suppress(OSError):
             self._folder.mkdir(exist_ok=True, mode=0o700)
             temporary = self._path.with_suffix(".tmp")

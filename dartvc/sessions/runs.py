@@ -222,6 +222,8 @@ class RunRecorder:
                 self._recorded.clear()
                 self.effects.forget()
             files = self._files()
+            if exit_code is not None:
+                self.effects.sync()
             so_far = self.tally.described()
             place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence, "so_far": so_far}
             used = {ENTRY: (None, self.ledger.described(files, is_last=exit_code is not None))} if self.ledger is not None else {}

@@ -70,7 +70,7 @@ class Session:
         self._infrastructure = frozenset(thread.ident for thread in threading.enumerate() if thread.ident is not None)
         head = repository.database.refs.head()
         self._branch = head.ref.removeprefix("refs/heads/") if head.ref else None
-        self._writer = BackgroundWriter(repository, self._publish, head.oid)
+        self._writer = BackgroundWriter(repository, self._publish, head.oid, lambda: self._branch)
         self._environment: Mapping[str, object] = {}
         self._environment_key: object = None
         self._is_fresh = True
@@ -394,7 +394,7 @@ class Session:
 
     def _register(self) -> None:
         if self.registration is not None:
-            self.registration.write(self._branch)
+            self.registration.write(self._branch, self.head if self._branch is None else None)
 
     def _owns_head(self) -> bool:
         """Whether this session's HEAD is the repository's: it is unless an older living session has it."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dartvc.errors import DartvcError, RefConflictError, StorageError
+from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictError, StorageError
 from dartvc.model import Oid, StagedCommit, StagedName
 from dartvc.sessions.interrupts import InterruptsHeldBack
 
@@ -24,6 +24,8 @@ __all__ = ["BackgroundWriter", "Ticket", "run_refs"]
 
 PENDING_BYTES_LIMIT = 256 * 1024 * 1024
 _RECIPE_STEPS_LIMIT = 50
+_LOCK_TIMEOUT_S = 60.0
+_TRIES = 5
 
 
 @dataclass(eq=False)
@@ -46,12 +48,18 @@ class BackgroundWriter:
         repository: where to.
         publish: moves the session's HEAD from one commit to another, durably; called on the writer's thread.
         parent: the commit that the first one follows.
+        branch: returns the branch that commits go to.
     """
 
     def __init__(
-        self, repository: Repository, publish: Callable[[Oid | None, Oid, Sequence[StagedCommit]], None], parent: Oid | None
+        self,
+        repository: Repository,
+        publish: Callable[[Oid | None, Oid, Sequence[StagedCommit]], None],
+        parent: Oid | None,
+        branch: Callable[[], str | None],
     ) -> None:
         self._repository = repository
+        self._branch = branch
         self._publish = publish
         self._published = parent
         self._parent = parent
@@ -98,12 +106,12 @@ class BackgroundWriter:
         return ticket
 
     def head(self) -> Oid | None:
-        """Returns the id of the last submitted commit, waiting until it is known (not until it is durable)."""
+        """Returns the id of the last submitted commit, waiting until it is known (not until it is durable: a thinning at that moment changes it)."""
         last = self._last
         if last is None or os.getpid() != self._pid:
-            return self._parent
+            return self._present(self._parent)
         last.written.wait()
-        return last.oid if last.oid is not None else self._parent
+        return self._present(last.oid if last.oid is not None else self._parent)
 
     def flush(self) -> None:
         """Waits until everything submitted is durable.
@@ -158,17 +166,10 @@ class BackgroundWriter:
         try:
             if any(ticket.failures != self._failures for ticket in tickets):
                 raise StorageError("the commit before this one was not stored", kind="write-failed", hint="commit again")
-            if self._commit_writer is None:
-                self._commit_writer = self._repository.writer()
-            for ticket in tickets:
-                staged = self._with_recipes(ticket.staged)
-                ticket.oid = self._parent = self._commit_writer.write(staged, (self._parent,) if self._parent else ())
-                if not staged.is_inside_cell:
-                    self.recipe_base = self._parent
-                ticket.written.set()
-            self._commit_writer.publish()
-            self._publish(self._published, self._parent or Oid(""), [ticket.staged for ticket in tickets])
-            self._published = self._parent
+            for _ in range(_TRIES):
+                if self._store(tickets):
+                    return
+            raise LockedError("the repository is being cleaned up", kind="locked", hint="try again")
         except (DartvcError, OSError, MemoryError) as error:
             self._fail(tickets, error if isinstance(error, DartvcError) else StorageError(str(error), kind="write-failed"))
         except Exception as error:
@@ -177,6 +178,42 @@ class BackgroundWriter:
             for ticket in tickets:
                 ticket.written.set()
                 ticket.durable.set()
+
+    def _store(self, tickets: list[Ticket]) -> bool:
+        """Writes commits and moves the branch past them; false when retention wrote their parent anew meanwhile, so that nothing was done."""
+        recipes = dict(self._recipes)
+        self._parent = self._published = self._present(self._published)
+        self.recipe_base = self._present(self.recipe_base)
+        if self._commit_writer is None:
+            self._commit_writer = self._repository.writer()
+        for ticket in tickets:
+            staged = self._with_recipes(ticket.staged)
+            ticket.oid = self._parent = self._commit_writer.write(staged, (self._parent,) if self._parent else ())
+            if not staged.is_inside_cell:
+                self.recipe_base = self._parent
+            ticket.written.set()
+        with self._repository.database.lock(_LOCK_TIMEOUT_S):
+            if self._present(self._published) != self._published:
+                self._commit_writer.abandon()
+                self._recipes = recipes
+                return False
+            self._commit_writer.publish()
+            self._publish(self._published, self._parent or Oid(""), [ticket.staged for ticket in tickets])
+        self._published = self._parent
+        return True
+
+    def _present(self, oid: Oid | None) -> Oid | None:
+        """Returns the id that a commit of this session has today: retention may have written it anew."""
+        if oid is None:
+            return None
+        try:
+            present = self._repository.current_id(oid)
+        except NotFoundError:
+            return oid
+        branch = self._branch()
+        if present != oid and branch is not None and self._repository.database.refs.read(f"refs/heads/{branch}") == oid:
+            return oid  # it was killed before it moved the branch
+        return present
 
     def _fail(self, tickets: list[Ticket], error: Exception) -> None:
         self._error = error

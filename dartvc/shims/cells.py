@@ -16,7 +16,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from dartvc.errors import DartvcError, RefusedError, UsageError
@@ -28,6 +28,7 @@ from dartvc.program.effects import take_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
 from dartvc.program.places import NotResumable
+from dartvc.program.records import drop_records
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
@@ -276,7 +277,13 @@ class Cells:
         for name in read_modules(session.repository, commit.oid):
             __import__(name)
         sequence = read_sequence(session.repository, commit.oid)
-        take_back(journal_of(session.repository, cell.cell_id), sequence)
+        journal = journal_of(session.repository, cell.cell_id)
+        failed = take_back(journal, sequence)
+        for problem in failed:
+            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
+        if not failed:
+            with suppress(OSError):
+                drop_records(journal, sequence)
         with self.restoring():
             loaded = load_cell(session, commit, cell, self._generators)
             filename, text = self._own_file(loaded, cell)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
+import itertools
 import linecache
 import os
 import signal
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dartvc.errors import RefusedError
+from dartvc.errors import DartvcError, RefusedError
 from dartvc.hindsight.journal import forget_tail
 from dartvc.history import Repository
 from dartvc.host.entropy import new_id
@@ -25,6 +26,7 @@ from dartvc.program.effects import Effects, put_back, take_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
 from dartvc.program.places import NotResumable
+from dartvc.program.records import drop_records
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
 
 __all__ = ["RunOptions", "main_module", "resume_script", "run_script"]
+
+_UNKEPT_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,8 @@ class _Runner:
             self.session.close()
         except Exception as failure:
             print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
+        for path, reason in itertools.islice(self.effects.unkept.items(), _UNKEPT_SHOWN):
+            print(f"dartvc: {path} was changed, and what it held before could not be kept ({reason}): no resume brings it back", file=sys.stderr)
         tally = self.recorder.tally
         if (tally.commits and (code or sys.stderr.isatty())) or (tally.refused and not tally.commits):
             self._tell(error)
@@ -150,6 +156,8 @@ class _Runner:
         """Runs the script from its beginning."""
         watch_exits(self._is_user)
         self.recorder.commit((), f"run {os.path.basename(self.run.script)}", CommitKind.START)
+        with suppress(DartvcError):  # the next commit stores everything then
+            self.session.flush()  # before the program does anything that could not be taken back without it
         self.effects.watch()
         code = self.unit.code
         if self.reuse is not None:
@@ -178,11 +186,14 @@ class _Runner:
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
         self.effects.sequence = read_sequence(self.repository, oid)
-        take_back(self.effects.journal, self.effects.sequence)
+        failed = take_back(self.effects.journal, self.effects.sequence)
         files = read_files(self.repository, oid)
-        for problem in put_back(files):
+        for problem in (*failed, *put_back(files)):
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
-        self.effects.written.update((state.path, None) for state in files)
+        if not failed:
+            with suppress(OSError):
+                drop_records(self.effects.journal, self.effects.sequence)
+        self.effects.adopt(files)
         assert self.recorder.ledger is not None
         self.recorder.ledger.adopt(self.repository, self.repository.process(oid))
 
@@ -242,7 +253,8 @@ def resume_script(
     os.chdir(run.cwd) if os.path.isdir(run.cwd) else None
     runner = _Runner(repository, run, options, text)
     if from_start:
-        take_back(repository.path / "runs" / run.run_id, 0)
+        for problem in take_back(repository.path / "runs" / run.run_id, 0):
+            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         return runner.start()
     try:
         return runner.go_on(oid, sets)

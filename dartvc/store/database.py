@@ -70,7 +70,8 @@ class ObjectDatabase:
         return self._lock.hold(timeout_s)
 
     def batch(self) -> ObjectBatch:
-        """Begins a batch of objects."""
+        """Begins a batch of objects; whoever names what it holds does so only while nothing that it counts on was thrown away (`gc`)."""
+        self._scan()  # packs that others threw away vouch for nothing
         return ObjectBatch(self)
 
     # Packs

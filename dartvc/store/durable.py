@@ -68,7 +68,7 @@ def replace_file(path: Path, content: bytes, *, temporary: Path, is_synced: bool
     """Replaces a file durably: all of the new content or all of the old. ``temporary`` must not exist (it is git's lock for refs).
 
     Args:
-        is_synced: false leaves it to the kernel when the disk hears of it; a power cut may then bring back the old content, or none.
+        is_synced: false leaves it to the kernel when the disk hears of the name; a power cut may then bring back the old content, or no file.
 
     Raises:
         FileExistsError: ``temporary`` exists.
@@ -78,7 +78,7 @@ def replace_file(path: Path, content: bytes, *, temporary: Path, is_synced: bool
     try:
         try:
             write_all(descriptor, content)
-            os.fsync(descriptor) if is_synced else None
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.rename(temporary, path)

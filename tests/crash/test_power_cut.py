@@ -1,39 +1,29 @@
 """Power cuts: the file system is shut down with nothing flushed, at calls that change the disk; what was acknowledged is there after it.
 
-The disk is an ext4 image on a loop device, so this needs root, loop devices and mkfs.ext4. ``DARTVC_TEST_CUTS`` says at how many places
-the power is cut; a large number means every one of them.
+``DARTVC_TEST_CUTS`` says at how many places the power is cut; a large number means every one of them.
 """
 
 from __future__ import annotations
 
-import fcntl
-import gc
 import os
-import shutil
-import struct
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from dartvc.history import RefMove, Repository
 from dartvc.history.fsck import check_repository
 from dartvc.porcelain.face import Repository as Face
-from tests.crash.faults import NO_STRACE, Fault, is_traceable, list_faults, run_program
+from tests.crash.disks import Disk
+from tests.crash.faults import Fault, list_faults, run_program
 from tests.unit.history.staging import stage
 
 CUTS = int(os.environ.get("DARTVC_TEST_CUTS", "24"))
-SHUT_DOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, the same number as XFS_IOC_GOINGDOWN
-NO_FLUSH = 2
-IMAGE_BYTES = 16 * 1024 * 1024
 PROGRAM = """
 import os, sys
 import dartvc
 import dartvc.store.merging as merging
 from dartvc.history import RefMove
-from dartvc.history.gc import collect_garbage
+from dartvc.history.retention import Retention
+from dartvc.porcelain.upkeep import clean
 merging._FACTOR = 3
 phase, root = sys.argv[1:]
 repo = dartvc.init(root) if phase == "create" else dartvc.open(root)
@@ -51,68 +41,10 @@ else:
     repo.history.config.set("dartvc.keepLast", "5")
     oid = repo.resolve("side")
     repo.history.move_refs([RefMove("side", oid, None)], operation="branch", description="delete")
-    collect_garbage(repo.history, grace_s=-1)
+    clean(repo.history, Retention(), grace_s=-1)
     os.writev(1, [b"collected\\n"])
 """
 PHASES = ("create", "commit", "collect")
-
-
-class Disk:
-    """An ext4 file system whose power can be cut."""
-
-    def __init__(self, image: Path) -> None:
-        self._image = image
-        self.folder = image.with_suffix(".mounted")
-        self.folder.mkdir()
-
-    def format(self) -> None:
-        """Makes an empty file system."""
-        with open(self._image, "wb") as file:
-            file.truncate(IMAGE_BYTES)
-        subprocess.run(["mkfs.ext4", "-q", "-F", str(self._image)], check=True, capture_output=True)
-
-    def copy(self, image: Path) -> Disk:
-        """Returns a disk with the same content; this one is not mounted."""
-        shutil.copyfile(self._image, image)
-        return Disk(image)
-
-    @contextmanager
-    def mounted(self) -> Iterator[Path]:
-        """Mounts the file system, which repairs it from its journal."""
-        subprocess.run(["mount", "-o", "loop", str(self._image), str(self.folder)], check=True, capture_output=True)
-        try:
-            yield self.folder
-        finally:
-            gc.collect()  # what maps its files
-            subprocess.run(["umount", str(self.folder)], check=True, capture_output=True)
-
-    def cut_power(self) -> None:
-        """Throws away everything that is not durable; the file system can only be unmounted then."""
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.ioctl(descriptor, SHUT_DOWN, struct.pack("I", NO_FLUSH))
-        finally:
-            os.close(descriptor)
-
-    def discard(self) -> None:
-        """Deletes the image."""
-        self._image.unlink()
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    """An empty disk."""
-    if not is_traceable():
-        pytest.skip(NO_STRACE)
-    made = Disk(tmp_path / "disk.img")
-    try:
-        made.format()
-        with made.mounted():
-            made.cut_power()
-        made.format()
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no ext4 image can be mounted and shut down here: {error}")
-    return made
 
 
 def check(mounted: Path, acknowledged: list[str], *, was_created: bool) -> None:

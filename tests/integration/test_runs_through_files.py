@@ -118,7 +118,7 @@ def test_dot_is_a_graph_with_every_node_and_arrow(chain: Path) -> None:
 
 def test_a_copy_is_told_by_its_content_and_a_changed_file_is_said_to_be_changed(chain: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
-    shutil.copytree(chain, project)
+    shutil.copytree(chain, project, symlinks=True)
     shutil.copyfile(project / "clean.json", project / "other.json")
     assert answer(project, "why", "other.json")["file"]["run"] == run_of(project, "prepare.py")
     (project / "clean.json").write_text("[1, 2]")
@@ -188,6 +188,19 @@ def test_odd_names_and_folders_are_files_like_others(tmp_path: Path) -> None:
     assert "odd.py" in text and "\x1b" not in text
 
 
+def test_what_was_replaced_or_removed_was_not_read_and_what_was_moved_was(tmp_path: Path) -> None:
+    command(tmp_path, "init")
+    for name in ("model.txt", "old.txt", "moved.txt"):
+        (tmp_path / name).write_text("something that was there before\n")
+    (tmp_path / "main.py").write_text(
+        "import os\nos.makedirs('folder/inner')\nopen('new.txt', 'w').write('x' * 40)\nos.replace('new.txt', 'model.txt')\n"
+        "os.remove('old.txt')\nos.rename('moved.txt', 'folder/moved.txt')\n"
+    )
+    command(tmp_path, "run", "main.py")
+    found = answer(tmp_path, "query", "SELECT path, access FROM files ORDER BY path")["items"]
+    assert [tuple(each.values()) for each in found] == [("folder/moved.txt", "write"), ("model.txt", "write"), ("moved.txt", "read")]
+
+
 def test_libraries_caches_and_sources_are_no_data(tmp_path: Path) -> None:
     command(tmp_path, "init")
     (tmp_path / "helper_of_mine.py").write_text("X = 1\n")
@@ -238,7 +251,7 @@ def test_a_name_goes_before_a_file_of_the_same_name_and_a_path_means_the_file(ce
 
 def test_lineage_of_runs_needs_no_trust_and_runs_nothing(chain: Path, tmp_path: Path) -> None:
     project = tmp_path / "strange"
-    shutil.copytree(chain, project)
+    shutil.copytree(chain, project, symlinks=True)
     environment = {"HOME": str(tmp_path / "other"), "XDG_CONFIG_HOME": str(tmp_path / "other/.config")}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():

@@ -1,0 +1,152 @@
+"""The records of a journal of files, so that they survive a kill and a power cut, and say of themselves whether they are what was written.
+
+One record is a line: a checksum and JSON, synced. That something was not there yet is a symbolic link with such a line as its target: a
+journaling file system keeps the order of links and new files over a power cut, so that it need not be waited for, and programs make
+thousands of files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dartvc.host.entropy import new_id
+from dartvc.store.durable import replace_file, sync_file, write_all
+
+__all__ = ["Records", "add_record", "copy_content", "drop_records", "is_copy_sound", "read_records"]
+
+_LINES = "journal"
+_ABSENT = ".absent"
+_LINK_BYTES = 4000
+_SUM_DIGITS = 8
+
+
+@dataclass(slots=True)
+class Records:
+    """What a journal holds, the newest first; where it is damaged, and what that means."""
+
+    newest: list[Mapping[str, Any]] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+
+def add_record(journal: Path, record: Mapping[str, object]) -> None:
+    """Adds a record; when this returns, what it tells of may change.
+
+    Raises:
+        OSError: the disk refused; the journal is as it was.
+    """
+    line = _encode(record)
+    if record["before"] == "absent" and len(line) <= _LINK_BYTES:
+        try:
+            os.symlink(line, journal / f"{record['sequence']}-{new_id(6)}{_ABSENT}")
+            return
+        except PermissionError:
+            pass  # a file system without links
+    _append(journal / _LINES, line + b"\n")
+
+
+def read_records(journal: Path) -> Records:
+    """Returns what a journal holds; of one commit first what was not there yet (what is in a folder before the folder), then the lines."""
+    found = Records()
+    links: list[Mapping[str, Any]] = []
+    for path, record in _read_links(journal):
+        if record is None:
+            found.damaged.append(f"{path} is damaged: something that the program made stays")
+        else:
+            links.append(record)
+    links.sort(key=lambda record: -len(record["path"]))
+    lines: list[Mapping[str, Any]] = []
+    for number, record in enumerate(_read_lines(journal), 1):
+        if record is None:
+            found.damaged.append(f"line {number} of {journal / _LINES} is damaged: what was written then is as the program left it")
+        else:
+            lines.append(record)
+    found.newest = sorted([*links, *reversed(lines)], key=lambda record: -record["sequence"])
+    return found
+
+
+def drop_records(journal: Path, sequence: int) -> None:
+    """Removes what came after commit number ``sequence`` and was taken back, with what a kill left of a line: the program goes on from there.
+
+    Raises:
+        OSError: the disk refused; taking it back again does no harm.
+    """
+    lines = _read_lines(journal)
+    kept = [record for record in lines if record is not None and record["sequence"] < sequence]
+    content = b"".join(_encode(record) + b"\n" for record in kept)
+    if lines and (len(kept) < len(lines) or (journal / _LINES).stat().st_size != len(content)):
+        replace_file(journal / _LINES, content, temporary=journal / f"{_LINES}.{new_id(6)}")
+    copies = {record["copy"] for record in kept if "copy" in record}
+    gone = {record["copy"] for record in lines if record is not None and "copy" in record} - copies
+    for path, record in _read_links(journal):
+        if record is None or record["sequence"] >= sequence:
+            gone.add(path.name)
+    for name in gone:
+        (journal / name).unlink(missing_ok=True)
+
+
+def _read_links(journal: Path) -> list[tuple[Path, dict[str, Any] | None]]:
+    return [(path, _decode(os.fsencode(os.readlink(path)))) for path in journal.glob(f"*{_ABSENT}") if path.is_symlink()]
+
+
+def _read_lines(journal: Path) -> list[dict[str, Any] | None]:
+    """Returns the whole lines; behind the last one a kill may have left the beginning of another, and what that tells of was not changed."""
+    try:
+        lines = (journal / _LINES).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    last = _decode(lines[-1]) or _decode(lines[-1][:-1])  # whole but for its end
+    return [_decode(line) for line in lines[:-1]] + ([last] if last is not None else [])
+
+
+def _encode(record: Mapping[str, object]) -> bytes:
+    text = json.dumps(record).encode()
+    return b"%08x %s" % (zlib.crc32(text), text)
+
+
+def _decode(line: bytes) -> dict[str, Any] | None:
+    checksum, _, text = line.partition(b" ")
+    if len(checksum) != _SUM_DIGITS or checksum != b"%08x" % zlib.crc32(text):
+        return None
+    record = json.loads(text)
+    return record if isinstance(record, dict) else None
+
+
+def _append(path: Path, line: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        try:
+            write_all(descriptor, line)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def copy_content(path: str, copy: Path) -> int:
+    """Copies a small file, durably; returns the checksum of its content.
+
+    Raises:
+        OSError: the disk refused; there is no copy.
+    """
+    content = Path(path).read_bytes()
+    try:
+        copy.write_bytes(content)
+        sync_file(copy)
+    except OSError:
+        copy.unlink(missing_ok=True)
+        raise
+    return zlib.crc32(content)
+
+
+def is_copy_sound(content: bytes, record: Mapping[str, Any]) -> bool:
+    """Whether a copy holds what was copied."""
+    return (len(content), zlib.crc32(content)) == (int(record["size"]), int(record["checksum"]))
