@@ -53,6 +53,7 @@ THIRD_PARTIES: dict[str, frozenset[str]] = {
     "libcst": frozenset({"hindsight"}),
     "duckdb": frozenset({"hindsight"}),
     "dask": frozenset({"hindsight"}),
+    "distributed": frozenset({"hindsight"}),
     "fsspec": frozenset({"remotes"}),
 }
 

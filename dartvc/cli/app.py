@@ -24,13 +24,14 @@ _VALUE_OPTIONS = ("-C", "--session")
 _ROOMS = {
     "reading": ("init", "status", "log", "show", "diff", "ls", "blame", "bisect"),
     "moving": ("checkout", "restore", "switch", "branch", "tag", "reset", "revert", "cherry-pick", "undo", "redo", "commit", "stash", "op"),
-    "programs": ("run", "resume", "runs", "query"),
+    "programs": ("run", "resume", "runs", "abort", "query"),
     "propagating": ("propagate",),
     "replaying": ("replay",),
     "exchanging": ("clone", "fetch", "push", "pull", "remote", "bundle"),
     "importing": ("import",),
     "tracing": ("why", "lineage"),
-    "upkeep": ("gc", "fsck", "du", "doctor", "config", "trust", "shell", "jupyter"),
+    "upkeep": ("gc", "fsck", "du", "doctor", "config", "trust", "jupyter"),
+    "postmortem": ("shell",),
     "caching": ("cache",),
 }
 _ROOM_OF = {verb: room for room, verbs in _ROOMS.items() for verb in verbs}

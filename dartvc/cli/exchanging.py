@@ -10,6 +10,7 @@ import typer
 
 from dartvc.cli.context import Context, current
 from dartvc.cli.live import find_session, send
+from dartvc.cli.planning import PlanBandwidth, bundle_lightly, show_clone_plan, show_push_plan
 from dartvc.cli.render.units import printable
 from dartvc.cli.text import render_moved, size
 from dartvc.errors import PartialError, RefusedError, UsageError
@@ -48,12 +49,17 @@ def clone(
     branch: Annotated[str | None, typer.Option("-b", "--branch", metavar="NAME", help="go to this branch")] = None,
     origin: Annotated[str, typer.Option("-o", "--origin", metavar="NAME", help="what the remote is called")] = "origin",
     trust: Trust = False,
+    is_planned: Annotated[bool, typer.Option("--plan", help="clone nothing: tell what of its state is cheaper to carry and what to compute")] = False,
+    bandwidth: PlanBandwidth = "",
     is_json: Json = False,
 ) -> None:
     """Makes a new repository with all branches, tags and runs of another one."""
     from dartvc.porcelain import exchange as verbs
 
     context = current()
+    if is_planned:
+        show_clone_plan(context, url, branch or "HEAD", bandwidth, is_json=is_json)
+        return
     made = verbs.clone(url, directory, base=Path(context.directory).resolve(), origin=origin, branch=branch, trust=trust)
     if is_json:
         context.json("clone", {"path": str(made.root), "branch": made.branch, "head": made.head, "exchange": made.exchange})
@@ -165,12 +171,17 @@ def push(
     force: Annotated[bool, typer.Option("-f", "--force", help="move branches there even where commits are lost")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="delete branches there that are not here")] = False,
     follow: Annotated[bool, typer.Option("-u", "--set-upstream", help="make the branch follow the one that it is pushed to")] = False,
+    is_planned: Annotated[bool, typer.Option("--plan", help="push nothing: tell what of the state is cheaper to carry and what to compute")] = False,
+    bandwidth: PlanBandwidth = "",
     is_json: Json = False,
 ) -> None:
     """Gives a remote the branch that is checked out, or what is named, with its tags and runs."""
     from dartvc.porcelain import exchange as verbs
 
     context = current()
+    if is_planned:
+        show_push_plan(context, remote, (refs or ["HEAD"])[0].lstrip("+").partition(":")[0], bandwidth, is_json=is_json)
+        return
     done = verbs.push(
         context.repository, remote, refs or (), head=context.workspace.branch, everything=is_all, tags=tags, delete=delete, force=force,
         prune=prune, follow=follow,
@@ -227,12 +238,18 @@ def pull(
 def bundle_create(
     file: Annotated[str, typer.Argument(help="the file to write")],
     revisions: Annotated[list[str] | None, typer.Argument(metavar="[NAME|A..NAME]...", help="branches, tags, runs; none: all")] = None,
+    plan: Annotated[str, typer.Option("--plan", metavar="auto|show", help="carry only what is cheaper to carry than to compute; show: only tell")] = "",
+    bandwidth: PlanBandwidth = "",
+    is_tried: Annotated[bool, typer.Option("--try/--no-try", help="with --plan=auto: compute it here first, and leave out only what comes out the same")] = True,
     is_json: Json = False,
 ) -> None:
     """Writes branches, tags and runs with all that they need into one file; `clone` and `fetch` read it, and so does git."""
     from dartvc.porcelain import exchange as verbs
 
     context = current()
+    if plan:
+        bundle_lightly(context, Path(context.directory) / file, revisions or (), plan, bandwidth, is_tried=is_tried, is_json=is_json)
+        return
     made = verbs.bundle_create(context.repository, Path(context.directory) / file, revisions or (), head=context.workspace.branch)
     if is_json:
         context.json("bundle-create", {"bundle": made})

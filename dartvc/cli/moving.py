@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from dartvc.cli.context import current
+from dartvc.cli.planning import show_checkout_plan
+from dartvc.cli.running import check_device
 from dartvc.cli.text import age, render_moved
 from dartvc.errors import PartialError, UsageError
 from dartvc.model import CommitKind, short
@@ -16,6 +18,7 @@ __all__ = ["register"]
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Trust = Annotated[bool, typer.Option("--trust", help="restore a commit that was made on another machine")]
+MapDevice = Annotated[str, typer.Option("--map-device", metavar="DEVICE", help="where tensors of a graphics processor go: cpu, cuda:1, mps")]
 Names = Annotated[list[str] | None, typer.Argument(help="only these names")]
 
 
@@ -55,11 +58,20 @@ def checkout(
     names: Names = None,
     new_branch: Annotated[str | None, typer.Option("-b", metavar="NAME", help="make a branch there and go to it")] = None,
     trust: Trust = False,
+    is_planned: Annotated[bool, typer.Option("--plan", help="go nowhere: tell what would be loaded and computed")] = False,
+    map_device: MapDevice = "",
     is_json: Json = False,
 ) -> None:
     """Goes to a revision; with names only brings these back."""
     context = current()
-    _show(moves.checkout(context.repository, context.workspace, revision, names=names, new_branch=new_branch, trust=trust), is_json)
+    if is_planned:
+        show_checkout_plan(context, revision, names or (), is_json=is_json)
+        return
+    device = check_device(map_device)
+    moved = moves.checkout(
+        context.repository, context.workspace, revision, names=names, new_branch=new_branch, trust=trust, map_device=device
+    )
+    _show(moved, is_json)
 
 
 def restore(

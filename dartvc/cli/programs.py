@@ -9,18 +9,22 @@ import typer
 
 from dartvc.cli.context import current
 from dartvc.cli.querying import QueryOptions, answer_query
-from dartvc.cli.render.units import printable
+from dartvc.cli.render import printable
 from dartvc.cli.running import StartOptions, start
 from dartvc.cli.text import age
-from dartvc.errors import UsageError
-from dartvc.model import short
+from dartvc.errors import PartialError, UsageError
+from dartvc.model import Omission, short
+from dartvc.porcelain.programs import abort as settle_run
 from dartvc.porcelain.programs import list_runs
 from dartvc.porcelain.verification import Proof, verify
+from dartvc.program.acts import describe_acts
 
 __all__ = ["register"]
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 MaxOverhead = Annotated[float, typer.Option("--max-overhead", metavar="PERCENT", help="share of the run time that commits may take")]
+Grace = Annotated[float, typer.Option("--grace", metavar="SECONDS", help="how long SIGTERM waits for the next statement, to commit there")]
+MapDevice = Annotated[str, typer.Option("--map-device", metavar="DEVICE", help="where tensors of a graphics processor go: cpu, cuda:1, mps")]
 Every = Annotated[float, typer.Option("--every", metavar="SECONDS", help="commit so often, whatever it costs")]
 
 
@@ -29,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command("run", context_settings={"allow_interspersed_args": False})(run)
     app.command("resume")(resume)
     app.command("runs")(runs)
+    app.command("abort")(abort)
     app.command("query")(query)
 
 
@@ -38,9 +43,11 @@ def run(
     module: Annotated[str, typer.Option("-m", metavar="MODULE", help="run a module, as python -m does")] = "",
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
+    grace: Grace = 5.0,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="what dartvc.arg(NAME) returns")] = None,
     verify_resume: Annotated[bool, typer.Option("--verify-resume", help="kill and resume copies of it, and compare how they end")] = False,
     kills: Annotated[int, typer.Option("--kills", metavar="N", help="with --verify-resume: how many copies to kill")] = 5,
+    is_atomic: Annotated[bool, typer.Option("--atomic", help="its files and its branch change as a whole, or, when it fails, not at all")] = False,
     reuse: Annotated[bool, typer.Option("--reuse", help="work that was done before, in this run or another, is not done again")] = False,
     partial_reuse: Annotated[bool, typer.Option("--partial-reuse", help="also assemble results from parts: their last bits may differ")] = False,
 ) -> None:
@@ -51,6 +58,8 @@ def run(
     if verify_resume:
         raise typer.Exit(_verify(["-m", module, *words] if module else words, kills))
     options = StartOptions("run", [module, *words] if module else words, max_overhead, every, list(sets or ()), module=module)
+    options.is_atomic = is_atomic
+    options.grace = grace
     options.reuse = "partial" if partial_reuse else "full" if reuse else ""
     raise typer.Exit(start(options))
 
@@ -82,27 +91,55 @@ def resume(
     trust: Annotated[bool, typer.Option("--trust", help="load a commit that was made elsewhere")] = False,
     code: Annotated[str, typer.Option("--code", metavar="recorded|current", help="which code to go on with when the script was edited")] = "",
     force: Annotated[bool, typer.Option("--force", help="go on although packages of the program are missing here")] = False,
+    map_device: MapDevice = "",
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
+    grace: Grace = 5.0,
 ) -> None:
     """Continues a program from the middle, where its last commit stands, to its end."""
     options = StartOptions("resume", [revision] if revision else [], max_overhead, every, list(sets or ()), trust, code, force)
+    options.map_device, options.grace = map_device, grace
     raise typer.Exit(start(options))
 
 
 def runs(is_json: Json = False) -> None:
-    """Lists the runs of programs, newest first, and how each stands: running, done, failed, crashed."""
+    """Lists the runs of programs, newest first, and how each stands: running, done, failed, crashed, rolled back."""
     context = current()
     listed = list_runs(context.repository)
     if is_json:
         context.json("runs", {"items": listed})
         return
     for each in listed:
-        where = f"from {each.origin}" if each.origin else f"at {each.position}" if each.position and each.state not in ("done", "failed") else ""
+        where = f"from {each.origin}" if each.origin else f"at {each.position}" if each.position and each.state in ("running", "crashed") else ""
         shown = printable(" ".join(each.command))
         context.out(f"{each.run_id}  {each.state:8} {short(each.tip)}  {shown}  ({age(each.time)}, {each.commits} commits) {printable(where)}".rstrip())
+        if each.error:
+            context.out(f"          {printable(each.error)}: dvc-state shell {short(each.tip)}")
+        if each.effects:
+            context.out(f"          has {printable(describe_acts(each.effects))}")
     if not listed:
         context.say("no program was run here: dvc-state run SCRIPT")
+
+
+def abort(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="as `runs` shows it; without it: the last one that was killed")] = "",
+    leave_files: Annotated[bool, typer.Option("--leave-files", help="give the run up and leave its files as they are")] = False,
+    is_json: Json = False,
+) -> None:
+    """Rolls an atomic run back that was killed: its files are as they were before it; one that had reached its end stands."""
+    from dartvc.shims.endings import describe_settled
+
+    context = current()
+    settled = settle_run(context.repository, run, is_left=leave_files)
+    if is_json:
+        context.json("abort", {"run": settled.run.run_id, "state": settled.run.state, "tip": settled.tip, "changed": settled.files.changed,
+                               "lost": settled.files.lost, "refused": settled.files.refused, "unseen": settled.unseen})  # fmt: skip
+    else:
+        for line in describe_settled(settled):
+            context.out(line)
+    rest = [Omission(line.partition(": ")[0], "", line.partition(": ")[2]) for line in (*settled.files.lost, *settled.files.refused)]
+    if rest:
+        raise PartialError(f"{len(rest)} files are not as they were before the run", rest, hint="dvc-state abort tries again" if settled.files.refused else "")
 
 
 def query(

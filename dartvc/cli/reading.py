@@ -9,7 +9,7 @@ import typer
 
 from dartvc.cli.context import Context, current
 from dartvc.cli.loglines import LogOptions, commit_item, print_log
-from dartvc.cli.render import render_diff, render_headline, render_summary
+from dartvc.cli.render import printable, render_diff, render_headline, render_summary
 from dartvc.cli.text import age, render_commit, size
 from dartvc.errors import NotFoundError, UsageError
 from dartvc.model import Commit, short
@@ -48,7 +48,10 @@ def init(directory: Annotated[str, typer.Argument(help="the project's folder")] 
 
 def status(is_json: Json = False) -> None:
     """Tells where HEAD is, which sessions live, and what the last commit could not store."""
+    from dartvc.program.acts import describe_acts
+    from dartvc.sessions.atomic import open_runs
     from dartvc.sessions.registry import living_sessions
+    from dartvc.sessions.runs import read_effects
     from dartvc.sessions.tally import describe_tally
 
     context = current()
@@ -56,17 +59,28 @@ def status(is_json: Json = False) -> None:
     head = workspace.head
     apart = _standing(context)
     sessions = living_sessions(repository.path)
+    killed = open_runs(repository)
     omitted = []
     names = {}
     if head is not None:
         names = repository.names(head)
         omitted = [(name, repository.recipe(entry)) for name, entry in names.items() if entry.payload_oid is None]
+    effects = read_effects(repository, head) if head is not None else []
     if is_json:
         living = [{"id": each.session_id, "pid": each.pid, "branch": each.branch} for each in sessions]
         not_stored = [{"name": name, **recipe} for name, recipe in omitted]
         context.json(
             "status",
-            {"head": head, "branch": workspace.branch, "upstream": apart, "names": len(names), "sessions": living, "omitted": not_stored},
+            {
+                "head": head,
+                "branch": workspace.branch,
+                "upstream": apart,
+                "names": len(names),
+                "sessions": living,
+                "omitted": not_stored,
+                "unsettled": [each.run_id for each in killed],
+                "effects": effects,
+            },
         )
         return
     context.out(f"on branch {workspace.branch}" if workspace.branch else "HEAD is detached: the next commit begins a branch")
@@ -81,12 +95,16 @@ def status(is_json: Json = False) -> None:
         so_far = repository.summary(entry).get("so_far") if entry is not None else None
         if isinstance(so_far, Mapping):
             context.out(f"run {commit.run}: {describe_tally(so_far)}")
+        if effects:
+            context.out(f"the run has {printable(describe_acts(effects))}: that cannot be undone")
     for each in sessions:
         context.out(f"session {each.session_id}: process {each.pid}, branch {each.branch or 'detached'}")
     if not sessions:
         context.out("no session is alive")
+    for run in killed:
+        context.out(f"run {run.run_id} ({' '.join(run.command)}) was killed, its files stand half done: dvc-state resume, or dvc-state abort")
     for name, recipe in omitted:
-        how = "its recipe is kept" if recipe.get("steps") else "not stored"
+        how = "computed at checkout" if recipe.get("plan") else "its recipe is kept" if recipe.get("steps") else "not stored"
         context.out(f"{recipe.get('path', name)}: {how}: {recipe.get('reason')}")
 
 
@@ -127,7 +145,9 @@ def log(
 
 def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD", is_json: Json = False) -> None:
     """Shows a commit, or what is known of one name in it; nothing is unpickled."""
+    from dartvc.cli.postmortem import examination_item, render_examination
     from dartvc.history.revisions import split_path
+    from dartvc.porcelain.postmortem import examine
 
     context = current()
     repository = context.repository
@@ -151,12 +171,13 @@ def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD"
         return
     commit = repository.commit(oid)
     code = repository.code(oid)
+    found = examine(repository, commit)
     if is_json:
-        context.json("show", {"commit": commit_item(commit), "code": code, "environment": repository.environment(oid)})
+        context.json("show", {"commit": commit_item(commit), "code": code, "environment": repository.environment(oid), **examination_item(found)})
         return
-    for line in render_commit(context, commit, context.workspace.head):
+    for line in (*render_commit(context, commit, context.workspace.head), *render_examination(context, found)):
         context.out(line)
-    if code:
+    if code and not found.frames:
         for line in code.splitlines():
             context.out(f"    >>> {line}")
         context.out("")

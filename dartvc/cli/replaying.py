@@ -29,6 +29,11 @@ def _replay(
     is_everything: Annotated[bool, typer.Option("--all", help="all runs whose present program logs one of the names")] = False,
     processes: Annotated[int, typer.Option("-j", metavar="N", min=0, help="so many processes at once; none said: one for each core")] = 0,
     is_dry: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and what it would cost")] = False,
+    where: Annotated[
+        str, typer.Option("--where", metavar="EXPR", help="only runs and iterations for which this holds: 'epoch > 5 and lr < 0.1'")
+    ] = "",
+    sample: Annotated[str, typer.Option("--sample", metavar="N|P%", help="so many iterations of a run, or such a share, evenly spread")] = "",
+    executor: Annotated[str, typer.Option("--executor", metavar="local|dask", help="where the processes are started")] = "local",
     is_trusted: Annotated[bool, typer.Option("--trust", help="execute runs that were made elsewhere, too")] = False,
     is_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
@@ -46,10 +51,18 @@ def _replay(
         processes=processes,
         is_dry=is_dry,
         is_trusted=is_trusted,
+        where=where,
+        sample=sample,
+        executor=executor,
     ):
         outcomes.append(each)
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
         if not is_json:
             _tell(context, each)
+        if sys.stderr.isatty() and each.number < each.of:
+            sys.stderr.write(f"replayed {each.number} of {each.of} runs")
+            sys.stderr.flush()
     if is_json:
         context.json("replay", {"items": outcomes})
     if any(each.state not in _DONE for each in outcomes):
@@ -58,11 +71,13 @@ def _replay(
 
 def _tell(context: Context, each: Replayed) -> None:
     """Writes a line about one run, and its reasons."""
+    planned = f", {each.held} values out of commits" if each.held else ""
+    held = f" ({each.held} held by commits)" if each.held else ""
     words = {
-        "replayed": f"{each.records} values in {each.seconds:.1f} s",
+        "replayed": f"{each.records} values in {each.seconds:.1f} s{held}",
         "deviates": f"{each.records} values in {each.seconds:.1f} s, not certain",
         "known": "has them already",
-        "planned": f"{each.seconds:.1f} s, when it was recorded, in {each.processes} process{'es' * (each.processes > 1)}",
+        "planned": f"{each.seconds:.1f} s, when it was recorded, in {each.processes} process{'es' * (each.processes > 1)}{planned}",
         "refused": f"{each.records} values in {each.seconds:.1f} s, not all of it" if each.records else "not replayed",
     }
     places = f"  [{', '.join(each.places)}]" if each.places else ""

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dartvc.errors import DartvcError, NotFoundError, RefusedError, UntrustedError, UsageError
+from dartvc.errors import DartvcError, LockedError, NotFoundError, RefusedError, UntrustedError, UsageError
 
 if TYPE_CHECKING:
     from dartvc.history import Repository
     from dartvc.model import Commit, Oid
+    from dartvc.sessions.atomic import AtomicRun
     from dartvc.sessions.runs import Run
 
-__all__ = ["StartOptions", "parse_plainly", "start"]
+__all__ = ["StartOptions", "check_device", "parse_plainly", "start"]
+
+_DEVICE = re.compile(r"[a-z]+(:\d+)?$")
 
 
 @dataclass
@@ -33,6 +37,9 @@ class StartOptions:
     force: bool = False
     module: str = ""
     reuse: str = ""
+    is_atomic: bool = False
+    map_device: str = ""
+    grace: float = 5.0
 
 
 def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
@@ -44,6 +51,9 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
         if name in ("--reuse", "--partial-reuse") and argv[0] == "run" and not separator:
             options.reuse = "partial" if name == "--partial-reuse" or options.reuse == "partial" else "full"
             continue
+        if name == "--atomic" and argv[0] == "run" and not separator:
+            options.is_atomic = True
+            continue
         if name == "--trust" and argv[0] == "resume" and not separator:
             options.trust = True
             continue
@@ -53,7 +63,7 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
         if argv[0] == "run" and name.startswith("-m") and rest[:1]:
             options.module, options.words = (name[2:], [name[2:], *rest]) if name[2:] else (rest[0], rest)
             return options
-        if name not in ("--max-overhead", "--every", "--set") and not (name == "--code" and argv[0] == "resume"):
+        if name not in ("--max-overhead", "--every", "--grace", "--set") and not (name in ("--code", "--map-device") and argv[0] == "resume"):
             return None
         if not separator:
             if not rest:
@@ -62,8 +72,8 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
         try:
             if name == "--set":
                 options.sets.append(value)
-            elif name == "--code":
-                options.code = value
+            elif name in ("--code", "--map-device"):
+                setattr(options, name[2:].replace("-", "_"), value)
             else:
                 setattr(options, name[2:].replace("-", "_"), float(value))
         except ValueError:
@@ -94,8 +104,32 @@ def _run(options: StartOptions) -> int:
         repository = Repository.open()
     except NotFoundError:
         repository = Repository.init()
-    chosen = RunOptions(options.max_overhead / 100, options.every, _pairs(options.sets), options.reuse)
+    _settle_dead_runs(repository, options.is_atomic)
+    chosen = RunOptions(options.max_overhead / 100, options.every, options.grace, _pairs(options.sets), options.is_atomic, options.reuse)
     return run_script(repository, script, options.words, chosen, module=module)
+
+
+def _settle_dead_runs(repository: Repository, is_atomic: bool) -> None:
+    """Ends the atomic runs that were killed before another one begins; a plain run only says that they are there.
+
+    Raises:
+        RefusedError: files of one cannot be put back.
+    """
+    if not (repository.path / "atomic").is_dir():
+        return
+    from dartvc.sessions.atomic import open_runs, settle
+    from dartvc.shims.endings import describe_settled
+
+    for run in open_runs(repository):
+        if not is_atomic:
+            sys.stderr.write(f"dartvc: run {run.run_id} was killed and its files stand half done: dvc-state resume, or dvc-state abort\n")
+            continue
+        settled = settle(repository, run)
+        sys.stderr.writelines(f"dartvc: {line}\n" for line in describe_settled(settled))
+        if settled.files.refused:
+            raise RefusedError(
+                f"run {run.run_id} cannot be rolled back", kind="not-rolled-back", hint=f"dvc-state abort --leave-files {run.run_id} gives it up"
+            )
 
 
 def _find_module(name: str) -> tuple[str, str]:
@@ -122,6 +156,10 @@ def _resume(options: StartOptions) -> int:
 
     repository = Repository.open()
     tip = repository.resolve(options.words[0]) if options.words else _last_run(repository)
+    atomic = _atomic_of(repository, tip)
+    if not options.words and atomic is not None and atomic.state in ("rolled back", "left"):
+        sys.stderr.write(f"dartvc: the last run was {atomic.state}; dvc-state resume REV goes back into it\n")
+        return 1
     if not options.words and _is_over(repository, tip):
         ended = run_facts(repository.summary(repository.process(tip)["run"])).exit_code or 0
         sys.stderr.write(f"dartvc: the last run ended by itself with exit code {ended}; dvc-state resume REV goes back into it\n")
@@ -139,9 +177,29 @@ def _resume(options: StartOptions) -> int:
     text = _choose_code(run, sources.get(run.script, ""), options.code)
     for path in write_missing_sources(sources, run.project):
         sys.stderr.write(f"dartvc: {os.path.relpath(path, run.project)} is not here; it was written from the commit\n")
-    _follow(repository, commit.oid)
-    chosen = RunOptions(options.max_overhead / 100, options.every)
-    return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=_pairs(options.sets))
+    _tell_effects(repository, commit)
+    if atomic is None:
+        _follow(repository, commit.oid)
+    chosen = RunOptions(options.max_overhead / 100, options.every, options.grace, is_atomic=atomic is not None)
+    sets, device = _pairs(options.sets), check_device(options.map_device)
+    return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=sets, map_device=device)
+
+
+def _atomic_of(repository: Repository, tip: Oid) -> AtomicRun | None:
+    """Returns the record of the atomic run that a commit belongs to.
+
+    Raises:
+        LockedError: it is still running.
+    """
+    run_id = repository.commit(tip).run
+    if not run_id:
+        return None
+    from dartvc.sessions.atomic import find_atomic, is_alive
+
+    found = find_atomic(repository, run_id)
+    if found is not None and found.state == "open" and is_alive(repository, found):
+        raise LockedError(f"run {run_id} is still running", kind="run-alive", hint="dvc-state runs")
+    return found
 
 
 def _last_sources(repository: Repository, run: Run) -> dict[str, str]:
@@ -166,6 +224,16 @@ def _compare_environment(recorded: Mapping[str, object], sources: Mapping[str, s
     if verdict.obstacles and not (force and verdict.can_be_forced):
         hint = "repeat with --force to try all the same" if verdict.can_be_forced else verdict.remedy
         raise RefusedError("; ".join(verdict.obstacles), kind="other-environment", hint=hint)
+
+
+def _tell_effects(repository: Repository, commit: Commit) -> None:
+    """Says what the program did after the commit that no resume takes back."""
+    from dartvc.porcelain.postmortem import acts_after
+    from dartvc.program.acts import describe_acts
+
+    since = describe_acts(acts_after(repository, commit))
+    if since:
+        sys.stderr.write(f"dartvc: since this commit the program had {since}: that is not undone, and may happen twice\n")
 
 
 def _last_run(repository: Repository) -> Oid:
@@ -221,6 +289,17 @@ def _choose_code(run: Run, recorded: str, choice: str) -> str:
     raise RefusedError(
         f"{name} was edited since the commit", kind="code-changed", hint="repeat with --code recorded, or with --code current"
     )
+
+
+def check_device(device: str) -> str:
+    """Returns the name of a device as torch has it; empty when none is meant.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if device and not _DEVICE.match(device):
+        raise UsageError(f"{device!r} is no device", kind="bad-device", hint="--map-device cpu")
+    return device
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:

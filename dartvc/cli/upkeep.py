@@ -1,4 +1,4 @@
-"""Commands that keep a repository well: fsck, du, doctor, config, trust, gc, shell, jupyter."""
+"""Commands that keep a repository well: fsck, du, doctor, config, trust, gc, jupyter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for function in (gc, fsck, du, doctor, config, trust, shell):
+    for function in (gc, fsck, du, doctor, config, trust):
         app.command(function.__name__)(function)
     jupyter = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="record every notebook without a line in it")
     jupyter.command("enable")(jupyter_enable)
@@ -163,17 +163,6 @@ def trust(revision: Annotated[str, typer.Argument(help="the commit whose author 
     oid = context.repository.resolve(revision, head=context.workspace.head)
     context.repository.trust(oid)
     context.out(f"{short(oid)} is trusted on this machine")
-
-
-def shell(
-    revision: Annotated[str, typer.Argument(help="of which commit")] = "HEAD",
-    is_trusting: Annotated[bool, typer.Option("--trust", help="a commit that was made on another machine")] = False,
-) -> None:
-    """Opens IPython (or Python's own prompt) with the names of a commit; nothing is committed from there."""
-    from dartvc.porcelain.face import Repository
-    from dartvc.shims.shell import interact
-
-    interact(Repository(current().repository).load(revision, trust=is_trusting), revision)
 
 
 def jupyter_enable(

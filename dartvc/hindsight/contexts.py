@@ -17,10 +17,10 @@ from dataclasses import replace
 from typing import Any
 
 from dartvc.hindsight.loops import CodeLoops, Level, Loop, base_of
-from dartvc.program.capture import Once
+from dartvc.program.capture import iterator_behind
 from dartvc.program.frames import view_of
 
-__all__ = ["Context", "LoopReader", "NamedLoop", "iteration_of"]
+__all__ = ["Context", "LoopReader", "NamedLoop", "iteration_in", "iteration_of"]
 
 _SCALARS = frozenset({int, float, bool, str, type(None)})
 _TEXT_LIMIT = 200
@@ -211,7 +211,7 @@ class LoopReader:
         if state.slot < 0 or view is _NO_VIEW:
             return None
         held = view[state.slot]
-        iterator: Any = held.iterator if type(held) is Once else held
+        iterator: Any = iterator_behind(held)
         if type(iterator) is NamedLoop:
             loop = state.level.loop
             if loop.name != iterator.name:
@@ -377,7 +377,13 @@ def iteration_of(iterator: Any, iterable: ast.expr) -> int | None:
     """Returns the number of the iteration that a ``for`` loop over an expression is in, from its iterator; None when it cannot tell."""
     if type(iterator) is NamedLoop:
         return iterator.number
-    return _position_of(iterator.iterator if type(iterator) is Once else iterator, base_of(iterable), {})
+    return _position_of(iterator_behind(iterator), base_of(iterable), {})
+
+
+def iteration_in(held: object, level: Level) -> int | None:
+    """Returns the number of the iteration that a loop is in, from what lies in its slot; None when that cannot tell."""
+    iterator = iterator_behind(held)
+    return iterator.number if type(iterator) is NamedLoop else _position_of(iterator, level.base, {})
 
 
 _Base = tuple[int, int] | None

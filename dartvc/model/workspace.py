@@ -56,7 +56,7 @@ class Workspace(Protocol):
         """Commits what changed since HEAD, durably; returns None when nothing did (unless ``force``)."""
         ...
 
-    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False) -> RestoreReport:
+    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> RestoreReport:
         """Brings the namespace (or only ``names``) to the state at ``oid`` without moving HEAD; atomic."""
         ...
 

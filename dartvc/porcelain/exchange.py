@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,9 +206,16 @@ def standing(repository: Repository, branch: str | None, head: Oid | None) -> St
     return standing_of(repository.database, head, there, upstream.name) if upstream is not None and there is not None else None
 
 
-def bundle_create(repository: Repository, file: Path, revisions: Sequence[str], *, head: str | None = None) -> bundles.Bundle:
+def bundle_create(
+    repository: Repository,
+    file: Path,
+    revisions: Sequence[str],
+    *,
+    head: str | None = None,
+    lighten: Callable[[Oid, Sequence[Oid]], Oid] | None = None,
+) -> bundles.Bundle:
     """Writes branches, tags and runs, with all that they need, into one file; see `bundles.create_bundle`."""
-    return bundles.create_bundle(repository, file, revisions, head=head)
+    return bundles.create_bundle(repository, file, revisions, head=head, lighten=lighten)
 
 
 def bundle_verify(repository: Repository, file: Path) -> bundles.Bundle:

@@ -120,6 +120,7 @@ class Repository:
         *,
         names: Sequence[str] | None = None,
         trust: bool = False,
+        map_device: str = "",
     ) -> RestoreReport:
         """Brings a namespace to the state of a revision, in place: only what differs is written, all of it or nothing.
 
@@ -130,16 +131,17 @@ class Repository:
             namespace: the namespace; None moves HEAD only.
             names: only these names, and HEAD stays.
             trust: restore a commit that was made on another machine.
+            map_device: where tensors go that were on a graphics processor, for example ``cpu``.
 
         Raises:
             NotFoundError: no such revision or name.
             UntrustedError: the commit was made elsewhere.
         """
         if namespace is None:
-            return checkout(self.history, HeadWorkspace(self.history), revision, names=names, trust=trust).report
+            return checkout(self.history, HeadWorkspace(self.history), revision, names=names, trust=trust, map_device=map_device).report
         session = self._session_of(namespace)
         plain = self._plain(namespace)
-        report = checkout(self.history, session, revision, names=names, trust=trust).report
+        report = checkout(self.history, session, revision, names=names, trust=trust, map_device=map_device).report
         if plain is not namespace:
             for name in [name for name in namespace if name not in plain]:
                 del namespace[name]
@@ -147,15 +149,17 @@ class Repository:
                 namespace[name] = plain[name]
         return report
 
-    def load(self, revision: str = "HEAD", names: Sequence[str] | None = None, *, trust: bool = False) -> dict[str, object]:
-        """Loads a revision's names into a new dict.
+    def load(
+        self, revision: str = "HEAD", names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = ""
+    ) -> dict[str, object]:
+        """Loads a revision's names into a new dict; tensors that were on a graphics processor go to ``map_device`` (``cpu``), if given.
 
         Raises:
             NotFoundError: no such revision or name.
             UntrustedError: the commit was made elsewhere and ``trust`` is False.
         """
         oid = self.history.resolve(revision)
-        return Session(self.history, {}, is_shared=False).load(oid, names, trust=trust)
+        return Session(self.history, {}, is_shared=False).load(oid, names, trust=trust, map_device=map_device)
 
     def log(self, revision: str = "HEAD", name: str | None = None) -> Iterator[Commit]:
         """Yields commits, newest first; with ``name`` only those that wrote it."""

@@ -51,10 +51,16 @@ def checkout(
     names: Sequence[str] | None = None,
     new_branch: str | None = None,
     trust: bool = False,
+    map_device: str = "",
 ) -> Moved:
-    """Goes to a revision; with ``names`` only brings these back and leaves HEAD where it is."""
+    """Goes to a revision; with ``names`` only brings these back and leaves HEAD where it is.
+
+    ``map_device`` tells where tensors go that were on a graphics processor; empty: where they were, or on the CPU when that is not here.
+    """
+    if map_device and not workspace.is_live:
+        raise UsageError("no session is alive whose tensors could go to a device", kind="no-session", hint="dvc-state shell REV --map-device cpu")
     if names:
-        return restore(repository, workspace, names, revision, trust=trust)
+        return restore(repository, workspace, names, revision, trust=trust, map_device=map_device)
     oid = repository.resolve(revision, head=workspace.head)
     saved = workspace.checkpoint("before checkout", CommitKind.AUTO)
     target = new_branch
@@ -62,13 +68,15 @@ def checkout(
         _check_absent(repository, new_branch)
     elif repository.database.refs.read(f"refs/heads/{revision}") is not None:
         target = revision
-    report = workspace.restore(oid, trust=trust)
+    report = workspace.restore(oid, trust=trust, map_device=map_device)
     description = f"checkout {revision}"
     workspace.set_head(oid, target, operation="checkout", description=description)
     return Moved("checkout", oid, target, report, saved, description, workspace.is_live)
 
 
-def restore(repository: Repository, workspace: Workspace, names: Sequence[str], revision: str, *, trust: bool = False) -> Moved:
+def restore(
+    repository: Repository, workspace: Workspace, names: Sequence[str], revision: str, *, trust: bool = False, map_device: str = ""
+) -> Moved:
     """Brings names back from a revision; HEAD does not move, the change is committed."""
     oid = repository.resolve(revision, head=workspace.head)
     saved = workspace.checkpoint("before restore", CommitKind.AUTO)
@@ -76,7 +84,7 @@ def restore(repository: Repository, workspace: Workspace, names: Sequence[str], 
         raise RefusedError(
             "no session is alive whose names could be restored", kind="no-session", hint="start one, or dvc-state checkout REV"
         )
-    report = workspace.restore(oid, names, trust=trust)
+    report = workspace.restore(oid, names, trust=trust, map_device=map_device)
     workspace.checkpoint(f"restore {', '.join(names)} from {short(oid)}", CommitKind.MANUAL)
     return Moved("restore", workspace.head, workspace.branch, report, saved, f"restore {' '.join(names)}", workspace.is_live)
 

@@ -8,17 +8,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dartvc.errors import NotFoundError
 from dartvc.history import Repository
 from dartvc.model import CommitKind, Oid
+from dartvc.program.acts import Act
+from dartvc.sessions.atomic import AtomicRun, Settled, find_atomic, is_alive, leave, open_runs, settle
 from dartvc.sessions.registry import living_sessions
-from dartvc.sessions.runs import run_facts
+from dartvc.sessions.runs import read_effects, run_facts
 
-__all__ = ["RunStanding", "list_runs"]
+__all__ = ["RunStanding", "abort", "list_runs"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunStanding:
-    """One run: ``state`` is running, done, failed (an exception or an exit code) or crashed (killed, and not resumed to its end); an imported one has an ``origin``."""
+    """One run.
+
+    Attributes:
+        state: running, done, failed (an exception or an exit code), crashed (killed, and not resumed to its end) or rolled back (atomic, and
+            its files are as they were before it).
+        error: the exception that ended it.
+        effects: what it had done by its newest commit that cannot be undone.
+        origin: where an imported run comes from.
+    """
 
     run_id: str
     state: str
@@ -28,6 +39,8 @@ class RunStanding:
     commits: int
     position: str
     exit_code: int | None
+    error: str
+    effects: list[Act]
     origin: str = ""
 
 
@@ -45,10 +58,16 @@ def list_runs(repository: Repository) -> list[RunStanding]:
             state = "failed"
         else:
             state = "running" if tips.get(tip) in living else "crashed"
+        atomic = find_atomic(repository, run.run_id)
+        if atomic is not None:
+            if atomic.state == "rolled back":
+                state = atomic.state
+            elif state == "crashed" and atomic.state == "open" and is_alive(repository, atomic):
+                state = "running"
         place = commit.position
         at = f"{os.path.basename(place.file)}:{place.line}" if place is not None else ""
         count = _count(repository, tip, run.run_id)
-        found.append(RunStanding(name.rpartition("/")[2], state, tip, commit.time, run.argv, count, at, run.exit_code))
+        found.append(RunStanding(name.rpartition("/")[2], state, tip, commit.time, run.argv, count, at, run.exit_code, commit.error, read_effects(repository, tip)))
     found += _imported_runs(repository)
     return sorted(found, key=lambda each: each.time, reverse=True)
 
@@ -62,7 +81,36 @@ def _imported_runs(repository: Repository) -> Iterator[RunStanding]:
             run, origin = name.rpartition("/")[2], f"{imported['tool']}:{imported['origin']}"
             shown = (str(facts.get("name") or imported["origin"]),)
             state = str(facts.get("state", "done"))
-            yield RunStanding(run, state, tip, repository.commit(tip).time, shown, _count(repository, tip, run), "", None, origin)
+            yield RunStanding(run, state, tip, repository.commit(tip).time, shown, _count(repository, tip, run), "", None, "", [], origin)
+
+
+def abort(repository: Repository, run_id: str = "", *, is_left: bool = False) -> Settled:
+    """Settles an atomic run that was killed: takes its files back, or moves its branch if it had reached its end.
+
+    Args:
+        repository: where it ran.
+        run_id: the run, or how its id begins; empty: the last one that is open.
+        is_left: leave its files as they are.
+
+    Raises:
+        NotFoundError: there is no such run.
+        LockedError: it is still running.
+    """
+    run = _find_open(repository, run_id)
+    return leave(repository, run) if is_left else settle(repository, run)
+
+
+def _find_open(repository: Repository, run_id: str) -> AtomicRun:
+    found = open_runs(repository)
+    if run_id:
+        ids = [name.removeprefix("refs/runs/") for name, _ in repository.database.refs.iter_refs("refs/runs/")]
+        ids += [each.run_id for each in found]
+        found = [run for each in dict.fromkeys(ids) if each.startswith(run_id) and (run := find_atomic(repository, each)) is not None]
+        if not found:
+            raise NotFoundError(f"there is no atomic run {run_id!r}", kind="no-run", hint="dvc-state runs")
+    if not found:
+        raise NotFoundError("no atomic run is open", kind="no-run", hint="dvc-state runs; dvc-state run --atomic SCRIPT")
+    return found[-1]
 
 
 def _count(repository: Repository, tip: Oid, run_id: str) -> int:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,11 +15,25 @@ from itertools import pairwise
 from pathlib import Path
 
 from dartvc.errors import DartvcError, NotFoundError, UsageError
+from dartvc.hindsight.records import LogRecord
 from dartvc.hindsight.replay.execution import Ending, Execution, Stopped, Turns
+from dartvc.hindsight.replay.launching import Launcher, launcher
 from dartvc.hindsight.replay.patching import PatchedProgram, PresentFiles, is_wanted, names_logged_in
-from dartvc.hindsight.replay.results import compare, earlier_replay, keep, names_recorded, of_names, recorded_by
+from dartvc.hindsight.replay.results import (
+    Earlier,
+    compare,
+    earlier_replay,
+    found_earlier,
+    keep,
+    names_recorded,
+    of_names,
+    place_of,
+    recorded_by,
+)
+from dartvc.hindsight.replay.skipping import Skip, find_skip
 from dartvc.history import Repository
 from dartvc.model import Commit, CommitKind
+from dartvc.porcelain.selecting import Selection, known_of
 from dartvc.sessions.runs import Run, read_sources, run_here
 from dartvc.sessions.surroundings import judge
 
@@ -45,8 +59,11 @@ class Replayed:
         compared: how many recorded values were logged again.
         reasons: what was refused, or how the replay deviates.
         places: where the log statements went, as ``train.py:31``.
+        held: how many of these commits held already.
         processes: how many executed it.
-        seconds: how long it took; of a dry run: how long its longest stretch took when it was recorded.
+        seconds: how long it took; of a dry run: how long its longest stretch took when it was recorded, of what commits do not hold.
+        number: of the run among those that are replayed, from 1.
+        of: how many these are.
     """
 
     run: str
@@ -54,11 +71,14 @@ class Replayed:
     state: str
     names: tuple[str, ...] = ()
     records: int = 0
+    held: int = 0
     compared: int = 0
     reasons: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     processes: int = 0
     seconds: float = 0.0
+    number: int = 0
+    of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +113,9 @@ def replay(
     processes: int = 0,
     is_dry: bool = False,
     is_trusted: bool = False,
+    where: str = "",
+    sample: str = "",
+    executor: str = "local",
 ) -> Iterator[Replayed]:
     """Replays runs, several at once, and yields what became of each, in the order in which they began.
 
@@ -105,6 +128,9 @@ def replay(
         processes: how many may work at once; 0: one for each core, and a short run is left in one piece.
         is_dry: says what would be done.
         is_trusted: runs of elsewhere may be executed.
+        where: a condition over parameters, recorded values and loop variables: only such runs and iterations.
+        sample: so many iterations of a run, or such a share of them: ``10``, ``10%``.
+        executor: where the processes are started: ``local`` or ``dask``.
 
     Raises:
         UsageError: neither runs nor all of them were asked for.
@@ -121,17 +147,19 @@ def replay(
         raise NotFoundError(
             f"no present program of a run logs {what}", kind="no-statement", hint=f'write dartvc.log("{what}", ...) into the script first'
         )
-    turns, order = Turns(), _Order(tuple(names), bool(processes), is_dry, is_trusted)
+    selection = Selection(where, sample)
+    concerned = _selected(repository, concerned, selection)
+    turns, order = Turns(), _Order(tuple(names), bool(processes), is_dry, is_trusted, selection)
     count = processes or _cores()
-    with ThreadPoolExecutor(min(count, len(concerned))) as pool:
+    with launcher("local" if is_dry else executor, count) as starter, ThreadPoolExecutor(min(count, len(concerned))) as pool:
         futures = []
         for number, past in enumerate(concerned):
             share = count // min(count, len(concerned) - number)
-            one = _Replay(repository, past, pasts, present, order, turns, share)
+            one = _Replay(repository, past, pasts, present, order, turns, share, starter)
             futures.append(pool.submit(one.outcome))
         try:
-            for future in futures:
-                yield future.result()
+            for number, future in enumerate(futures, 1):
+                yield replace(future.result(), number=number, of=len(futures))
         finally:
             turns.stop()
 
@@ -175,6 +203,23 @@ def _concerns(present: PresentFiles, run: Run, names: Sequence[str]) -> bool:
     return any(each is None or is_wanted(each, names) for each in present.names_logged(run.script, run.folder))
 
 
+def _selected(repository: Repository, pasts: Sequence[_Past], selection: Selection) -> list[_Past]:
+    """Returns the runs that may have something that is wanted.
+
+    Raises:
+        NotFoundError: none has.
+    """
+
+    def is_wanted_of(past: _Past) -> bool:
+        recorded = list(recorded_by(repository, past.run.run_id))
+        return selection.is_run_wanted(known_of(recorded), recorded)
+
+    found = [past for past in pasts if not selection.text or is_wanted_of(past)]
+    if not found:
+        raise NotFoundError(f"there is no run {selection.text}", kind="no-run", hint="dvc-state runs")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Order:
     """What was asked for; ``is_short_cut``: runs are cut at their commits however short they are."""
@@ -183,6 +228,7 @@ class _Order:
     is_short_cut: bool
     is_dry: bool
     is_trusted: bool
+    selection: Selection
 
 
 class _Refused(Exception):
@@ -201,7 +247,9 @@ class _Replay:
         order: _Order,
         turns: Turns,
         processes: int,
+        starter: Launcher,
     ) -> None:
+        self.starter = starter
         self.repository = repository
         self.past = past
         self.run = past.run
@@ -248,16 +296,22 @@ class _Replay:
             return replace(self.outset, state=state, reasons=tuple(reasons), names=())
         digest = _digest_of(program, names)
         outset = replace(self.outset, names=names, places=tuple(program.lines), reasons=tuple(reasons))
-        if earlier_replay(self.repository, self.run.run_id, digest) is not None:
+        earlier = earlier_replay(self.repository, self.run.run_id, digest)
+        selection = self.order.selection
+        if earlier is not None and (not earlier.parts or selection.text in earlier.parts):
             return replace(outset, state="refused" if reasons else "known")
         if self.order.is_dry:
             return self._planned(outset, program)
         began = time.perf_counter()
-        ending = self._execute(program)
+        recorded = list(recorded_by(self.repository, self.run.run_id))
+        known = known_of(recorded)
+        execution = self._execution(program)
+        ending = self._execute(execution, names, selection.of(known))
         logged = ending.records
-        found = of_names(logged, names)
-        comparison = compare(recorded_by(self.repository, self.run.run_id), logged)
-        keep(self.repository, self.run.run_id, found, names, digest, ending.attachments)
+        found = selection.filtered(of_names(logged, names), known, is_sampled=ending.answer is None)
+        comparison = compare(recorded, logged)
+        self._keep(found, names, digest, ending.attachments, earlier)
+        execution.forget()
         state = "refused" if reasons else "replayed"
         if comparison.different:
             state = "deviates"
@@ -266,6 +320,7 @@ class _Replay:
             outset,
             state=state,
             records=len(found),
+            held=len({id(each) for each in found} & {id(each) for each in ending.held}),
             compared=comparison.compared,
             reasons=tuple(reasons),
             processes=ending.stretches,
@@ -290,20 +345,52 @@ class _Replay:
             program = self.present.patch(sources, self.run.script, self.run.folder, names)
         return program, names if program.edits else (), reasons
 
-    def _execute(self, program: PatchedProgram) -> Ending:
+    def _keep(
+        self, found: Sequence[LogRecord], names: Sequence[str], digest: str, attachments: Mapping[str, bytes], earlier: Earlier | None
+    ) -> None:
+        """Adds what was found to the run; what an earlier replay of the same program told of other iterations stays."""
+        text = self.order.selection.text
+        parts = [text] if text else []
+        if text and earlier is not None:
+            before, further = found_earlier(self.repository, earlier)
+            new = {(each.name, place_of(each.context)) for each in found}
+            found = [*(each for each in before if (each.name, place_of(each.context)) not in new), *found]
+            attachments, parts = {**further, **attachments}, [*earlier.parts, text]
+        keep(self.repository, self.run.run_id, found, names, digest, attachments, parts)
+
+    def _execute(self, execution: Execution, names: Sequence[str], wanted: Selection) -> Ending:
         """Runs the patched program: in stretches, from commits, where that is faster and certain.
 
         Raises:
             _Refused: it does not run here, or not as it did.
         """
-        execution = self._execution(program)
-        commits = self._commits_to_begin_at(execution)
-        ending = execution.in_stretches([each.oid for each in commits]) if commits else None
+        skip = self._find_skip(execution, names)
+        times = self.past.first.time.timestamp(), self.past.tip.time.timestamp()
+        ending = skip.execute(execution, max(self.processes, 1), *times, wanted) if skip is not None else None
+        if ending is not None and ending.answer is None:
+            return ending  # the program's end was not executed
+        commits = self._commits_to_begin_at(execution) if ending is None else []
+        ending = ending or (execution.in_stretches([each.oid for each in commits]) if commits else None)
         return self._checked(ending or execution.whole())
+
+    def _find_skip(self, execution: Execution, names: Sequence[str]) -> Skip | None:
+        """Returns how to have values from commits; None when that is not possible, or the packages here are others."""
+        if judge(self.repository.environment(self.past.tip.oid), (), has_position=True).obstacles:
+            return None
+        commits = [each for each in self.past.commits(self.repository) if each.position is not None]
+        return find_skip(self.repository, self.run, execution, commits[::-1], names)
 
     def _planned(self, outset: Replayed, program: PatchedProgram) -> Replayed:
         """Returns what would be done: how many processes, and how long the longest stretch took when it was recorded."""
-        commits = self._commits_to_begin_at(self._execution(program))
+        execution = self._execution(program)
+        skip = self._find_skip(execution, outset.names)
+        if skip is not None:
+            known = known_of(recorded_by(self.repository, self.run.run_id))
+            ends = self.past.first.time.timestamp(), self.past.tip.time.timestamp()
+            held = skip.planned(self.repository, *ends, self.order.selection.of(known))
+            if held is not None:
+                return replace(outset, state="refused" if outset.reasons else "planned", held=held[0], processes=1, seconds=held[1])
+        commits = self._commits_to_begin_at(execution)
         times = [each.time for each in (self.past.first, *commits, self.past.tip)]
         longest = max((after - before).total_seconds() for before, after in pairwise(times))
         state = "refused" if outset.reasons else "planned"
@@ -311,7 +398,7 @@ class _Replay:
 
     def _execution(self, program: PatchedProgram) -> Execution:
         started_s = self.past.first.time.timestamp()
-        return Execution(self.repository, self.later, self.past.first.oid, started_s, program, self.turns)
+        return Execution(self.repository, self.later, self.past.first.oid, started_s, program, self.turns, self.starter)
 
     def _commits_to_begin_at(self, execution: Execution) -> list[Commit]:
         """Returns commits that cut the run into parts of about equal length, one for each process."""

@@ -34,7 +34,7 @@ class HeadWorkspace:
         """Nothing lives, so there is nothing to commit."""
         return None
 
-    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False) -> RestoreReport:
+    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> RestoreReport:
         """Nothing lives, so there is nothing to restore; the next session begins at HEAD."""
         (self._repository.path / "restore-next").write_text(f"{oid}\n")
         return RestoreReport()

@@ -17,7 +17,7 @@ from dartvc.program.places import SELF, NotResumable, Path, path_of, path_to_cal
 from dartvc.program.sources import MODULE_SCOPE, Scope, Sources, digest_of_code
 from dartvc.program.variants import FRAME
 
-__all__ = ["CaptureError", "CapturedFrame", "Entered", "Once", "Reader"]
+__all__ = ["CaptureError", "CapturedFrame", "Entered", "LoopHead", "Once", "Reader", "iterator_behind"]
 
 _VERSION = sys.version_info[:2]
 
@@ -291,6 +291,8 @@ def _original_stack(stack: list[Any]) -> list[Any]:
         if type(item) is Once:
             if item.iterator is not None:
                 original.append(item.iterator)
+        elif type(item) is LoopHead:
+            original.append(item.iterator)
         elif type(item) is types.MethodType and type(item.__self__) is Entered:
             original.append(item.__self__.exit)
         else:
@@ -323,6 +325,29 @@ class Once:
         if self._is_over:
             raise StopIteration
         self._is_over = True
+
+
+class LoopHead:
+    """Stands for the iterator of a ``for`` loop: gives what that gives, and tells each time before it does, with the loop's frame."""
+
+    __slots__ = ("_at_head", "iterator", "since_s")
+
+    def __init__(self, iterator: Any, at_head: Callable[[LoopHead, types.FrameType], None], since_s: float) -> None:
+        self.iterator = iterator
+        self.since_s = since_s
+        self._at_head = at_head
+
+    def __iter__(self) -> LoopHead:
+        return self
+
+    def __next__(self) -> Any:
+        self._at_head(self, sys._getframe(1))
+        return next(self.iterator)
+
+
+def iterator_behind(held: Any) -> Any:
+    """Returns the iterator that a loop's slot on the stack stands for."""
+    return held.iterator if type(held) is Once or type(held) is LoopHead else held
 
 
 class Entered:

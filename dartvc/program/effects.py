@@ -1,8 +1,8 @@
 """What a program does outside its memory: the files that it writes, and the acts that cannot be undone.
 
-An audit hook (PEP 578) sees files being opened. At each commit the files written so far are read (small ones by content, large ones by
-their size), so that a resumed run finds them as they were. What was there before a file is opened for writing is kept in a journal, which
-survives a kill: with it the writes that came after the commit are taken back.
+An audit hook (PEP 578) sees files being opened, removed and renamed, and folders made. At each commit the files written so far are read
+(small ones by content, large ones by their size), so that a resumed run finds them as they were. What was there before goes into a
+`Journal` first, which survives a kill: with it the writes that came after the commit are taken back.
 """
 
 from __future__ import annotations
@@ -10,30 +10,40 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dartvc.host.entropy import new_id
+from dartvc.program.acts import ACT_EVENTS, Acts
 from dartvc.program.fileuse import FileUse
-from dartvc.program.records import add_record, copy_content, is_copy_sound, read_records
+from dartvc.program.foreign import watch_foreign_writers
+from dartvc.program.journal import CONTENT_LIMIT_BYTES, Journal
+from dartvc.program.records import add_record
 from dartvc.store.durable import sync_file, sync_folder
 
-__all__ = ["CONTENT_LIMIT_BYTES", "Effects", "FileState", "put_back", "take_back"]
+__all__ = ["Effects", "FileState", "put_back", "watching"]
 
-CONTENT_LIMIT_BYTES = 16 * 1024 * 1024
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 _CLOCK_TICK_NS = 20_000_000
 _SQLITE = b"SQLite format 3\0"
-_NAMED = {
-    "socket.connect": "a network connection",
-    "subprocess.Popen": "a child process",
-    "os.system": "a shell command",
-    "os.exec": "another program",
-    "os.posix_spawn": "a child process",
+_CHANGES: dict[str, tuple[tuple[int, ...], tuple[int | None, ...]]] = {
+    "os.remove": ((0,), (1,)),
+    "os.rename": ((0, 1), (2, 3)),
+    "os.truncate": ((0,), (None,)),
+    "os.mkdir": ((0,), (2,)),
+    "os.rmdir": ((0,), (1,)),
+    "os.link": ((1,), (3,)),
+    "os.symlink": ((1,), (2,)),
+    "os.chmod": ((0,), (2,)),
+    "os.utime": ((0,), (3,)),
 }
+"""Changes that need no open file: which arguments are paths, and which is the descriptor of the folder that each starts from."""
+_GENTLE = frozenset({"os.chmod", "os.utime"})
+_FOLLOWING = frozenset({"os.truncate", "os.chmod", "os.utime"})
+_HEARD = frozenset({"open", "sqlite3.connect", "os.fork", "import", *_CHANGES, *ACT_EVENTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,83 +63,156 @@ class Effects:
         journal: a folder of its own for what was there before.
         ignored: paths under these are not the program's (the repository).
         on_fork: called before the program forks.
+        is_atomic: keep whatever the program overwrites, in its forked children too, and let no write happen that could not be taken back.
     """
 
     journal: Path
     ignored: tuple[str, ...]
     on_fork: Callable[[], None] = lambda: None
     written: dict[str, tuple[int, int] | None] = field(default_factory=dict)
-    acts: set[str] = field(default_factory=set)
     unkept: dict[str, str] = field(default_factory=dict)
     """What could not be kept before it was changed, and why: a resume cannot take these changes back."""
     sequence: int = 0
     is_paused: bool = False
     """While it is, nothing is taken note of."""
+    is_atomic: bool = False
     use: FileUse | None = None
     """Takes note of the versions that are read and written."""
-    _kept: set[str] = field(default_factory=set)
-    _is_inside: bool = False
+    _keeper: Journal | None = None
+    _lock: Any = field(default_factory=threading.RLock)
+    _inside: int | None = None
+    """The thread that is keeping or reading files just now: its own files are not the program's."""
     _pid: int = field(default_factory=os.getpid)
+
+    @property
+    def keeper(self) -> Journal:
+        """The journal in the present folder."""
+        if self._keeper is None or self._keeper.folder != self.journal:
+            self._keeper = Journal(self.journal, self.is_atomic)
+        return self._keeper
+
+    def __post_init__(self) -> None:
+        self.acts = Acts(self._write_down)
 
     def watch(self) -> None:
         """Begins to watch; an audit hook stays until the process ends."""
         self._ignored = tuple(os.path.join(os.path.abspath(path), "") for path in self.ignored)
-        sys.addaudithook(self._hook)
+        _WATCHING.append(self)
+        os.register_at_fork(after_in_child=self._after_fork)
+        hear = self._hook
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            if event in _HEARD:  # importing scikit-learn makes 70,000 events
+                hear(event, arguments)
+
+        sys.addaudithook(hook)
+
+    def _after_fork(self) -> None:
+        self._lock, self._inside = threading.RLock(), None  # another thread of the parent may have held it
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = arguments
             if isinstance(flags, int) and isinstance(path, str | bytes):
                 if flags & _WRITING:
-                    self._note(os.fsdecode(path), flags)
-                elif self.use is not None and not self._is_inside:
+                    is_emptied = bool(flags & os.O_TRUNC)
+                    self._note(os.fsdecode(path), is_growing=bool(flags & os.O_APPEND and not is_emptied), is_followed=True, is_emptied=is_emptied)
+                elif self.use is not None and self._inside != threading.get_ident():
                     self.use.note_read(os.fsdecode(path))
-        elif event in ("os.remove", "os.rename", "os.truncate"):
-            for place, path in enumerate(arguments[:2]):
-                if isinstance(path, str | bytes):
-                    self._note(os.fsdecode(path), os.O_RDWR, is_replaced=event == "os.remove" or place == 1)
-        elif event in ("os.mkdir", "os.rmdir") and isinstance(arguments[0], str | bytes):
-            self._note(os.fsdecode(arguments[0]), os.O_RDWR, is_folder=True)
+        elif event in _CHANGES:
+            self._on_change(event, arguments)
         elif event == "sqlite3.connect" and isinstance(arguments[0], str) and arguments[0] != ":memory:":
-            for suffix in ("", "-wal"):
-                self._note(arguments[0] + suffix, os.O_RDWR)
+            for suffix in ("", "-wal", "-journal", "-shm") if self.is_atomic else ("", "-wal"):
+                self._note(arguments[0] + suffix, is_followed=True)
         elif event == "os.fork":
             self.on_fork()
-        elif event in _NAMED:
-            self.acts.add(_NAMED[event])
+        elif event == "import":
+            if self.is_atomic:
+                watch_foreign_writers(self._note_foreign)
+        elif not self.is_paused and os.getpid() == self._pid:
+            self.acts.hear(event, arguments)
 
-    def _note(self, path: str, flags: int, *, is_folder: bool = False, is_replaced: bool = False) -> None:
-        if self.is_paused or self._is_inside or os.getpid() != self._pid:
+    def _on_change(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Takes note of a change that needs no open file: of the paths in it, each with the folder that it starts from."""
+        if self.is_paused or self._inside == threading.get_ident():
             return
-        self._is_inside = True
-        try:
-            path = os.path.abspath(path)
-            if path in self._kept or path.startswith(("/dev/", "/proc/", *self._ignored)):
-                return
-            self._kept.add(path)
-            if self.use is not None and not is_folder:
-                self.use.note_write(path, is_emptied=is_replaced or bool(flags & os.O_TRUNC))
-            self._keep(path, flags)
-            if not is_folder:
-                self.written.setdefault(path, None)
-        except OSError as error:
-            self.unkept[path] = error.strerror or str(error)
-        finally:
-            self._is_inside = False
+        paths = self._paths_in(event, arguments)
+        for place, path in enumerate(paths):
+            is_emptied = event != "os.truncate" and (event != "os.rename" or place == 1)
+            self._note(
+                path, is_growing=event in _GENTLE, is_followed=event in _FOLLOWING, is_written=event not in _GENTLE, is_emptied=is_emptied
+            )
+        is_moved = event == "os.rename" and len(paths) == 2 and os.path.isdir(paths[0]) and not os.path.islink(paths[0])
+        if is_moved and self.keeper.is_whole and not paths[0].startswith(self._ignored):
+            with self.own():
+                self.keeper.keep_below(_real_name(paths[0]), _real_name(paths[1]), self.sequence)
 
-    def _keep(self, path: str, flags: int) -> None:
-        """Writes down what is there before the program writes to it for the first time since the last commit."""
-        record: dict[str, object] = {"sequence": self.sequence, "path": path}
-        try:
-            size = os.stat(path).st_size
-        except FileNotFoundError:
-            record["before"] = "absent"
-        else:
-            record.update(before="folder" if os.path.isdir(path) else "size", size=size)
-            if not flags & os.O_APPEND and size <= CONTENT_LIMIT_BYTES and os.path.isfile(path):
-                copy = self.journal / f"{self.sequence}-{new_id(6)}"  # a process that goes on from the same commit has copies of its own
-                record.update(before="content", copy=copy.name, checksum=copy_content(path, copy))
-        add_record(self.journal, record)
+    def _paths_in(self, event: str, arguments: tuple[Any, ...]) -> list[str]:
+        places, folders = _CHANGES[event]
+        found = []
+        for place, folder in zip(places, folders, strict=True):
+            path = arguments[place]
+            if isinstance(path, int):
+                path = _path_of(path)
+            if isinstance(path, str | bytes):
+                start = arguments[folder] if folder is not None and len(arguments) > folder else -1
+                inside = _path_of(start) if isinstance(start, int) and start >= 0 else None
+                found.append(os.path.abspath(os.path.join(inside or "", os.fsdecode(path))))
+        return found
+
+    def _note_foreign(self, path: str) -> None:
+        self._note(path, is_followed=True)
+
+    def _note(
+        self, path: str, *, is_growing: bool = False, is_followed: bool = False, is_written: bool = True, is_emptied: bool = False
+    ) -> None:
+        """Keeps what is at a path before it changes.
+
+        Args:
+            path: as the program says it.
+            is_growing: what is there stays.
+            is_followed: the change goes to what a symbolic link names.
+            is_written: its content may be another one afterwards.
+            is_emptied: what is there does not go into that.
+
+        Raises:
+            OSError: it could not be kept, and may not be lost.
+        """
+        if self.is_paused or self._inside == threading.get_ident() or (os.getpid() != self._pid and not self.is_atomic):
+            return
+        path = os.path.abspath(path)
+        if path.startswith(("/dev/", "/proc/", *self._ignored)) or "__pycache__" in path or _is_own_thread():
+            return
+        with self._lock:
+            self._inside = threading.get_ident()
+            try:
+                self.keeper.keep(os.path.realpath(path) if is_followed else _real_name(path), self.sequence, is_growing=is_growing)
+                if is_written and not os.path.isdir(path):
+                    if self.use is not None:
+                        self.use.note_write(path, is_emptied=is_emptied)
+                    self.written.setdefault(path, None)
+            except OSError as error:
+                if self.keeper.is_whole:
+                    raise OSError(error.errno, f"dartvc cannot keep what is there before it is changed: {error.strerror}", path) from None
+                self.unkept[path] = error.strerror or str(error)
+            finally:
+                self._inside = None
+
+    def keep_before(self, paths: Iterable[str]) -> None:
+        """Keeps what is at these paths: somebody else (a resume) is about to change them."""
+        with self.own():
+            for path in paths:
+                self.keeper.keep(os.path.realpath(path), self.sequence, is_growing=False)
+
+    @contextlib.contextmanager
+    def own(self) -> Iterator[None]:
+        """While files are read or put back for the program: what this thread does is not the program's."""
+        with self._lock:
+            before, self._inside = self._inside, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._inside = before
 
     def forget(self) -> None:
         """Makes the next `stage` return every file that was written."""
@@ -138,8 +221,7 @@ class Effects:
     def stage(self) -> list[FileState]:
         """Returns the files that changed since the last call; from now on writes belong to the next commit."""
         states = []
-        self._is_inside = True
-        try:
+        with self.own():
             for path, known in list(self.written.items()):
                 try:
                     found = os.stat(path)
@@ -153,8 +235,6 @@ class Effects:
                 self.written[path] = _stamp(found)
                 content = Path(path).read_bytes() if found.st_size <= CONTENT_LIMIT_BYTES else None
                 states.append(FileState(path, found.st_size if content is None else len(content), content))
-        finally:
-            self._is_inside = False
         self.advance()
         return states
 
@@ -179,9 +259,15 @@ class Effects:
                 sync_folder(Path(folder))
 
     def advance(self) -> None:
-        """Lets writes from now on belong to the next commit."""
+        """Gives writes from now on a sequence of their own; what they change is kept anew, whatever was kept before."""
         self.sequence += 1
-        self._kept.clear()
+        self.keeper.advance()
+        self.acts.advance()
+
+    def _write_down(self, record: Mapping[str, object]) -> None:
+        """Adds an act to the journal; a full disk costs the record only."""
+        with self.own(), contextlib.suppress(OSError):
+            add_record(self.journal, {"sequence": self.sequence, **record}, is_ordered=True)
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int]:
@@ -190,47 +276,30 @@ def _stamp(found: os.stat_result) -> tuple[int, int]:
     return found.st_size, -1 if is_young else found.st_mtime_ns
 
 
-def take_back(journal: Path, sequence: int, located: Callable[[str], str | None] = str) -> list[str]:
-    """Undoes the writes that came after commit number ``sequence``; returns what could not be undone, and why.
+_WATCHING: list[Effects] = []
 
-    ``located`` leads from recorded paths to those that are meant; None: to be left alone.
-    """
+
+def watching() -> Effects | None:
+    """Returns the effects that are watched in this process, the latest; None when none are."""
+    return _WATCHING[-1] if _WATCHING else None
+
+
+def _real_name(path: str) -> str:
+    """Returns a path whose folder has no symbolic links in it; what the path itself names may be one."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def _is_own_thread() -> bool:
+    """Whether one of our threads (the writer's) runs: what it does is not the program's."""
+    return threading.current_thread().name.startswith("dartvc")
+
+
+def _path_of(descriptor: int) -> str | None:
+    """Returns the path of an open file or folder."""
     try:
-        records = read_records(journal)
-    except OSError as error:
-        return [f"{journal} cannot be read: {error.strerror}"]
-    failed = records.damaged
-    for record in records.newest:
-        if record["sequence"] < sequence:
-            break
-        path = located(record["path"])
-        if path is not None:
-            try:
-                _take_back_one(journal, path, record)
-            except OSError as error:
-                failed.append(f"{path}: {error.strerror or error}")
-    return failed
-
-
-def _take_back_one(journal: Path, path: str, record: Mapping[str, Any]) -> None:
-    before = record["before"]
-    if before == "absent":
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.rmdir(path)
-        elif os.path.lexists(path):
-            os.unlink(path)
-    elif before == "folder":
-        os.makedirs(path, exist_ok=True)
-    elif before == "content":
-        kept = (journal / record["copy"]).read_bytes()
-        if not is_copy_sound(kept, record):
-            raise OSError("what it held before was kept, and is damaged")
-        target = Path(path)
-        if not target.is_file() or target.read_bytes() != kept:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(kept)
-    elif os.path.isfile(path) and os.stat(path).st_size > record["size"]:
-        os.truncate(path, record["size"])
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return None
 
 
 def _drop_side_files(path: str, known: frozenset[str]) -> None:

@@ -14,7 +14,7 @@ import sys
 import types
 from typing import Any, NamedTuple
 
-__all__ = ["FrameLayout", "cells_of", "function_of", "is_supported", "local_slots", "stack_of", "view_of"]
+__all__ = ["FrameLayout", "cells_of", "function_of", "is_supported", "local_slots", "replace_in_slot", "stack_of", "view_of"]
 
 _WORD = ctypes.sizeof(ctypes.c_void_p)
 _SEARCHED_WORDS = 24
@@ -124,6 +124,22 @@ def view_of(frame: types.FrameType) -> Any:
     code = frame.f_code
     size = len(_names_of_locals(code)) + code.co_stacksize
     return (ctypes.py_object * size).from_address(_frame_address(frame) + _LAYOUT.localsplus * _WORD)
+
+
+def replace_in_slot(frame: types.FrameType, slot: int, old: object, new: object) -> bool:
+    """Puts an object in place of another into a slot of a living frame, which owns it from then on; False when the other is not there.
+
+    Called between two instructions of the frame only (it is suspended in a call, or a pending call or a trace event runs).
+    """
+    if _LAYOUT is None:
+        return False
+    address = _frame_address(frame) + (_LAYOUT.localsplus + slot) * _WORD
+    if _word(address) != id(old):
+        return False
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(new))
+    ctypes.c_size_t.from_address(address).value = id(new)
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(old))
+    return True
 
 
 def local_slots(code: types.CodeType) -> list[str]:

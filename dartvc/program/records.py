@@ -34,14 +34,19 @@ class Records:
     damaged: list[str] = field(default_factory=list)
 
 
-def add_record(journal: Path, record: Mapping[str, object]) -> None:
+def add_record(journal: Path, record: Mapping[str, object], *, is_ordered: bool = False) -> None:
     """Adds a record; when this returns, what it tells of may change.
+
+    Args:
+        journal: the folder.
+        record: ``sequence``, ``path``, ``before`` (what was there) and what belongs to that; or ``sequence``, ``act`` and what was done.
+        is_ordered: records of one sequence may be about one path, of several processes: a line, whatever was there.
 
     Raises:
         OSError: the disk refused; the journal is as it was.
     """
     line = _encode(record)
-    if record["before"] == "absent" and len(line) <= _LINK_BYTES:
+    if record.get("before") == "absent" and not is_ordered and len(line) <= _LINK_BYTES:
         try:
             os.symlink(line, journal / f"{record['sequence']}-{new_id(6)}{_ABSENT}")
             return
@@ -73,11 +78,13 @@ def read_records(journal: Path) -> Records:
 def drop_records(journal: Path, sequence: int) -> None:
     """Removes what came after commit number ``sequence`` and was taken back, with what a kill left of a line: the program goes on from there.
 
+    Acts stay: they were not.
+
     Raises:
         OSError: the disk refused; taking it back again does no harm.
     """
     lines = _read_lines(journal)
-    kept = [record for record in lines if record is not None and record["sequence"] < sequence]
+    kept = [record for record in lines if record is not None and (record["sequence"] < sequence or "act" in record)]
     content = b"".join(_encode(record) + b"\n" for record in kept)
     if lines and (len(kept) < len(lines) or (journal / _LINES).stat().st_size != len(content)):
         replace_file(journal / _LINES, content, temporary=journal / f"{_LINES}.{new_id(6)}")

@@ -3,12 +3,19 @@
 A request posts a pending call (``Py_AddPendingCall``), which CPython runs in the main thread between two bytecodes. It turns tracing on for
 the user's innermost frame; the next trace event stands at the start of a statement, and tracing goes off again. While library code runs,
 nothing is traced: an object left in the library frame's ``f_trace`` is destroyed when that frame returns, and turns tracing on then.
+
+Another tool may hold the trace function (a debugger, coverage). Then ours stands in its place for one event only, whichever comes first: the
+event is handed on to the tool, and the tool is put back before; if it was no start of a statement, the next one is waited for. A profiler
+sees nothing of the pending call, for tracing and profiling are suspended around it.
 """
 
 from __future__ import annotations
 
+import _thread
 import ctypes
+import functools
 import inspect
+import operator
 import os
 import sys
 import threading
@@ -18,7 +25,7 @@ from typing import Any
 
 __all__ = ["Stopper", "iter_stack"]
 
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _FAILURES_LIMIT = 200
 
@@ -29,6 +36,21 @@ def iter_stack(frame: types.FrameType | None) -> Iterator[types.FrameType]:
         if not str(frame.f_globals.get("__name__", "")).startswith("dartvc."):
             yield frame
         frame = frame.f_back
+
+
+def _unseen(act: Callable[[], int]) -> Any:
+    """Returns a C function that suspends tracing and profiling of this thread, calls ``act``, and lets them go on.
+
+    A profiler hears of every Python function that is called, before the function could do anything about it. So the three steps are joined by
+    C functions alone: ``max`` calls its key on each of them, and a step is an int because that is what the C function has to return.
+    """
+    present = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyThreadState_Get", ctypes.pythonapi))()
+    enter, leave = (
+        functools.partial(ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)((f"PyThreadState_{name}Tracing", ctypes.pythonapi)), present)
+        for name in ("Enter", "Leave")
+    )
+    steps = [type("Step", (int,), {"__call__": staticmethod(step)})() for step in (enter, act, leave)]
+    return _CALLBACK(functools.partial(max, steps, key=operator.call))
 
 
 class Stopper:
@@ -44,7 +66,7 @@ class Stopper:
         self._is_user = is_user
         self._on_stop = on_stop
         self._known: dict[types.CodeType, bool] = {}
-        self._callback = _CALLBACK(self._interrupt)
+        self._callback = _unseen(self._interrupt)
         self._pid = os.getpid()
         self._waiting_for: types.FrameType | None = None
         self._failures = 0
@@ -57,6 +79,9 @@ class Stopper:
         if not self._is_requested:
             self._failures = 0
             self._is_requested = True
+        self._post()
+
+    def _post(self) -> None:
         ctypes.pythonapi.Py_AddPendingCall(self._callback, None)
 
     @property
@@ -75,12 +100,14 @@ class Stopper:
             known = self._known[code] = self._is_user(code)
         return known
 
-    def _interrupt(self, _: object) -> int:
+    def _interrupt(self) -> int:
         """The pending call: finds where the user's code is."""
         try:
             if self._is_requested and os.getpid() == self._pid and threading.current_thread() is threading.main_thread():
                 self._wait(sys._getframe(1), None)
-        except Exception:
+        except KeyboardInterrupt:
+            _thread.interrupt_main()  # nobody would hear of it from here
+        except BaseException:
             self.cancel()
         return 0
 
@@ -112,7 +139,7 @@ class Stopper:
 
     def _trace(self, frame: types.FrameType) -> None:
         present = sys.gettrace()
-        if present is not self._on_call:
+        if present != self._on_call:
             self._foreign = present
         if frame.f_trace is not None and frame.f_trace != self._on_line:
             self._kept.append((frame, frame.f_trace))
@@ -120,7 +147,30 @@ class Stopper:
         sys.settrace(self._on_call)
 
     def _untrace(self) -> None:
-        sys.settrace(self._foreign)
+        """Puts back what was there, unless somebody else has put something there since."""
+        if sys.gettrace() == self._on_call:
+            sys.settrace(self._foreign)
+
+    def _release(self, frame: types.FrameType) -> None:
+        """Puts back the trace functions of a frame and of those that called it."""
+        for each in iter_stack(frame):
+            if each.f_trace == self._on_line:
+                each.f_trace = next((kept for of, kept in self._kept if of is each), None)
+        self._kept.clear()
+
+    def _hand_on(self, local: Any, frame: types.FrameType, event: str, argument: object) -> None:
+        """Gives an event to the tool whose place ours stood in, as the interpreter would have done."""
+        answer = local(frame, event, argument)
+        if answer is not None:
+            frame.f_trace = answer
+
+    def _try_again(self) -> None:
+        """Looks anew for a statement, after an event that was none."""
+        self._failures += 1
+        if self._failures > _FAILURES_LIMIT:
+            self.cancel()
+        elif self._is_requested:
+            self._post()
 
     def returned(self, frame: types.FrameType) -> None:
         """A library frame that the program waited for has returned to ``frame``."""
@@ -128,6 +178,12 @@ class Stopper:
             self._trace(frame)
 
     def _on_call(self, frame: types.FrameType, event: str, argument: object) -> Any:
+        if self._foreign is not None:
+            foreign = self._foreign
+            self._untrace()
+            self._release(frame)
+            self._hand_on(foreign, frame, event, argument)
+            return self._try_again()
         if self._is_mine(frame.f_code) and self._waiting_for is None:
             return self._on_line
         caller = frame.f_back
@@ -141,15 +197,19 @@ class Stopper:
         return None
 
     def _on_line(self, frame: types.FrameType, event: str, argument: object) -> Any:
-        if event != "line" or not self._is_requested:
+        is_here = event == "line" and self._is_requested and (self._waiting_for is None or frame is self._waiting_for)
+        if self._foreign is not None:
+            self._untrace()
+            self._release(frame)
+            local = frame.f_trace
+            if local is not None:
+                self._hand_on(local, frame, event, argument)
+            if not is_here:
+                return self._try_again()
+        elif not is_here:
             return self._on_line if self._is_requested else None
-        if self._waiting_for is not None and frame is not self._waiting_for:
-            return self._on_line
         self._untrace()
-        for each in iter_stack(frame):
-            if each.f_trace == self._on_line:
-                each.f_trace = next((kept for of, kept in self._kept if of is each), None)
-        self._kept.clear()
+        self._release(frame)
         self._waiting_for = None
         try:
             wanted = self._on_stop(frame)

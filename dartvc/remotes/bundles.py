@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,14 @@ class Bundle:
     header_bytes: int = 0
 
 
-def create_bundle(repository: Repository, path: Path, revisions: Sequence[str], *, head: str | None = None) -> Bundle:
+def create_bundle(
+    repository: Repository,
+    path: Path,
+    revisions: Sequence[str],
+    *,
+    head: str | None = None,
+    lighten: Callable[[Oid, Sequence[Oid]], Oid] | None = None,
+) -> Bundle:
     """Writes a bundle, durably; the file is there as a whole or not at all.
 
     Args:
@@ -50,6 +57,7 @@ def create_bundle(repository: Repository, path: Path, revisions: Sequence[str], 
         path: the file; one that exists is replaced.
         revisions: names of branches, tags and runs; ``A..NAME`` and ``^A`` leave out what A has; none: all of them.
         head: the branch that a clone of the bundle goes to.
+        lighten: gives the commit that goes in place of the one that a ref names; it knows what the reader has.
 
     Raises:
         NotFoundError: there is no such ref or commit.
@@ -60,6 +68,8 @@ def create_bundle(repository: Repository, path: Path, revisions: Sequence[str], 
     if not refs:
         raise UsageError("there is nothing to bundle", kind="empty-bundle", hint="dvc-state bundle create FILE BRANCH")
     database = repository.database
+    if lighten is not None:
+        refs = {name: lighten(oid, excluded) for name, oid in refs.items()}
     commits = missing_commits(database, refs.values(), database, excluded)
     if not commits:
         raise UsageError("everything named is left out", kind="empty-bundle", hint="dvc-state log A..B shows what would be in it")

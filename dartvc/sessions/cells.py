@@ -22,6 +22,7 @@ from dartvc.program.generators import GeneratorCodec
 from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_position, read_value
 from dartvc.sessions.session import Session
+from dartvc.sessions.traces import Trace
 from dartvc.sessions.writer import Ticket
 
 __all__ = ["Cell", "CellRecorder", "CellText", "find_cell", "journal_of", "load_cell", "missing_locals", "read_cell", "read_cell_texts"]
@@ -112,13 +113,20 @@ class CellRecorder(RunRecorder):
         return f"In[{text.number}]" if text is not None else filename
 
     def commit(
-        self, frames: Sequence[CapturedFrame], message: str, kind: CommitKind, *, error: str = "", exit_code: int | None = None
+        self,
+        frames: Sequence[CapturedFrame],
+        message: str,
+        kind: CommitKind,
+        *,
+        error: str = "",
+        exit_code: int | None = None,
+        trace: Trace | None = None,
     ) -> Ticket | None:
         """Commits the middle of the present cell; it can be resumed from."""
         working = self.session.working
         working.generators = self._generators
         try:
-            return super().commit(frames, message, kind, error=error, exit_code=exit_code)
+            return super().commit(frames, message, kind, error=error, exit_code=exit_code, trace=trace)
         finally:
             working.generators = None
             self.session.is_dirty = True  # what only a position can bring back (a generator) is looked at again when the cell ends

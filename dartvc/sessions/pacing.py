@@ -3,6 +3,8 @@
 The cost of a commit is what the program waits plus what the background writer takes from its cores: where cores stand idle, writing costs
 nothing. A commit is due when the budget (a share of the time since the run began) covers what commits have cost so far and what the next
 one will.
+
+The head of a long loop is the place where a commit is worth most: nothing is half done there. While one comes round often enough, commits wait for it.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ _SHORT_EXCESS_LIMIT = 1.5
 _FIRST_COST_S = 0.008
 _WRITING_BYTES_PER_S = 400e6
 _LOOK_AGAIN_S = 1.0
+_LEAST_HEAD_SPACING_S = 0.1
+_HEAD_PATIENCE = 1.5
+"""A head that is so many times later than usual is not waited for any more."""
 
 
 @dataclass
@@ -63,11 +68,35 @@ class Pace:
         if self.every_s:
             return max(0.0, self.every_s - since_last_s)
         affordable = (self.spent_s + self.expected_s) / max(self.max_overhead, 1e-6) - elapsed_s
+        return max(min(affordable, self._longest_s(elapsed_s) - since_last_s), _LEAST_SPACING_S - since_last_s, 0.0)
+
+    def _longest_s(self, elapsed_s: float) -> float:
+        """Returns how far commits may lie apart, whatever was spent; infinite where one costs too much for that."""
         short = min(_SHORT_SPACING_S + _SHORT_SPACING_SHARE * elapsed_s, _LONGEST_SPACING_S)
-        for spacing, excess in ((short, _SHORT_EXCESS_LIMIT), (_LONGEST_SPACING_S, _EXCESS_LIMIT)):
-            if self.expected_s <= excess * self.max_overhead * spacing:
-                affordable = min(affordable, spacing - since_last_s)
-        return max(affordable, _LEAST_SPACING_S - since_last_s, 0.0)
+        if self.expected_s <= _SHORT_EXCESS_LIMIT * self.max_overhead * short:
+            return short
+        return _LONGEST_SPACING_S if self.expected_s <= _EXCESS_LIMIT * self.max_overhead * _LONGEST_SPACING_S else math.inf
+
+    def is_due_at_head(self, elapsed_s: float, since_last_s: float, interval_s: float) -> bool:
+        """Whether a program that stands at the head of a loop is to be committed there: the budget has room, or the next head comes too late.
+
+        Args:
+            elapsed_s: since the run began.
+            since_last_s: since the last commit.
+            interval_s: how long the loop takes from head to head.
+        """
+        if self.every_s:
+            return since_last_s + interval_s / 2 >= self.every_s
+        if since_last_s >= _LEAST_HEAD_SPACING_S and self.spent_s + self.expected_s <= self.max_overhead * elapsed_s:
+            return True
+        return self.next_due_s(elapsed_s, since_last_s) <= interval_s / 2
+
+    def held_s(self, elapsed_s: float, since_last_s: float, since_head_s: float, interval_s: float) -> float:
+        """Returns how long a commit may wait for the next head of a loop that comes round every ``interval_s`` (0: there is none)."""
+        if not interval_s:
+            return 0.0
+        longest = self.every_s + min(interval_s, self.every_s) if self.every_s else min(self._longest_s(elapsed_s), _LONGEST_SPACING_S)
+        return min(longest - since_last_s, _HEAD_PATIENCE * interval_s - since_head_s)
 
 
 class Pacer:
@@ -81,6 +110,7 @@ class Pacer:
     def __init__(self, pace: Pace, request: Callable[[], None]) -> None:
         self.pace = pace
         self._request = request
+        self._head = self._head_interval_s = 0.0
         self._began = self._last = self._looked = time.monotonic()
         self._used = time.process_time()
         self._wake = threading.Condition()
@@ -104,6 +134,7 @@ class Pacer:
                 self._thread.start()
             self.pace.spent_s = 0.0
             self._began = self._last = time.monotonic()
+            self._head_interval_s = 0.0
             self._is_open = self._is_paused = False
             if self._began + self.pace.next_due_s(0.0, 0.0) < self._sleeps_until:
                 self._wake.notify_all()  # else it wakes in time by itself
@@ -129,6 +160,16 @@ class Pacer:
     def looked(self, seconds: float) -> None:
         """Takes note of how long the program was held up beside its commits, by looking for where it can be committed."""
         self.pace.spent_s += seconds
+    def at_head(self, interval_s: float) -> bool:
+        """Takes note that the program stands at the head of a loop, which takes so long; returns whether it is to be committed there."""
+        with self._wake:
+            now = time.monotonic()
+            self._head, self._head_interval_s = now, interval_s
+            return not self._is_over and not self._is_paused and self.pace.is_due_at_head(now - self._began, now - self._last, interval_s)
+
+    def _due_s(self, now: float) -> float:
+        held = self.pace.held_s(now - self._began, now - self._last, now - self._head, self._head_interval_s)
+        return max(self.pace.next_due_s(now - self._began, now - self._last), held)
 
     def _busy_share(self) -> float:
         """Returns the share of the other cores that the process has kept busy since it began to be looked at."""
@@ -151,7 +192,7 @@ class Pacer:
                         self._request()
                     continue
                 now = time.monotonic()
-                due = self.pace.next_due_s(now - self._began, now - self._last)
+                due = self._due_s(now)
                 if due > 0:
                     self._sleeps_until = now + due
                     self._wake.wait(due)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from dartvc.history import Repository
     from dartvc.state.working import NamespaceDelta
 
-__all__ = ["recompute", "with_freshness"]
+__all__ = ["EffectRefused", "no_effects", "random_streams_kept", "recompute", "with_freshness"]
 
 
-class _EffectRefused(Exception):
+class EffectRefused(Exception):
     """A recipe wanted to change the world outside its namespace."""
 
 
@@ -44,7 +44,7 @@ def recompute(repository: Repository, name: str, recipe: Mapping[str, object], l
     try:
         for step in steps:
             carried = (_run_step(repository, name, step, carried),)
-    except _EffectRefused as refusal:
+    except EffectRefused as refusal:
         return Omission(name, name, f"{reason}; making it again would {refusal}", "run the cell that made it")
     except (Unloadable, DartvcError) as error:
         return Omission(name, name, f"{reason}; what it was made from cannot be loaded: {error}")
@@ -58,12 +58,12 @@ def _run_step(repository: Repository, name: str, step: Mapping[str, Any], carrie
     code = str(step["code"])
     mentioned = names_in_source(code)
     if mentioned is None:
-        raise _EffectRefused("need IPython's magics")
+        raise EffectRefused("need IPython's magics")
     if step["base"] is not None:
         _load_mentioned(repository, Oid(step["base"]), set(mentioned), scratch)
     if carried is not None:
         scratch[name] = carried[0]
-    with _random_streams_kept(), _no_effects(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with random_streams_kept(), no_effects(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         exec(compile(code, "<recipe>", "exec", dont_inherit=True), scratch)
     if name not in scratch:
         raise KeyError(name)
@@ -88,18 +88,23 @@ def _load_mentioned(repository: Repository, base: Oid, mentioned: set[str], scra
 
 
 @contextlib.contextmanager
-def _random_streams_kept() -> Iterator[None]:
+def random_streams_kept() -> Iterator[None]:
+    """Puts the random streams of random, numpy and torch back to where they were."""
     import random
 
     state = random.getstate()
     numpy_random = sys.modules.get("numpy.random")
     numpy_state = numpy_random.get_state() if numpy_random is not None else None
+    torch = sys.modules.get("torch")
+    torch_state = torch.get_rng_state() if torch is not None and hasattr(torch, "get_rng_state") else None
     try:
         yield
     finally:
         random.setstate(state)
         if numpy_random is not None and numpy_state is not None:
             numpy_random.set_state(numpy_state)
+        if torch is not None and torch_state is not None:
+            torch.set_rng_state(torch_state)
 
 
 _GUARD = threading.local()
@@ -128,17 +133,26 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         if (isinstance(mode, str) and set(mode) & set("wax+")) or (
             isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         ):
-            raise _EffectRefused(f"write the file {arguments[0]!r}")
+            raise EffectRefused(f"write the file {arguments[0]!r}")
+        if not _GUARD.may_read and isinstance(arguments[0], str | bytes) and not _is_code(os.fsdecode(arguments[0])):
+            raise EffectRefused(f"read the file {arguments[0]!r}")
     elif event.startswith(_REFUSED):
-        raise _EffectRefused(f"cause {event}")
+        raise EffectRefused(f"cause {event}")
+
+
+def _is_code(path: str) -> bool:
+    """Whether a file belongs to Python, a library or the system: reading it makes nothing depend on the user's files."""
+    libraries = tuple(os.path.join(each, "") for each in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), "/usr", "/proc", "/sys", "/dev"))
+    return os.path.abspath(path).startswith(libraries) or f"{os.sep}site-packages{os.sep}" in path or path.endswith((".pyc", ".so"))
 
 
 @contextlib.contextmanager
-def _no_effects() -> Iterator[None]:
+def no_effects(*, may_read: bool = True) -> Iterator[None]:
+    """Keeps this thread from changing the world outside; and, unless it ``may_read``, from files that are no libraries."""
     if not _INSTALLED:
         sys.addaudithook(_audit)
         _INSTALLED.append(True)
-    _GUARD.on = True
+    _GUARD.on, _GUARD.may_read = True, may_read
     try:
         yield
     finally:

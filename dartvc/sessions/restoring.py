@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dartvc.model import Digest, Oid, Omission, RestoreReport
+from dartvc.model import Commit, Digest, Oid, Omission, RestoreReport
+from dartvc.sessions.rebuilding import plan_of, rebuild
 from dartvc.sessions.recompute import recompute
 from dartvc.state.chunking import ANCHOR_BYTES, StreamChunk
 from dartvc.state.loading import Loading, Unloadable, load
@@ -53,16 +54,20 @@ def plan_restore(live: Mapping[str, NameEntry], target: Mapping[str, NameEntry],
     return Plan(by_payload, recipes, removed, tuple(name for name in kept if not any(name in group for group in by_payload.values())))
 
 
-def split_frames(target: Mapping[str, NameEntry]) -> tuple[dict[str, NameEntry], tuple[str, ...]]:
-    """Splits what a commit in the middle of a program holds into the names of its namespace and those of frames and other modules.
+def split_frames(commit: Commit, target: Mapping[str, NameEntry]) -> tuple[dict[str, NameEntry], tuple[str, ...]]:
+    """Splits what a commit of a program holds into the names of its namespace and those of frames and other modules.
 
-    Only a resume brings the latter back.
+    Only a resume, or a shell, brings the latter back. Of other commits every name is one of the namespace.
     """
+    if not commit.run and commit.position is None:
+        return dict(target), ()
     return {name: entry for name, entry in target.items() if "." not in name}, tuple(name for name in target if "." in name)
 
 
-def load_names(repository: Repository, entries: Mapping[str, NameEntry], namespace: dict[str, object]) -> dict[str, object]:
-    """Loads names into a new dict; functions are bound to ``namespace``. Names without a payload are left out.
+def load_names(
+    repository: Repository, entries: Mapping[str, NameEntry], namespace: dict[str, object], map_device: str = ""
+) -> dict[str, object]:
+    """Loads names into a new dict; functions are bound to ``namespace``. Names without a payload, or a plan that makes it, are left out.
 
     Raises:
         Unloadable: a value cannot be made here.
@@ -71,7 +76,12 @@ def load_names(repository: Repository, entries: Mapping[str, NameEntry], namespa
     for oid in dict.fromkeys(entry.payload_oid for entry in entries.values()):
         if oid is not None:
             payload = repository.payload(oid)
-            loaded.update(load(payload.read_stream(), Loading(namespace, payload)))
+            loaded.update(load(payload.read_stream(), Loading(namespace, payload, map_device)))
+    recipes = {name: repository.recipe(entry) for name, entry in entries.items() if entry.payload_oid is None}
+    for plan in {plan for recipe in recipes.values() if (plan := plan_of(recipe)) is not None}:
+        done = rebuild(repository, plan, [name for name, recipe in recipes.items() if plan_of(recipe) == plan], namespace)
+        wrong = {omission.name for omission in done.omissions}
+        loaded.update((name, value) for name, value in done.values.items() if name not in wrong)
     return {name: value for name, value in loaded.items() if name in entries}
 
 
@@ -121,8 +131,18 @@ class Restore:
             self._omissions.extend(Omission(names[0], names[0], note, "restored, but not as it was") for note in loading.notes)
             self._values.update((name, value) for name, value in loaded.items() if name in names)
             self._versions.append(version)
+        planned: dict[Oid, set[str]] = {}
         for name, entry in self._plan.recipes.items():
-            self._recompute(name, entry)
+            plan = plan_of(self._repository.recipe(entry))
+            if plan is not None:
+                planned.setdefault(plan, set()).add(name)
+            else:
+                self._recompute(name, entry)
+        for plan, wanted in planned.items():
+            done = rebuild(self._repository, plan, wanted, self._working.namespace)
+            self._values.update(done.values)
+            self._recomputed.extend(done.values)
+            self._omissions.extend(done.omissions)
 
     def _recompute(self, name: str, entry: NameEntry) -> None:
         recipe = self._repository.recipe(entry)

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import types
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dartvc.errors import NotFoundError
 from dartvc.history import Repository
 from dartvc.model import Commit, CommitKind, Oid, Payload, Position, StagedName
+from dartvc.program.acts import Act, read_acts
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.generators import frame_at
-from dartvc.program.sources import MODULE_SCOPE
 from dartvc.sessions.files import ENTRY, FileLedger
 from dartvc.sessions.relocation import Relocation, path_of_entry, relative_path
 from dartvc.sessions.session import Session
 from dartvc.sessions.tally import Tally
+from dartvc.sessions.traces import TRACEBACK, Trace, frame_prefixes
 from dartvc.sessions.writer import Ticket
 from dartvc.state.chunking import match_stream
 from dartvc.state.hooks import capture_hooks
@@ -33,12 +35,14 @@ from dartvc.state.saving import Saving, save
 from dartvc.state.working import StoredVersion
 
 __all__ = [
+    "EFFECTS",
     "LoadedRun",
     "Run",
     "RunRecorder",
     "find_resumable",
     "frame_names",
     "load_run",
+    "read_effects",
     "read_files",
     "read_modules",
     "read_position",
@@ -50,6 +54,7 @@ __all__ = [
 ]
 
 
+EFFECTS = "effects"
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -127,7 +132,7 @@ def run_here(facts: Mapping[str, Any], root: str) -> Run:
 def frame_names(frames: Sequence[CapturedFrame]) -> dict[str, object]:
     """Returns what frames hold under names of the snapshot: ``main().model``, and hidden ones for cells and stack values."""
     names: dict[str, object] = {}
-    for frame, prefix in zip(frames, frame_prefixes(frames), strict=True):
+    for frame, prefix in zip(frames, _prefixes(frames), strict=True):
         for name, value in frame.values.items():
             names[f"{prefix}.{name}"] = value
         for name, cell in frame.cells.items():
@@ -141,15 +146,8 @@ def frame_names(frames: Sequence[CapturedFrame]) -> dict[str, object]:
     return names
 
 
-def frame_prefixes(frames: Sequence[CapturedFrame]) -> list[str]:
-    """Returns the names of frames in a snapshot, each one once: ``main()``, ``walk()``, ``walk()#2``."""
-    seen: dict[str, int] = {}
-    prefixes = []
-    for frame in frames:
-        shown = "__main__" if frame.qualname == MODULE_SCOPE else frame.qualname.replace("<locals>.", "") + "()"
-        seen[shown] = seen.get(shown, 0) + 1
-        prefixes.append(shown if seen[shown] == 1 else f"{shown}#{seen[shown]}")
-    return prefixes
+def _prefixes(frames: Sequence[CapturedFrame]) -> list[str]:
+    return frame_prefixes([frame.qualname for frame in frames])
 
 
 def is_own_data(name: str, value: object, module: types.ModuleType) -> bool:
@@ -182,6 +180,7 @@ class RunRecorder:
         self._started_over = 0
         self.tally = Tally()
         self.last_stall_s = 0.0
+        self._last_whole: tuple[Ticket | None, str, float] = (None, "", 0.0)
         self.folder = run.folder
 
     def user_modules(self) -> list[types.ModuleType]:
@@ -196,15 +195,22 @@ class RunRecorder:
         return [each for each in modules if vars(each) is not self.session.namespace and sys.modules.get(each.__name__) is each]
 
     def commit(
-        self, frames: Sequence[CapturedFrame], message: str, kind: CommitKind, *, error: str = "", exit_code: int | None = None
+        self,
+        frames: Sequence[CapturedFrame],
+        message: str,
+        kind: CommitKind,
+        *,
+        error: str = "",
+        exit_code: int | None = None,
+        trace: Trace | None = None,
     ) -> Ticket | None:
-        """Commits the program's state; with frames, the commit can be resumed from."""
+        """Commits the program's state; with frames, the commit can be resumed from, with a trace it can be looked into."""
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except (OSError, ValueError, AttributeError):
                 continue
-        names = frame_names(frames)
+        names = frame_names(trace.frames if trace is not None else frames)
         for module in self.user_modules():
             self._add_source(module)
             names.update((f"{module.__name__}.{key}", value) for key, value in vars(module).items() if is_own_data(key, value, module))
@@ -214,7 +220,7 @@ class RunRecorder:
             self.run = replace(self.run, exit_code=exit_code)
         innermost = frames[-1] if frames else None
         position = Position(self.shown_file(innermost.filename), innermost.line, innermost.qualname) if innermost else None
-        places = [frame.described() for frame in frames]
+        places = [{**frame.described(), "shown": os.path.basename(self.shown_file(frame.filename))} for frame in frames]
 
         def process() -> list[StagedName]:
             if self.session.times_started_over != self._started_over:
@@ -226,8 +232,9 @@ class RunRecorder:
                 self.effects.sync()
             so_far = self.tally.described()
             place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence, "so_far": so_far}
+            raised = [_entry(TRACEBACK, None, trace.described())] if trace is not None else []
             used = {ENTRY: (None, self.ledger.described(files, is_last=exit_code is not None))} if self.ledger is not None else {}
-            return [*self._changed_entries(used), *self._entries(place), *(_file_entry(state, self.run.project) for state in files)]
+            return [*self._changed_entries(used), *self._entries(place), *raised, *(_file_entry(state, self.run.project) for state in files)]
 
         ticket = self.session.commit_run(
             names,
@@ -243,7 +250,18 @@ class RunRecorder:
         self.last_stall_s = report.stall_ms / 1e3
         obstacle = "; ".join(f"{each.path}: {each.reason}" for each in report.omissions) if frames else None
         self.tally.add(self.last_stall_s, ticket.size_bytes if ticket else 0, obstacle=obstacle)
+        if obstacle == "":
+            self._last_whole = ticket, message, time.monotonic()
         return ticket
+
+    def standing(self) -> tuple[int, str]:
+        """Returns how many commits can be resumed from, and a phrase about the newest one, and why none came since."""
+        why = f" ({self.tally.refused})" if self.tally.refused else ""
+        ticket, place, moment = self._last_whole
+        if ticket is None:
+            return 0, f"there is no commit to go on from, only the beginning{why}"
+        name = f"{ticket.oid[:8]}, " if ticket.oid is not None else ""
+        return self.tally.commits, f"the last commit is {name}{place}, {time.monotonic() - moment:.0f} s ago{why}"
 
     def shown_file(self, filename: str) -> str:
         """Returns what people call a file of the program."""
@@ -265,7 +283,7 @@ class RunRecorder:
     def unstorable(self, frames: Sequence[CapturedFrame]) -> set[tuple[str, int]]:
         """Returns the (function, line) of those frames of which the last commit could not store something."""
         omitted = [omission.name for omission in self.session.last_report.omissions]
-        named = zip(frames, frame_prefixes(frames), strict=True)
+        named = zip(frames, _prefixes(frames), strict=True)
         return {(frame.qualname, frame.line) for frame, prefix in named if any(name.startswith(f"{prefix}.") for name in omitted)}
 
     def _add_source(self, module: types.ModuleType) -> None:
@@ -281,6 +299,8 @@ class RunRecorder:
         """Returns the run's entries of the process's state that changed: the run, the position, the sources."""
         wanted: dict[str, tuple[object, dict[str, object]]] = {"run": (None, self.run.described()), "position": (None, place)}
         wanted["order"] = (None, {"type": "order", "names": self.session.working.names()})
+        if acts := self.effects.acts.total():
+            wanted[EFFECTS] = (None, {"type": EFFECTS, "items": [asdict(act) for act in acts]})
         return self._changed_entries({**wanted, **self._source_entries()})
 
     def _source_entries(self) -> dict[str, tuple[object, dict[str, object]]]:
@@ -321,6 +341,7 @@ class LoadedRun:
     sources: dict[str, str]
     versions: list[StoredVersion]
     values: dict[str, object]
+    notes: Sequence[str] = ()
 
 
 def find_resumable(repository: Repository, start: Oid) -> tuple[Commit, Run]:
@@ -359,6 +380,12 @@ def read_sequence(repository: Repository, oid: Oid) -> int:
     return int(read_position(repository, oid)["sequence"])
 
 
+def read_effects(repository: Repository, oid: Oid) -> list[Act]:
+    """Returns what a run had done outside of its memory when a commit was made."""
+    entry = repository.process(oid).get(EFFECTS)
+    return read_acts(repository.summary(entry)) if entry is not None else []
+
+
 def read_sources(repository: Repository, oid: Oid) -> dict[str, str]:
     """Returns the source files of a run, by path."""
     sources = {}
@@ -391,8 +418,23 @@ def read_value(repository: Repository, name: str, entry: Any) -> Any:
     return load(payload.read_stream(), Loading({}, payload))[name]
 
 
-def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, object], generators: Any, version_of: Any) -> LoadedRun:
+def load_run(
+    repository: Repository,
+    oid: Oid,
+    run: Run,
+    namespace: dict[str, object],
+    generators: Any,
+    version_of: Any,
+    map_device: str = "",
+    *,
+    known: dict[Oid, dict[str, object]] | None = None,
+    is_needed: Callable[[Sequence[str], int], bool] = lambda names, size_bytes: True,
+) -> LoadedRun:
     """Loads everything that a commit of a run holds; the caller has checked that it is trusted.
+
+    Args:
+        known: payloads that are loaded already, by their ids; what is loaded is added.
+        is_needed: whether to load what some names have in common, of a size.
 
     Raises:
         Unloadable: a value cannot be made here.
@@ -401,23 +443,33 @@ def load_run(repository: Repository, oid: Oid, run: Run, namespace: dict[str, ob
     generators.located = run.relocation.path
     values: dict[str, object] = {}
     versions = []
+    notes: dict[str, None] = {}
     entries = repository.names(oid)
     by_payload: dict[Oid, list[str]] = {}
     for name, entry in entries.items():
         if entry.payload_oid is not None:
             by_payload.setdefault(entry.payload_oid, []).append(name)
     for payload_oid, names in by_payload.items():
+        loaded = known.get(payload_oid) if known is not None else None
+        if loaded is not None and loaded.keys() >= set(names):
+            values.update((name, loaded[name]) for name in names)
+            continue
         payload = repository.payload(payload_oid)
+        if not is_needed(names, payload.size_bytes):
+            continue
         stream = payload.read_stream()
-        loading = Loading(namespace, payload)
+        loading = Loading(namespace, payload, map_device)
         loading.generators = generators
         loading.located = run.relocation.path
         loaded = load(stream, loading)
         values.update((name, loaded[name]) for name in names)
         versions.append(version_of(tuple(names), payload, stream))
+        notes.update(dict.fromkeys(loading.notes))
+        if known is not None:
+            known[payload_oid] = loaded
     frames = _frames_of([{**each, "file": run.relocation.path(each["file"])} for each in place["frames"]], values)
     own, modules = _split_names(_in_order(repository, oid, entries), values)
-    return LoadedRun(frames, own, modules, read_sources(repository, oid), versions, values)
+    return LoadedRun(frames, own, modules, read_sources(repository, oid), versions, values, tuple(notes))
 
 
 def _in_order(repository: Repository, oid: Oid, entries: Mapping[str, object]) -> list[str]:
@@ -429,7 +481,7 @@ def _in_order(repository: Repository, oid: Oid, entries: Mapping[str, object]) -
 
 def _frames_of(places: Sequence[Mapping[str, Any]], values: Mapping[str, object]) -> list[CapturedFrame]:
     bare = [frame_at(place, {}, {}, []) for place in places]
-    for frame, prefix in zip(bare, frame_prefixes(bare), strict=True):
+    for frame, prefix in zip(bare, _prefixes(bare), strict=True):
         start = f"{prefix}."
         for name, value in values.items():
             if not name.startswith(start):

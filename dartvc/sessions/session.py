@@ -130,7 +130,7 @@ class Session:
         with self.busy:
             return self._commit(Unit("", None), message, kind, force=True)
 
-    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False) -> RestoreReport:
+    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> RestoreReport:
         """Brings the namespace to the state at a commit without moving HEAD; on an error nothing has changed.
 
         Raises:
@@ -142,12 +142,12 @@ class Session:
             repository = self.repository
             target = repository.names(oid)
             self._check(oid, target, names, trust)
-            target, of_frames = split_frames(target) if names is None and repository.commit(oid).position is not None else (target, ())
+            target, of_frames = split_frames(repository.commit(oid), target) if names is None else (target, ())
             head = self.head
             live = repository.names(head) if head is not None and not self._is_fresh else {}
             live = {name: entry for name, entry in live.items() if self.working.stored(name) is not None and name in self.namespace}
             plan = plan_restore({**dict.fromkeys(self._unknown_names(live), _ABSENT), **live}, target, names)
-            restore = Restore(repository, self.working, plan)
+            restore = Restore(repository, self.working, plan, map_device=map_device)
             restore.prepare()
             process = self._process_values(oid) if names is None else None
             report = restore.apply(process)
@@ -487,13 +487,13 @@ class Session:
             values.update(load(payload.read_stream(), Loading(self.namespace, payload)))
         return values
 
-    def load(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False) -> dict[str, object]:
+    def load(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> dict[str, object]:
         """Loads a commit's names into a new dict, to which its functions are bound."""
         target = self.repository.names(oid)
         self._check(oid, target, names, trust)
         wanted = target if names is None else {name: target[name] for name in names}
         state: dict[str, object] = {}
-        state.update(load_names(self.repository, wanted, state))
+        state.update(load_names(self.repository, wanted, state, map_device))
         return state
 
 

@@ -24,9 +24,9 @@ from dartvc.model import Commit, Oid, short
 from dartvc.porcelain.moves import checkout
 from dartvc.program.capture import CaptureError, Reader
 from dartvc.program.cells import FEATURES, add_cell, announce, continuation
-from dartvc.program.effects import take_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
+from dartvc.program.journal import take_back
 from dartvc.program.places import NotResumable
 from dartvc.program.records import drop_records
 from dartvc.program.resuming import Resumption
@@ -278,10 +278,10 @@ class Cells:
             __import__(name)
         sequence = read_sequence(session.repository, commit.oid)
         journal = journal_of(session.repository, cell.cell_id)
-        failed = take_back(journal, sequence)
-        for problem in failed:
+        problems = take_back(journal, sequence).problems
+        for problem in problems:
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
-        if not failed:
+        if not problems:
             with suppress(OSError):
                 drop_records(journal, sequence)
         with self.restoring():

@@ -42,14 +42,14 @@ from dartvc.state.loading import Loading, Unloadable, load
 from dartvc.state.process import apply_process, is_process_entry
 from dartvc.state.strings import with_interned_keys
 
-__all__ = ["main"]
+__all__ = ["PatchedGenerators", "Replayer", "main"]
 
 _OF_THE_START = ("random", "numpy.random", "torch.random")
 _POLL_S = 0.005
 _DEATH_OF_PARENT = 1  # PR_SET_PDEATHSIG
 
 
-class _Replayer:
+class Replayer:
     """Executes one job."""
 
     def __init__(self, job: Job, folder: Path) -> None:
@@ -71,11 +71,11 @@ class _Replayer:
         """Runs the program and answers; returns its exit code."""
         os.makedirs(self.run.cwd, exist_ok=True)
         os.chdir(self.run.cwd)
-        if self.job.following:
+        if self.job.following or self.job.until:
             self.capture.pending = _Stretch(self)
         body: Callable[[], object] = lambda: exec(self.unit.code, self.main.__dict__)  # noqa: E731
         if self.job.is_beginning:
-            self._apply(_OF_THE_START)
+            self.apply(_OF_THE_START)
             Begun().write(self.folder)
         else:
             try:
@@ -91,7 +91,7 @@ class _Replayer:
         self.answer(code, error)
         return code
 
-    def _apply(self, names: Collection[str] | None = None) -> None:
+    def apply(self, names: Collection[str] | None = None) -> None:
         """Puts back what was recorded of the process: the random streams, and, without ``names``, all else."""
         values: dict[str, object] = {}
         for name, entry in self.repository.process(self.oid).items():
@@ -108,10 +108,10 @@ class _Replayer:
             Unloadable: a value cannot be made here.
         """
         repository, run = self.repository, self.run
-        files = self._files()
+        files = self.patched_files()
         for name in read_modules(repository, self.oid):
             __import__(name)
-        codec = _PatchedGenerators(Reader(self.sources), files)
+        codec = PatchedGenerators(Reader(self.sources), files)
         loaded = load_run(repository, self.oid, run, self.main.__dict__, codec, lambda *_: None)
         for path, file in files.items():
             if path != run.script and self.sources.find(path) is None:
@@ -120,33 +120,34 @@ class _Replayer:
             if name in sys.modules:
                 vars(sys.modules[name]).update(with_interned_keys(data))
         self.main.__dict__.update(with_interned_keys(loaded.namespace))
-        self._rebind(files)
+        self.rebind(files)
         setup = ast.Module(list(files[run.script].setup()), [])
         exec(compile(setup, run.script, "exec"), self.main.__dict__)
         frames = [frame_at(files[each.filename].place(each.described()), each.values, each.cells, each.stack) for each in loaded.frames]
         boundary = boundary_of(frames, files)
-        resumption = Resumption(frames, codec.reader, lambda module, recorded: recorded, self._namespace_of)
-        self._apply()
+        resumption = Resumption(frames, codec.reader, lambda module, recorded: recorded, self.namespace_of)
+        self.apply()
         restore_hooks(loaded.values)
         follow_process(repository, self.oid, run.relocation)
         Begun(tuple(replace(each, file=os.path.relpath(each.file, self.job.project)) for each in boundary)).write(self.folder)
         return resumption
 
-    def _files(self) -> dict[str, PatchedFile]:
+    def patched_files(self) -> dict[str, PatchedFile]:
+        """Returns the files of the program, recorded and patched, by path."""
         tip = self.repository.database.refs.read(f"refs/runs/{self.run.run_id}") or self.oid
         moved = Relocation(str(self.repository.root), self.job.project)
         old = {moved.path(path): text for path, text in read_sources(self.repository, tip).items()}
         passes = {path: [[Insertion(*each) for each in insertions] for insertions in edits] for path, edits in self.job.edits.items()}
         return {path: PatchedFile(path, old[path], text, passes.get(path, ())) for path, text in self.job.sources.items()}
 
-    def _rebind(self, files: Mapping[str, PatchedFile]) -> None:
+    def rebind(self, files: Mapping[str, PatchedFile]) -> None:
         """Gives functions that came out of the commit the patched code.
 
         Raises:
             NotResumable: one of them closes over something else there.
         """
         codes = {path: file.codes() for path, file in files.items()}
-        for function in [each for each in gc.get_objects() if type(each) is types.FunctionType]:
+        for function in [each for each in gc.get_objects() if type(each) is types.FunctionType]:  # without those that are frozen
             code = function.__code__
             known = codes.get(self.run.relocation.path(code.co_filename), {}).get((code.co_qualname, code.co_firstlineno))
             if known is None or code is known[1] or digest_of_code(known[0]) != digest_of_code(code):
@@ -155,7 +156,8 @@ class _Replayer:
                 raise NotResumable(f"{code.co_qualname} closes over something else in the patched program")
             function.__code__ = known[1]
 
-    def _namespace_of(self, module: str) -> dict[str, Any]:
+    def namespace_of(self, module: str) -> dict[str, Any]:
+        """Returns the globals of a module."""
         return self.main.__dict__ if module == "__main__" else vars(sys.modules[module])
 
     def answer(self, code: int, error: str, *, is_stopped: bool = False, problem: str = "") -> None:
@@ -175,10 +177,11 @@ class _Replayer:
 class _Stretch(list[Any]):
     """The records of a stretch, which ends this process at the first one behind the place where the next stretch began."""
 
-    def __init__(self, replayer: _Replayer) -> None:
+    def __init__(self, replayer: Replayer) -> None:
         super().__init__()
         self._replayer = replayer
-        self._boundary: Boundary | None = None
+        own = replayer.job.project
+        self._boundary: Boundary | None = tuple(replace(each, file=os.path.join(own, each.file)) for each in replayer.job.until) or None
         self._codes: dict[int, CodeLoops] = {}
 
     def append(self, record: Any) -> None:
@@ -214,7 +217,7 @@ def _stack(frame: types.FrameType | None, main: dict[str, Any]) -> Iterator[type
         frame = frame.f_back
 
 
-class _PatchedGenerators(GeneratorCodec):
+class PatchedGenerators(GeneratorCodec):
     """Makes suspended generators again in the patched program."""
 
     def __init__(self, reader: Reader, files: Mapping[str, PatchedFile]) -> None:
@@ -256,4 +259,9 @@ def main() -> None:
     path = Path(sys.argv[1])
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DEATH_OF_PARENT, signal.SIGKILL)
-    sys.exit(_Replayer(Job.read(path), path.parent).execute())
+    job = Job.read(path)
+    if job.heads:
+        from dartvc.shims.evaluating import Evaluator
+
+        sys.exit(Evaluator(job, path.parent).execute())
+    sys.exit(Replayer(job, path.parent).execute())

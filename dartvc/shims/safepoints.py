@@ -17,6 +17,7 @@ from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.stopping import Stopper
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.runs import RunRecorder
+from dartvc.shims.heads import LoopHeads
 from dartvc.state.adapters import why_not_now
 
 __all__ = ["SafePoints", "is_below"]
@@ -59,6 +60,7 @@ class SafePoints:
         self.reader = reader
         self.recorder = recorder
         self.stopper = Stopper(is_user, self._at_safe_point)
+        self.heads = LoopHeads(is_user, self._at_head)
         self.pacer = Pacer(pace, self.stopper.request)
         self._is_user = is_user
         self._stack_of = stack_of
@@ -70,6 +72,7 @@ class SafePoints:
         self._worth_it: set[str] = set()
         self._dear_since = 0.0
         self._is_urgent = False
+        self._is_answered = False
 
     def request_anew(self) -> None:
         """Asks for a commit at the very next safe point, an earlier request forgotten."""
@@ -77,15 +80,30 @@ class SafePoints:
         self.stopper.cancel()
         self.stopper.request()
 
+    def _at_head(self, frame: types.FrameType, interval_s: float) -> None:
+        """Commits a program that is about to ask the iterator of a long loop, if that is due; an open request is answered by that."""
+        if self.pacer.at_head(interval_s):
+            count = self.recorder.tally.commits
+            self._try(frame)
+            self._is_answered = self.stopper.is_requested and self.recorder.tally.commits > count
+
     def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
-        """Commits at the start of a statement; returns the frame that must go on first when that is not possible here."""
+        """Looks at the loops and commits; returns the frame that must go on first when that is not possible here."""
+        self.heads.look(frame)
+        if self._is_answered:
+            self._is_answered = False
+            return None
+        return self._try(frame)
+
+    def _try(self, frame: types.FrameType) -> types.FrameType | None:
+        """Commits at the start of a statement, or at the head of a loop; returns the frame that must go on first when that is not possible here."""
         began, self._stall_s = time.perf_counter(), 0.0
         try:
-            return self._try(frame)
+            return self._commit_at(frame)
         finally:
             self.pacer.looked(time.perf_counter() - began - self._stall_s)
 
-    def _try(self, frame: types.FrameType) -> types.FrameType | None:
+    def _commit_at(self, frame: types.FrameType) -> types.FrameType | None:
         if len(self._tries) > _FRAMES_KEPT:
             self._tries.clear()
         try:

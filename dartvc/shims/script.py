@@ -22,9 +22,10 @@ from dartvc.host.entropy import new_id
 from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
 from dartvc.program.capture import Reader
-from dartvc.program.effects import Effects, put_back, take_back
+from dartvc.program.effects import Effects, put_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
+from dartvc.program.journal import take_back
 from dartvc.program.places import NotResumable
 from dartvc.program.records import drop_records
 from dartvc.program.resuming import Resumption
@@ -32,11 +33,14 @@ from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
 from dartvc.program.trampolines import is_trampoline
 from dartvc.sessions import Session
+from dartvc.sessions.atomic import AtomicSession
 from dartvc.sessions.pacing import Pace
 from dartvc.sessions.relocation import follow_process
 from dartvc.sessions.restoring import version_of
-from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_files, read_modules, read_sequence
+from dartvc.sessions.runs import LoadedRun, Run, RunRecorder, load_run, read_effects, read_files, read_modules, read_sequence
 from dartvc.sessions.tally import describe_tally
+from dartvc.sessions.traces import Trace, headline_of
+from dartvc.shims.endings import AtomicEnding
 from dartvc.shims.safepoints import SafePoints, is_below
 from dartvc.shims.signals import SIGNALLED, Signals
 from dartvc.shims.texts import read_program
@@ -60,7 +64,11 @@ class RunOptions:
 
     max_overhead: float = 0.01
     every_s: float = 0.0
+    grace_s: float = 5.0
+    """How long SIGTERM waits for a safe point."""
     arguments: dict[str, str] = field(default_factory=dict)
+    is_atomic: bool = False
+    """Its effects stand as a whole or not at all."""
     reuse: str = ""
     """``full`` or ``partial``: work already done is not done again; such a run commits at its start and end only."""
 
@@ -68,7 +76,7 @@ class RunOptions:
 class _Runner:
     """Runs one script in this process."""
 
-    def __init__(self, repository: Repository, run: Run, options: RunOptions, text: str) -> None:
+    def __init__(self, repository: Repository, run: Run, options: RunOptions, text: str, parent: Oid | None = None) -> None:
         self.repository = repository
         self.run = run
         self.main = main_module(run)
@@ -76,19 +84,22 @@ class _Runner:
         self.unit = self.sources.add(run.script, text)
         linecache.cache[run.script] = (len(text), None, text.splitlines(keepends=True), run.script)
         self.reader = Reader(self.sources)
-        self.session = Session(repository, self.main.__dict__)
+        self.ending = AtomicEnding(repository, run.run_id) if options.is_atomic else None
+        is_atomic = options.is_atomic
+        self.session = AtomicSession(repository, self.main.__dict__, run.run_id, parent) if is_atomic else Session(repository, self.main.__dict__)
         self.session.arguments = run.arguments
         self.session.run_id = run.run_id
         self.session.working.generators = GeneratorCodec(self.reader)
         self.session.working.keeps_strings = strings.is_supported()
         journal = repository.path / "runs" / run.run_id
         journal.mkdir(parents=True, exist_ok=True)
-        self.effects = Effects(journal, (str(repository.path), str(config_folder())), on_fork=watch_workers)
+        ignored = (str(repository.path), str(config_folder()))
+        self.effects = Effects(journal, ignored, on_fork=watch_workers, is_atomic=is_atomic)
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         self._folder = os.path.join(run.folder, "")
         pace = Pace(options.max_overhead, options.every_s)
         self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit)
-        self.signals = Signals(self.points.request_anew, self.session.close)
+        self.signals = Signals(self.points.request_anew, self.session.close, self.recorder.standing, options.grace_s)
         self.reuse = _reuse_of(self, options.reuse)
 
     def _is_user(self, code: types.CodeType) -> bool:
@@ -113,29 +124,34 @@ class _Runner:
         if is_supported() and self.reuse is None:
             self.signals.install()
             self.points.pacer.start()
+        failure: BaseException | None = None
         try:
             body()
         except SystemExit as stop:
-            code, error = _exit_code(stop), ""
+            code = _exit_code(stop)
         except KeyboardInterrupt as interrupt:
-            code, error = SIGNALLED + signal.SIGINT, "KeyboardInterrupt"
-            _print_exception(interrupt)
+            code, failure = SIGNALLED + signal.SIGINT, interrupt
         except BaseException as raised:
-            code, error = 1, f"{type(raised).__name__}: {raised}".split("\n", 1)[0]
-            _print_exception(raised)
+            code, failure = 1, raised
         else:
-            code, error = 0, ""
+            code = 0
+        if failure is not None:
+            _print_exception(failure)
         self.points.pacer.stop()
         self.points.stopper.cancel()
-        self._finish(code, error)
+        self._finish(code, failure)
+        if self.ending is not None:
+            self.ending.code, self.ending.effects = code, self.effects
         return code
 
-    def _finish(self, code: int, error: str) -> None:
+    def _finish(self, code: int, failure: BaseException | None) -> None:
+        error = headline_of(failure) if failure is not None else ""
         try:
             if self.reuse is not None:
                 self.reuse.close()
             kind = CommitKind.EXCEPTION if error else CommitKind.END
-            self.recorder.commit((), error or f"exit {code}", kind, error=error, exit_code=code)
+            trace = Trace.of(failure, self._is_user, self.main.__dict__) if failure is not None else None
+            self.recorder.commit((), error or f"exit {code}", kind, error=error, exit_code=code, trace=trace)
             self.session.close()
         except Exception as failure:
             print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
@@ -155,6 +171,8 @@ class _Runner:
     def start(self) -> int:
         """Runs the script from its beginning."""
         watch_exits(self._is_user)
+        if self.ending is not None:
+            self.ending.begin(self.session)
         self.recorder.commit((), f"run {os.path.basename(self.run.script)}", CommitKind.START)
         with suppress(DartvcError):  # the next commit stores everything then
             self.session.flush()  # before the program does anything that could not be taken back without it
@@ -165,13 +183,18 @@ class _Runner:
             code = self.reuse.compile(self.run.script, self.unit.text)
         return self.execute(lambda: exec(code, self.main.__dict__))
 
-    def go_on(self, oid: Oid, sets: dict[str, str]) -> int:
+    def go_on(self, oid: Oid, sets: dict[str, str], map_device: str) -> int:
         """Continues from a commit."""
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
                 __import__(name)
+        if self.ending is not None:
+            self.ending.begin(self.session)
         self._restore_files(oid)
-        loaded = load_run(self.repository, oid, self.run, self.main.__dict__, self.session.working.generators, version_of)
+        generators = self.session.working.generators
+        loaded = load_run(self.repository, oid, self.run, self.main.__dict__, generators, version_of, map_device)
+        for note in loaded.notes:
+            print(f"dartvc: {note}", file=sys.stderr)
         watch_exits(self._is_user)
         self._give_data(loaded)
         _set_values(loaded, sets)
@@ -186,13 +209,16 @@ class _Runner:
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
         self.effects.sequence = read_sequence(self.repository, oid)
-        failed = take_back(self.effects.journal, self.effects.sequence)
-        files = read_files(self.repository, oid)
-        for problem in (*failed, *put_back(files)):
-            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
-        if not failed:
+        self.effects.acts.begin(read_effects(self.repository, oid))
+        done = take_back(self.effects.journal, self.effects.sequence)
+        if not done.problems:
             with suppress(OSError):
                 drop_records(self.effects.journal, self.effects.sequence)
+        files = read_files(self.repository, oid)
+        if self.ending is not None:
+            self.effects.keep_before(state.path for state in files)
+        for problem in (*done.problems, *put_back(files)):
+            print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         self.effects.adopt(files)
         assert self.recorder.ledger is not None
         self.recorder.ledger.adopt(self.repository, self.repository.process(oid))
@@ -245,19 +271,19 @@ def run_script(repository: Repository, script: str, argv: Sequence[str], options
 
 
 def resume_script(
-    repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str]
+    repository: Repository, run: Run, oid: Oid, text: str, options: RunOptions, *, from_start: bool, sets: dict[str, str], map_device: str
 ) -> int:
     """Continues a run from a commit, or begins it again when that commit is its start; returns its exit code."""
     if run.moved_from != run.project and run.cwd.startswith(run.project):
         os.makedirs(run.cwd, exist_ok=True)
     os.chdir(run.cwd) if os.path.isdir(run.cwd) else None
-    runner = _Runner(repository, run, options, text)
+    runner = _Runner(repository, run, options, text, oid)
     if from_start:
-        for problem in take_back(repository.path / "runs" / run.run_id, 0):
+        for problem in take_back(repository.path / "runs" / run.run_id, 0).problems:
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         return runner.start()
     try:
-        return runner.go_on(oid, sets)
+        return runner.go_on(oid, sets, map_device)
     except (NotResumable, Unloadable) as reason:
         runner.session.close()
         raise RefusedError(
@@ -312,7 +338,7 @@ def _is_ours(frame: types.FrameType) -> bool:
 
 
 def _print_exception(error: BaseException) -> None:
-    """Shows a traceback of the user's own frames."""
+    """Shows a traceback of the user's own frames, and leaves the exception where post-mortem tools look for it."""
     trace = error.__traceback__
     while trace is not None and _is_ours(trace.tb_frame):
         trace = trace.tb_next
@@ -323,6 +349,9 @@ def _print_exception(error: BaseException) -> None:
         else:
             before = before.tb_next
     error.__traceback__ = trace
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
     sys.excepthook(type(error), error, trace)
 
 

@@ -1,6 +1,7 @@
 """Signals of a run: SIGTERM, SIGINT and SIGUSR1 ask for a commit at the next safe point; then the first two take their course.
 
-A program that set a handler of its own keeps it. If no safe point comes within the grace time, the signal does not wait for one.
+A program that set a handler of its own keeps it. If no safe point comes within the grace time, the signal does not wait for one, and the last
+commit is named.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 __all__ = ["SIGNALLED", "Signals"]
 
 SIGNALLED = 128
 """Added to a signal's number it is the exit code of a process that the signal ended."""
-_TERMINATE_GRACE_S = 5.0
 _INTERRUPT_GRACE_S = 1.0
 
 
@@ -26,12 +26,19 @@ class Signals:
     Args:
         request: asks for a commit at the next safe point, an earlier request forgotten.
         close: makes every commit durable; called before the process ends by a signal.
+        standing: returns how many commits were made, and a phrase about the last one and why none came since.
+        grace_s: how long SIGTERM waits for a safe point.
     """
 
-    def __init__(self, request: Callable[[], None], close: Callable[[], None]) -> None:
+    def __init__(
+        self, request: Callable[[], None], close: Callable[[], None], standing: Callable[[], tuple[int, str]], grace_s: float = 5.0
+    ) -> None:
         self._request = request
         self._close = close
+        self._standing = standing
+        self._grace_s = grace_s
         self._pending = 0
+        self._awaited = -1
         self._pid = os.getpid()
 
     def install(self) -> None:
@@ -60,6 +67,20 @@ class Signals:
 
     def _on_user(self, number: int, frame: object) -> None:
         self._request()
+        if self._awaited < 0 and os.getpid() == self._pid:
+            self._awaited = self._standing()[0]
+            _after(self._grace_s, self._look_for_commit)
+
+    def _look_for_commit(self) -> None:
+        """Tells whoever asked for a commit that there is none yet."""
+        before, self._awaited = self._awaited, -1
+        commits, text = self._standing()
+        if commits == before:
+            self._say(f"SIGUSR1 has led to no commit in {self._grace_s:g} s; {text}")
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # the terminal may be gone
+            print(f"dartvc: {text}", file=sys.__stderr__, flush=True)
 
     def _on_terminate(self, number: int, frame: object) -> None:
         if os.getpid() != self._pid:  # a child of the program (a worker of a pool) ends as it would without us
@@ -68,7 +89,7 @@ class Signals:
             return
         self._pending = number
         self._request()
-        _after(_TERMINATE_GRACE_S, self._die)  # even when a commit has begun: the machine may go away
+        _after(self._grace_s, self._die)  # even when a commit has begun: the machine may go away
 
     def _on_interrupt(self, number: int, frame: object) -> None:
         if os.getpid() != self._pid:
@@ -89,7 +110,9 @@ class Signals:
         try:
             self._close()
         except Exception as failure:
-            print(f"dartvc: the last commit is not durable: {failure}", file=sys.stderr)
+            self._say(f"the last commit is not durable: {failure}")
+        if self._pending == signal.SIGTERM:
+            self._say(f"no safe point came within {self._grace_s:g} s of SIGTERM; {self._standing()[1]}")
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)

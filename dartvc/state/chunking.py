@@ -7,15 +7,15 @@ their new places by the first bytes of each (its anchor), at the speed of `bytes
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import Executor
 from typing import NamedTuple
 
-from xxhash import xxh3_128_digest
+from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
 from dartvc.model import ChunkRef, Digest
 
-__all__ = ["BUFFER_CHUNK_BYTES", "STREAM_CHUNK_BYTES", "StreamChunk", "chunk_buffer", "digest_buffers", "match_stream", "unframe"]
+__all__ = ["BUFFER_CHUNK_BYTES", "STREAM_CHUNK_BYTES", "StreamChunk", "chunk_buffer", "digest_buffers", "fingerprint", "match_stream", "unframe"]
 
 BUFFER_CHUNK_BYTES = 512 * 1024
 STREAM_CHUNK_BYTES = 16 * 1024
@@ -124,6 +124,11 @@ def digest_buffers(buffers: Sequence[memoryview], helper: Executor | None = None
 def _digests(buffer: memoryview) -> list[Digest]:
     step = BUFFER_CHUNK_BYTES
     return [Digest(xxh3_128_digest(buffer[at : at + step])) for at in range(0, len(buffer), step)]
+
+
+def fingerprint(stream: bytes, digests: Iterable[Digest]) -> str:
+    """Returns one digest for all that a co-variable is stored as: its stream, and the digests of its buffers' chunks in order."""
+    return xxh3_128_hexdigest(b"".join([stream, *digests]))
 
 
 def chunk_buffer(buffer: memoryview, digests: Sequence[Digest], known: Set[Digest]) -> tuple[ChunkRef, ...]:

@@ -81,6 +81,7 @@ class Loading:
         self.is_rehearsal = False
         self.located: Callable[[str], str] = str
         self._held: list[object] = []
+        self._moved: dict[tuple[int, str], object] = {}
 
     def library(self, name: str) -> Any:
         """Imports a guest library, which a stored value of its own needs."""
@@ -98,10 +99,20 @@ class Loading:
             return self.map_device
         torch = self.library("torch")
         kind, _, index = recorded.partition(":")
-        if kind == "cuda" and torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count():
+        backend = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
+        is_here = backend is not None and hasattr(backend, "is_available") and backend.is_available()
+        if is_here and (kind != "cuda" or int(index or 0) < torch.cuda.device_count()):
             return recorded
-        self.note(f"a tensor of device {recorded} was loaded on the CPU")
+        self.note(f"tensors of {recorded}, which is not here, are on the CPU")
         return "cpu"
+
+    def moved(self, storage: object, place: str, move: Callable[[], object]) -> Any:
+        """Returns what ``move`` made of a storage for a device, once for each: tensors over one storage stay tensors over one."""
+        key = id(storage), place
+        if key not in self._moved:
+            self.hold(storage)  # no other may get its id
+            self._moved[key] = move()
+        return self._moved[key]
 
     def hold(self, value: object) -> Any:
         """Keeps a referent alive until the load ends and its owner has it."""
@@ -110,7 +121,8 @@ class Loading:
 
     def note(self, text: str) -> None:
         """Records something about the load that the user should know."""
-        self.notes.append(text)
+        if text not in self.notes:
+            self.notes.append(text)
 
     def refuse(self, reason: str) -> Unloadable:
         """Returns the verdict that the value cannot be made here."""

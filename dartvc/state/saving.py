@@ -22,7 +22,7 @@ from dartvc.state import adapters
 from dartvc.state.chunking import unframe
 from dartvc.state.rebuild import door
 
-__all__ = ["IN_BAND_BYTES", "GeneratorCodec", "Reduction", "Refusal", "Saved", "Saving", "save"]
+__all__ = ["IN_BAND_BYTES", "GeneratorCodec", "Reduction", "Refusal", "Saved", "Saving", "save", "save_unshared"]
 
 Reduction = Any
 """What ``__reduce_ex__`` may return: a tuple of two to six items, the name of a global, or NotImplemented for pickle's own way."""
@@ -260,6 +260,23 @@ def save(value: object, saving: Saving) -> Saved:
     finally:
         if collecting:
             gc.enable()
+
+
+def save_unshared(value: object, saving: Saving) -> Saved:
+    """Pickles ``value`` with everything written out as often as it is met: equal values give equal streams, whichever of their parts
+    (strings, tuples) are one object and which are two.
+
+    Raises:
+        Refusal: something inside cannot be stored, or holds itself.
+    """
+    sink = io.BytesIO()
+    pickler = _StatePickler(sink, saving)
+    pickler.fast = True
+    try:
+        pickler.dump(value)
+    except Exception as error:
+        raise Refusal(_reason_of(error)) from error
+    return _saved(sink.getvalue(), saving)
 
 
 def _reason_of(error: BaseException) -> str:

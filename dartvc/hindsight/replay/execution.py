@@ -9,22 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dartvc.hindsight.contexts import Context
 from dartvc.hindsight.loops import Loop
 from dartvc.hindsight.records import LogRecord, open_state
-from dartvc.hindsight.replay.jobs import Answer, Begun, Job
+from dartvc.hindsight.replay.finished import Finished
+from dartvc.hindsight.replay.jobs import Answer, Begun, Heads, Job
+from dartvc.hindsight.replay.launching import Launcher, Started
 from dartvc.hindsight.replay.patching import PatchedProgram
-from dartvc.hindsight.replay.places import PatchedFile
+from dartvc.hindsight.replay.places import Boundary, PatchedFile
 from dartvc.hindsight.replay.results import are_equal, records_in
-from dartvc.hindsight.replay.scratch import Scratch, open_scratch
+from dartvc.hindsight.replay.scratch import open_scratch
 from dartvc.history import Repository
 from dartvc.model import Oid
 from dartvc.program.places import NotResumable
@@ -33,7 +32,6 @@ from dartvc.sessions.runs import Run, read_position, read_sources
 
 __all__ = ["Ending", "Execution", "Stopped", "Turns"]
 
-_ENTRY = "from dartvc.shims.replaying import main; main()"
 _POLL_S = 0.01
 _ENDED = "it ended"
 
@@ -49,6 +47,7 @@ class Ending:
         records: what all processes logged, in the order of execution.
         attachments: values too large for a line.
         stretches: how many processes there were.
+        held: those records that commits held already.
     """
 
     answer: Answer | None
@@ -57,25 +56,37 @@ class Ending:
     records: tuple[LogRecord, ...]
     attachments: Mapping[str, bytes]
     stretches: int = 1
+    held: Sequence[LogRecord] = ()
 
 
 @dataclass
 class _Stretch:
-    """A process and its folder."""
+    """A process and its folder; none when it was finished before."""
 
-    scratch: Scratch
-    process: subprocess.Popen[bytes]
+    base: Path
+    process: Started | None
+    kept: Path
+    code: int | None = None
 
     @property
     def said(self) -> str:
-        lines = (self.scratch.base / "stderr").read_text(errors="replace").strip().splitlines()
+        lines = (self.base / "stderr").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
+
+    def is_over(self, finished: Finished) -> bool:
+        """Whether it has ended; what it found is kept then."""
+        if self.code is None and self.process is not None:
+            self.code = self.process.poll()
+            if self.code is not None:
+                answer = Answer.find(self.base)
+                if answer is not None and not answer.problem and not answer.refused and answer.exit_code == 0:
+                    finished.keep(self.base, self.kept)
+        return self.code is not None
 
     def end(self) -> None:
         """Ends the process and what it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if self.process is not None:
+            self.process.end()
 
 
 class Turns:
@@ -128,11 +139,21 @@ class Execution:
         started_s: when it began.
         program: what to execute.
         turns: the turn, which the caller holds, is given away while processes work.
+        starter: starts processes.
     """
 
     def __init__(
-        self, repository: Repository, runs: Sequence[Run], first: Oid, started_s: float, program: PatchedProgram, turns: Turns
+        self,
+        repository: Repository,
+        runs: Sequence[Run],
+        first: Oid,
+        started_s: float,
+        program: PatchedProgram,
+        turns: Turns,
+        starter: Launcher,
     ) -> None:
+        self._launcher = starter
+        self._finished = Finished(repository.path / "runs" / runs[0].run_id, program.digest)
         self._repository = repository
         self._runs = runs
         self._first = first
@@ -144,10 +165,10 @@ class Execution:
     def whole(self) -> Ending:
         """Executes the program from its beginning."""
         with contextlib.ExitStack() as stack:
-            stretch = self._start(stack, self._first, ())
+            stretch = self._start(stack, self._first)
             self._wait([stretch])
-            code = stretch.process.returncode
-            answer = Answer.find(stretch.scratch.base)
+            code = stretch.code or 0
+            answer = Answer.find(stretch.base)
             records = tuple(records_in(answer.lines)) if answer is not None else ()
             return Ending(answer, code, stretch.said, records, answer.attachments if answer is not None else {})
 
@@ -156,10 +177,10 @@ class Execution:
         with contextlib.ExitStack() as stack:
             stretches: list[_Stretch] = []
             for oid in reversed((self._first, *commits)):
-                following = tuple(str(each.scratch.base) for each in stretches)
-                stretches.insert(0, self._start(stack, oid, following))
+                following = tuple(str(each.base) for each in stretches)
+                stretches.insert(0, self._start(stack, oid, following, behind=tuple(commits)))
             self._wait(stretches)
-            answers = [(each, Answer.find(each.scratch.base)) for each in stretches]
+            answers = [(each, Answer.find(each.base)) for each in stretches]
             if any(answer is None for _, answer in answers):
                 return None
             ran = [(each, answer) for each, answer in answers if answer is not None and not _has_not_begun(each)]
@@ -173,12 +194,42 @@ class Execution:
             seconds = max(each.seconds for _, each in ran)
             attachments = {name: content for _, each in ran for name, content in each.attachments.items()}
             whole = replace(answer, refused=refused, seconds=seconds)
-            return Ending(whole, last.process.returncode, last.said, tuple(records), attachments, len(ran))
+            return Ending(whole, last.code or 0, last.said, tuple(records), attachments, len(ran))
+
+    def evaluated(self, commits: Sequence[Oid], names: Sequence[str]) -> tuple[Heads, Answer] | None:
+        """Executes the log statements of some names in the states of commits at the head of their loop; None when that did not come to an end."""
+        with contextlib.ExitStack() as stack:
+            stretch = self._start(stack, commits[0], heads=tuple(commits), names=tuple(names))
+            self._wait([stretch])
+            told, answer = Heads.find(stretch.base), Answer.find(stretch.base)
+            return (told, answer) if told is not None and answer is not None else None
+
+    def pieces(self, places: Sequence[tuple[Oid | None, Boundary]], processes: int) -> list[tuple[Answer, int, str]] | None:
+        """Executes the program between places: from a commit (None: the beginning) to the first record behind a place (empty: the end).
+
+        Returns of each piece its answer, the exit code of its process and the last line that it wrote to standard error; None when one failed.
+        """
+        done: list[tuple[Answer, int, str]] = []
+        for at in range(0, len(places), max(processes, 1)):
+            with contextlib.ExitStack() as stack:
+                several = places[at : at + max(processes, 1)]
+                stretches = [self._start(stack, oid or self._first, until=until) for oid, until in several]
+                self._wait(stretches)
+                for (_, until), each in zip(several, stretches, strict=True):
+                    answer = Answer.find(each.base)
+                    if answer is None or answer.problem or answer.refused or (until and not answer.is_stopped):
+                        return None
+                    done.append((answer, each.code or 0, each.said))
+        return done
+
+    def forget(self) -> None:
+        """Forgets finished stretches: what they found is in the repository."""
+        self._finished.clear()
 
     def can_begin(self, oid: Oid) -> bool:
         """Whether the patched program can be entered at a commit, as far as its position tells."""
         try:
-            files = self._files()
+            files = self.files()
             for file in files.values():
                 file.setup()
             for frame in read_position(self._repository, oid)["frames"]:
@@ -193,13 +244,14 @@ class Execution:
     def _wait(self, stretches: Sequence[_Stretch]) -> None:
         """Waits for all; one that ended without having begun is said to have a problem, for those who wait for it."""
         with self._turns.given():
-            while any(each.process.poll() is None for each in stretches):
+            while working := [each for each in stretches if not each.is_over(self._finished)]:
                 for each in stretches:
-                    if each.process.returncode is not None and Begun.find(each.scratch.base) is None:
-                        Begun(problem=_ENDED).write(each.scratch.base)
+                    if each not in working and Begun.find(each.base) is None:
+                        Begun(problem=_ENDED).write(each.base)
                 self._turns.pause(_POLL_S)
 
-    def _files(self) -> dict[str, PatchedFile]:
+    def files(self) -> dict[str, PatchedFile]:
+        """Returns the files of the program, recorded and patched, by path."""
         if not self._known_files:
             recorded = read_sources(
                 self._repository, self._repository.database.refs.read(f"refs/runs/{self._runs[0].run_id}") or self._first
@@ -210,13 +262,29 @@ class Execution:
             }
         return self._known_files
 
-    def _start(self, stack: contextlib.ExitStack, oid: Oid, following: tuple[str, ...]) -> _Stretch:
-        """Lays out a scratch folder and starts a process in it."""
+    def _start(
+        self,
+        stack: contextlib.ExitStack,
+        oid: Oid,
+        following: tuple[str, ...] = (),
+        *,
+        behind: tuple[Oid, ...] = (),
+        until: Boundary = (),
+        heads: tuple[Oid, ...] = (),
+        names: tuple[str, ...] = (),
+    ) -> _Stretch:
+        """Lays out a scratch folder and starts a process in it, unless that was done before."""
+        kept = self._finished.folder((oid, behind, [asdict(each) for each in until], heads, names))
+        if (kept / "answer.json").exists():
+            return _Stretch(kept, None, kept, 0)
         root, run = self._repository.root, self._runs[0]
         is_beginning = oid == self._first
         scratch = stack.enter_context(open_scratch(root.name))
-        scratch.lay_out(root, self._started_s, lambda: shutil.disk_usage(scratch.base).free)
-        scratch.set_back(self._repository, self._runs, None if is_beginning else oid)
+        if heads:
+            scratch.project.mkdir(parents=True)
+        else:
+            scratch.lay_out(root, self._started_s, lambda: shutil.disk_usage(scratch.base).free)
+            scratch.set_back(self._repository, self._runs, None if is_beginning else oid)
         scratch.write(self._program.sources, str(root))
         Repository.init(scratch.project)  # for a program that asks for one
         moved = Relocation(str(root), str(scratch.project))
@@ -225,29 +293,18 @@ class Execution:
             moved.path(path): [[(each.offset, each.rank, each.text) for each in insertions] for insertions in passes]
             for path, passes in self._program.edits.items()
         }
-        job = Job(str(root), oid, is_beginning, str(scratch.project), sources, edits, following)
-        stretch = _Stretch(scratch, _process(job.write(scratch.base), run))
+        job = Job(str(root), oid, is_beginning, str(scratch.project), sources, edits, following, until, heads, names)
+        stretch = _Stretch(scratch.base, self._launcher.start(job.write(scratch.base), _environment(run)), kept)
         stack.callback(stretch.end)
         return stretch
 
 
-def _process(job: Path, run: Run) -> subprocess.Popen[bytes]:
-    seed = run.hash_seed or os.environ.get("PYTHONHASHSEED", "0")
-    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"}
-    with (job.parent / "stderr").open("wb") as said:
-        return subprocess.Popen(
-            [sys.executable, "-c", _ENTRY, str(job)],
-            cwd=job.parent,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            start_new_session=True,
-        )
+def _environment(run: Run) -> dict[str, str]:
+    return {"PYTHONHASHSEED": run.hash_seed or os.environ.get("PYTHONHASHSEED", "0"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _has_not_begun(stretch: _Stretch) -> bool:
-    begun = Begun.find(stretch.scratch.base)
+    begun = Begun.find(stretch.base)
     return begun is not None and bool(begun.problem) and begun.problem != _ENDED
 
 

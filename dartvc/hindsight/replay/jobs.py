@@ -8,12 +8,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dartvc.hindsight.replay.places import Boundary, BoundaryFrame
 
-__all__ = ["Answer", "Begun", "Job"]
+__all__ = ["Answer", "Begun", "Head", "Heads", "Job"]
 
-_JOB, _BEGUN, _ANSWER, _RECORDS, _ATTACHED = "job.json", "begun.json", "answer.json", "records.jsonl", "attached"
+_JOB, _BEGUN, _ANSWER, _RECORDS, _ATTACHED, _HEADS = "job.json", "begun.json", "answer.json", "records.jsonl", "attached", "heads.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ class Job:
         sources: the patched program, by path in the scratch copy.
         edits: by path in the scratch copy, the passes of insertions (offset, rank, text) that led there from the recorded text.
         following: folders of the stretches behind this one, in their order: it ends where the first of them that could begin has begun.
+        until: where it ends, its files as paths inside the project; empty: ``following`` tells.
+        heads: commits at the head of a loop that hold the values of ``names`` already; nothing is executed but their log statements.
+        names: see ``heads``.
     """
 
     repository: str
@@ -37,6 +41,9 @@ class Job:
     sources: Mapping[str, str] = field(repr=False)
     edits: Mapping[str, Sequence[Sequence[tuple[int, int, str]]]] = field(default_factory=dict, repr=False)
     following: tuple[str, ...] = ()
+    until: Boundary = ()
+    heads: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> Path:
         """Writes it; returns the file."""
@@ -48,7 +55,12 @@ class Job:
     def read(cls, path: Path) -> Job:
         """Reads one."""
         body = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
-        return cls(**{**body, "following": tuple(body["following"])})
+        listed = {each: tuple(body[each]) for each in ("following", "heads", "names")}
+        return cls(**{**body, **listed, "until": _boundary(body["until"])})
+
+
+def _boundary(frames: Sequence[Mapping[str, Any]]) -> Boundary:
+    return tuple(BoundaryFrame(**{**each, "loops": tuple(tuple(loop) for loop in each["loops"])}) for each in frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +84,51 @@ class Begun:
             body = json.loads((folder / _BEGUN).read_text())
         except (OSError, ValueError):
             return None
-        frames = [{**each, "loops": tuple(tuple(loop) for loop in each["loops"])} for each in body["boundary"]]
-        return cls(tuple(BoundaryFrame(**each) for each in frames), str(body["problem"]))
+        return cls(_boundary(body["boundary"]), str(body["problem"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a commit at the head of a loop told.
+
+    Attributes:
+        commit: its id.
+        boundary: where it stands, its files as paths inside the project.
+        left: of each loop how many iterations follow; -1: its iterator does not tell.
+        records: how many of the answer's records are its own.
+        problem: why it holds no values; empty when it does.
+    """
+
+    commit: str
+    boundary: Boundary = ()
+    left: tuple[int, ...] = ()
+    records: int = 0
+    problem: str = ""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The iterations that its loops are in, outermost first."""
+        return tuple(number for frame in self.boundary for _, _, number in frame.loops)
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What the commits at the head of a loop told."""
+
+    heads: tuple[Head, ...]
+
+    def write(self, folder: Path) -> None:
+        """Writes it."""
+        (folder / _HEADS).write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def find(cls, folder: Path) -> Heads | None:
+        """Reads it; None when it is not there."""
+        try:
+            body = json.loads((folder / _HEADS).read_text())
+        except (OSError, ValueError):
+            return None
+        return cls(tuple(Head(**{**each, "boundary": _boundary(each["boundary"]), "left": tuple(each["left"])}) for each in body["heads"]))
 
 
 @dataclass(frozen=True, slots=True)

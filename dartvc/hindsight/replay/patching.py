@@ -7,6 +7,8 @@ is held against the recorded file of the same path, else against the one recorde
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from dartvc.hindsight.propagation.propagate import Propagation, propagate
 from dartvc.hindsight.propagation.sourcetext import Insertion, SourceText
 from dartvc.hindsight.propagation.versions import Version
 
-__all__ = ["PatchedProgram", "PresentFiles", "is_wanted", "names_logged_in"]
+__all__ = ["PatchedProgram", "PresentFiles", "is_wanted", "name_logged", "names_logged_in"]
 
 _SUFFIXES = (".py", ".ipynb")
 
@@ -35,7 +37,7 @@ def names_logged_in(texts: Iterable[str]) -> frozenset[str | None]:
     for text in texts:
         if "log" in text:
             tree = ast.parse(text)
-            found.update(_name_of(call) for call in LogCalls(tree, list(ast.walk(tree))).calls)
+            found.update(name_logged(call) for call in LogCalls(tree, list(ast.walk(tree))).calls)
     return frozenset(found)
 
 
@@ -56,6 +58,11 @@ class PatchedProgram:
     lines: list[str] = field(default_factory=list)
     refusals: list[tuple[frozenset[str], str]] = field(default_factory=list)
     problem: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Tells this program from any other."""
+        return hashlib.sha256(json.dumps(sorted(self.sources.items())).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class PresentFiles:
@@ -192,7 +199,7 @@ class PresentFiles:
             patched.edits.setdefault(old_path, []).append(done.insertions)
         calls = self._version(path, frozenset()).logs.calls
         for refusal in done.refusals:
-            there = {_name_of(call) for call in calls if call.lineno <= refusal.new_line <= (call.end_lineno or call.lineno)}
+            there = {name_logged(call) for call in calls if call.lineno <= refusal.new_line <= (call.end_lineno or call.lineno)}
             known = frozenset(each for each in there if each is not None) if None not in there else frozenset()
             patched.refusals.append((known, f"{shown}:{refusal.new_line}: {refusal.text.strip()}: {refusal.reason}"))
 
@@ -205,7 +212,7 @@ def _is_environment(folder: str, name: str) -> bool:
     return os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
 
 
-def _name_of(call: ast.Call) -> str | None:
+def name_logged(call: ast.Call) -> str | None:
     """Returns the name that a log call logs; None when it is not written out."""
     given = call.args[0] if call.args else next((each.value for each in call.keywords if each.arg == "name"), None)
     if isinstance(given, ast.Constant) and isinstance(given.value, str) and _is_plain_log(call):
@@ -250,7 +257,7 @@ def _logs_only(statement: ast.stmt, version: Version, unwanted: frozenset[str]) 
     if isinstance(statement, ast.If | ast.For | ast.With):
         return all(_logs_only(each, version, unwanted) for block in _blocks(statement) for each in block)
     calls = version.logs.find_calls(statement) if version.logs.is_log_statement(statement) else []
-    return bool(calls) and all(_name_of(call) in unwanted for call in calls)
+    return bool(calls) and all(name_logged(call) in unwanted for call in calls)
 
 
 def _imports(text: str, path: str, folder: str) -> Iterator[str]:

@@ -11,12 +11,12 @@ import ast
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dartvc.hindsight.contexts import Context, iteration_of
 from dartvc.hindsight.loops import CodeLoops
-from dartvc.hindsight.propagation.sourcetext import Insertion, SourceText
+from dartvc.hindsight.propagation.sourcetext import Insertion, SourceText, apply_insertions
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.places import NotResumable, block_of, path_of, path_to_call, pending_operands
 from dartvc.program.sources import Scope, SourceUnit, digest_of_code
@@ -54,10 +54,9 @@ class PatchedFile:
         """
         if not self._passes:
             return []
-        starts = {self._image(self._old.start(each)) for each in ast.walk(self._old.tree) if isinstance(each, ast.stmt)}
         imports = {ast.dump(each) for each in self._old.tree.body if isinstance(each, ast.Import | ast.ImportFrom)}
         found: list[ast.stmt] = []
-        for each in self._added(self._new.tree, starts):
+        for each in self.added():
             is_top = any(each is top for top in self._new.tree.body)
             is_constant = isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant)
             if is_top and (isinstance(each, _SETUP) or is_constant):
@@ -66,6 +65,62 @@ class PatchedFile:
                 raise NotResumable(f"line {each.lineno} of the patched program keeps something from iteration to iteration")
         found += [each for each in self._new.tree.body if isinstance(each, ast.Import | ast.ImportFrom) and ast.dump(each) not in imports]
         return list(dict.fromkeys(found))
+
+    @property
+    def new_tree(self) -> ast.Module:
+        """The tree that `added` speaks of."""
+        return self._new.tree
+
+    def added(self) -> list[ast.stmt]:
+        """Returns the statements that were added, not those inside them."""
+        starts = {self._image(self._old.start(each)) for each in ast.walk(self._old.tree) if isinstance(each, ast.stmt)}
+        return list(self._added(self._new.tree, starts))
+
+    def stopped_after(self, statement: ast.stmt, line: str) -> PatchedFile:
+        """Returns the file with one more line behind a statement of `new_tree`, in the same block.
+
+        Raises:
+            NotResumable: the line goes on behind the statement.
+        """
+        end = self._new.line_end(self._new.end(statement))
+        if end is None:
+            raise NotResumable(f"line {statement.end_lineno} holds more than one statement")
+        text = f"{self._new.newline}{self._new.indentation(self._new.start(statement))}{line}"
+        stop = Insertion(end, 0, text)
+        changed = apply_insertions(self._new.text, [stop])
+        return PatchedFile(self.new_unit.filename, self._old.text, changed, [*self._passes, [stop]])
+
+    def standing_before(self, frame: CapturedFrame, statement: ast.stmt) -> CapturedFrame:
+        """Returns a frame that stands at the head of a loop, in this file, as it stands before a statement of the loop's body.
+
+        Raises:
+            NotResumable: the statement has no such place.
+        """
+        scope, _ = self.new_unit.find(frame.qualname, frame.first_line)
+        if scope is None:
+            raise NotResumable(f"{frame.qualname} is not in the source")
+        image = self._statement(scope, self._new.offset(statement.lineno, statement.col_offset))
+        place = path_of(scope, image)
+        if len(place.items) != len(frame.stack):
+            raise NotResumable("the stack holds something else there")
+        return replace(frame, path=place.path, kind="statement", line=image.lineno, values=dict(frame.values), stack=list(frame.stack))
+
+    def around(self, frame: Mapping[str, Any]) -> tuple[list[tuple[ast.AST, str]], ast.stmt]:
+        """Returns what a placed frame stands in (nodes, with the field that leads inwards), and its statement.
+
+        Raises:
+            NotResumable: it is not in this file.
+        """
+        scope, _ = self.new_unit.find(str(frame["function"]), int(frame["first_line"]))
+        node: Any = scope
+        steps: list[tuple[ast.AST, str]] = []
+        for field, index in frame["path"]:
+            steps.append((node, str(field).partition(".")[0]))
+            try:
+                node = block_of(node, field)[index]
+            except (AttributeError, IndexError, TypeError):
+                raise NotResumable("the statement is not in the source") from None
+        return steps, node
 
     def _added(self, node: ast.AST, starts: set[int]) -> Iterator[ast.stmt]:
         for child in ast.iter_child_nodes(node):

@@ -13,16 +13,20 @@ from dartvc.hindsight.segments import LogTip, attach_records, segments_of
 from dartvc.history import Repository
 from dartvc.history.logs import read_attachment, read_segment
 from dartvc.model import Oid
+from dartvc.store import TreeEntry
 
 __all__ = [
     "Comparison",
     "Earlier",
+    "Place",
     "are_equal",
     "compare",
     "earlier_replay",
+    "found_earlier",
     "keep",
     "names_recorded",
     "of_names",
+    "place_of",
     "recorded_by",
     "records_in",
 ]
@@ -64,10 +68,13 @@ def names_recorded(repository: Repository, run: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What an earlier replay of a run was: the digest of the program that it executed, and for which names."""
+    """What an earlier replay of a run was: the digest of the program that it executed, for which names, and for which part of the run."""
 
     digest: str
     names: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+    """Each tells some of the iterations; empty: all of them."""
+    segment: TreeEntry | None = None
 
 
 def earlier_replay(repository: Repository, run: str, digest: str) -> Earlier | None:
@@ -78,12 +85,26 @@ def earlier_replay(repository: Repository, run: str, digest: str) -> Earlier | N
         facts = read_attachment(repository.database, segment, _FACTS)
         if facts is not None:
             body = json.loads(facts)
-            present = Earlier(str(body["digest"]), tuple(body["names"]))
+            present = Earlier(str(body["digest"]), tuple(body["names"]), tuple(body.get("parts", ())), segment)
             if present.digest == digest:
                 found = present
             elif found is not None and set(found.names) & set(present.names):
                 found = None
     return found
+
+
+def found_earlier(repository: Repository, earlier: Earlier) -> tuple[list[LogRecord], dict[str, bytes]]:
+    """Returns what an earlier replay found, and its values that are too large for a line."""
+    assert earlier.segment is not None
+    records = [record for chunk in decode_chunks(read_segment(repository.database, earlier.segment)) for record in _records_of(chunk)]
+    attachments = {}
+    for record in records:
+        if isinstance(record.value, dict) and "blob" in record.value:
+            name = str(record.value["blob"])
+            content = read_attachment(repository.database, earlier.segment, name)
+            if content is not None:
+                attachments[name] = content
+    return records, attachments
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +139,29 @@ def compare(recorded: Iterable[LogRecord], replayed: Iterable[LogRecord]) -> Com
 
 
 def keep(
-    repository: Repository, run: str, records: Sequence[LogRecord], names: Sequence[str], digest: str, attachments: Mapping[str, bytes]
+    repository: Repository,
+    run: str,
+    records: Sequence[LogRecord],
+    names: Sequence[str],
+    digest: str,
+    attachments: Mapping[str, bytes],
+    parts: Sequence[str] = (),
 ) -> Oid:
     """Adds what a replay found to its run, durably, in one commit; it replaces what earlier replays found of these names.
+
+    Args:
+        repository: where.
+        run: its id.
+        records: what was found.
+        names: of what was asked for.
+        digest: of the program that was executed.
+        attachments: values too large for a line.
+        parts: what was asked for of the run, each in words; none: everything.
 
     Raises:
         StorageError: the disk refused; nothing was added.
     """
-    facts = json.dumps({"digest": digest, "names": list(names)}).encode()
+    facts = json.dumps({"digest": digest, "names": list(names), "parts": list(parts)}).encode()
     message = f"replay {' '.join(names)}"
     used = {str(record.value["blob"]) for record in records if isinstance(record.value, dict) and "blob" in record.value}
     kept = {name: content for name, content in attachments.items() if name in used}
@@ -145,6 +181,11 @@ def _placed(records: Iterable[LogRecord]) -> Iterator[tuple[tuple[str, Place, in
             place = _place(record.context, places)
             turn = turns[record.name, place] = turns.get((record.name, place), -1) + 1
             yield (record.name, place, turn), record
+
+
+def place_of(context: Context | None) -> Place:
+    """Returns the path of a context."""
+    return _place(context, {})
 
 
 def _place(context: Context | None, places: dict[int, tuple[Context, Place]]) -> Place:

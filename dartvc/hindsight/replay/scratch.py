@@ -23,7 +23,8 @@ from dartvc.errors import StorageError
 from dartvc.history import Repository
 from dartvc.history.repository import FOLDER
 from dartvc.model import Oid
-from dartvc.program.effects import put_back, take_back
+from dartvc.program.effects import put_back
+from dartvc.program.journal import take_back
 from dartvc.sessions.relocation import Relocation
 from dartvc.sessions.runs import Run, read_files, read_sequence
 

@@ -144,10 +144,10 @@ def _build_tensor(
     torch = loading.library("torch")
     if not isinstance(source, torch.UntypedStorage):
         source = torch.from_numpy((source if source.flags.c_contiguous else source.T).reshape(-1).view("u1")).untyped_storage()
-    tensor = torch.empty(0, dtype=dtype).set_(source, offset, size, stride)
     place = loading.device_for(device)
     if place != "cpu":
-        tensor = tensor.to(place)
+        source = loading.moved(source, place, lambda: torch.empty(0, dtype=torch.uint8).set_(source).to(place).untyped_storage())
+    tensor = torch.empty(0, dtype=dtype, device=place).set_(source, offset, size, stride)
     if conjugate:
         tensor = tensor.conj()
     if negative:
@@ -183,9 +183,23 @@ def _reduce_generator(generator: Any, saving: Any) -> Any:
 
 def _build_generator(loading: Any, device: str, state: Any) -> Any:
     torch = loading.library("torch")
-    generator = torch.Generator(loading.device_for(device))
-    generator.set_state(state)
+    place = loading.device_for(device)
+    generator = torch.Generator(place)
+    if torch.device(place).type == torch.device(device).type:
+        generator.set_state(state)
+    else:  # another device's generator draws other numbers: it begins at the same seed, where that can be read
+        generator.manual_seed(int.from_bytes(bytes(state[:8].tolist()), "little"))
+        loading.note(f"a generator of {device} begins again at its seed on {place}")
     return generator
+
+
+def _reduce_device(device: Any, saving: Any) -> Any:
+    return door("torch_device"), (str(device),)
+
+
+def _build_device(loading: Any, recorded: str) -> Any:
+    """A device is a name, which need not be here; with a map it goes where its tensors go."""
+    return loading.library("torch").device(loading.device_for(recorded) if loading.map_device else recorded)
 
 
 def _reduce_optimizer(optimizer: Any, saving: Any) -> Any:
@@ -214,6 +228,7 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "torch.Tensor": _reduce_tensor,
     "torch._C.TensorBase": _reduce_tensor,
     "torch._C.Generator": _reduce_generator,
+    "torch.device": _reduce_device,
     "torch.finfo": _reduce_limits,
     "torch.iinfo": _reduce_limits,
 }
@@ -226,6 +241,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "torch_tensor_state": _set_tensor_state,
     "torch_as_numpy": _build_as_numpy,
     "torch_generator": _build_generator,
+    "torch_device": _build_device,
     "torch_limits": lambda loading, kind, dtype: getattr(loading.library("torch"), kind)(dtype),
 }
 TRANSIENT: dict[str, Callable[[Any], str]] = {"torch.Tensor": _why_not_now}

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dartvc.program.effects import Effects, take_back
+from dartvc.program.effects import Effects
+from dartvc.program.journal import take_back
 from dartvc.program.records import add_record, drop_records, read_records
 
 
@@ -57,10 +58,10 @@ def test_what_came_after_a_commit_is_taken_back_once_and_again(journal: Path, tm
     change(journal, work)
     assert len(held(work)) == 5
     for _ in range(2):
-        assert take_back(journal, 1) == []
+        assert take_back(journal, 1).problems == []
         assert held(work) == {"old": "before", "grown": "be"}
     (work / "old").write_text("later")
-    assert take_back(journal, 2) == [] and (work / "old").read_text() == "later"
+    assert take_back(journal, 2).problems == [] and (work / "old").read_text() == "later"
 
 
 def test_a_process_that_goes_on_from_the_same_commit_keeps_copies_of_its_own(journal: Path, tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_process_that_goes_on_from_the_same_commit_keeps_copies_of_its_own(jou
     change(journal, first)
     change(journal, second)
     (second / "old").unlink()
-    assert take_back(journal, 1) == []
+    assert take_back(journal, 1).problems == []
     assert held(first) == held(second) == {"old": "before", "grown": "be"}
 
 
@@ -88,7 +89,7 @@ def test_what_was_taken_back_is_dropped_and_what_came_before_stays(journal: Path
     drop_records(journal, 2)
     assert {record["sequence"] for record in read_records(journal).newest} == {1}
     assert len(list(journal.iterdir())) < count and (journal / "journal").read_bytes().endswith(b"\n")
-    assert take_back(journal, 1) == [] and "new" not in held(work)
+    assert take_back(journal, 1).problems == [] and "new" not in held(work)
     drop_records(journal, 0)
     assert [path.name for path in journal.iterdir()] == ["journal"]
 
@@ -104,7 +105,7 @@ def test_a_damaged_line_or_copy_is_named_and_nothing_wrong_is_brought_back(journ
             path.write_bytes(wrong)
             for name in ("old", "grown", "new"):
                 (work / name).write_text(after[name])
-            failed = take_back(journal, 1)
+            failed = take_back(journal, 1).problems
             assert held(work)["old"] in ("before", after["old"]) and held(work)["grown"] in ("be", after["grown"])
             is_torn = path.name == "journal" and content.startswith(wrong)
             assert failed or is_torn or held(work) == {"old": "before", "grown": "be"}, wrong
@@ -120,7 +121,7 @@ def test_a_damaged_link_removes_nothing(journal: Path, tmp_path: Path) -> None:
     target = os.readlink(link)
     link.unlink()
     link.symlink_to(target.replace("guilty__", "innocent"))
-    assert len(take_back(journal, 1)) == 1 and held(work) == {"innocent": "x"}
+    assert len(take_back(journal, 1).problems) == 1 and held(work) == {"innocent": "x"}
 
 
 @pytest.mark.parametrize("limit", [0, 40, 90])

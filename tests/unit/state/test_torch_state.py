@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from dartvc.state.adapters.tensors import BUILDERS
+from dartvc.state.loading import LiveBuffers, Loading, load
 from dartvc.state.summaries import summarize
 from dartvc.state.working import WorkingNamespace
 from tests.unit.state.test_state_roundtrip import run, through
@@ -56,3 +60,46 @@ def test_an_optimizer_keeps_what_its_class_leaves_out_of_its_pickle() -> None:
     optimizer = torch.optim.LBFGS([weight])
     loaded = through({"weight": weight, "optimizer": optimizer})
     assert loaded["optimizer"]._params[0] is loaded["weight"]
+
+
+def of_another_device(stream: bytes) -> bytes:
+    """Returns what a machine with a graphics processor would have stored: the same record, with the name of its device."""
+    here, there = b"\x8c\x03cpu", b"\x8c\x06cuda:0"
+    assert here in stream
+    return stream.replace(here, there)
+
+
+def load_mapped(namespace: dict[str, Any], device: str) -> tuple[dict[str, Any], list[str]]:
+    saved = WorkingNamespace(namespace, summarize).pickled(tuple(name for name in namespace if name[:2] != "__" and name != "torch"))
+    assert saved is not None
+    loading = Loading({}, LiveBuffers(saved.buffers), device)
+    return load(of_another_device(saved.stream), loading), loading.notes
+
+
+ON_A_DEVICE = "import torch\nbig = torch.arange(40_000.); view = big[3:9].view(2, 3); model = torch.nn.Linear(2, 2); place = torch.device('cpu')\n"
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_tensors_of_a_device_go_where_they_are_told_and_stay_views_of_one_storage(device: str) -> None:
+    loaded, notes = load_mapped(run(ON_A_DEVICE), device)
+    assert [loaded[name].device.type for name in ("big", "view")] == [device] * 2 and loaded["place"].type == device
+    assert loaded["model"].weight.device.type == device and not notes
+    assert loaded["view"].untyped_storage()._cdata == loaded["big"].untyped_storage()._cdata
+    assert (loaded["view"].storage_offset(), loaded["view"].shape) == (3, (2, 3))
+    if device == "cpu":
+        loaded["big"][3] = 77
+        assert loaded["view"].tolist() == [[77, 4, 5], [6, 7, 8]]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is here")
+def test_tensors_of_a_device_that_is_not_here_are_on_the_cpu_and_that_is_said() -> None:
+    loaded, notes = load_mapped(run(ON_A_DEVICE), "")
+    assert loaded["big"].device.type == "cpu" and loaded["place"] == torch.device("cuda:0")
+    assert notes == ["tensors of cuda:0, which is not here, are on the CPU"]
+
+
+def test_a_generator_of_another_kind_of_device_begins_at_its_seed() -> None:
+    loading = Loading({}, LiveBuffers(()), "cpu")
+    state = torch.tensor([*(1234).to_bytes(8, "little"), *bytes(8)], dtype=torch.uint8)  # a seed and an offset, as CUDA has them
+    generator = BUILDERS["torch_generator"](loading, "cuda:0", state)
+    assert generator.initial_seed() == 1234 and "begins again at its seed" in loading.notes[0]
