@@ -28,6 +28,8 @@ _ROOMS = {
     "propagating": ("propagate",),
     "replaying": ("replay",),
     "exchanging": ("clone", "fetch", "push", "pull", "remote", "bundle"),
+    "importing": ("import",),
+    "tracing": ("why", "lineage"),
     "upkeep": ("gc", "fsck", "du", "doctor", "config", "trust", "jupyter"),
     "postmortem": ("shell",),
     "caching": ("cache",),

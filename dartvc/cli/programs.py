@@ -110,8 +110,9 @@ def runs(is_json: Json = False) -> None:
         context.json("runs", {"items": listed})
         return
     for each in listed:
-        where = f"at {each.position}" if each.position and each.state in ("running", "crashed") else ""
-        context.out(f"{each.run_id}  {each.state:8} {short(each.tip)}  {' '.join(each.command)}  ({age(each.time)}, {each.commits} commits) {where}".rstrip())
+        where = f"from {each.origin}" if each.origin else f"at {each.position}" if each.position and each.state in ("running", "crashed") else ""
+        shown = printable(" ".join(each.command))
+        context.out(f"{each.run_id}  {each.state:8} {short(each.tip)}  {shown}  ({age(each.time)}, {each.commits} commits) {printable(where)}".rstrip())
         if each.error:
             context.out(f"          {printable(each.error)}: dvc-state shell {short(each.tip)}")
         if each.effects:
@@ -142,14 +143,17 @@ def abort(
 
 
 def query(
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="a SELECT over args, commits, files, logs, loops, runs, variables")] = "",
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="a SELECT over args, commits, files, logs, loops, runs, tags, variables")] = "",
     df: Annotated[str, typer.Option("--df", metavar="NAMES", help="names as columns, with commas: loss,acc")] = "",
     where: Annotated[str, typer.Option("--where", metavar="EXPR", help="only rows for which it holds: 'epoch > 5 and lr < 0.1'")] = "",
-    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="table, csv, json or parquet")] = "table",
-    run: Annotated[str, typer.Option("--run", metavar="RUN", help="latest, best:max:NAME, best:min:NAME, or an id")] = "",
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="table, csv, json, parquet or arrow")] = "table",
+    run: Annotated[str, typer.Option("--run", metavar="RUN", help="latest, best:max:NAME, best:min:NAME, a name or an id")] = "",
+    latest: Annotated[bool, typer.Option("--latest", help="the run that began last")] = False,
+    best: Annotated[str, typer.Option("--best", metavar="RULE", help="max:acc, min:loss: the run that logged the best value; max:acc:3: the three best")] = "",
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="so many rows at most")] = 0,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="write there")] = "",
+    engine: Annotated[str, typer.Option("--engine", metavar="ENGINE", help="of SQL: sqlite, or duckdb for large logs (dartvc[duckdb])")] = "sqlite",
     is_json: Json = False,
 ) -> None:
     """Shows what was logged: a row for each run and iteration, the loops' variables and the names as columns; or answers SQL."""
-    answer_query(current(), QueryOptions(sql, df, where, "json" if is_json else form, run, limit, output))
+    answer_query(current(), QueryOptions(sql, df, where, "json" if is_json else form, run, limit, output, latest, best, engine))

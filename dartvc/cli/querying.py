@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QueryOptions", "answer_query", "parse_plainly"]
 
-FORMATS = ("table", "csv", "json", "parquet")
+FORMATS = ("table", "csv", "json", "parquet", "arrow")
 _PAGE_ROWS = 1000
 """Rows of a table are laid out so many at a time: the first page does not wait for the last row."""
 
@@ -35,6 +35,20 @@ class QueryOptions:
     run: str = ""
     limit: int = 0
     output: str = ""
+    latest: bool = False
+    best: str = ""
+    engine: str = "sqlite"
+
+    def runs(self) -> str | None:
+        """Returns which runs are meant, as `dartvc.porcelain.query.choose_runs` takes it.
+
+        Raises:
+            UsageError: more than one choice was given.
+        """
+        given = [each for each in (self.run, "latest" if self.latest else "", f"best:{self.best}" if self.best else "") if each]
+        if len(given) > 1:
+            raise UsageError("--run, --latest and --best each choose the runs", kind="query", hint="dvc-state query --df loss --best max:acc")
+        return given[0] if given else None
 
 
 def parse_plainly(argv: Sequence[str]) -> QueryOptions | None:
@@ -45,7 +59,9 @@ def parse_plainly(argv: Sequence[str]) -> QueryOptions | None:
         name, separator, value = words.pop(0).partition("=")
         if name == "--json" and not separator:
             options.format = "json"
-        elif name in ("--df", "--where", "--format", "--run", "--output"):
+        elif name == "--latest" and not separator:
+            options.latest = True
+        elif name in ("--df", "--where", "--format", "--run", "--output", "--best", "--engine"):
             if not separator and not words:
                 return None
             setattr(options, name[2:], value if separator else words.pop(0))
@@ -74,29 +90,34 @@ def answer_query(context: Context, options: QueryOptions) -> None:
     if options.format not in FORMATS:
         raise UsageError(f"{options.format!r} is no format", kind="format", hint=f"one of {', '.join(FORMATS)}")
     if options.sql:
-        table = query_sql(context.repository, options.sql)
+        if options.runs() or options.where:
+            raise UsageError("runs and conditions of SQL stand in the SQL", kind="query", hint="SELECT ... WHERE run = '325a4f39'")
+        table = query_sql(context.repository, options.sql, engine=options.engine)
     else:
+        if options.engine != "sqlite":
+            raise UsageError("--engine is for SQL; names as columns come from the index", kind="query", hint="dvc-state query --df loss,acc")
         names = [name.strip() for name in options.df.split(",") if name.strip()]
-        table = query_names(context.repository, names, options.where or None, runs=options.run or None)
+        table = query_names(context.repository, names, options.where or None, runs=options.runs())
     rows = itertools.islice(table.rows, options.limit) if options.limit > 0 else table.rows
     _write(context, options, table, rows)
 
 
 def _write(context: Context, options: QueryOptions, table: Table, rows: Any) -> None:
-    from dartvc.hindsight.tables import write_csv, write_parquet
+    from dartvc.hindsight.tables import write_arrow, write_csv, write_parquet
 
-    if options.format == "parquet":
+    if options.format in ("parquet", "arrow"):
+        write = write_parquet if options.format == "parquet" else write_arrow
         if options.output:
             with open(options.output, "wb") as file:
-                write_parquet(table.columns, rows, file)
+                write(table.columns, rows, file)
             return
         binary = getattr(context.stdout, "buffer", None)
         if binary is None or context.stdout.isatty():
             raise UsageError(
-                "Parquet is not for terminals", kind="format", hint="dvc-state query --df loss --format parquet -o loss.parquet"
+                f"{options.format} is not for terminals", kind="format", hint=f"dvc-state query ... --format {options.format} -o FILE"
             )
         whole = io.BytesIO()
-        write_parquet(table.columns, rows, whole)
+        write(table.columns, rows, whole)
         binary.write(whole.getvalue())
         return
     out = open(options.output, "w", encoding="utf-8", newline="") if options.output else context.stdout  # noqa: SIM115

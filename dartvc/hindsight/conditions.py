@@ -1,12 +1,13 @@
 """Conditions over columns as SQL: ``epoch > 5 and lr < 0.1`` is evaluated where the records are, so that what it excludes is never read.
 
 The grammar is that of `dartvc.porcelain.expressions`: comparisons, arithmetic, ``and``, ``or``, ``not``, ``in`` over names and literals. A missing value makes
-a comparison false, and so does comparing a number with a text.
+a comparison false, and so does comparing a number with a text. A name that is no identifier stands in backticks, as in pandas: `` `val/acc` > 0.9 ``.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 
 from dartvc.errors import UsageError
@@ -16,6 +17,7 @@ __all__ = ["condition_sql", "names_in", "parse_condition"]
 _HINT = "for example 'epoch > 5 and loss < 0.1'"
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 _COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "=", ast.NotEq: "<>"}
+_QUOTED = re.compile(r"`([^`]+)`")
 _NUMBERS = "('integer', 'real')"
 
 
@@ -25,10 +27,19 @@ def parse_condition(text: str) -> ast.expr:
     Raises:
         UsageError: it is no expression, or more than a condition over scalars.
     """
+    quoted: dict[str, str] = {}
+
+    def placeholder(match: re.Match[str]) -> str:
+        return quoted.setdefault(match[1], f"_quoted_{len(quoted)}_")
+
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(_QUOTED.sub(placeholder, text.strip()), mode="eval").body
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"{text!r} is not an expression: {error}", kind="expression", hint=_HINT) from None
+    meant = {stand_in: name for name, stand_in in quoted.items()}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = meant.get(node.id, node.id)
     condition_sql(tree, lambda name: (name, []))
     return tree
 

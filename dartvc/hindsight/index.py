@@ -12,6 +12,7 @@ import math
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from dartvc.errors import DartvcError
 from dartvc.hindsight.journal import read_lines, tail_sizes, tails
@@ -24,6 +25,7 @@ from dartvc.hindsight.values import kind_of
 from dartvc.history import Repository
 from dartvc.history.logs import read_segment
 from dartvc.model import CommitKind, Oid
+from dartvc.sessions.files import RunFile, files_of
 from dartvc.store import TreeEntry
 
 __all__ = ["NAN", "Index", "column_value"]
@@ -135,7 +137,7 @@ class Index:
         found = self.connection.execute("SELECT run FROM tip_ WHERE ref = ?", (ref,)).fetchone()
         if found is None:
             return
-        for table in ("record_", "context_", "series_", "argument_", "file_"):
+        for table in ("record_", "context_", "series_", "argument_", "file_", "tag_"):
             self.connection.execute(f"DELETE FROM {table} WHERE run = ?", found)
         refs = [each for (each,) in self.connection.execute("SELECT ref FROM tip_ WHERE run = ?", found)]
         for each in refs:
@@ -153,36 +155,50 @@ class Index:
         repository = self.repository
         commit = repository.commit(tip.oid)
         entries = repository.process(tip.oid)
-        facts = repository.summary(entries["run"]) if "run" in entries else {}
+        facts: dict[str, Any] = repository.summary(entries["run"]) if "run" in entries else {}
         if facts and facts.get("id") != tip.run:
             facts = {}
         state = {CommitKind.END: "done", CommitKind.EXCEPTION: "failed", CommitKind.MANUAL: "done"}.get(commit.kind, "open")
         if facts.get("exit_code"):
             state = "failed"
         oldest, count = self._oldest(tip, run_id)
-        command = json.dumps(facts.get("argv", []))
+        imported = facts.get("imported") or {}
         row = (
             facts.get("script"),
-            command,
+            json.dumps(facts.get("argv", [])),
             facts.get("cwd"),
-            state,
+            facts.get("state", state),
             facts.get("exit_code"),
-            oldest,
-            commit.time.timestamp(),
+            facts.get("started", oldest),
+            facts.get("ended", commit.time.timestamp()),
             tip.oid,
             count,
+            facts.get("name"),
+            f"{imported['tool']}:{imported['origin']}" if imported else None,
         )
-        is_attached = tip.ref.startswith("refs/logs/") and repository.database.refs.read(f"refs/runs/{tip.run}") is not None
-        if not is_attached:
-            self.connection.execute(
-                "UPDATE run_ SET script = ?, command = ?, cwd = ?, state = ?, exit_code = ?, started = ?, ended = ?, tip = ?, commits = ?"
-                " WHERE id = ?",
+        run_sql = self.connection.execute
+        if not self._is_attached(tip):
+            run_sql(
+                "UPDATE run_ SET script = ?, command = ?, cwd = ?, state = ?, exit_code = ?, started = ?, ended = ?, tip = ?, commits = ?,"
+                " name = ?, origin = ? WHERE id = ?",
                 (*row, run_id),
             )
-        files = [
-            (run_id, name.partition(":")[2], repository.summary(entries[name]).get("size")) for name in entries if name.startswith("file:")
+            tags = [(run_id, name, value) for name, value in (facts.get("tags") or {}).items()]
+            run_sql("DELETE FROM tag_ WHERE run = ?", (run_id,))
+            self.connection.executemany("INSERT OR REPLACE INTO tag_ VALUES (?, ?, ?)", tags)
+            self._add_files(run_id, files_of(repository, entries), commit.time.timestamp())
+
+    def _is_attached(self, tip: LogTip) -> bool:
+        """Whether a tip names what was attached to a run that has a ref of its own."""
+        return tip.ref.startswith("refs/logs/") and self.repository.database.refs.read(f"refs/runs/{tip.run}") is not None
+
+    def _add_files(self, run_id: int, files: Sequence[RunFile], time_s: float) -> None:
+        self.connection.execute("DELETE FROM file_ WHERE run = ?", (run_id,))
+        rows = [
+            (run_id, each.path, each.access, each.size, each.modified_ns, each.digest, json.dumps(each.place) if each.place else None, time_s)
+            for each in files
         ]
-        self.connection.executemany("INSERT OR REPLACE INTO file_ VALUES (?, ?, ?)", files)
+        self.connection.executemany("INSERT OR REPLACE INTO file_ VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def _oldest(self, tip: LogTip, run_id: int) -> tuple[float, int]:
         """Returns when a run began and how many commits it has; only commits that are new are read."""

@@ -16,7 +16,7 @@ from dartvc.hindsight.values import KINDS
 
 __all__ = ["ARGUMENT", "LEVEL", "LEVEL_BYTES", "RECORDED", "REPLAYED", "VERSION", "connect", "in_memory", "is_busy"]
 
-VERSION = 1
+VERSION = 2
 LEVEL = struct.Struct(">HHI")
 LEVEL_BYTES = LEVEL.size
 RECORDED, REPLAYED, ARGUMENT = 0, 1, 2
@@ -25,7 +25,8 @@ _BUSY_S = 30.0
 _SCHEMA = """
 CREATE TABLE run_(
     id INTEGER PRIMARY KEY, run TEXT NOT NULL UNIQUE, script TEXT, command TEXT, cwd TEXT, state TEXT, exit_code INTEGER,
-    started REAL, ended REAL, tip TEXT, commits INTEGER);
+    started REAL, ended REAL, tip TEXT, commits INTEGER, name TEXT, origin TEXT);
+CREATE TABLE tag_(run INTEGER, name TEXT, value TEXT, PRIMARY KEY(run, name)) WITHOUT ROWID;
 CREATE TABLE name_(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE loop_(
     id INTEGER PRIMARY KEY, function TEXT, name TEXT, ordinal INTEGER, file TEXT, line INTEGER, targets TEXT, is_for INTEGER, scalars INTEGER DEFAULT 0,
@@ -49,9 +50,14 @@ CREATE TABLE commit_(
 CREATE TABLE variable_(commit_id INTEGER, name TEXT, summary_oid TEXT, PRIMARY KEY(name, commit_id)) WITHOUT ROWID;
 CREATE TABLE looked_up_(name TEXT PRIMARY KEY, upto INTEGER) WITHOUT ROWID;
 CREATE TABLE summary_(oid TEXT PRIMARY KEY, value, kind INTEGER, type TEXT, summary TEXT) WITHOUT ROWID;
-CREATE TABLE file_(run INTEGER, path TEXT, size INTEGER, PRIMARY KEY(run, path)) WITHOUT ROWID;
+CREATE TABLE file_(
+    run INTEGER, path TEXT, access TEXT, size INTEGER, modified INTEGER, digest TEXT, place TEXT, time REAL,
+    PRIMARY KEY(run, path, access, modified)) WITHOUT ROWID;
+CREATE INDEX file_at_ ON file_(path);
+CREATE INDEX file_with_ ON file_(digest);
 
-CREATE VIEW runs AS SELECT run, script, command, cwd, state, exit_code, started, ended, tip, commits FROM run_ ORDER BY started;
+CREATE VIEW runs AS SELECT run, script, command, cwd, state, exit_code, started, ended, tip, commits, name, origin FROM run_ ORDER BY started;
+CREATE VIEW tags AS SELECT r.run AS run, t.name AS name, t.value AS value FROM tag_ t JOIN run_ r ON r.id = t.run;
 CREATE VIEW logs AS
     SELECT r.run AS run, record_.seq AS seq, n.name AS name, record_.value AS value, KIND(record_.kind) AS type, record_.time AS time,
         record_.key AS context, CASE record_.source WHEN 1 THEN 'replay' ELSE 'run' END AS source
@@ -67,7 +73,9 @@ CREATE VIEW commits AS SELECT oid, run, time, kind, message, file, line, functio
 CREATE VIEW variables AS
     SELECT c.oid AS "commit", c.run AS run, c.time AS time, v.name AS name, s.value AS value, s.type AS type, s.summary AS summary
     FROM variable_ v JOIN commit_ c ON c.id = v.commit_id JOIN summary_ s ON s.oid = v.summary_oid;
-CREATE VIEW files AS SELECT r.run AS run, f.path AS path, f.size AS size FROM file_ f JOIN run_ r ON r.id = f.run;
+CREATE VIEW files AS
+    SELECT r.run AS run, f.path AS path, f.access AS access, f.size AS size, f.modified / 1e9 AS modified, f.digest AS digest, f.place AS place
+    FROM file_ f JOIN run_ r ON r.id = f.run WHERE f.size >= 0;
 """
 
 _KIND_WORDS = "CASE {} " + " ".join(f"WHEN {number} THEN '{word}'" for number, word in enumerate(KINDS)) + " END"

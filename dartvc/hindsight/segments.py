@@ -15,7 +15,7 @@ from dartvc.host.entropy import local_now
 from dartvc.model import CommitKind, LogSegment, Oid, Payload, StagedCommit, StagedName
 from dartvc.store import TreeEntry
 
-__all__ = ["LogTip", "attach_records", "commit_journal", "harvest", "last_lines", "log_tips", "segments_of"]
+__all__ = ["LogTip", "attach_records", "commit_journal", "harvest", "last_lines", "log_tips", "run_entry", "segments_of"]
 
 _RUNS = "refs/runs/"
 _LOGS = "refs/logs/"
@@ -95,7 +95,7 @@ def _commit_logs(repository: Repository, segment: LogSegment, message: str, fact
     database = repository.database
     ref = f"{_LOGS}{segment.run}"
     now, offset = local_now()
-    process = (_run_entry({**facts, "type": "run", "id": segment.run}),) if facts else ()
+    process = (run_entry({**facts, "type": "run", "id": segment.run}),) if facts else ()
     staged = StagedCommit(message, CommitKind.MANUAL, now, offset, process=process, run=segment.run, logs=segment)
     with database.lock():
         present = database.refs.read(ref)
@@ -106,7 +106,8 @@ def _commit_logs(repository: Repository, segment: LogSegment, message: str, fact
     return oid
 
 
-def _run_entry(facts: Mapping[str, object]) -> StagedName:
+def run_entry(facts: Mapping[str, object]) -> StagedName:
+    """Returns the entry of a commit's process that describes its run."""
     from dartvc.state.chunking import match_stream  # readers do without the pickler
     from dartvc.state.saving import Saving, save
 

@@ -169,13 +169,14 @@ class Repository:
         """Compares two revisions by their summaries; nothing is unpickled."""
         return compare(self.history, self.history.resolve(before), self.history.resolve(after), names)
 
-    def dataframe(self, *names: str, where: str | None = None, runs: str | Sequence[str] | None = None) -> Any:
+    def dataframe(self, *names: str, where: str | None = None, runs: str | Sequence[str] | None = None, best: str = "") -> Any:
         """Returns what was logged as a `pandas.DataFrame`: a row for each run and iteration, loop variables and names as columns.
 
         Args:
             names: logged names, arguments, or variables of the program.
             where: a condition over these, loop variables and ``run``: ``epoch > 5 and lr < 0.1``.
             runs: ids of runs, or ``latest``, ``best:max:acc``, ``best:min:loss``; None: all.
+            best: ``max:acc`` or ``min:loss``: only the run that logged the best value; ``max:acc:3``: the three best.
 
         Raises:
             NotFoundError: a name or a run is not known.
@@ -184,11 +185,11 @@ class Repository:
         from dartvc.hindsight.tables import to_pandas
         from dartvc.porcelain.query import query_names
 
-        table = query_names(self.history, names, where, runs=runs)
+        table = query_names(self.history, names, where, runs=f"best:{best}" if best else runs)
         return to_pandas(table.columns, table.rows)
 
-    def query(self, sql: str) -> Any:
-        """Answers a SELECT over the relations (docs/guides/hindsight.md) as a `pandas.DataFrame`.
+    def query(self, sql: str, *, engine: str = "sqlite") -> Any:
+        """Answers a SELECT over the relations (docs/relations.md) as a `pandas.DataFrame`; ``engine`` is ``sqlite`` or ``duckdb``.
 
         Raises:
             UsageError: it is no SELECT, or pandas is not installed.
@@ -196,7 +197,7 @@ class Repository:
         from dartvc.hindsight.tables import to_pandas
         from dartvc.porcelain.query import query_sql
 
-        table = query_sql(self.history, sql)
+        table = query_sql(self.history, sql, engine=engine)
         return to_pandas(table.columns, table.rows)
 
     def branch(self, name: str, revision: str = "HEAD") -> Oid:

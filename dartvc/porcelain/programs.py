@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from dartvc.errors import NotFoundError
 from dartvc.history import Repository
@@ -27,6 +29,7 @@ class RunStanding:
             its files are as they were before it).
         error: the exception that ended it.
         effects: what it had done by its newest commit that cannot be undone.
+        origin: where an imported run comes from.
     """
 
     run_id: str
@@ -39,6 +42,7 @@ class RunStanding:
     exit_code: int | None
     error: str
     effects: list[Act]
+    origin: str = ""
 
 
 def list_runs(repository: Repository) -> list[RunStanding]:
@@ -65,7 +69,20 @@ def list_runs(repository: Repository) -> list[RunStanding]:
         at = f"{os.path.basename(place.file)}:{place.line}" if place is not None else ""
         count = _count(repository, tip, run.run_id)
         found.append(RunStanding(name.rpartition("/")[2], state, tip, commit.time, run.argv, count, at, run.exit_code, commit.error, read_effects(repository, tip)))
+    found += _imported_runs(repository)
     return sorted(found, key=lambda each: each.time, reverse=True)
+
+
+def _imported_runs(repository: Repository) -> Iterator[RunStanding]:
+    for name, tip in repository.database.refs.iter_refs("refs/logs/"):
+        entry = repository.process(tip).get("run")
+        facts: Any = repository.summary(entry) if entry is not None else {}
+        imported = facts.get("imported")
+        if imported:
+            run, origin = name.rpartition("/")[2], f"{imported['tool']}:{imported['origin']}"
+            shown = (str(facts.get("name") or imported["origin"]),)
+            state = str(facts.get("state", "done"))
+            yield RunStanding(run, state, tip, repository.commit(tip).time, shown, _count(repository, tip, run), "", None, "", [], origin)
 
 
 def abort(repository: Repository, run_id: str = "", *, is_left: bool = False) -> Settled:

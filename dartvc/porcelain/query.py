@@ -18,7 +18,8 @@ from dartvc.history import Repository
 
 __all__ = ["RELATIONS", "Table", "choose_runs", "query_names", "query_sql"]
 
-RELATIONS = ("args", "commits", "files", "logs", "loops", "runs", "variables")
+RELATIONS = ("args", "commits", "files", "logs", "loops", "runs", "tags", "variables")
+_RULE = re.compile(r"(?P<way>max|min):(?P<name>.+?)(:(?P<count>[1-9]\d*))?")
 _OF_COMMITS = re.compile(r"\b(commits|variables)\b", re.IGNORECASE)
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 
@@ -56,13 +57,24 @@ def query_names(
     return Table(table.columns, table.rows)
 
 
-def query_sql(repository: Repository, text: str) -> Table:
+def query_sql(repository: Repository, text: str, *, engine: str = "sqlite") -> Table:
     """Answers one SELECT over the relations; nothing can be written with it.
 
+    Args:
+        repository: where.
+        text: the SELECT.
+        engine: ``sqlite``, or ``duckdb``: analytical queries over large logs are several times faster (docs/relations.md tells what differs).
+
     Raises:
-        UsageError: it is no SELECT, or SQLite does not understand it.
+        UsageError: it is no SELECT, the engine does not understand it, or DuckDB is not installed.
     """
     index = _index(repository)
+    if engine == "duckdb":
+        from dartvc.hindsight.columnar import answer  # an extra
+
+        return Table(*answer(index, text))
+    if engine != "sqlite":
+        raise UsageError(f"{engine!r} is no engine", kind="engine", hint="sqlite or duckdb")
     if _OF_COMMITS.search(text):
         index.refresh_commits()
     connection = index.connection
@@ -78,7 +90,7 @@ def query_sql(repository: Repository, text: str) -> Table:
 
 
 def choose_runs(index: Index, text: str) -> list[str]:
-    """Returns the ids of the runs that a text means: ``latest``, ``best:max:acc``, ``best:min:loss``, or an id or the beginning of one.
+    """Returns the ids of the runs that a text means: ``latest``, ``best:max:acc``, ``best:min:loss:3``, or a name, an id or the beginning of one.
 
     Raises:
         NotFoundError: there is no such run.
@@ -87,20 +99,30 @@ def choose_runs(index: Index, text: str) -> list[str]:
     if text == "latest":
         found = run_sql("SELECT run FROM run_ ORDER BY started DESC LIMIT 1").fetchall()
     elif text.startswith("best:"):
-        _, _, rule = text.partition(":")
-        way, _, name = rule.partition(":")
-        if way not in ("max", "min") or not name:
-            raise UsageError(f"{text!r} is no choice of a run", kind="bad-run", hint="best:max:acc, best:min:loss, latest, or an id")
-        found = run_sql(
-            f"SELECT r.run FROM record_ d JOIN run_ r ON r.id = d.run WHERE d.name = (SELECT id FROM name_ WHERE name = ?)"
-            f" AND d.kind IN (1, 2, 3) AND d.value IS NOT NULL ORDER BY d.value {'DESC' if way == 'max' else 'ASC'}, r.started LIMIT 1",
-            (name,),
-        ).fetchall()
+        found = _best(index, text.removeprefix("best:"))
     else:
-        found = run_sql("SELECT run FROM run_ WHERE substr(run, 1, ?) = ? ORDER BY started", (len(text), text)).fetchall()
+        found = run_sql("SELECT run FROM run_ WHERE substr(run, 1, ?) = ? OR name = ? ORDER BY started", (len(text), text, text)).fetchall()
     if not found:
         raise NotFoundError(f"no run is {text!r}", kind="unknown-run", hint="dvc-state runs")
     return [run for (run,) in found]
+
+
+def _best(index: Index, rule: str) -> list[tuple[str]]:
+    """Returns the run that logged the largest (``max:acc``) or least value of a name, or the first so many of them (``max:acc:3``)."""
+    parts = _RULE.fullmatch(rule)
+    if parts is None:
+        raise UsageError(f"{rule!r} is no choice of a run", kind="bad-run", hint="max:acc, min:loss, or max:acc:3 for the three best")
+    way, name, count = parts["way"], parts["name"], int(parts["count"] or 1)
+    run_sql = index.connection.execute
+    if run_sql("SELECT 1 FROM series_ WHERE name = (SELECT id FROM name_ WHERE name = ?)", (name,)).fetchone() is None:
+        _check_names(index, [name])
+        raise NotFoundError(f"{name!r} was never logged", kind="unknown-name", hint="dvc-state query 'SELECT DISTINCT name FROM logs'")
+    return run_sql(
+        f"SELECT r.run FROM record_ d JOIN run_ r ON r.id = d.run WHERE d.name = (SELECT id FROM name_ WHERE name = ?)"
+        f" AND d.kind IN (1, 2, 3) AND d.value IS NOT NULL GROUP BY d.run"
+        f" ORDER BY {way}(d.value) {'DESC' if way == 'max' else 'ASC'}, r.started LIMIT ?",
+        (name, count),
+    ).fetchall()
 
 
 def _index(repository: Repository) -> Index:

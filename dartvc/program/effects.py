@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dartvc.program.acts import ACT_EVENTS, Acts
+from dartvc.program.fileuse import FileUse
 from dartvc.program.foreign import watch_foreign_writers
 from dartvc.program.journal import CONTENT_LIMIT_BYTES, Journal
 from dartvc.program.records import add_record
@@ -75,6 +76,8 @@ class Effects:
     is_paused: bool = False
     """While it is, nothing is taken note of."""
     is_atomic: bool = False
+    use: FileUse | None = None
+    """Takes note of the versions that are read and written."""
     _keeper: Journal | None = None
     _lock: Any = field(default_factory=threading.RLock)
     _inside: int | None = None
@@ -110,8 +113,12 @@ class Effects:
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = arguments
-            if isinstance(flags, int) and flags & _WRITING and isinstance(path, str | bytes):
-                self._note(os.fsdecode(path), is_growing=bool(flags & os.O_APPEND and not flags & os.O_TRUNC), is_followed=True)
+            if isinstance(flags, int) and isinstance(path, str | bytes):
+                if flags & _WRITING:
+                    is_emptied = bool(flags & os.O_TRUNC)
+                    self._note(os.fsdecode(path), is_growing=bool(flags & os.O_APPEND and not is_emptied), is_followed=True, is_emptied=is_emptied)
+                elif self.use is not None and self._inside != threading.get_ident():
+                    self.use.note_read(os.fsdecode(path))
         elif event in _CHANGES:
             self._on_change(event, arguments)
         elif event == "sqlite3.connect" and isinstance(arguments[0], str) and arguments[0] != ":memory:":
@@ -130,8 +137,11 @@ class Effects:
         if self.is_paused or self._inside == threading.get_ident():
             return
         paths = self._paths_in(event, arguments)
-        for path in paths:
-            self._note(path, is_growing=event in _GENTLE, is_followed=event in _FOLLOWING, is_written=event not in _GENTLE)
+        for place, path in enumerate(paths):
+            is_emptied = event != "os.truncate" and (event != "os.rename" or place == 1)
+            self._note(
+                path, is_growing=event in _GENTLE, is_followed=event in _FOLLOWING, is_written=event not in _GENTLE, is_emptied=is_emptied
+            )
         is_moved = event == "os.rename" and len(paths) == 2 and os.path.isdir(paths[0]) and not os.path.islink(paths[0])
         if is_moved and self.keeper.is_whole and not paths[0].startswith(self._ignored):
             with self.own():
@@ -153,7 +163,9 @@ class Effects:
     def _note_foreign(self, path: str) -> None:
         self._note(path, is_followed=True)
 
-    def _note(self, path: str, *, is_growing: bool = False, is_followed: bool = False, is_written: bool = True) -> None:
+    def _note(
+        self, path: str, *, is_growing: bool = False, is_followed: bool = False, is_written: bool = True, is_emptied: bool = False
+    ) -> None:
         """Keeps what is at a path before it changes.
 
         Args:
@@ -161,6 +173,7 @@ class Effects:
             is_growing: what is there stays.
             is_followed: the change goes to what a symbolic link names.
             is_written: its content may be another one afterwards.
+            is_emptied: what is there does not go into that.
 
         Raises:
             OSError: it could not be kept, and may not be lost.
@@ -175,6 +188,8 @@ class Effects:
             try:
                 self.keeper.keep(os.path.realpath(path) if is_followed else _real_name(path), self.sequence, is_growing=is_growing)
                 if is_written and not os.path.isdir(path):
+                    if self.use is not None:
+                        self.use.note_write(path, is_emptied=is_emptied)
                     self.written.setdefault(path, None)
             except OSError as error:
                 if self.keeper.is_whole:

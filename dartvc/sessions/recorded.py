@@ -16,6 +16,7 @@ from dartvc.program.effects import FileState
 from dartvc.program.generators import frame_at
 from dartvc.sessions.relocation import path_of_entry
 from dartvc.sessions.runs import EFFECTS, Run, run_here
+from dartvc.sessions.traces import frame_prefixes
 from dartvc.state.loading import Loading, load
 from dartvc.state.strings import with_interned_keys
 from dartvc.state.working import StoredVersion

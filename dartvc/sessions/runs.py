@@ -18,6 +18,7 @@ from dartvc.model import CommitKind, Payload, Position, StagedName
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.sources import UserFiles, module_text
+from dartvc.sessions.files import ENTRY, FileLedger
 from dartvc.sessions.relocation import Relocation, relative_path
 from dartvc.sessions.session import Session
 from dartvc.sessions.tally import Tally
@@ -164,6 +165,7 @@ class RunRecorder:
         self.run = run
         self.sources = sources
         self.effects = effects
+        self.ledger = FileLedger(effects, run.project) if run.run_id else None
         self._recorded: dict[str, object] = {}
         self._modules: dict[str, str] = {}
         self._looked_at: set[str] = set()
@@ -223,7 +225,8 @@ class RunRecorder:
             so_far = self.tally.described()
             place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence, "so_far": so_far}
             raised = [_entry(TRACEBACK, None, trace.described())] if trace is not None else []
-            return [*self._entries(place), *raised, *(_file_entry(state, self.run.project) for state in files)]
+            used = {ENTRY: (None, self.ledger.described(files, is_last=exit_code is not None))} if self.ledger is not None else {}
+            return [*self._changed_entries(used), *self._entries(place), *raised, *(_file_entry(state, self.run.project) for state in files)]
 
         ticket = self.session.commit_run(
             names,

@@ -226,6 +226,8 @@ class _Runner:
         for problem in (*done.problems, *put_back(files)):
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         self.effects.adopt(files)
+        assert self.recorder.ledger is not None
+        self.recorder.ledger.adopt(self.repository, self.repository.process(oid))
 
     def _file_of(self, module: str, recorded: str) -> str:
         if module == "__main__":

@@ -84,7 +84,7 @@ class Refs:
     def iter_refs(self, prefix: str = "refs/") -> Iterator[tuple[str, Oid]]:
         """Yields (name, commit) of the refs under a prefix, sorted; a damaged one is passed over (fsck names it)."""
         found = {name: oid for name, oid in self._packed().items() if name.startswith(prefix)}
-        for name in self.iter_files():
+        for name in self.iter_files(prefix.rpartition("/")[0]):
             if name.startswith(prefix):
                 found.pop(name, None)
                 with contextlib.suppress(CorruptError):
@@ -93,12 +93,13 @@ class Refs:
                         found[name] = oid
         yield from sorted(found.items())
 
-    def iter_files(self) -> Iterator[str]:
-        """Yields the names of the refs that have a file of their own."""
-        for folder, _, files in os.walk(self._path / "refs"):
+    def iter_files(self, below: str = "refs") -> Iterator[str]:
+        """Yields the names of the refs that have a file of their own, below a folder of theirs."""
+        root = os.path.join(self._path, "")
+        for folder, _, files in os.walk(root + below):
             for file in files:
                 if not file.endswith(".lock"):
-                    yield os.path.relpath(os.path.join(folder, file), self._path)
+                    yield os.path.join(folder, file).removeprefix(root)
 
     def move(self, name: str, new: Oid | None, *, expected: Oid | None) -> None:
         """Moves a ref from ``expected`` to ``new`` (None: absent), durably.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dartvc.cli.entry import run as run_line
 from dartvc.errors import NotFoundError, UsageError
 from dartvc.hindsight.conditions import parse_condition
 from dartvc.hindsight.contexts import Context
@@ -21,8 +24,9 @@ from dartvc.hindsight.loops import Loop
 from dartvc.hindsight.pivot import _PathQuery, _runs
 from dartvc.hindsight.records import LogRecord, decode_chunks, encode_chunk
 from dartvc.hindsight.segments import attach_records, commit_journal
+from dartvc.hindsight.tables import to_arrow
 from dartvc.history import Repository
-from dartvc.porcelain.query import query_names, query_sql
+from dartvc.porcelain.query import RELATIONS, query_names, query_sql
 
 EPOCH = Loop("<module>", "epoch", 0, "train.py", ("epoch",), 1, True)
 BATCH = Loop("step", "batch", 0, "train.py", ("batch",), 9, True)
@@ -339,3 +343,104 @@ def test_chunks_come_back_as_they_were_written() -> None:
     assert chunk.contexts == [1, -1] and chunk.parents == [-1, 0] and chunk.iterations == [3, 2] and chunk.loops == [EPOCH, BATCH]
     assert chunk.arguments == {1: (3, False)}
     assert json.loads(line)["open"] == []
+
+
+# -- the choice of runs -------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_run_is_the_one_that_logged_the_best_value_and_the_best_few_are_asked_for_by_number(repository: Repository) -> None:
+    for run, values in (("aa", (0.5, 0.9)), ("bb", (0.95, 0.1)), ("cc", (math.nan, 0.2))):
+        write(repository, run, [("acc", value, epoch(at)) for at, value in enumerate(values)])
+    assert {row[0] for row in rows(repository, "acc", runs="best:max:acc")} == {"bb"}
+    assert {row[0] for row in rows(repository, "acc", runs="best:min:acc")} == {"bb"}
+    assert {row[0] for row in rows(repository, "acc", runs="best:max:acc:2")} == {"aa", "bb"}
+    assert {row[0] for row in rows(repository, "acc", runs="latest")} == {"aa", "bb", "cc"} & {rows(repository, "acc")[-1][0]}
+    for rule in ("best:most:acc", "best:max:", "best:max"):
+        with pytest.raises(UsageError):
+            rows(repository, "acc", runs=rule)
+    with pytest.raises(NotFoundError, match="never logged"):
+        rows(repository, "acc", runs="best:max:acd")
+
+
+def test_a_name_that_is_no_identifier_stands_in_backticks(repository: Repository) -> None:
+    write(repository, "aa", [("val/acc", number / 4, epoch(number)) for number in range(4)])
+    assert rows(repository, "val/acc", "`val/acc` >= 0.5 and epoch < 30") == [("aa", 20, 0.5)]
+
+
+def test_options_that_contradict_each_other_are_refused(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    write(repository, "aa", training("aa", 1.0))
+    for words in (["--df", "loss", "--latest", "--best", "max:acc"], ["SELECT 1", "--latest"], ["--df", "loss", "--engine", "duckdb"]):
+        assert run_line(["query", *words], stdout=sys.stdout, stderr=sys.stderr, directory=str(repository.root)) == 2
+    assert "each choose the runs" in capsys.readouterr().err
+
+
+# -- the documented relations -------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_the_relations_names_every_relation_and_every_column(repository: Repository) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs/relations.md").read_text(encoding="utf-8")
+    documented = {
+        name: re.findall(r"^\| `(\w+)` \|", body, re.MULTILINE) for name, body in re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    }
+    connection = Index(repository).connection
+    views = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'")]
+    assert set(views) == set(RELATIONS)
+    assert {name: documented.get(name) for name in views} == {
+        name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in views
+    }
+
+
+# -- other forms and engines --------------------------------------------------------------------------------------------------
+
+
+def test_arrow_and_parquet_hold_what_the_table_holds(repository: Repository, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    write(repository, "aa", [*training("aa", 1.0), ("mixed", 1, None), ("what", {"a": [1]}, None)])
+    write(repository, "bb", [*training("bb", 2.0), ("mixed", "text", None)])
+    for form in ("arrow", "parquet"):
+        words = ["query", "--df", "loss,acc,mixed,what", "--format", form, "-o", str(tmp_path / "out")]
+        assert run_line(words, stdout=sys.stdout, stderr=sys.stderr, directory=str(repository.root)) == 0
+        read = pyarrow.ipc.open_file if form == "arrow" else pyarrow.parquet.ParquetFile
+        table = getattr(read(tmp_path / "out"), "read_all" if form == "arrow" else "read")()
+        assert table.column("loss").to_pylist() == [row[3] for row in rows(repository, "loss acc mixed what")]
+        assert table.column("mixed").to_pylist() == ["1"] * 4 + ["text"] * 4 and table.column("what").to_pylist()[0] == '{"a": [1]}'
+
+
+def test_a_column_whose_kind_changes_between_batches_is_one_column() -> None:
+    pytest.importorskip("pyarrow")
+    count = 70_000
+    table = to_arrow(["x", "y", "z"], ((number if number < count else 0.5, None if number < count else 1, number or "a") for number in range(count + 1)))
+    assert (table.column("x").to_pylist()[-1], table.column("y").to_pylist()[-1]) == (0.5, 1)
+    assert table.column("z").to_pylist()[:2] == ["a", "1"] and table.column("z").to_pylist()[-1] == str(count)
+
+
+def test_both_engines_give_the_same_numbers_and_duckdb_follows_what_is_added(repository: Repository) -> None:
+    pytest.importorskip("duckdb")
+    text = "SELECT run, name, count(*), max(value), avg(value) FROM logs WHERE type = 'float' GROUP BY run, name ORDER BY run, name"
+    for run in ("aa", "bb", "cc"):
+        write(repository, run, training(run, len(run) / 3))
+        assert list(query_sql(repository, text, engine="duckdb").rows) == list(query_sql(repository, text).rows)
+    attach_records(repository, "bb", [LogRecord("norm", 0.5, 1.0, epoch(1))], message="replay")
+    joined = "SELECT l.name, l.value, o.iteration FROM logs l JOIN loops o USING (run, context) WHERE l.name = 'norm'"
+    assert list(query_sql(repository, joined, engine="duckdb").rows) == list(query_sql(repository, joined).rows) == [("norm", 0.5, 1)]
+    repository.database.refs.move("refs/logs/aa", None, expected=repository.database.refs.read("refs/logs/aa"))
+    assert list(query_sql(repository, "SELECT count(DISTINCT run) FROM logs", engine="duckdb").rows) == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "text", ["COPY runs TO 'x.csv'", "INSERT INTO runs VALUES (1)", "SELECT 1; SELECT 2", "SELECT * FROM read_csv('x')", "ATTACH 'x.db'", "SELECT nothing"]
+)
+def test_duckdb_neither_writes_nor_reads_files(repository: Repository, text: str) -> None:
+    pytest.importorskip("duckdb")
+    with pytest.raises(UsageError):
+        list(query_sql(repository, text, engine="duckdb").rows)
+
+
+def test_a_damaged_cache_of_duckdb_is_made_anew(repository: Repository) -> None:
+    pytest.importorskip("duckdb")
+    write(repository, "aa", training("aa", 1.0))
+    path = repository.path / "index/relations.duckdb"
+    path.parent.mkdir()
+    for content in (b"", b"no database at all", b"\0" * 100_000):
+        path.write_bytes(content)
+        assert list(query_sql(repository, "SELECT count(*) FROM logs", engine="duckdb").rows) == [(6,)]
