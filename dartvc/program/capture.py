@@ -344,6 +344,11 @@ class Reader:
         place = path_of(flow.scope, statement)
         is_delegating = isinstance(value, ast.YieldFrom)
         depth = flow.depths.get(instruction.offset, 0) - 1  # without the value that is being handed out
+        is_primed = frame.f_code in self._variants and flow.instruction_at(instruction.offset - 2).opname == "LOAD_CONST"
+        if is_delegating and is_primed:  # made again and not asked since: what it delegates to lies where it was given
+            captured = self._captured(frame, place.path, "yield", place.items, depth, place_of_yield, ())
+            captured.stack.append(frame.f_locals[FRAME].stack[-1])
+            return captured
         return self._captured(frame, place.path, "yield", place.items, depth, place_of_yield, (value,) if is_delegating else ())
 
 

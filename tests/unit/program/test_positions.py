@@ -78,6 +78,9 @@ def test_a_suspended_generator_is_made_again_where_it_stood() -> None:
             break
         place, values, cells, stack = codec.take_apart(first)
         again = codec.make(globals(), json.loads(json.dumps(place)), dict(values), cells, copy.deepcopy(stack))
+        for _ in range(2):  # made again, and not asked since, it can be taken apart like any other
+            place, values, cells, stack = codec.take_apart(again)
+            again = codec.make(globals(), json.loads(json.dumps(place)), dict(values), cells, copy.deepcopy(stack))
         assert list(again) == list(pairs([5, 6]))[steps:]
 
 
