@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -82,6 +81,8 @@ class Context:
 
     def json(self, verb: str, body: dict[str, Any]) -> None:
         """Writes a result as JSON under its schema."""
+        import json
+
         self.out(json.dumps({"schema": f"dvc-state/{verb}/1", **body}, default=jsonable, ensure_ascii=False))
 
     def paint(self, text: str, code: str) -> str:
@@ -92,6 +93,8 @@ class Context:
 def report(error: DartvcError, context: Context) -> int:
     """Writes an error for people, or as JSON, and returns its exit code."""
     if context.is_json:
+        import json
+
         context.out(json.dumps({"error": {"code": error.kind, "message": error.message, "hint": error.hint}}))
     else:
         context.say(f"error: {error.message}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from dartvc.errors import CorruptError
@@ -17,6 +16,7 @@ COMMIT, TREE, BLOB, TAG = 1, 2, 3, 4
 KIND_NAMES = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", TAG: b"tag"}
 TREE_MODE = 0o40000
 _STAMP = re.compile(rb"^author .*> (\d+) ([+-])(\d\d)(\d\d)$", re.MULTILINE)
+_HEAD = re.compile(rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)author [^\n]*> (\d+) ([+-])(\d\d)(\d\d)\n")
 _OID = re.compile(rb"[0-9a-f]{40}\Z")
 
 
@@ -27,8 +27,7 @@ class TreeEntry(NamedTuple):
     oid: Oid
 
 
-@dataclass(frozen=True, slots=True)
-class RawCommit:
+class RawCommit(NamedTuple):
     """A commit object as git has it; ``time_s`` in seconds since the epoch (git keeps whole ones)."""
 
     oid: Oid
@@ -96,6 +95,18 @@ def decode_commit(oid: Oid, data: bytes) -> RawCommit:
     Raises:
         CorruptError: it is not a commit that git would write.
     """
+    found = _HEAD.match(data)
+    if found is None:
+        return _decode_unusual(oid, data)
+    tree, links, seconds, sign, hours, minutes = found.groups()
+    parents = tuple([Oid(links[at : at + 40].decode()) for at in range(7, len(links), 48)])
+    offset = (int(hours) * 60 + int(minutes)) * (-1 if sign == b"-" else 1)
+    end = data.find(b"\n\n", found.end() - 1)
+    return RawCommit(oid, Oid(tree.decode()), parents, int(seconds), offset, _text(data[end + 2 :] if end >= 0 else b""))
+
+
+def _decode_unusual(oid: Oid, data: bytes) -> RawCommit:
+    """Decodes any commit, one whose head has other lines between those that matter too."""
     head, _, message = data.partition(b"\n\n")
     lines = head.split(b"\n")
     stamp = _STAMP.search(head)
@@ -103,8 +114,7 @@ def decode_commit(oid: Oid, data: bytes) -> RawCommit:
     if not lines[0].startswith(b"tree ") or not _OID.match(lines[0][5:]) or stamp is None:
         raise CorruptError(f"commit {oid} cannot be read", kind="commit", hint="dvc-state fsck")
     offset = (int(stamp[3]) * 60 + int(stamp[4])) * (-1 if stamp[2] == b"-" else 1)
-    text = message.decode("utf-8", "surrogatepass" if _is_plain(message) else "replace")
-    return RawCommit(oid, Oid(lines[0][5:].decode()), parents, int(stamp[1]), offset, text)
+    return RawCommit(oid, Oid(lines[0][5:].decode()), parents, int(stamp[1]), offset, _text(message))
 
 
 def decode_links(oid: Oid, data: bytes) -> tuple[tuple[Oid, ...], int]:
@@ -127,9 +137,9 @@ def decode_links(oid: Oid, data: bytes) -> tuple[tuple[Oid, ...], int]:
         return commit.parents, commit.time_s
 
 
-def _is_plain(message: bytes) -> bool:
+def _text(message: bytes) -> str:
+    """Returns a message: UTF-8, with what Python allows in a str beyond it; another tool's bytes are replaced."""
     try:
-        message.decode("utf-8", "surrogatepass")
+        return message.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        return False
-    return True
+        return message.decode("utf-8", "replace")

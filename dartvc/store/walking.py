@@ -25,8 +25,8 @@ def iter_topological(read: CommitReader, tips: Iterable[Oid], hide: Iterable[Oid
     frontier = list(dict.fromkeys(tip for tip in tips if tip not in hidden))
     while len(frontier) == 1:
         oid = frontier[0]
-        yield oid
         parents = read(oid)[0]
+        yield oid
         if len(parents) != 1 or parents[0] in hidden:
             frontier = list(dict.fromkeys(parent for parent in parents if parent not in hidden))
         else:
