@@ -14,12 +14,12 @@ from typer.main import get_command
 from dartvc.cli import caching, exchanging, moving, programs, propagating, reading, replaying, upkeep
 from dartvc.cli.context import Context, as_current, report
 from dartvc.cli.live import FORWARDED, find_session, send
+from dartvc.cli.words import split_common, verb_of
 from dartvc.errors import DartvcError
 
 __all__ = ["application", "dispatch"]
 
 _CLICK_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
-_VALUE_OPTIONS = ("-C", "--session")
 
 
 def application() -> Any:
@@ -36,6 +36,7 @@ def application() -> Any:
     def common(
         directory: Annotated[str, typer.Option("-C", metavar="DIR", help="run as if started there")] = ".",
         session: Annotated[str, typer.Option("--session", metavar="ID", help="the living session to act on")] = "",
+        no_pager: Annotated[bool, typer.Option("--no-pager", help="print long output on the terminal as it comes")] = False,
     ) -> None:
         """git for the state of running Python programs"""
 
@@ -47,11 +48,11 @@ def application() -> Any:
 def dispatch(argv: list[str], context: Context) -> int:
     """Parses and runs one command line; returns the exit code."""
     context.is_json = "--json" in argv
-    directory, session, words = _split_common(argv)
+    directory, session, words = split_common(argv)
     if directory:
         context.directory = directory
     try:
-        if not context.is_inside and _verb(words) in FORWARDED and "--help" not in words:
+        if not context.is_inside and verb_of(words) in FORWARDED and "--help" not in words:
             living = find_session(context.repository.path, session)
             if living is not None:
                 code, out, err = send(living, words, context.color)
@@ -90,17 +91,3 @@ def _invoke(words: Sequence[str], context: Context) -> int:
         return 2
 
 
-def _split_common(argv: Sequence[str]) -> tuple[str, str, list[str]]:
-    """Takes the options that stand before the verb."""
-    found = dict.fromkeys(_VALUE_OPTIONS, "")
-    words = list(argv)
-    while words and words[0] in _VALUE_OPTIONS and len(words) > 1:
-        found[words[0]] = words[1]
-        del words[:2]
-    return found["-C"], found["--session"], words
-
-
-def _verb(words: Sequence[str]) -> str:
-    if not words:
-        return ""
-    return " ".join(words[:2]) if words[0] == "op" else words[0]

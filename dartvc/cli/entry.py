@@ -38,6 +38,8 @@ def run(
     from dartvc.cli.context import Context, report
 
     context = Context(stdout, stderr, workspace, repository, color, directory)
+    if argv and argv[0] == "--no-pager":
+        argv = argv[1:]
     if argv and argv[0] == "log":
         from dartvc.cli.loglines import parse_plainly, print_log
         from dartvc.errors import DartvcError
@@ -82,13 +84,23 @@ def main() -> int:
         options = parse_plainly(argv)
         if options is not None:
             return start(options)
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    is_terminal = sys.stdout.isatty()
+    color = is_terminal and not os.environ.get("NO_COLOR")
+    if is_terminal:
+        from dartvc.cli.pager import paged
+
+        return paged(argv, lambda stdout, stderr: _run(argv, stdout, stderr, color))
+    return _run(argv, sys.stdout, sys.stderr, color)
+
+
+def _run(argv: Sequence[str], stdout: TextIO, stderr: TextIO, color: bool) -> int:
     try:
-        code = run(argv, stdout=sys.stdout, stderr=sys.stderr, color=color)
-        sys.stdout.flush()
+        code = run(argv, stdout=stdout, stderr=stderr, color=color)
+        stdout.flush()
         return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if stdout is sys.stdout:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dartvc.history.writing import CommitWriter
     from dartvc.store import RawCommit, Seals
 
-__all__ = ["FOLDER", "Repository"]
+__all__ = ["FOLDER", "Repository", "find_root"]
 
 FOLDER = ".dvc-state"
 _ENTRY_CACHE = 20_000
@@ -100,13 +100,10 @@ class Repository:
         Raises:
             NotFoundError: there is none.
         """
-        start = Path(path).resolve()
-        if start.name == FOLDER:
-            start = start.parent
-        for folder in (start, *start.parents) if walk_up else (start,):
-            if (folder / FOLDER / "HEAD").exists():
-                return cls(folder, key_path=key_path, trust_path=trust_path)
-        raise NotFoundError(f"there is no repository in {start} or above", kind="no-repository", hint="dvc-state init")
+        root = find_root(path, walk_up)
+        if root is None:
+            raise NotFoundError(f"there is no repository in {Path(path).resolve()} or above", kind="no-repository", hint="dvc-state init")
+        return cls(root, key_path=key_path, trust_path=trust_path)
 
     def resolve(self, revision: str, *, head: Oid | None = None) -> Oid:
         """Returns the commit that a revision names (git's grammar).
@@ -353,6 +350,14 @@ class Repository:
         except ValueError as error:
             raise CorruptError(f"object {oid} is not JSON: {error}", kind="summary", hint="dvc-state fsck") from error
         return value if isinstance(value, dict) else {"value": value}
+
+
+def find_root(path: Path | str = ".", walk_up: bool = True) -> Path | None:
+    """Returns the folder, this one or (``walk_up``) the nearest above it, that has a repository; None when none has."""
+    start = Path(path).resolve()
+    if start.name == FOLDER:
+        start = start.parent
+    return next((folder for folder in ((start, *start.parents) if walk_up else (start,)) if (folder / FOLDER / "HEAD").exists()), None)
 
 
 def _exclude_from_git(root: Path) -> None:

@@ -78,12 +78,18 @@ def split_seal(message: str) -> tuple[str, str]:
 
 def commit_of_raw(raw: RawCommit) -> Commit:
     """Reads a commit from what git knows of it."""
-    return commit_of_message(raw.oid, raw.tree, raw.parents, raw.message, raw.time_s, raw.utc_offset_min)
+    oid, tree, parents, time_s, utc_offset_min, message = raw
+    return commit_of_message(oid, tree, parents, message, time_s, utc_offset_min)
 
 
 def commit_of_message(oid: Oid, tree: Oid, parents: tuple[Oid, ...], message: str, time_s: float, utc_offset_min: int) -> Commit:
     """Reads a commit from its message. A commit that somebody else's git made has no trailers and counts as manual."""
-    text, fields, seal = _split(message)
+    text, lines, seal = _split(message)
+    fields = {}
+    for line in lines:
+        key, separator, value = line.partition(": ")
+        if separator:
+            fields[key] = value
     find = fields.get
     time = _time_of(find("Time", ""), time_s, utc_offset_min)
     if not fields:
@@ -136,26 +142,24 @@ def _first_line(code: str) -> str:
     return next((line.strip() for line in code.splitlines() if line.strip()), "")
 
 
-def _split(message: str) -> tuple[str, dict[str, str], str]:
-    """Takes a message apart: the user's text, the trailers, the seal."""
+def _split(message: str) -> tuple[str, list[str], str]:
+    """Takes a message apart: the user's text, the lines of its trailers, the seal."""
+    at = message.rfind(_OPENING_PARAGRAPH)
+    if at >= 0:  # Fast path: the seal is the last of the trailers, as it was written
+        lines = message[at + len(_OPENING_PARAGRAPH) :].split("\n")
+        if lines[-1].startswith("Seal: "):
+            return message[:at], lines, lines.pop()[6:].strip()
     body, seal = split_seal(message)
     at = body.rfind(_OPENING_PARAGRAPH)
-    if at < 0:
-        return body, {}, seal
-    fields = {}
-    for line in body[at + len(_OPENING_PARAGRAPH) :].split("\n"):
-        key, separator, value = line.partition(": ")
-        if separator:
-            fields[key] = value
-    return body[:at], fields, seal
+    return (body[:at], body[at + len(_OPENING_PARAGRAPH) :].split("\n"), seal) if at >= 0 else (body, [], seal)
 
 
 def _time_of(recorded: str, time_s: float, utc_offset_min: int) -> datetime:
     seconds, _, offset = recorded.partition(" ")
     exact = _number(seconds)
-    if int(exact) != int(time_s):  # a commit whose header was rewritten by another tool: the header counts
-        exact = time_s
     try:
+        if int(exact) != int(time_s):  # a commit whose header was rewritten by another tool: the header counts
+            exact = time_s
         return datetime.fromtimestamp(exact, _zone(_integer(offset) if offset else utc_offset_min))
     except (ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(0, UTC)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dartvc.errors import NotFoundError
+from dartvc.model import Oid
 from dartvc.store.objects import COMMIT, RawCommit, decode_commit, decode_links
-from dartvc.store.walking import iter_topological
 
 if TYPE_CHECKING:
-    from dartvc.model import Oid
     from dartvc.store.database import ObjectDatabase
     from dartvc.store.packs import Pack
 
-__all__ = ["CommitReader", "iter_raw_commits"]
+__all__ = ["CommitLinks", "CommitReader"]
 
-_KEPT = 50_000
+
+class CommitLinks(NamedTuple):
+    """A commit as a walk needs it: its parents, and its time in seconds since the epoch."""
+
+    oid: Oid
+    parents: tuple[Oid, ...]
+    time_s: int
 
 
 class CommitReader:
@@ -50,30 +54,10 @@ class CommitReader:
         self._near = self._database.pack_of(oid)
         return data
 
-    def links(self, oid: Oid) -> tuple[tuple[Oid, ...], float]:
-        """Returns (parents, time in seconds) of a commit; raises what `data` does."""
-        return decode_links(oid, self.data(oid))
+    def commit(self, oid: Oid) -> RawCommit:
+        """Returns a commit; raises what `data` does."""
+        return decode_commit(oid, self.data(oid))
 
-
-def iter_raw_commits(database: ObjectDatabase, tips: Iterable[Oid], hide: Iterable[Oid]) -> Iterator[RawCommit]:
-    """Yields the commits reachable from ``tips`` and not from ``hide``, in the order of `iter_topological`.
-
-    A walk that must see all commits before it knows the first keeps `_KEPT` of them, so that each is read once.
-
-    Raises:
-        CorruptError: a commit is damaged or gone.
-    """
-    data = CommitReader(database).data
-    kept: dict[Oid, RawCommit] = {}
-
-    def links(oid: Oid) -> tuple[tuple[Oid, ...], float]:
-        commit = kept.get(oid)
-        if commit is None:
-            commit = decode_commit(oid, data(oid))
-            if len(kept) < _KEPT:
-                kept[oid] = commit
-        return commit.parents, commit.time_s
-
-    for oid in iter_topological(links, tips, hide):
-        commit = kept.pop(oid, None)
-        yield commit if commit is not None else decode_commit(oid, data(oid))
+    def links(self, oid: Oid) -> CommitLinks:
+        """Returns what a walk asks of a commit; raises what `data` does."""
+        return CommitLinks(oid, *decode_links(oid, self.data(oid)))

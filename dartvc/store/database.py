@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, UsageError
 from dartvc.model import Oid
-from dartvc.store.commits import CommitReader, iter_raw_commits
+from dartvc.store.commits import CommitReader
 from dartvc.store.durable import is_abandoned, storage_errors
 from dartvc.store.layout import FORMAT_VERSION, check_format, create_layout
 from dartvc.store.locks import RepositoryLock
@@ -312,11 +312,11 @@ class ObjectDatabase:
         Raises:
             CorruptError: a commit is damaged or gone.
         """
-        return iter_topological(CommitReader(self).links, tips, hide)
+        return (commit.oid for commit in iter_topological(CommitReader(self).links, tips, hide))
 
     def iter_raw_commits(self, tips: Iterable[Oid], hide: Iterable[Oid] = ()) -> Iterator[RawCommit]:
         """Yields what `iter_commits` does, as commits; each is read once."""
-        return iter_raw_commits(self, tips, hide)
+        return iter_topological(CommitReader(self).commit, tips, hide)
 
     def find_commits(self, prefix: str) -> list[Oid]:
         """Returns the commits whose id begins with ``prefix`` (4 to 40 hexadecimal digits)."""

@@ -10,13 +10,27 @@ from typing import NamedTuple
 from dartvc.errors import CorruptError
 from dartvc.model import Oid
 
-__all__ = ["BLOB", "COMMIT", "TAG", "TREE", "RawCommit", "TreeEntry", "decode_commit", "decode_links", "decode_tree", "encode_commit", "encode_tree", "object_id"]
+__all__ = [
+    "BLOB",
+    "COMMIT",
+    "TAG",
+    "TREE",
+    "RawCommit",
+    "TreeEntry",
+    "decode_any_commit",
+    "decode_commit",
+    "decode_links",
+    "decode_tree",
+    "encode_commit",
+    "encode_tree",
+    "object_id",
+]
 
 COMMIT, TREE, BLOB, TAG = 1, 2, 3, 4
 KIND_NAMES = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", TAG: b"tag"}
 TREE_MODE = 0o40000
 _STAMP = re.compile(rb"^author .*> (\d+) ([+-])(\d\d)(\d\d)$", re.MULTILINE)
-_HEAD = re.compile(rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)author [^\n]*> (\d+) ([+-])(\d\d)(\d\d)\n")
+_HEAD = re.compile(r"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)author [^\n]*> ([0-9]+) ([+-][0-9]{4})\n")
 _OID = re.compile(rb"[0-9a-f]{40}\Z")
 
 
@@ -95,18 +109,23 @@ def decode_commit(oid: Oid, data: bytes) -> RawCommit:
     Raises:
         CorruptError: it is not a commit that git would write.
     """
-    found = _HEAD.match(data)
-    if found is None:
-        return _decode_unusual(oid, data)
-    tree, links, seconds, sign, hours, minutes = found.groups()
-    parents = tuple([Oid(links[at : at + 40].decode()) for at in range(7, len(links), 48)])
-    offset = (int(hours) * 60 + int(minutes)) * (-1 if sign == b"-" else 1)
-    end = data.find(b"\n\n", found.end() - 1)
-    return RawCommit(oid, Oid(tree.decode()), parents, int(seconds), offset, _text(data[end + 2 :] if end >= 0 else b""))
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return decode_any_commit(oid, data)
+    found = _HEAD.match(text)
+    end = text.find("\n\n", found.end() - 1) if found is not None else -1
+    if found is None or end < 0:
+        return decode_any_commit(oid, data)
+    # Fast path: a head as git writes it, taken apart by one match
+    tree, links, seconds, zone = found.groups()
+    parents = (links[7:47],) if len(links) == 48 else tuple([links[at : at + 40] for at in range(7, len(links), 48)])
+    offset = int(zone[1:3]) * 60 + int(zone[3:])
+    return RawCommit._make((oid, tree, parents, int(seconds), -offset if zone[0] == "-" else offset, text[end + 2 :]))
 
 
-def _decode_unusual(oid: Oid, data: bytes) -> RawCommit:
-    """Decodes any commit, one whose head has other lines between those that matter too."""
+def decode_any_commit(oid: Oid, data: bytes) -> RawCommit:
+    """Decodes a commit line by line, also one whose head has lines of its own between those that matter; raises what `decode_commit` does."""
     head, _, message = data.partition(b"\n\n")
     lines = head.split(b"\n")
     stamp = _STAMP.search(head)
