@@ -14,8 +14,10 @@ from typer.main import get_command
 from dartvc.cli import caching, exchanging, moving, programs, propagating, reading, replaying, upkeep
 from dartvc.cli.context import Context, as_current, report
 from dartvc.cli.live import FORWARDED, find_session, send
+from dartvc.cli.progress import ProgressLine
 from dartvc.cli.words import split_common, verb_of
 from dartvc.errors import DartvcError
+from dartvc.host.progress import watched_by
 
 __all__ = ["application", "dispatch"]
 
@@ -36,6 +38,7 @@ def application() -> Any:
     def common(
         directory: Annotated[str, typer.Option("-C", metavar="DIR", help="run as if started there")] = ".",
         session: Annotated[str, typer.Option("--session", metavar="ID", help="the living session to act on")] = "",
+        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="show no progress of long work")] = False,
         no_pager: Annotated[bool, typer.Option("--no-pager", help="print long output on the terminal as it comes")] = False,
     ) -> None:
         """git for the state of running Python programs"""
@@ -48,9 +51,12 @@ def application() -> Any:
 def dispatch(argv: list[str], context: Context) -> int:
     """Parses and runs one command line; returns the exit code."""
     context.is_json = "--json" in argv
-    directory, session, words = split_common(argv)
-    if directory:
-        context.directory = directory
+    common = split_common(argv)
+    session, words = common.session, common.words
+    if common.directory:
+        context.directory = common.directory
+    if common.is_quiet or context.is_json:
+        context.progress_after_s = None
     try:
         if not context.is_inside and verb_of(words) in FORWARDED and "--help" not in words:
             living = find_session(context.repository.path, session)
@@ -67,11 +73,15 @@ def dispatch(argv: list[str], context: Context) -> int:
 def _invoke(words: Sequence[str], context: Context) -> int:
     command = application()
     shown = io.StringIO()
+    watched: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if context.progress_after_s is not None:
+        context.progress = ProgressLine(context.stderr, delay_s=context.progress_after_s)
+        watched = watched_by(context.progress)
     try:
         with (
             contextlib.redirect_stdout(shown)
             if not words or "--help" in words or "--show-completion" in words
-            else contextlib.nullcontext(), as_current(context)
+            else contextlib.nullcontext(), as_current(context), watched
         ):
             result = command.main(list(words), prog_name="dvc-state", standalone_mode=False)
         context.stdout.write(shown.getvalue())

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    from dartvc.cli.progress import ProgressLine
     from dartvc.errors import DartvcError
     from dartvc.history import Repository
     from dartvc.model import Workspace
@@ -45,6 +46,8 @@ class Context:
         self.color = color
         self.directory = directory
         self.is_json = False
+        self.progress_after_s: float | None = None
+        self.progress: ProgressLine | None = None
         self._workspace = workspace
         self._repository = repository
 
@@ -73,10 +76,14 @@ class Context:
 
     def out(self, text: str) -> None:
         """Writes a line of result."""
+        if self.progress is not None:
+            self.progress.hide()
         self.stdout.write(f"{text}\n")
 
     def say(self, text: str) -> None:
         """Writes a line of message."""
+        if self.progress is not None:
+            self.progress.hide()
         self.stderr.write(f"{text}\n")
 
     def json(self, verb: str, body: dict[str, Any]) -> None:

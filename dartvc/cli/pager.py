@@ -28,7 +28,7 @@ def paged(argv: Sequence[str], command: Callable[[TextIO, TextIO], int]) -> int:
         argv: the words after ``dvc-state``.
         command: takes the streams for results and for messages.
     """
-    directory, _, words = split_common(argv)
+    directory, _, _, words = split_common(argv)
     if verb_of(words) not in PAGED or "--no-pager" in argv or "--help" in words:
         return command(sys.stdout, sys.stderr)
     pager = Pager(lambda: choose_pager(os.environ, directory or "."), sys.stdout)

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-__all__ = ["split_common", "verb_of"]
+__all__ = ["CommonWords", "split_common", "verb_of"]
 
+_FLAGS = ("--no-pager", "-q", "--quiet")
 _VALUE_OPTIONS = ("-C", "--session")
 _GROUPS = frozenset({"bundle", "cache", "op"})
 
 
-def split_common(argv: Sequence[str]) -> tuple[str, str, list[str]]:
-    """Takes the options that stand before the verb; returns (directory, session, the words from the verb on)."""
+class CommonWords(NamedTuple):
+    """The options that stand before the verb, and the words from the verb on."""
+
+    directory: str
+    session: str
+    is_quiet: bool
+    words: list[str]
+
+
+def split_common(argv: Sequence[str]) -> CommonWords:
+    """Takes the options that stand before the verb."""
     found = dict.fromkeys(_VALUE_OPTIONS, "")
-    words = list(argv)
+    words, is_quiet = list(argv), False
     while words:
-        if words[0] == "--no-pager":
+        if words[0] in _FLAGS:
+            is_quiet = is_quiet or words[0] != "--no-pager"
             del words[:1]
         elif words[0] in _VALUE_OPTIONS and len(words) > 1:
             found[words[0]] = words[1]
             del words[:2]
         else:
             break
-    return found["-C"], found["--session"], words
+    return CommonWords(found["-C"], found["--session"], is_quiet, words)
 
 
 def verb_of(words: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from dartvc.hindsight.replay.execution import Ending, Execution, Stopped, Turns
 from dartvc.hindsight.replay.patching import PatchedProgram, PresentFiles, is_wanted, names_logged_in
 from dartvc.hindsight.replay.results import compare, earlier_replay, keep, names_recorded, of_names, recorded_by
 from dartvc.history import Repository
+from dartvc.host.progress import track
 from dartvc.model import Commit, CommitKind
 from dartvc.sessions.runs import Run, read_sources, run_here
 from dartvc.sessions.surroundings import judge
@@ -130,7 +131,7 @@ def replay(
             one = _Replay(repository, past, pasts, present, order, turns, share)
             futures.append(pool.submit(one.outcome))
         try:
-            for future in futures:
+            for future in track("replaying runs", futures):
                 yield future.result()
         finally:
             turns.stop()
