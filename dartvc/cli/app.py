@@ -30,7 +30,7 @@ def application() -> Any:
         name="dvc-state",
         no_args_is_help=True,
         rich_markup_mode=None,
-        add_completion=True,
+        add_completion=False,
         help="git for the state of running Python programs",
     )
 
@@ -80,7 +80,7 @@ def _invoke(words: Sequence[str], context: Context) -> int:
     try:
         with (
             contextlib.redirect_stdout(shown)
-            if not words or "--help" in words or "--show-completion" in words
+            if not words or "--help" in words
             else contextlib.nullcontext(), as_current(context), watched
         ):
             result = command.main(list(words), prog_name="dvc-state", standalone_mode=False)

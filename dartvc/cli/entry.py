@@ -83,6 +83,11 @@ def main() -> int:
 
         sys.stdout.write(f"dvc-state {__version__}\n")
         return 0
+    if argv and argv[0] == "__complete":
+        from dartvc.cli.completion import complete
+
+        sys.stdout.write(complete(argv[1:]))
+        return 0
     if argv and argv[0] in ("run", "resume"):
         from dartvc.cli.running import parse_plainly, start
 

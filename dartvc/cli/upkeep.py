@@ -17,7 +17,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for function in (gc, fsck, du, doctor, config, trust, shell):
+    for function in (gc, fsck, du, doctor, config, trust, shell, completion):
         app.command(function.__name__)(function)
     jupyter = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="record every notebook without a line in it")
     jupyter.command("enable")(jupyter_enable)
@@ -169,6 +169,16 @@ def shell(
     from dartvc.shims.shell import interact
 
     interact(Repository(current().repository).load(revision, trust=is_trusting), revision)
+
+
+def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) -> None:
+    """Prints what a shell reads to complete revisions, names, runs and settings: source <(dvc-state completion bash)."""
+    from dartvc.cli.completion import SHELLS, script_of
+    from dartvc.errors import UsageError
+
+    if shell not in SHELLS:
+        raise UsageError(f"there is no completion for {shell!r}", kind="unknown-shell", hint=f"one of {', '.join(SHELLS)}")
+    current().stdout.write(script_of(shell))
 
 
 def jupyter_enable(
