@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import IO, TextIO, cast
 
 from dartvc.cli.words import split_common, verb_of
-from dartvc.errors import DartvcError
+from dartvc.errors import DartvcError, UntrustedError
 
 __all__ = ["Pager", "choose_pager", "paged"]
 
@@ -53,14 +53,15 @@ def choose_pager(environment: os._Environ[str] | dict[str, str], directory: str)
 
 
 def _configured(directory: str) -> str:
-    from dartvc.history.config import Config
-    from dartvc.history.repository import FOLDER, find_root
+    from dartvc.history.repository import Repository
 
-    root = find_root(directory)
     try:
-        return Config(root / FOLDER / "config").get("core.pager", "") if root is not None else ""
+        return Repository.open(directory).program("core.pager")
+    except UntrustedError as error:
+        sys.stderr.write(f"dvc-state: {error.message}\n")
     except DartvcError:
-        return ""  # the command itself says what is wrong with the settings
+        pass  # the command itself says what is wrong with the repository
+    return ""
 
 
 class ReaderLeft(Exception):

@@ -139,7 +139,7 @@ def config(
     context = current()
     settings = context.repository.config
     if key is not None and value is not None:
-        settings.set(key, value)
+        context.repository.configure(key, value)
     elif key is not None:
         found = settings.get(key)
         context.out(str(found) if found is not None else "")

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, RefConflictError
+from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, RefConflictError, UntrustedError
 from dartvc.history import revisions
 from dartvc.history.replaced import Replaced
 from dartvc.history.trailers import commit_of_raw, seal_payload, split_seal
@@ -31,6 +31,8 @@ __all__ = ["FOLDER", "Repository", "find_root"]
 
 FOLDER = ".dvc-state"
 _ENTRY_CACHE = 20_000
+_PROGRAMS = {"core.pager": "core.pagerSeal"}
+"""Settings that name programs, and where their seals are."""
 
 
 class Repository:
@@ -216,6 +218,33 @@ class Repository:
         """Records new ids of commits (40 zeros: dropped), so that the old ones still resolve; durable."""
         self._replaced.add(replaced)
 
+    def configure(self, key: str, value: str) -> None:
+        """Sets a setting, durably; one that names a program is sealed, so that a stranger's repository cannot have it run here.
+
+        Raises:
+            UsageError: the key is not one git could hold.
+            StorageError: the disk refused.
+        """
+        values: dict[str, str | None] = {key: value}
+        if key.lower() in _PROGRAMS:
+            values[_PROGRAMS[key.lower()]] = self.seals.seal(_program_payload(key, value))
+        self.config.update(values)
+
+    def program(self, key: str) -> str:
+        """Returns a setting that names a program to run; empty when it is not set.
+
+        Raises:
+            UntrustedError: it was not set on this machine by `configure`.
+        """
+        value = self.config.get(key, "")
+        if value and not self.seals.is_ours(_program_payload(key, value), self.config.get(_PROGRAMS[key.lower()], "")):
+            raise UntrustedError(
+                f"the setting {key} was not made on this machine, so {value!r} is not run",
+                kind="untrusted-setting",
+                hint=f"dvc-state config {key} COMMAND",
+            )
+        return value
+
     def writer(self) -> CommitWriter:
         """Begins writing commits."""
         from dartvc.history.writing import CommitWriter
@@ -358,6 +387,10 @@ def find_root(path: Path | str = ".", walk_up: bool = True) -> Path | None:
     if start.name == FOLDER:
         start = start.parent
     return next((folder for folder in ((start, *start.parents) if walk_up else (start,)) if (folder / FOLDER / "HEAD").exists()), None)
+
+
+def _program_payload(key: str, value: str) -> bytes:
+    return f"setting {key.lower()}\n{value}".encode("utf-8", "surrogateescape")
 
 
 def _exclude_from_git(root: Path) -> None:

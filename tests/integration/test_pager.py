@@ -69,6 +69,21 @@ def test_the_order_is_the_own_variable_then_the_setting_then_the_common_one(proj
     assert "core.pager=sed" in on_terminal(project, "config")[1]
 
 
+def test_a_pager_that_a_stranger_s_repository_brings_along_is_not_run(project: Path) -> None:
+    settings = dartvc.open(project).history.config
+    settings.set("core.pager", "touch hit; cat")
+    code, shown = on_terminal(project, "log", "-n", "1", PAGER=TAGGING)
+    assert code == 0
+    assert "is not run" in shown
+    assert "PAGED " in shown
+    settings.update({"core.pager": "touch hit; cat", "core.pagerSeal": "AAAAAAAAAAAAAAAAAAAAAA"})
+    on_terminal(project, "log", "-n", "1", PAGER=TAGGING)
+    assert on_terminal(project, "config", "core.pager", "sed 's/^/SET /'")[0] == 0
+    settings.set("core.pager", "touch hit; cat")
+    on_terminal(project, "log", "-n", "1", PAGER=TAGGING)
+    assert not (project / "hit").exists()
+
+
 @pytest.mark.parametrize("before", [["--no-pager"], ["-C", ".", "--no-pager"], ["--no-pager", "--session", ""]], ids=" ".join)
 def test_no_pager_before_the_verb_prints_directly(project: Path, before: list[str]) -> None:
     code, shown = on_terminal(project, *before, "log", "-n", "2", PAGER=TAGGING)
