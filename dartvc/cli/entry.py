@@ -99,7 +99,10 @@ def main() -> int:
     if is_terminal:
         from dartvc.cli.pager import paged
 
-        return paged(argv, lambda stdout, stderr: _run(argv, stdout, stderr, color))
+        try:
+            return paged(argv, lambda stdout, stderr: _run(argv, stdout, stderr, color))
+        except KeyboardInterrupt:  # between the command and the pager
+            return 130
     return _run(argv, sys.stdout, sys.stderr, color)
 
 

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import IO, TextIO, cast
 
 from dartvc.cli.words import split_common, verb_of
@@ -117,12 +118,10 @@ class Pager(io.TextIOBase):
         process, self._process = self._process, None
         if process is None or process.stdin is None:
             return
-        try:
-            process.stdin.close()
-        except BrokenPipeError:
-            pass
         while True:
             try:
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
                 process.wait()
                 return
             except KeyboardInterrupt:
