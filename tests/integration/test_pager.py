@@ -28,8 +28,11 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def on_terminal(project: Path, *words: str, send_sigint: bool = False, **environment: str) -> tuple[int, str]:
-    """Runs a command on a pseudo terminal; returns its exit code and what the terminal showed."""
+def on_terminal(project: Path, *words: str, interrupted: Path | None = None, **environment: str) -> tuple[int, str]:
+    """Runs a command on a pseudo terminal; returns its exit code and what the terminal showed.
+
+    It is interrupted when the pager has said READY; the pager waits for what is written into the pipe ``interrupted`` then.
+    """
     ours, theirs = pty.openpty()
     kept = {name: value for name, value in os.environ.items() if name not in ("PAGER", "DVC_STATE_PAGER", "LESS", "NO_COLOR")}
     process = subprocess.Popen(
@@ -45,9 +48,10 @@ def on_terminal(project: Path, *words: str, send_sigint: bool = False, **environ
         if not piece:
             break
         shown += piece
-        if send_sigint and b"READY" in shown:
+        if interrupted is not None and b"READY" in shown:
             process.send_signal(signal.SIGINT)
-            send_sigint = False
+            interrupted.write_text("go\n")
+            interrupted = None
     os.close(ours)
     return process.wait(), shown.decode().replace("\r\n", "\n")
 
@@ -94,7 +98,7 @@ def test_no_pager_before_the_verb_prints_directly(project: Path, before: list[st
 
 @pytest.mark.parametrize("environment", [{"PAGER": "cat"}, {"PAGER": ""}, {"DVC_STATE_PAGER": "", "PAGER": TAGGING}], ids=str)
 def test_cat_and_an_empty_choice_mean_none(project: Path, environment: dict[str, str]) -> None:
-    code, shown = on_terminal(project, "log", "-n", "1", send_sigint=False, **environment)
+    code, shown = on_terminal(project, "log", "-n", "1", interrupted=None, **environment)
     assert code == 0
     assert shown.startswith("\x1b[33mcommit ")
 
@@ -138,7 +142,9 @@ def test_what_does_not_list_is_not_paged(project: Path) -> None:
 
 
 def test_an_interrupt_waits_for_the_pager(project: Path) -> None:
-    code, shown = on_terminal(project, "log", send_sigint=True, PAGER="trap '' INT; echo READY; sed 's/^/PAGED /'; echo DONE")
+    pipe = project / "pipe"
+    os.mkfifo(pipe)
+    code, shown = on_terminal(project, "log", interrupted=pipe, PAGER="trap '' INT; echo READY; read line < pipe; sed 's/^/PAGED /'; echo DONE")
     assert code in (0, 130)
     assert shown.endswith("DONE\n")
     assert "Traceback" not in shown
