@@ -15,12 +15,14 @@ from typer.main import get_command
 
 from dartvc.cli.context import Context, as_current, report
 from dartvc.cli.live import FORWARDED, find_session, send
+from dartvc.cli.progress import ProgressLine
+from dartvc.cli.words import split_common, verb_of
 from dartvc.errors import DartvcError
+from dartvc.host.progress import watched_by
 
 __all__ = ["application", "dispatch"]
 
 _CLICK_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
-_VALUE_OPTIONS = ("-C", "--session")
 _ROOMS = {
     "reading": ("init", "status", "log", "show", "diff", "ls", "blame", "bisect"),
     "moving": ("checkout", "restore", "switch", "branch", "tag", "reset", "revert", "cherry-pick", "undo", "redo", "commit", "stash", "op"),
@@ -30,7 +32,7 @@ _ROOMS = {
     "exchanging": ("clone", "fetch", "push", "pull", "remote", "bundle"),
     "importing": ("import",),
     "tracing": ("why", "lineage"),
-    "upkeep": ("gc", "fsck", "du", "doctor", "config", "trust", "jupyter"),
+    "upkeep": ("gc", "fsck", "du", "doctor", "config", "trust", "jupyter", "completion"),
     "postmortem": ("shell",),
     "caching": ("cache",),
 }
@@ -48,7 +50,7 @@ def application(room: str = "") -> Any:
         name="dvc-state",
         no_args_is_help=True,
         rich_markup_mode=None,
-        add_completion=True,
+        add_completion=False,
         help="git for the state of running Python programs",
     )
 
@@ -56,6 +58,8 @@ def application(room: str = "") -> Any:
     def common(
         directory: Annotated[str, typer.Option("-C", metavar="DIR", help="run as if started there")] = ".",
         session: Annotated[str, typer.Option("--session", metavar="ID", help="the living session to act on")] = "",
+        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="show no progress of long work")] = False,
+        no_pager: Annotated[bool, typer.Option("--no-pager", help="print long output on the terminal as it comes")] = False,
     ) -> None:
         """git for the state of running Python programs"""
 
@@ -67,11 +71,14 @@ def application(room: str = "") -> Any:
 def dispatch(argv: list[str], context: Context) -> int:
     """Parses and runs one command line; returns the exit code."""
     context.is_json = "--json" in argv
-    directory, session, words = _split_common(argv)
-    if directory:
-        context.directory = directory
+    common = split_common(argv)
+    session, words = common.session, common.words
+    if common.directory:
+        context.directory = common.directory
+    if common.is_quiet or context.is_json:
+        context.progress_after_s = None
     try:
-        if not context.is_inside and _verb(words) in FORWARDED and "--help" not in words:
+        if not context.is_inside and verb_of(words) in FORWARDED and "--help" not in words:
             living = find_session(context.repository.path, session)
             if living is not None:
                 code, out, err = send(living, words, context.color)
@@ -84,13 +91,17 @@ def dispatch(argv: list[str], context: Context) -> int:
 
 
 def _invoke(words: Sequence[str], context: Context) -> int:
-    command = application(_ROOM_OF.get(_verb(words).partition(" ")[0], ""))
+    command = application(_ROOM_OF.get(verb_of(words).partition(" ")[0], ""))
     shown = io.StringIO()
+    watched: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if context.progress_after_s is not None:
+        context.progress = ProgressLine(context.stderr, delay_s=context.progress_after_s)
+        watched = watched_by(context.progress)
     try:
         with (
             contextlib.redirect_stdout(shown)
-            if not words or "--help" in words or "--show-completion" in words
-            else contextlib.nullcontext(), as_current(context)
+            if not words or "--help" in words
+            else contextlib.nullcontext(), as_current(context), watched
         ):
             result = command.main(list(words), prog_name="dvc-state", standalone_mode=False)
         context.stdout.write(shown.getvalue())
@@ -110,17 +121,3 @@ def _invoke(words: Sequence[str], context: Context) -> int:
         return 2
 
 
-def _split_common(argv: Sequence[str]) -> tuple[str, str, list[str]]:
-    """Takes the options that stand before the verb."""
-    found = dict.fromkeys(_VALUE_OPTIONS, "")
-    words = list(argv)
-    while words and words[0] in _VALUE_OPTIONS and len(words) > 1:
-        found[words[0]] = words[1]
-        del words[:2]
-    return found["-C"], found["--session"], words
-
-
-def _verb(words: Sequence[str]) -> str:
-    if not words:
-        return ""
-    return " ".join(words[:2]) if words[0] == "op" else words[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    from dartvc.cli.progress import ProgressLine
     from dartvc.errors import DartvcError
     from dartvc.history import Repository
     from dartvc.model import Workspace
@@ -46,6 +46,8 @@ class Context:
         self.color = color
         self.directory = directory
         self.is_json = False
+        self.progress_after_s: float | None = None
+        self.progress: ProgressLine | None = None
         self._workspace = workspace
         self._repository = repository
 
@@ -74,14 +76,20 @@ class Context:
 
     def out(self, text: str) -> None:
         """Writes a line of result."""
+        if self.progress is not None:
+            self.progress.hide()
         self.stdout.write(f"{text}\n")
 
     def say(self, text: str) -> None:
         """Writes a line of message."""
+        if self.progress is not None:
+            self.progress.hide()
         self.stderr.write(f"{text}\n")
 
     def json(self, verb: str, body: dict[str, Any]) -> None:
         """Writes a result as JSON under its schema."""
+        import json
+
         self.out(json.dumps({"schema": f"dvc-state/{verb}/1", **body}, default=jsonable, ensure_ascii=False))
 
     def paint(self, text: str, code: str) -> str:
@@ -92,6 +100,8 @@ class Context:
 def report(error: DartvcError, context: Context) -> int:
     """Writes an error for people, or as JSON, and returns its exit code."""
     if context.is_json:
+        import json
+
         context.out(json.dumps({"error": {"code": error.kind, "message": error.message, "hint": error.hint}}))
     else:
         context.say(f"error: {error.message}")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "run"]
 
+_PROGRESS_DELAY_S = 0.5
+
 
 def run(
     argv: Sequence[str],
@@ -23,6 +25,7 @@ def run(
     repository: Repository | None = None,
     color: bool = False,
     directory: str = ".",
+    progress_after_s: float | None = None,
 ) -> int:
     """Runs one command line and returns its exit code; never exits the process and writes only to the given streams.
 
@@ -34,10 +37,14 @@ def run(
         repository: the repository; None: found from ``directory``.
         color: whether to colour.
         directory: where the command was given.
+        progress_after_s: when work counts as long, so that ``stderr``, a terminal, shows how far it has come; None: never.
     """
     from dartvc.cli.context import Context, report
 
     context = Context(stdout, stderr, workspace, repository, color, directory)
+    context.progress_after_s = progress_after_s
+    if argv and argv[0] == "--no-pager":
+        argv = argv[1:]
     if argv and argv[0] == "log":
         from dartvc.cli.loglines import parse_plainly, print_log
         from dartvc.errors import DartvcError
@@ -76,19 +83,48 @@ def main() -> int:
 
         sys.stdout.write(f"dvc-state {__version__}\n")
         return 0
+    if argv and argv[0] == "__complete":
+        from dartvc.cli.completion import complete
+
+        sys.stdout.write(complete(argv[1:]))
+        return 0
     if argv and argv[0] in ("run", "resume"):
         from dartvc.cli.running import parse_plainly, start
 
         options = parse_plainly(argv)
         if options is not None:
             return start(options)
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    is_terminal = sys.stdout.isatty()
+    color = is_terminal and not os.environ.get("NO_COLOR")
+    if is_terminal:
+        from dartvc.cli.pager import paged
+
+        try:
+            return paged(argv, lambda stdout, stderr: _run(argv, stdout, stderr, color))
+        except KeyboardInterrupt:  # between the command and the pager
+            return 130
+    return _run(argv, sys.stdout, sys.stderr, color)
+
+
+def _run(argv: Sequence[str], stdout: TextIO, stderr: TextIO, color: bool) -> int:
     try:
-        code = run(argv, stdout=sys.stdout, stderr=sys.stderr, color=color)
-        sys.stdout.flush()
+        code = run(argv, stdout=stdout, stderr=stderr, color=color, progress_after_s=_progress_delay())
+        stdout.flush()
         return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if stdout is sys.stdout:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+
+
+def _progress_delay() -> float | None:
+    """Returns when work counts as long: after half a second, or as ``DVC_STATE_PROGRESS_DELAY`` says; None where nothing can be redrawn."""
+    environment = os.environ
+    if not sys.stderr.isatty() or environment.get("NO_COLOR") or environment.get("TERM") == "dumb":
+        return None
+    try:
+        return max(0.0, float(environment.get("DVC_STATE_PROGRESS_DELAY", _PROGRESS_DELAY_S)))
+    except ValueError:
+        return _PROGRESS_DELAY_S

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from dartvc.cli.context import Context
-from dartvc.cli.render.log import render_log
+from dartvc.cli.render.log import iter_blocks, render_log
 from dartvc.model import Commit
 
 __all__ = ["LogOptions", "commit_item", "parse_plainly", "print_log"]
@@ -30,6 +30,7 @@ class LogOptions:
     is_json: bool = False
 
 
+_BATCH_LINES = 4096
 _FLAGS = {"--graph": "graph", "--oneline": "oneline", "--all": "is_all", "-p": "patch", "--json": "is_json"}
 
 
@@ -78,8 +79,22 @@ def print_log(context: Context, options: LogOptions) -> None:
     if options.patch:
         _print_patches(context, commits, options, now_s, head or "")
         return
-    for line in render_log(commits, now_s=now_s, oneline=options.oneline, graph=options.graph, color=context.color, head=head or ""):
-        context.out(line)
+    blocks = iter_blocks(commits, now_s=now_s, oneline=options.oneline, graph=options.graph, color=context.color, head=head or "")
+    for batch in _batches(blocks):
+        context.out("\n".join(batch))
+
+
+def _batches(blocks: Iterable[list[str]]) -> Iterator[list[str]]:
+    """Joins lines for fewer writes: the first commits come at once, those of a long log by the thousand lines."""
+    batch: list[str] = []
+    limit = 1
+    for block in blocks:
+        batch += block
+        if len(batch) >= limit:
+            yield batch
+            batch, limit = [], min(2 * limit, _BATCH_LINES)
+    if batch:
+        yield batch
 
 
 def _print_patches(context: Context, commits: Iterable[Commit], options: LogOptions, now_s: float, head: str) -> None:

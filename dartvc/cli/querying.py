@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -146,7 +145,7 @@ def _write_json(columns: Sequence[str], rows: Any, out: Any) -> None:
 def _write_table(columns: Sequence[str], rows: Any, out: Any, *, color: bool) -> None:
     from dartvc.cli.render import render_table
 
-    width = shutil.get_terminal_size().columns if out is sys.stdout and out.isatty() else 0
+    width = shutil.get_terminal_size().columns if out.isatty() else 0
     rows = iter(rows)
     header = True
     while True:

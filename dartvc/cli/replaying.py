@@ -56,13 +56,8 @@ def _replay(
         executor=executor,
     ):
         outcomes.append(each)
-        if sys.stderr.isatty():
-            sys.stderr.write("\r\x1b[K")
         if not is_json:
             _tell(context, each)
-        if sys.stderr.isatty() and each.number < each.of:
-            sys.stderr.write(f"replayed {each.number} of {each.of} runs")
-            sys.stderr.flush()
     if is_json:
         context.json("replay", {"items": outcomes})
     if any(each.state not in _DONE for each in outcomes):

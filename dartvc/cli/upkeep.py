@@ -17,7 +17,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for function in (gc, fsck, du, doctor, config, trust):
+    for function in (gc, fsck, du, doctor, config, trust, completion):
         app.command(function.__name__)(function)
     jupyter = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="record every notebook without a line in it")
     jupyter.command("enable")(jupyter_enable)
@@ -144,7 +144,7 @@ def config(
     context = current()
     settings = context.repository.config
     if key is not None and value is not None:
-        settings.set(key, value)
+        context.repository.configure(key, value)
     elif key is not None:
         found = settings.get(key)
         context.out(str(found) if found is not None else "")
@@ -163,6 +163,16 @@ def trust(revision: Annotated[str, typer.Argument(help="the commit whose author 
     oid = context.repository.resolve(revision, head=context.workspace.head)
     context.repository.trust(oid)
     context.out(f"{short(oid)} is trusted on this machine")
+
+
+def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) -> None:
+    """Prints what a shell reads to complete revisions, names, runs and settings: source <(dvc-state completion bash)."""
+    from dartvc.cli.completion import SHELLS, script_of
+    from dartvc.errors import UsageError
+
+    if shell not in SHELLS:
+        raise UsageError(f"there is no completion for {shell!r}", kind="unknown-shell", hint=f"one of {', '.join(SHELLS)}")
+    current().stdout.write(script_of(shell))
 
 
 def jupyter_enable(

@@ -7,11 +7,15 @@ records every move of a ref so that it can be undone. It never unpickles and kno
 
 from __future__ import annotations
 
-from dartvc.history.namespace import NameEntry
-from dartvc.history.operations import Operation, OperationLog, RefMove, UndoPlan
-from dartvc.history.payloads import StoredChunk, StoredPayload
-from dartvc.history.repository import Repository
-from dartvc.history.writing import CommitWriter
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dartvc.history.namespace import NameEntry
+    from dartvc.history.operations import Operation, OperationLog, RefMove, UndoPlan
+    from dartvc.history.payloads import StoredChunk, StoredPayload
+    from dartvc.history.repository import Repository
+    from dartvc.history.writing import CommitWriter
 
 __all__ = [
     "CommitWriter",
@@ -24,3 +28,20 @@ __all__ = [
     "StoredPayload",
     "UndoPlan",
 ]
+
+_MODULES = {
+    "namespace": ("NameEntry",),
+    "operations": ("Operation", "OperationLog", "RefMove", "UndoPlan"),
+    "payloads": ("StoredChunk", "StoredPayload"),
+    "repository": ("Repository",),
+    "writing": ("CommitWriter",),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Loads what is asked for when it is first used: a command that only looks must not wait for what writes."""
+    for module, names in _MODULES.items():
+        if name in names:
+            found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

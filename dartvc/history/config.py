@@ -22,6 +22,7 @@ SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "dartvc.undoWindow": ("30d", "what operations younger than this need is kept by gc"),
         "dartvc.gracePeriod": ("1h", "gc keeps unreachable objects younger than this"),
         "dartvc.maxOverhead": ("1", "percent of run time that automatic commits may cost"),
+        "core.pager": ("", "what long output is read in, on a terminal; empty: $PAGER, else less; cat: none"),
         "dartvc.every": ("300", "seconds after which an automatic commit is due at the latest"),
     }
 )
@@ -100,7 +101,7 @@ class Config:
         found = {name: default for name, (default, _) in SETTINGS.items()}
         spelled = {name.lower(): name for name in SETTINGS}
         for key, value in self._read().items():
-            if key.startswith("dartvc.") and key != "dartvc.formatversion":
+            if key in spelled or (key.startswith("dartvc.") and key != "dartvc.formatversion"):
                 found[spelled.get(key, key)] = value
         return found
 

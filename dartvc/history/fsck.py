@@ -16,6 +16,7 @@ from dartvc.history.namespace import NameEntry, iter_name_trees, read_name_entry
 from dartvc.history.operations import decode_operation
 from dartvc.history.payloads import StoredPayload, read_payload
 from dartvc.history.quoting import entry_name
+from dartvc.host.progress import track
 from dartvc.model import Oid, short
 
 if TYPE_CHECKING:
@@ -130,8 +131,7 @@ def _check_commits(repository: Repository, tips: dict[Oid, str]) -> Iterator[Pro
     fetched = _fetched(repository)
     seen: set[Oid] = set()
     checked: set[Oid] = set()
-    while todo:
-        oid, named = todo.pop()
+    for oid, named in track("checking commits", _emptied(todo)):
         if oid in seen:
             continue
         seen.add(oid)
@@ -162,6 +162,12 @@ def _check_commits(repository: Repository, tips: dict[Oid, str]) -> Iterator[Pro
         for part in ("code", "environment"):
             if part in root and not database.contains(root[part].oid):
                 yield Problem("object", f"{where}:{part}", f"object {root[part].oid} is gone", _REWRITE)
+
+
+def _emptied(todo: list[tuple[Oid, str]]) -> Iterator[tuple[Oid, str]]:
+    """Yields what is to be done, and what is added meanwhile."""
+    while todo:
+        yield todo.pop()
 
 
 def _fetched(repository: Repository) -> set[Oid]:

@@ -103,6 +103,11 @@ class NamespaceTree:
         entry = entries.get(entry_name(name))
         return entry.oid if entry is not None else None
 
+    def names(self) -> Iterator[str]:
+        """Yields all names."""
+        for entries in [self._top] if self._shards is None else self._shards.values():
+            yield from map(name_of_entry, entries)
+
     def put(self, name: str, tree_oid: Oid) -> None:
         """Sets the tree of a name."""
         self._change(name)[entry_name(name)] = TreeEntry(TREE_MODE, tree_oid)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from xxhash import xxh3_64_hexdigest
-
 __all__ = ["entry_name", "name_of_entry", "quote_line", "quote_words", "shard_of", "unquote", "unquote_words"]
 
 _NOT_IN_ENTRY = frozenset("%/\\:~")
@@ -36,6 +34,8 @@ def name_of_entry(entry: str) -> str:
 @lru_cache(maxsize=65536)
 def shard_of(name: str) -> str:
     """Returns the folder of a name in a sharded namespace: ``~`` and two hexadecimal digits of xxh3_64."""
+    from xxhash import xxh3_64_hexdigest  # `log` reads names and needs no trees
+
     return "~" + str(xxh3_64_hexdigest(name.encode("utf-8", "surrogatepass")))[:2]
 
 

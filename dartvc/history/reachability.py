@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError, MissingObjectError
 from dartvc.history.namespace import TREE_MODE
+from dartvc.host.progress import counting
 from dartvc.model import Oid
 
 if TYPE_CHECKING:
     from dartvc.history.repository import Repository
+    from dartvc.store import ObjectDatabase, RawCommit
 
 __all__ = ["live_objects", "logged_commits", "named_commits"]
 
@@ -57,29 +59,36 @@ def live_objects(repository: Repository, roots: Iterable[Oid]) -> set[bytes]:
     database = repository.database
     live: set[bytes] = set()
     commits = list(dict.fromkeys(roots))
-    while commits:
-        oid = commits.pop()
-        raw = bytes.fromhex(oid)
-        if raw in live:
-            continue
-        commit = database.read_commit(oid)
-        live.add(raw)
-        commits.extend(commit.parents)
-        trees = [commit.tree]
-        while trees:
-            tree_oid = trees.pop()
-            tree = bytes.fromhex(tree_oid)
-            if tree in live:
+    with counting("following commits") as step:
+        while commits:
+            oid = commits.pop()
+            raw = bytes.fromhex(oid)
+            if raw in live:
                 continue
-            live.add(tree)
-            for mode, entry_oid in database.read_tree(tree_oid).values():
-                if mode == TREE_MODE:
-                    trees.append(entry_oid)
-                elif mode != _SUBMODULE_MODE:
-                    blob = bytes.fromhex(entry_oid)
-                    if blob not in live and not database.contains(entry_oid):
-                        raise MissingObjectError(
-                            f"object {entry_oid} of commit {oid} is gone", kind="missing-object", hint="dvc-state fsck"
-                        )
-                    live.add(blob)
+            commit = database.read_commit(oid)
+            live.add(raw)
+            commits.extend(commit.parents)
+            _add_tree(database, commit, live)
+            step()
     return live
+
+
+def _add_tree(database: ObjectDatabase, commit: RawCommit, live: set[bytes]) -> None:
+    """Adds what is below a commit and not in ``live`` yet."""
+    trees = [commit.tree]
+    while trees:
+        tree_oid = trees.pop()
+        tree = bytes.fromhex(tree_oid)
+        if tree in live:
+            continue
+        live.add(tree)
+        for mode, entry_oid in database.read_tree(tree_oid).values():
+            if mode == TREE_MODE:
+                trees.append(entry_oid)
+            elif mode != _SUBMODULE_MODE:
+                blob = bytes.fromhex(entry_oid)
+                if blob not in live and not database.contains(entry_oid):
+                    raise MissingObjectError(
+                        f"object {entry_oid} of commit {commit.oid} is gone", kind="missing-object", hint="dvc-state fsck"
+                    )
+                live.add(blob)

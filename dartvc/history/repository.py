@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
-import json
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, RefConflictError
+from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, RefConflictError, UntrustedError
 from dartvc.history import revisions
-from dartvc.history.config import Config
-from dartvc.history.namespace import NameEntry, iter_name_trees, read_name_entry
-from dartvc.history.operations import Operation, OperationLog, RefMove, UndoPlan
-from dartvc.history.payloads import StoredPayload, read_payload
 from dartvc.history.replaced import Replaced
-from dartvc.history.trailers import commit_of_message, seal_payload, split_seal
-from dartvc.history.trust import TrustList, default_key_path, default_trust_path
-from dartvc.history.writing import CommitWriter
+from dartvc.history.trailers import commit_of_raw, seal_payload, split_seal
 from dartvc.model import Commit, Oid
-from dartvc.store import Head, ObjectDatabase, RawCommit, Seals
+from dartvc.store.database import ObjectDatabase
 from dartvc.store.durable import storage_errors
+from dartvc.store.refs import Head
 
-__all__ = ["FOLDER", "NameEntry", "RefMove", "Repository"]
+if TYPE_CHECKING:
+    from dartvc.history.config import Config
+    from dartvc.history.namespace import NameEntry
+    from dartvc.history.operations import Operation, OperationLog, RefMove, UndoPlan
+    from dartvc.history.payloads import StoredPayload
+    from dartvc.history.trust import TrustList
+    from dartvc.history.writing import CommitWriter
+    from dartvc.store import RawCommit, Seals
+
+__all__ = ["FOLDER", "Repository", "find_root"]
 
 FOLDER = ".dvc-state"
 _ENTRY_CACHE = 20_000
+_PROGRAMS = {"core.pager": "core.pagerSeal"}
+"""Settings that name programs, and where their seals are."""
 
 
 class Repository:
-    """What one project has recorded: ``root/.dvc-state``.
+    """What one project has recorded: ``root/.dvc-state``. Its parts are made when they are first used: `log` needs few of them.
 
     Args:
         root: the project's folder.
@@ -44,12 +48,37 @@ class Repository:
         self.root = root
         self.path = root / FOLDER
         self.database = ObjectDatabase.open(self.path)
-        self.operations = OperationLog(self.path / "operations.jsonl")
-        self.config = Config(self.path / "config")
-        self.seals = Seals(key_path or default_key_path())
-        self._trust = TrustList(trust_path or default_trust_path())
+        self._key_path, self._trust_path = key_path, trust_path
         self._replaced = Replaced(self.path / "replaced")
         self._entries: dict[Oid, NameEntry] = {}
+
+    @cached_property
+    def operations(self) -> OperationLog:
+        """Every move of a ref, of HEAD and of living states."""
+        from dartvc.history.operations import OperationLog
+
+        return OperationLog(self.path / "operations.jsonl")
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings."""
+        from dartvc.history.config import Config
+
+        return Config(self.path / "config")
+
+    @cached_property
+    def seals(self) -> Seals:
+        """What tells this machine's commits from others'."""
+        from dartvc.history.trust import default_key_path
+        from dartvc.store.trust import Seals
+
+        return Seals(self._key_path or default_key_path())
+
+    @cached_property
+    def _trust(self) -> TrustList:
+        from dartvc.history.trust import TrustList, default_trust_path
+
+        return TrustList(self._trust_path or default_trust_path())
 
     @classmethod
     def init(cls, path: Path | str = ".", *, key_path: Path | None = None, trust_path: Path | None = None) -> Self:
@@ -73,13 +102,10 @@ class Repository:
         Raises:
             NotFoundError: there is none.
         """
-        start = Path(path).resolve()
-        if start.name == FOLDER:
-            start = start.parent
-        for folder in (start, *start.parents) if walk_up else (start,):
-            if (folder / FOLDER / "HEAD").exists():
-                return cls(folder, key_path=key_path, trust_path=trust_path)
-        raise NotFoundError(f"there is no repository in {start} or above", kind="no-repository", hint="dvc-state init")
+        root = find_root(path, walk_up)
+        if root is None:
+            raise NotFoundError(f"there is no repository in {Path(path).resolve()} or above", kind="no-repository", hint="dvc-state init")
+        return cls(root, key_path=key_path, trust_path=trust_path)
 
     def resolve(self, revision: str, *, head: Oid | None = None) -> Oid:
         """Returns the commit that a revision names (git's grammar).
@@ -101,8 +127,7 @@ class Repository:
         return replace(commit, refs=refs) if refs else commit
 
     def _decode(self, oid: Oid) -> Commit:
-        raw = self._raw(oid)
-        return commit_of_message(raw.oid, raw.tree, raw.parents, raw.message, raw.time_s, raw.utc_offset_min)
+        return commit_of_raw(self._raw(oid))
 
     def refs_by_commit(self) -> dict[Oid, tuple[str, ...]]:
         """Returns the full names of branches and tags by the commit that they point at."""
@@ -115,8 +140,9 @@ class Repository:
     def iter_log(self, tips: Iterable[Oid], *, name: str | None = None, hide: Iterable[Oid] = ()) -> Iterator[Commit]:
         """Yields commits newest first, children before parents; only those that touched ``name`` if it is given."""
         refs = self.refs_by_commit()
-        for oid in self.database.iter_commits(tips, hide):
-            commit = self._decode(oid)
+        for raw in self.database.iter_raw_commits(tips, hide):
+            oid = raw.oid
+            commit = commit_of_raw(raw)
             if name is None or name in commit.added or name in commit.modified or name in commit.removed:
                 yield replace(commit, refs=refs[oid]) if oid in refs else commit
 
@@ -147,6 +173,8 @@ class Repository:
 
     def payload(self, payload_oid: Oid) -> StoredPayload:
         """Returns the stored form of a co-variable; its bytes are read on demand."""
+        from dartvc.history.payloads import read_payload
+
         return read_payload(self.database, payload_oid)
 
     def code(self, oid: Oid) -> str:
@@ -190,8 +218,37 @@ class Repository:
         """Records new ids of commits (40 zeros: dropped), so that the old ones still resolve; durable."""
         self._replaced.add(replaced)
 
+    def configure(self, key: str, value: str) -> None:
+        """Sets a setting, durably; one that names a program is sealed, so that a stranger's repository cannot have it run here.
+
+        Raises:
+            UsageError: the key is not one git could hold.
+            StorageError: the disk refused.
+        """
+        values: dict[str, str | None] = {key: value}
+        if key.lower() in _PROGRAMS:
+            values[_PROGRAMS[key.lower()]] = self.seals.seal(_program_payload(key, value))
+        self.config.update(values)
+
+    def program(self, key: str) -> str:
+        """Returns a setting that names a program to run; empty when it is not set.
+
+        Raises:
+            UntrustedError: it was not set on this machine by `configure`.
+        """
+        value = self.config.get(key, "")
+        if value and not self.seals.is_ours(_program_payload(key, value), self.config.get(_PROGRAMS[key.lower()], "")):
+            raise UntrustedError(
+                f"the setting {key} was not made on this machine, so {value!r} is not run",
+                kind="untrusted-setting",
+                hint=f"dvc-state config {key} COMMAND",
+            )
+        return value
+
     def writer(self) -> CommitWriter:
         """Begins writing commits."""
+        from dartvc.history.writing import CommitWriter
+
         return CommitWriter(self.database, self.seals, self.author())
 
     def move_refs(
@@ -219,6 +276,8 @@ class Repository:
         Raises:
             RefConflictError: a ref is not where it should be; nothing was moved.
         """
+        from dartvc.history.operations import RefMove
+
         moves = [RefMove(move.name if move.name.startswith("refs/") else f"refs/heads/{move.name}", move.old, move.new) for move in moves]
         refs = self.database.refs
         with self.database.lock():
@@ -272,6 +331,9 @@ class Repository:
 
     def author(self) -> str:
         """Returns ``Name <address>`` for new commits: the setting ``dartvc.author``, else the user and the machine."""
+        import getpass
+        import platform
+
         configured = self.config.get("dartvc.author")
         if configured and "<" in configured:
             return configured
@@ -292,6 +354,8 @@ class Repository:
             return self.database.read_commit(present)
 
     def _space(self, oid: Oid, part: str) -> dict[str, NameEntry]:
+        from dartvc.history.namespace import iter_name_trees, read_name_entry
+
         root = self.database.read_tree(self._raw(oid).tree)
         if part not in root:
             return {}
@@ -308,11 +372,25 @@ class Repository:
         return found
 
     def _json(self, oid: Oid) -> dict[str, object]:
+        import json
+
         try:
             value = json.loads(self.database.read_blob(oid))
         except ValueError as error:
             raise CorruptError(f"object {oid} is not JSON: {error}", kind="summary", hint="dvc-state fsck") from error
         return value if isinstance(value, dict) else {"value": value}
+
+
+def find_root(path: Path | str = ".", walk_up: bool = True) -> Path | None:
+    """Returns the folder, this one or (``walk_up``) the nearest above it, that has a repository; None when none has."""
+    start = Path(path).resolve()
+    if start.name == FOLDER:
+        start = start.parent
+    return next((folder for folder in ((start, *start.parents) if walk_up else (start,)) if (folder / FOLDER / "HEAD").exists()), None)
+
+
+def _program_payload(key: str, value: str) -> bytes:
+    return f"setting {key.lower()}\n{value}".encode("utf-8", "surrogateescape")
 
 
 def _exclude_from_git(root: Path) -> None:

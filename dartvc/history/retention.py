@@ -21,6 +21,7 @@ from dartvc.history.operations import RefMove
 from dartvc.history.reachability import logged_commits, named_commits
 from dartvc.history.replaced import DROPPED
 from dartvc.history.trailers import seal_payload, split_seal, with_changes
+from dartvc.host.progress import track
 from dartvc.model import Commit, CommitKind, Oid
 from dartvc.store import Head
 
@@ -193,7 +194,7 @@ def _write_anew(repository: Repository, plan: ThinningPlan) -> dict[Oid, Oid]:
     replaced: dict[Oid, Oid] = {}
     batch = database.batch()
     try:
-        for oid in plan.rewritten:
+        for oid in track("thinning commits", plan.rewritten):
             raw = database.read_commit(oid)
             message, seal = split_seal(raw.message)
             parents = []

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -205,6 +204,8 @@ def _all_tips(repository: Repository, head: Oid | None) -> list[tuple[str, Oid]]
 
 def _unknown(repository: Repository, base: str) -> NotFoundError:
     names = [name.split("/", 2)[-1] for name, _ in repository.database.refs.iter_refs()]
+    import difflib  # only for a revision that nothing has
+
     close = difflib.get_close_matches(base, [*names, "HEAD"], n=_SUGGESTIONS)
     hint = f"did you mean {' or '.join(close)}?" if close else "dvc-state log --oneline, dvc-state branch"
     reason = "no commit's id begins with it and no branch or tag has this name" if _ID.match(base) else "no branch or tag has this name"

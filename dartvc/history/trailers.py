@@ -6,17 +6,23 @@ like trailers, because only the last paragraph that opens with the fixed line co
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from dartvc.history.quoting import quote_line, quote_words, unquote, unquote_words
-from dartvc.model import Commit, CommitKind, Oid, Position, StagedCommit
+from dartvc.model import Commit, CommitKind, Oid, Position
 
-__all__ = ["OPENING", "commit_of_message", "message_of", "seal_payload", "split_seal", "with_changes"]
+if TYPE_CHECKING:
+    from dartvc.model import StagedCommit
+    from dartvc.store import RawCommit
+
+__all__ = ["OPENING", "commit_of_message", "commit_of_raw", "message_of", "seal_payload", "split_seal", "with_changes"]
 
 OPENING = "Dvc-State: 1"
 _OPENING_PARAGRAPH = f"\n\n{OPENING}\n"
 _SEAL_LINE = "\nSeal: "
+_KINDS = {kind.value: kind for kind in CommitKind}
 
 
 def message_of(staged: StagedCommit, size_bytes: int) -> str:
@@ -38,6 +44,8 @@ def message_of(staged: StagedCommit, size_bytes: int) -> str:
     if staged.run:
         lines.append(f"Run: {quote_line(staged.run)}")
     if staged.position is not None:
+        import json
+
         place = staged.position
         lines.append(f"Position: {quote_line(json.dumps([place.file, place.line, place.function, place.stack]))}")
     if staged.execution is not None:
@@ -68,32 +76,45 @@ def split_seal(message: str) -> tuple[str, str]:
     return message[:at], message[at + len(_SEAL_LINE) :].strip()
 
 
+def commit_of_raw(raw: RawCommit) -> Commit:
+    """Reads a commit from what git knows of it."""
+    oid, tree, parents, time_s, utc_offset_min, message = raw
+    return commit_of_message(oid, tree, parents, message, time_s, utc_offset_min)
+
+
 def commit_of_message(oid: Oid, tree: Oid, parents: tuple[Oid, ...], message: str, time_s: float, utc_offset_min: int) -> Commit:
-    """Reads a commit from its commit object. A commit that somebody else's git made has no trailers and counts as manual."""
-    body, seal = split_seal(message)
-    text, fields = _split(body)
-    time = _time_of(fields.get("Time", ""), time_s, utc_offset_min)
+    """Reads a commit from its message. A commit that somebody else's git made has no trailers and counts as manual."""
+    text, lines, seal = _split(message)
+    fields = {}
+    for line in lines:
+        key, separator, value = line.partition(": ")
+        if separator:
+            fields[key] = value
+    find = fields.get
+    time = _time_of(find("Time", ""), time_s, utc_offset_min)
     if not fields:
         return Commit(oid, tree, parents, message.rstrip("\n"), time, CommitKind.MANUAL)
+    added, modified, removed, omitted = find("Added"), find("Modified"), find("Removed"), find("Omitted")
+    execution = find("Execution")
     return Commit(
-        oid=oid,
-        tree=tree,
-        parents=parents,
-        message=unquote(fields["Message"]) if "Message" in fields else text,
-        time=time,
-        kind=_kind_of(fields.get("Kind", "")),
-        added=unquote_words(fields.get("Added", "")),
-        modified=unquote_words(fields.get("Modified", "")),
-        removed=unquote_words(fields.get("Removed", "")),
-        omitted=unquote_words(fields.get("Omitted", "")),
-        run=unquote(fields.get("Run", "")),
-        position=_position_of(fields.get("Position", "")),
-        execution=_integer(fields["Execution"]) if "Execution" in fields else None,
-        size_bytes=_integer(fields.get("Bytes", "")),
-        stall_ms=_number(fields.get("Stall-Ms", "")),
-        duration_ms=_number(fields.get("Duration-Ms", "")),
-        error=unquote(fields.get("Error", "")),
-        seal=seal,
+        oid,
+        tree,
+        parents,
+        unquote(fields["Message"]) if "Message" in fields else text,
+        time,
+        _KINDS.get(find("Kind", ""), CommitKind.MANUAL),
+        unquote_words(added) if added else (),
+        unquote_words(modified) if modified else (),
+        unquote_words(removed) if removed else (),
+        unquote_words(omitted) if omitted else (),
+        unquote(find("Run", "")),
+        _position_of(fields["Position"]) if "Position" in fields else None,
+        _integer(execution) if execution is not None else None,
+        _integer(find("Bytes", "")),
+        _number(find("Stall-Ms", "")),
+        _number(find("Duration-Ms", "")),
+        unquote(find("Error", "")),
+        seal,
     )
 
 
@@ -121,40 +142,39 @@ def _first_line(code: str) -> str:
     return next((line.strip() for line in code.splitlines() if line.strip()), "")
 
 
-def _split(message: str) -> tuple[str, dict[str, str]]:
+def _split(message: str) -> tuple[str, list[str], str]:
+    """Takes a message apart: the user's text, the lines of its trailers, the seal."""
     at = message.rfind(_OPENING_PARAGRAPH)
-    if at < 0:
-        return message, {}
-    fields = {}
-    for line in message[at + len(_OPENING_PARAGRAPH) :].split("\n"):
-        key, separator, value = line.partition(": ")
-        if separator:
-            fields[key] = value
-    return message[:at], fields
+    if at >= 0:  # Fast path: the seal is the last of the trailers, as it was written
+        lines = message[at + len(_OPENING_PARAGRAPH) :].split("\n")
+        if lines[-1].startswith("Seal: "):
+            return message[:at], lines, lines.pop()[6:].strip()
+    body, seal = split_seal(message)
+    at = body.rfind(_OPENING_PARAGRAPH)
+    return (body[:at], body[at + len(_OPENING_PARAGRAPH) :].split("\n"), seal) if at >= 0 else (body, [], seal)
 
 
 def _time_of(recorded: str, time_s: float, utc_offset_min: int) -> datetime:
     seconds, _, offset = recorded.partition(" ")
     exact = _number(seconds)
-    if int(exact) != int(time_s):  # a commit whose header was rewritten by another tool: the header counts
-        exact = time_s
-    minutes = _integer(offset) if offset else utc_offset_min
     try:
-        return datetime.fromtimestamp(exact, timezone(timedelta(minutes=minutes)))
+        if int(exact) != int(time_s):  # a commit whose header was rewritten by another tool: the header counts
+            exact = time_s
+        return datetime.fromtimestamp(exact, _zone(_integer(offset) if offset else utc_offset_min))
     except (ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(0, UTC)
 
 
-def _kind_of(value: str) -> CommitKind:
-    try:
-        return CommitKind(value)
-    except ValueError:
-        return CommitKind.MANUAL
+@lru_cache(maxsize=64)
+def _zone(utc_offset_min: int) -> timezone:
+    return timezone(timedelta(minutes=utc_offset_min))
 
 
 def _position_of(value: str) -> Position | None:
     if not value:
         return None
+    import json
+
     try:
         file, line, function, stack = json.loads(unquote(value))
     except ValueError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dartvc.errors import MissingObjectError
@@ -68,7 +68,7 @@ class CommitWriter:
         """Adds a commit; its id is known at once, nothing is durable before `publish`.
 
         Args:
-            staged: what differs from the first parent.
+            staged: what differs from the first parent, or (not ``keep_names``) all that there is.
             parents: commits that are stored, or that this writer has written.
 
         Raises:
@@ -109,7 +109,8 @@ class CommitWriter:
                 trees.logs = LogTree(staged.logs.run)
             trees.logs.append(batch, staged.logs)
         tree = batch.add_tree(_root_entries(trees, batch))
-        message = message_of(staged, size_bytes)
+        known = self._trees.get(parents[0]) if parents and not staged.keep_names else None
+        message = message_of(_as_changes(staged, known.names, trees.names) if known is not None else staged, size_bytes)
         ancestors = tuple(parents)
         seal = self._seals.seal(seal_payload(tree, ancestors, staged.time_s, staged.utc_offset_min, message))
         oid = batch.add_commit(tree, ancestors, f"{message}\nSeal: {seal}\n", staged.time_s, staged.utc_offset_min, self._author)
@@ -316,3 +317,13 @@ def _is_compressible(data: bytes) -> bool:
     middle = len(data) // 2
     trial = bytes(memoryview(data)[middle : middle + _TRIAL_BYTES])
     return len(zlib.compress(trial, 1)) < _WORTHWHILE_RATIO * len(trial)
+
+
+def _as_changes(staged: StagedCommit, before: NamespaceTree, after: NamespaceTree) -> StagedCommit:
+    """Returns a commit of everything as one of what differs from its parent: `log` tells changes, whatever a session had to store anew."""
+    return replace(
+        staged,
+        added=tuple(name for name in staged.added if before.find(name) is None),
+        changed=tuple(item for item in staged.changed if before.find(item.name) != after.find(item.name)),
+        removed=tuple(name for name in before.names() if after.find(name) is None),
+    )

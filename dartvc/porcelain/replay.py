@@ -32,6 +32,7 @@ from dartvc.hindsight.replay.results import (
 )
 from dartvc.hindsight.replay.skipping import Skip, find_skip
 from dartvc.history import Repository
+from dartvc.host.progress import track
 from dartvc.model import Commit, CommitKind
 from dartvc.porcelain.selecting import Selection, known_of
 from dartvc.sessions.recorded import read_sources
@@ -63,8 +64,6 @@ class Replayed:
         held: how many of these commits held already.
         processes: how many executed it.
         seconds: how long it took; of a dry run: how long its longest stretch took when it was recorded, of what commits do not hold.
-        number: of the run among those that are replayed, from 1.
-        of: how many these are.
     """
 
     run: str
@@ -78,8 +77,6 @@ class Replayed:
     places: tuple[str, ...] = ()
     processes: int = 0
     seconds: float = 0.0
-    number: int = 0
-    of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +156,8 @@ def replay(
             one = _Replay(repository, past, pasts, present, order, turns, share, starter)
             futures.append(pool.submit(one.outcome))
         try:
-            for number, future in enumerate(futures, 1):
-                yield replace(future.result(), number=number, of=len(futures))
+            for future in track("replaying runs", futures):
+                yield future.result()
         finally:
             turns.stop()
 

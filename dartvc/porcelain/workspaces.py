@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dartvc.history import RefMove, Repository
-from dartvc.model import CommitKind, Oid, RestoreReport
-from dartvc.store import Head
+if TYPE_CHECKING:
+    from dartvc.history import Repository
+    from dartvc.model import CommitKind, Oid, RestoreReport
 
 __all__ = ["HeadWorkspace"]
 
@@ -36,11 +37,16 @@ class HeadWorkspace:
 
     def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> RestoreReport:
         """Nothing lives, so there is nothing to restore; the next session begins at HEAD."""
+        from dartvc.model import RestoreReport
+
         (self._repository.path / "restore-next").write_text(f"{oid}\n")
         return RestoreReport()
 
     def set_head(self, oid: Oid | None, branch: str | None, *, operation: str, description: str) -> None:
         """Moves HEAD."""
+        from dartvc.history import RefMove
+        from dartvc.store import Head
+
         moves = []
         ref = None
         if branch is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dartvc.errors import NotFoundError, RefConflictError, RemoteError, StorageError
 from dartvc.history import RefMove, Repository
+from dartvc.host.progress import counting
 from dartvc.model import Oid
 from dartvc.remotes.addresses import Address
 from dartvc.remotes.exchange import TRAVELLING, Advertisement, Sent
@@ -114,7 +115,8 @@ class GitPeer:
     ) -> subprocess.CompletedProcess[str]:
         """Runs git with the first of the possible URLs that has a repository, and remembers which that was."""
         for number, url in enumerate(self._urls):
-            done = workshop.git(*words(url), given=given, protocols=self._protocols)
+            with counting("talking to the remote"):
+                done = workshop.git(*words(url), given=given, protocols=self._protocols)
             is_absent = done.returncode != 0 and any(text in done.stderr for text in _NO_REPOSITORY)
             if is_absent and number + 1 < len(self._urls):
                 continue

@@ -13,6 +13,7 @@ from dartvc.errors import CorruptError, DartvcError, LockedError, NotFoundError,
 from dartvc.history import RefMove, Repository
 from dartvc.history.epoch import read_epoch
 from dartvc.history.repository import FOLDER
+from dartvc.host.progress import track
 from dartvc.model import Oid
 from dartvc.remotes.exchange import TRAVELLING, Advertisement, Sent
 from dartvc.remotes.negotiation import iter_missing, missing_commits
@@ -80,7 +81,7 @@ def stage_objects(source: ObjectDatabase, target: ObjectDatabase, wants: Iterabl
         writer = PackWriter(target.pack_folder, roll_bytes=None)
         copy = ObjectCopy(reader, writer)
         try:
-            for oid in iter_missing(reader, commits, target.vouches_for):
+            for oid in track("copying objects", iter_missing(reader, commits, target.vouches_for)):
                 copy.add(oid)
             if not len(writer):
                 writer.abandon()

@@ -6,8 +6,9 @@ untouched; `Restore.apply` switches. Of arrays whose structure did not change on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dartvc.model import Commit, Digest, Oid, Omission, RestoreReport
@@ -102,6 +103,7 @@ class Restore:
         self._map_device = map_device
         self._values: dict[str, object] = {}
         self._versions: list[StoredVersion] = []
+        self._twins: dict[tuple[str, ...], Callable[[], Mapping[str, object]]] = {}
         self._patches: list[_Patch] = []
         self._patched: list[str] = []
         self._omissions: list[Omission] = []
@@ -120,10 +122,8 @@ class Restore:
                 self._patched.extend(names)
                 self._versions.append(version)
                 continue
-            loading = Loading(self._working.namespace, payload, self._map_device)
-            loading.generators = self._working.generators
             try:
-                loaded = load(stream, loading)
+                loading, loaded = self._load(payload, stream)
             except Unloadable as verdict:
                 self._omissions.extend(Omission(name, name, verdict.reason) for name in names)
                 continue
@@ -131,6 +131,7 @@ class Restore:
             self._omissions.extend(Omission(names[0], names[0], note, "restored, but not as it was") for note in loading.notes)
             self._values.update((name, value) for name, value in loaded.items() if name in names)
             self._versions.append(version)
+            self._twins[version.names] = partial(self._twin, payload, names)
         planned: dict[Oid, set[str]] = {}
         for name, entry in self._plan.recipes.items():
             plan = plan_of(self._repository.recipe(entry))
@@ -143,6 +144,16 @@ class Restore:
             self._values.update(done.values)
             self._recomputed.extend(done.values)
             self._omissions.extend(done.omissions)
+
+    def _load(self, payload: StoredPayload, stream: bytes) -> tuple[Loading, dict[str, object]]:
+        loading = Loading(self._working.namespace, payload, self._map_device)
+        loading.generators = self._working.generators
+        return loading, load(stream, loading)
+
+    def _twin(self, payload: StoredPayload, names: Sequence[str]) -> dict[str, object]:
+        """Loads a co-variable once more, beside the one that the namespace has."""
+        loaded = self._load(payload, payload.read_stream())[1]
+        return {name: loaded[name] for name in names}
 
     def _recompute(self, name: str, entry: NameEntry) -> None:
         recipe = self._repository.recipe(entry)
@@ -202,7 +213,7 @@ class Restore:
                 namespace.pop(name, None)
         self._working.forget([*self._plan.removed, *lost, *self._recomputed])
         for version in self._versions:
-            self._working.adopt(version)
+            self._working.adopt(version, self._twins.get(version.names))
         if process is not None:
             self._omissions.extend(apply_process(process))
         written = (*self._patched, *(name for name in self._values if name not in self._recomputed))

@@ -7,9 +7,11 @@ program itself is never interrupted.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ PENDING_BYTES_LIMIT = 256 * 1024 * 1024
 _RECIPE_STEPS_LIMIT = 50
 _LOCK_TIMEOUT_S = 60.0
 _TRIES = 5
+_IDLE_S = 2.0
 
 
 @dataclass(eq=False)
@@ -100,6 +103,7 @@ class BackgroundWriter:
             self._pending_bytes += size_bytes
             self._last = ticket
             if self._thread is None or not self._thread.is_alive():
+                atexit.register(self._finish)
                 self._thread = threading.Thread(target=self._run, name="dartvc-writer", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
@@ -143,16 +147,23 @@ class BackgroundWriter:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _finish(self) -> None:
+        """Lets what is on its way arrive before the process ends; an error was kept for whoever waits, and nobody will."""
+        with suppress(DartvcError, OSError, MemoryError):
+            self.flush()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._queue and not self._closing:
-                    self._changed.wait()
-                if not self._queue:
+                if not self._queue and not self._closing:
+                    self._changed.wait(_IDLE_S)
+                if not self._queue:  # the next commit starts another one: a repository that is no longer used keeps no thread
                     self._thread = None
+                    atexit.unregister(self._finish)
                     return
                 tickets, self._queue = self._queue, []
             self._write(tickets)

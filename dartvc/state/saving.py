@@ -19,10 +19,11 @@ from types import FunctionType, GeneratorType
 from typing import Any, Protocol, cast
 
 from dartvc.state import adapters
+from dartvc.state.adapters.guarded import runs_code_when_pickled
 from dartvc.state.chunking import unframe
 from dartvc.state.rebuild import door
 
-__all__ = ["IN_BAND_BYTES", "GeneratorCodec", "Reduction", "Refusal", "Saved", "Saving", "save", "save_unshared"]
+__all__ = ["IN_BAND_BYTES", "GeneratorCodec", "Reduction", "Refusal", "Saved", "Saving", "UserCodeMet", "save", "save_unshared"]
 
 Reduction = Any
 """What ``__reduce_ex__`` may return: a tuple of two to six items, the name of a global, or NotImplemented for pickle's own way."""
@@ -94,6 +95,10 @@ class Unsettled(Exception):
     """Pickling an object changed another one that may have been pickled already; nothing is left to change when it begins again."""
 
 
+class UserCodeMet(Exception):
+    """Pickling would run the user's code on an object that must stay as it is."""
+
+
 class Saving:
     """What the reducers of one pickling share.
 
@@ -101,6 +106,7 @@ class Saving:
         namespace: the living namespace; functions whose globals it is come back bound to the namespace of the restore.
         global_names: names that the functions met so far mention.
         buffers: out-of-band buffers by position.
+        spares_user_code: raise `UserCodeMet` instead of running a hook of the user's (``__reduce__``, ``__getstate__`` ...) on a living object.
     """
 
     def __init__(self, namespace: Mapping[str, object], main_name: str, verifier: Callable[[object], None] | None = None) -> None:
@@ -118,6 +124,7 @@ class Saving:
         self.notes: list[str] = []
         self.generators: GeneratorCodec | None = None
         self.keeps_strings = False
+        self.spares_user_code = False
         self._reducers: dict[type, adapters.Reducer | None] = {}
 
     def fresh(self) -> Saving:
@@ -125,6 +132,7 @@ class Saving:
         other = Saving(self.namespace, self.main_name, self.verifier)
         other.generators = self.generators
         other.keeps_strings = self.keeps_strings
+        other.spares_user_code = self.spares_user_code
         return other
 
     def reducer_of(self, kind: type) -> adapters.Reducer | None:
@@ -132,6 +140,8 @@ class Saving:
         try:
             return self._reducers[kind]
         except KeyError:
+            if self.spares_user_code and runs_code_when_pickled(kind):
+                raise UserCodeMet from None
             reducer = self._reducers[kind] = adapters.find_reducer(kind, self.main_name, self.user_types)
             return reducer
 
@@ -170,7 +180,7 @@ class _StatePickler(pickle.Pickler):
     def __init__(self, sink: io.BytesIO, saving: Saving) -> None:
         super().__init__(sink, 5, buffer_callback=cast(Any, saving.take_buffer))
         self.saving = saving
-        self.reducers = adapters.reducers_by_type()
+        self.reducers = adapters.reducers_by_type() if not saving.spares_user_code else {}
 
     def reducer_override(self, obj: Any) -> Reduction:
         kind = type(obj)
@@ -217,7 +227,7 @@ class _DeepPickler(_PurePickler):  # type: ignore[misc]
     def __init__(self, sink: io.BytesIO, saving: Saving) -> None:
         super().__init__(sink, 5, buffer_callback=saving.take_buffer)
         self.saving = saving
-        self.reducers = adapters.reducers_by_type()
+        self.reducers = adapters.reducers_by_type() if not saving.spares_user_code else {}
 
     reducer_override = _StatePickler.reducer_override
 
@@ -263,7 +273,7 @@ def save(value: object, saving: Saving) -> Saved:
     gc.disable()  # the walk makes no garbage cycles, and a collection in the middle of a large one costs more than the walk
     try:
         return _save(value, saving)
-    except Refusal:
+    except (Refusal, UserCodeMet):
         raise
     except Unsettled:
         return save(value, saving.fresh())
@@ -344,7 +354,7 @@ def _save_deep(value: object, saving: Saving) -> Saved:
         threading.stack_size(stack)
         sys.setrecursionlimit(limit)
     result = outcome[0]
-    if isinstance(result, Refusal):
+    if isinstance(result, Refusal | UserCodeMet):
         raise result
     if isinstance(result, Unsettled):
         return save(value, saving.fresh())

@@ -15,14 +15,15 @@ from typing import NamedTuple
 
 from xxhash import xxh3_128_digest
 
+from dartvc.errors import DartvcError
 from dartvc.model import Digest, Omission, Payload, StagedName, Summary
 from dartvc.state.adapters.guarded import is_proven, try_in_child
 from dartvc.state.candidates import is_hidden, touched_names
 from dartvc.state.chunking import StreamChunk, chunk_buffer, digest_buffers, match_stream
 from dartvc.state.covariables import ATOMIC_TYPES, Reach, group_by_sharing, reach
 from dartvc.state.culprits import find_culprit
-from dartvc.state.loading import LiveBuffers, Loading, load
-from dartvc.state.saving import GeneratorCodec, Refusal, Saved, Saving, save
+from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
+from dartvc.state.saving import GeneratorCodec, Refusal, Saved, Saving, UserCodeMet, save
 from dartvc.state.strings import STRINGS, find_interned
 
 __all__ = ["NamespaceDelta", "StoredVersion", "WorkingNamespace"]
@@ -101,9 +102,17 @@ class WorkingNamespace:
         """Returns the names that were staged or adopted."""
         return tuple(self._stored)
 
-    def adopt(self, version: StoredVersion) -> None:
-        """Takes note that the living values of these names are the stored ones (after a restore)."""
-        saved = self.pickled(version.names) if all(name in self._view for name in version.names) else None
+    def adopt(self, version: StoredVersion, load_again: Callable[[], Mapping[str, object]] | None = None) -> None:
+        """Takes note that the living values of these names are the stored ones (after a restore).
+
+        They are pickled once, to know them again: an equal value need not have the very bytes that were stored. Where that would run the
+        user's code on them (a ``__getstate__`` that counts), a twin is pickled in their place.
+
+        Args:
+            version: what is stored.
+            load_again: loads the twin; None: the values themselves are pickled, as a commit does it.
+        """
+        saved = self._pickled_unchanged(version.names, load_again) if all(name in self._view for name in version.names) else None
         if saved is not None:
             version = version._replace(live=xxh3_128_digest(saved.stream), global_names=saved.global_names)
         for name in version.names:
@@ -124,11 +133,12 @@ class WorkingNamespace:
     @contextmanager
     def with_names(self, further: Mapping[str, object]) -> Iterator[None]:
         """Takes names outside the namespace (locals of frames, globals of other modules) for names of it."""
-        self._view = {**self.namespace, **further}
+        before = self._view
+        self._view = {**before, **further}
         try:
             yield
         finally:
-            self._view = self.namespace
+            self._view = before
 
     def stage(self, mentioned: Iterable[str] | None) -> NamespaceDelta:
         """Stages what changed.
@@ -236,20 +246,21 @@ class WorkingNamespace:
         mentioned = {name for reached in reaches.values() for name in reached.global_names}
         return group_by_sharing(reaches), mentioned
 
-    def _saving(self) -> Saving:
+    def _saving(self, *, spares_user_code: bool = False) -> Saving:
         saving = Saving(self.namespace, self.main_name)
+        saving.spares_user_code = spares_user_code
         saving.generators = self.generators
         saving.keeps_strings = self.keeps_strings
         return saving
 
-    def _try_save(self, names: Sequence[str]) -> Saved | Refusal:
+    def _try_save(self, names: Sequence[str], *, spares_user_code: bool = False) -> Saved | Refusal:
         try:
             values: dict[str, object] = {name: self._view[name] for name in names}
             if self.keeps_strings:
                 strings = find_interned(values.values(), (self.namespace, self._view, values))
                 if strings:
                     values[STRINGS] = strings
-            saved = save(values, self._saving())
+            saved = save(values, self._saving(spares_user_code=spares_user_code))
         except Refusal as refusal:
             return refusal
         for kind in saved.user_types:
@@ -261,6 +272,18 @@ class WorkingNamespace:
     def pickled(self, names: Sequence[str]) -> Saved | None:
         """Pickles living values as a stage would, without staging them; None when they cannot be stored."""
         saved = self._try_save(names)
+        return None if isinstance(saved, Refusal) else saved
+
+    def _pickled_unchanged(self, names: Sequence[str], load_again: Callable[[], Mapping[str, object]] | None) -> Saved | None:
+        try:
+            saved = self._try_save(names, spares_user_code=load_again is not None)
+        except UserCodeMet:
+            try:
+                twin = load_again() if load_again is not None else {}
+            except (DartvcError, Unloadable):
+                return None
+            with self.with_names(twin):
+                saved = self._try_save(names)
         return None if isinstance(saved, Refusal) else saved
 
     def _load_back(self, saved: Saved) -> str:

@@ -7,11 +7,33 @@ The format is in docs/format.md.
 
 from __future__ import annotations
 
-from dartvc.store.batch import ObjectBatch
-from dartvc.store.checking import Problem
-from dartvc.store.database import ObjectDatabase
-from dartvc.store.objects import RawCommit, TreeEntry
-from dartvc.store.refs import Head, Refs
-from dartvc.store.trust import Seals
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dartvc.store.batch import ObjectBatch
+    from dartvc.store.checking import Problem
+    from dartvc.store.database import ObjectDatabase
+    from dartvc.store.objects import RawCommit, TreeEntry
+    from dartvc.store.refs import Head, Refs
+    from dartvc.store.trust import Seals
 
 __all__ = ["Head", "ObjectBatch", "ObjectDatabase", "Problem", "RawCommit", "Refs", "Seals", "TreeEntry"]
+
+_MODULES = {
+    "batch": ("ObjectBatch",),
+    "checking": ("Problem",),
+    "database": ("ObjectDatabase",),
+    "objects": ("RawCommit", "TreeEntry"),
+    "refs": ("Head", "Refs"),
+    "trust": ("Seals",),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Loads what is asked for when it is first used: a command that only looks must not wait for what writes."""
+    for module, names in _MODULES.items():
+        if name in names:
+            found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dartvc.errors import CorruptError, DartvcError
+from dartvc.host.progress import track
 from dartvc.model import Oid
 from dartvc.store.delta import apply_delta
 from dartvc.store.durable import replace_file
@@ -89,7 +90,7 @@ def _verify_pack(pack_path: Path, read: Reader) -> Iterator[Problem]:
         except (DartvcError, OSError, ValueError):
             bad = 1
             yield Problem(pack_path.name, "it is cut, or not the pack that its index was made for")
-    for raw, offset in pack.index.iter_entries():
+    for raw, offset in track("checking objects", pack.index.iter_entries(), pack.index.count):
         oid = Oid(raw.hex())
         try:
             kind, data = pack.read(offset, lambda base: read(Oid(base.hex())))

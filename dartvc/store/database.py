@@ -8,22 +8,23 @@ import re
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, UsageError
 from dartvc.model import Oid
-from dartvc.store.batch import ObjectBatch
-from dartvc.store.checking import Problem, find_damaged, rebuild_index, verify
+from dartvc.store.commits import CommitReader
 from dartvc.store.durable import is_abandoned, storage_errors
 from dartvc.store.layout import FORMAT_VERSION, check_format, create_layout
 from dartvc.store.locks import RepositoryLock
 from dartvc.store.loose import iter_loose, read_loose
-from dartvc.store.merging import find_mergeable, merge_packs
 from dartvc.store.objects import BLOB, COMMIT, TREE, RawCommit, TreeEntry, decode_commit, decode_links, decode_tree, object_id
 from dartvc.store.packs import Pack
-from dartvc.store.packwriter import TEMPORARY_PREFIX
 from dartvc.store.refs import Refs
 from dartvc.store.walking import iter_topological
+
+if TYPE_CHECKING:
+    from dartvc.store.batch import ObjectBatch
+    from dartvc.store.checking import Problem
 
 __all__ = ["FORMAT_VERSION", "ObjectDatabase"]
 
@@ -71,6 +72,8 @@ class ObjectDatabase:
 
     def batch(self) -> ObjectBatch:
         """Begins a batch of objects; whoever names what it holds does so only while nothing that it counts on was thrown away (`gc`)."""
+        from dartvc.store.batch import ObjectBatch  # what only looks does not wait for what writes
+
         self._scan()  # packs that others threw away vouch for nothing
         return ObjectBatch(self)
 
@@ -149,6 +152,11 @@ class ObjectDatabase:
         if raw in self._distrusted:
             return None
         return next((place for place in self._places(raw) if (place[0].path.name, raw) not in self._damaged), None)
+
+    def pack_of(self, oid: Oid) -> Pack | None:
+        """Returns the pack in which an object lies soundly; None when it lies elsewhere."""
+        place = self._first_place(oid)
+        return place[0] if place is not None else None
 
     def contains(self, oid: Oid) -> bool:
         """Whether the object is here; its bytes are not looked at."""
@@ -305,7 +313,11 @@ class ObjectDatabase:
         Raises:
             CorruptError: a commit is damaged or gone.
         """
-        return iter_topological(self.read_links, tips, hide)
+        return (commit.oid for commit in iter_topological(CommitReader(self).links, tips, hide))
+
+    def iter_raw_commits(self, tips: Iterable[Oid], hide: Iterable[Oid] = ()) -> Iterator[RawCommit]:
+        """Yields what `iter_commits` does, as commits; each is read once."""
+        return iter_topological(CommitReader(self).commit, tips, hide)
 
     def find_commits(self, prefix: str) -> list[Oid]:
         """Returns the commits whose id begins with ``prefix`` (4 to 40 hexadecimal digits)."""
@@ -330,6 +342,8 @@ class ObjectDatabase:
         Raises:
             StorageError: the disk refused; nothing was lost.
         """
+        from dartvc.store.merging import find_mergeable, merge_packs
+
         if self._is_swept and not find_mergeable(self._sound_packs()):
             return
         with self.lock():
@@ -366,6 +380,9 @@ class ObjectDatabase:
 
     def _sweep(self) -> None:
         """Takes away what writers left that died, under the lock."""
+        from dartvc.store.checking import rebuild_index
+        from dartvc.store.packwriter import TEMPORARY_PREFIX
+
         self._is_swept = True
         for entry in list(os.scandir(self.pack_folder)):
             path = Path(entry.path)
@@ -384,6 +401,9 @@ class ObjectDatabase:
         Raises:
             StorageError: the disk refused; nothing was lost.
         """
+        from dartvc.store.checking import find_damaged
+        from dartvc.store.merging import merge_packs
+
         damaged: set[bytes] = set()
         with self.lock(), storage_errors(self.pack_folder):
             for pack in list(self.iter_packs()):
@@ -408,6 +428,8 @@ class ObjectDatabase:
 
         What is found damaged is not trusted afterwards: adding it writes it again.
         """
+        from dartvc.store.checking import verify
+
         for problem in verify(self.path, self.refs, self.read, oids):
             if problem.oid is not None:
                 self.distrust([problem.oid])

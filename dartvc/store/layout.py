@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 from pathlib import Path
@@ -67,6 +66,8 @@ def _sync_file_system(path: Path) -> None:
     """Makes every file system buffer of the repository durable: one call instead of one for every folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        import ctypes  # only where a repository is made
+
         libc = ctypes.CDLL(None, use_errno=True)
         if hasattr(libc, "syncfs"):
             if libc.syncfs(descriptor) != 0:

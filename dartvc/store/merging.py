@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dartvc.errors import CorruptError
+from dartvc.host.progress import track
 from dartvc.store.objects import TREE, object_id
 from dartvc.store.packs import OFS_DELTA, REF_DELTA, Pack
 from dartvc.store.packwriter import DeltaWindow, PackWriter, entry_header
@@ -75,7 +76,7 @@ class _Merge:
         if not pack.is_whole:  # where its last sound object ends is not known
             entries = [each for each in entries if each[1] not in skip]
             ends = [pack.inflate_measured(pack.entry(offset))[1] for offset, _ in entries]
-        for (offset, oid), end in zip(entries, ends, strict=True):
+        for (offset, oid), end in track("joining packs", zip(entries, ends, strict=True), len(entries)):
             if oid not in self._placed and oid not in skip:
                 self._add(pack, oid, offset, end, oids)
 

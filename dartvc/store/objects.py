@@ -5,18 +5,32 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from dartvc.errors import CorruptError
 from dartvc.model import Oid
 
-__all__ = ["BLOB", "COMMIT", "TAG", "TREE", "RawCommit", "TreeEntry", "decode_commit", "decode_links", "decode_tree", "encode_commit", "encode_tree", "object_id"]
+__all__ = [
+    "BLOB",
+    "COMMIT",
+    "TAG",
+    "TREE",
+    "RawCommit",
+    "TreeEntry",
+    "decode_any_commit",
+    "decode_commit",
+    "decode_links",
+    "decode_tree",
+    "encode_commit",
+    "encode_tree",
+    "object_id",
+]
 
 COMMIT, TREE, BLOB, TAG = 1, 2, 3, 4
 KIND_NAMES = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", TAG: b"tag"}
 TREE_MODE = 0o40000
 _STAMP = re.compile(rb"^author .*> (\d+) ([+-])(\d\d)(\d\d)$", re.MULTILINE)
+_HEAD = re.compile(r"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)author [^\n]*> ([0-9]+) ([+-][0-9]{4})\n")
 _OID = re.compile(rb"[0-9a-f]{40}\Z")
 
 
@@ -27,8 +41,7 @@ class TreeEntry(NamedTuple):
     oid: Oid
 
 
-@dataclass(frozen=True, slots=True)
-class RawCommit:
+class RawCommit(NamedTuple):
     """A commit object as git has it; ``time_s`` in seconds since the epoch (git keeps whole ones)."""
 
     oid: Oid
@@ -96,6 +109,23 @@ def decode_commit(oid: Oid, data: bytes) -> RawCommit:
     Raises:
         CorruptError: it is not a commit that git would write.
     """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return decode_any_commit(oid, data)
+    found = _HEAD.match(text)
+    end = text.find("\n\n", found.end() - 1) if found is not None else -1
+    if found is None or end < 0:
+        return decode_any_commit(oid, data)
+    # Fast path: a head as git writes it, taken apart by one match
+    tree, links, seconds, zone = found.groups()
+    parents = (links[7:47],) if len(links) == 48 else tuple([links[at : at + 40] for at in range(7, len(links), 48)])
+    offset = int(zone[1:3]) * 60 + int(zone[3:])
+    return RawCommit._make((oid, tree, parents, int(seconds), -offset if zone[0] == "-" else offset, text[end + 2 :]))
+
+
+def decode_any_commit(oid: Oid, data: bytes) -> RawCommit:
+    """Decodes a commit line by line, also one whose head has lines of its own between those that matter; raises what `decode_commit` does."""
     head, _, message = data.partition(b"\n\n")
     lines = head.split(b"\n")
     stamp = _STAMP.search(head)
@@ -103,8 +133,7 @@ def decode_commit(oid: Oid, data: bytes) -> RawCommit:
     if not lines[0].startswith(b"tree ") or not _OID.match(lines[0][5:]) or stamp is None:
         raise CorruptError(f"commit {oid} cannot be read", kind="commit", hint="dvc-state fsck")
     offset = (int(stamp[3]) * 60 + int(stamp[4])) * (-1 if stamp[2] == b"-" else 1)
-    text = message.decode("utf-8", "surrogatepass" if _is_plain(message) else "replace")
-    return RawCommit(oid, Oid(lines[0][5:].decode()), parents, int(stamp[1]), offset, text)
+    return RawCommit(oid, Oid(lines[0][5:].decode()), parents, int(stamp[1]), offset, _text(message))
 
 
 def decode_links(oid: Oid, data: bytes) -> tuple[tuple[Oid, ...], int]:
@@ -127,9 +156,9 @@ def decode_links(oid: Oid, data: bytes) -> tuple[tuple[Oid, ...], int]:
         return commit.parents, commit.time_s
 
 
-def _is_plain(message: bytes) -> bool:
+def _text(message: bytes) -> str:
+    """Returns a message: UTF-8, with what Python allows in a str beyond it; another tool's bytes are replaced."""
     try:
-        message.decode("utf-8", "surrogatepass")
+        return message.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        return False
-    return True
+        return message.decode("utf-8", "replace")

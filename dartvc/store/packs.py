@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dartvc.errors import CorruptError
-from dartvc.store.delta import apply_delta
 from dartvc.store.objects import BLOB, COMMIT, KIND_NAMES, TREE
 from dartvc.store.packindex import PackIndex
 
@@ -170,12 +169,31 @@ class Pack:
             entry = self.entry(base_at)
         else:
             kind, data = entry.kind, self.inflate(entry)
+        if not deltas:
+            return kind, data
+        from dartvc.store.delta import apply_delta  # commits are none
+
         try:
             for delta in reversed(deltas):
                 data = apply_delta(data, delta)
         except ValueError as error:
             raise self._damaged(f"at {offset}: {error}") from error
         return kind, data
+
+    def read_small(self, offset: int) -> bytes | None:
+        """Returns the bytes of a commit of less than 2 KiB that is no delta; None for what must be read by `read`.
+
+        Fast path: `read`, without a look at what such a commit does not have. Its id is not verified.
+        """
+        content = self.content
+        first, second = content[offset : offset + 2] if PACK_HEADER_BYTES <= offset < self.end - 2 else (0, 0)
+        if first >> 4 & 7 != COMMIT or second & 0x80 or not first & 0x80:
+            return None
+        size, start = first & 15 | second << 4, offset + 2
+        try:
+            return zlib.decompress(content[start : min(self.end, start + size + 128)], 15, size + 1)
+        except zlib.error:
+            return None
 
     def size(self, offset: int) -> tuple[int, int] | None:
         """Returns (kind, size in bytes) of an object that is no delta, without reading it; None for a delta."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dartvc.store.delta import make_tree_delta
 from dartvc.store.durable import sync_folder, write_all
-from dartvc.store.objects import TREE
+from dartvc.store.objects import COMMIT, TREE
 from dartvc.store.packindex import encode_index
 from dartvc.store.packs import OFS_DELTA, PACK_HEADER_BYTES
 
@@ -31,9 +31,17 @@ ROLL_BYTES = 128 * 1024 * 1024
 _BUFFER_BYTES = 8 * 1024 * 1024
 _STORED_BLOCK_BYTES = 65535
 _SMALL_BYTES = 4096
+_PLAIN_COMMIT_BYTES = 512
 _DELTA_DEPTH = 40
 DELTA_MIN_BYTES = 100
 _WINDOW = 64
+
+
+def _level(kind: int, size: int) -> int:
+    """Returns how hard to compress: a small commit not at all, because it is half ids, and walking history inflates every one."""
+    if kind == COMMIT and size <= _PLAIN_COMMIT_BYTES:
+        return 0
+    return 6 if size <= _SMALL_BYTES else 1
 
 
 def entry_header(kind: int, size: int, distance: int = 0) -> bytes:
@@ -248,7 +256,7 @@ class PackWriter:
             self._add_stored(data)
         elif len(data) <= _BUFFER_BYTES:
             self._buffer += entry_header(kind, len(data))
-            self._buffer += zlib.compress(data, 6 if len(data) <= _SMALL_BYTES else 1)
+            self._buffer += zlib.compress(data, _level(kind, len(data)))
         else:
             self._buffer += entry_header(kind, len(data))
             deflater = zlib.compressobj(1)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 
 from dartvc.cli.render.graph import Lanes
 from dartvc.cli.render.paint import Paint
-from dartvc.cli.render.units import format_age, format_duration, format_size, printable
+from dartvc.cli.render.units import Ages, format_duration, format_size, printable
 from dartvc.model import Commit
 
-__all__ = ["render_log"]
+__all__ = ["iter_blocks", "render_log"]
 
 _NAMES = 6
 
@@ -27,28 +27,32 @@ def render_log(
         color: whether to use ANSI colours.
         head: the id of the commit that HEAD is at; marked where no ref does it.
     """
+    for block in iter_blocks(commits, now_s=now_s, oneline=oneline, graph=graph, color=color, head=head):
+        yield from block
+
+
+def iter_blocks(
+    commits: Iterable[Commit], *, now_s: float, oneline: bool = False, graph: bool = False, color: bool = False, head: str = ""
+) -> Iterator[list[str]]:
+    """Yields what `render_log` does, all lines of a commit at once."""
     paint = Paint.when(color)
     lanes = Lanes(paint) if graph else None
-    is_first = True
+    ages = Ages(now_s)
+    render = _oneline if oneline else _medium
+    gap: list[str] = []
     for commit in commits:
-        refs = _refs(commit, paint, head)
-        if oneline:
-            lines = [_oneline(commit, refs, paint, now_s)]
-        else:
-            lines = _medium(commit, refs, paint, now_s)
-            if not is_first and (lanes is None or lanes.are_empty):
-                yield ""
-            is_first = False
+        refs = _refs(commit, paint, head) if commit.refs or commit.oid == head else ""
+        lines = render(commit, refs, paint, ages)
         if lanes is None:
-            yield from lines
+            yield [*gap, *lines] if gap else lines
         else:
-            yield from lanes.draw(commit.oid, commit.parents, lines if oneline or lanes.ends_with(commit.oid, commit.parents) else [*lines, ""])
+            beside = lanes.draw(commit.oid, commit.parents, lines if oneline or lanes.ends_with(commit.oid, commit.parents) else [*lines, ""])
+            yield [*gap, *beside]
+        gap = [""] if not oneline and (lanes is None or lanes.are_empty) else []
 
 
 def _refs(commit: Commit, paint: Paint, head: str) -> str:
-    """Returns `` (HEAD -> main, tag: best)``, or nothing."""
-    if not commit.refs and commit.oid != head:
-        return ""
+    """Returns `` (HEAD -> main, tag: best)``."""
     parts = []
     for ref in commit.refs:
         name = printable(ref.removeprefix("refs/heads/").removeprefix("refs/remotes/"))
@@ -61,20 +65,24 @@ def _refs(commit: Commit, paint: Paint, head: str) -> str:
     return f" ({', '.join(parts)})"
 
 
-def _oneline(commit: Commit, refs: str, paint: Paint, now_s: float) -> str:
+def _oneline(commit: Commit, refs: str, paint: Paint, ages: Ages) -> list[str]:
     subject = printable(commit.message.partition("\n")[0]) or "(no message)"
     error = f" {paint.removed}[failed]{paint.off}" if commit.error else ""
-    return f"{paint.oid}{commit.oid[:8]}{paint.off}{refs} {subject}{error} {paint.faint}{format_age(now_s - commit.time.timestamp())}{paint.off}"
+    age = ages.format(commit.time.timestamp())
+    return [f"{paint.oid}{commit.oid[:8]}{paint.off}{refs} {subject}{error} {paint.faint}{age}{paint.off}"]
 
 
-def _medium(commit: Commit, refs: str, paint: Paint, now_s: float) -> list[str]:
-    lines = [f"{paint.oid}commit {commit.oid}{paint.off}{refs}"]
-    if len(commit.parents) > 1:
-        lines.append("Merge:  " + " ".join(parent[:8] for parent in commit.parents))
+def _medium(commit: Commit, refs: str, paint: Paint, ages: Ages) -> list[str]:
+    time, message = commit.time, commit.message
     execution = f" [{commit.execution}]" if commit.execution is not None else ""
     cost = f", {format_duration(commit.duration_ms)}" if commit.duration_ms else ""
-    lines.append(f"Kind:   {commit.kind.value}{execution}{cost}, {format_size(commit.size_bytes)}")
-    lines.append(f"Date:   {commit.time.isoformat(' ', 'seconds')} ({format_age(now_s - commit.time.timestamp())})")
+    lines = [
+        f"{paint.oid}commit {commit.oid}{paint.off}{refs}",
+        f"Kind:   {commit.kind}{execution}{cost}, {format_size(commit.size_bytes)}",
+        f"Date:   {time.isoformat(' ', 'seconds')} ({ages.format(time.timestamp())})",
+    ]
+    if len(commit.parents) > 1:
+        lines.insert(1, "Merge:  " + " ".join(parent[:8] for parent in commit.parents))
     if commit.run:
         lines.append(f"Run:    {printable(commit.run)}")
     if commit.position is not None:
@@ -83,11 +91,11 @@ def _medium(commit: Commit, refs: str, paint: Paint, now_s: float) -> list[str]:
     if commit.error:
         lines.append(f"{paint.removed}Error:  {printable(commit.error)}{paint.off}")
     lines.append("")
-    for line in commit.message.split("\n"):
+    for line in message.split("\n"):
         lines.append(f"    {printable(line)}".rstrip())
-    names = _names(commit, paint)
+    names = _names(commit, paint) if commit.added or commit.modified or commit.removed or commit.omitted else ""
     if names:
-        lines.extend(("", f"    {names}"))
+        lines += "", f"    {names}"
     return lines
 
 

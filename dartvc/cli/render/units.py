@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["format_age", "format_duration", "format_size", "printable"]
+__all__ = ["Ages", "format_age", "format_duration", "format_size", "printable"]
 
 _AGES = ((60.0, 1.0, "second"), (3600.0, 60.0, "minute"), (86400.0, 3600.0, "hour"), (1209600.0, 86400.0, "day"),
          (5184000.0, 604800.0, "week"), (63072000.0, 2592000.0, "month"), (float("inf"), 31536000.0, "year"))  # fmt: skip
@@ -18,6 +18,31 @@ def format_age(age_s: float) -> str:
             text = f"{count} {name}{'' if count == 1 else 's'}"
             return f"{text} ago" if age_s >= 0 or count == 0 else f"in {text}"
     return "some time ago"
+
+
+class Ages:
+    """`format_age` for one moment after another.
+
+    Fast path: commits in a row are mostly of one age, whose text is kept with the ages that have it too.
+    """
+
+    def __init__(self, now_s: float) -> None:
+        self._now_s = now_s
+        self._low = self._high = 0.0
+        self._text = ""
+
+    def format(self, then_s: float) -> str:
+        """Returns how long before ``now_s`` a moment was."""
+        age_s = self._now_s - then_s
+        if not self._low <= age_s < self._high:
+            self._text = format_age(age_s)
+            _, unit_s, _ = next(row for row in _AGES if abs(age_s) < row[0])
+            count = int(abs(age_s) / unit_s)
+            self._low, self._high = (count * unit_s, (count + 1) * unit_s) if age_s >= 0 else (0.0, 0.0)
+            limits = [limit for limit, _, _ in _AGES if limit <= self._low]
+            self._high = min([self._high, *(limit for limit, _, _ in _AGES if limit > self._low)])
+            self._low = max([self._low, *limits])
+        return self._text
 
 
 def format_size(size_bytes: int) -> str:

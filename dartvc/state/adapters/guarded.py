@@ -18,9 +18,10 @@ from typing import Any
 
 from dartvc.state.adapters.forbidden import is_forbidden
 
-__all__ = ["DEADLINE_S", "has_own_reduce", "is_proven", "reduce_guarded", "runs_code_at_load", "try_in_child"]
+__all__ = ["DEADLINE_S", "has_own_reduce", "is_proven", "reduce_guarded", "runs_code_at_load", "runs_code_when_pickled", "try_in_child"]
 
 DEADLINE_S = 5.0
+_LIBRARY_FOLDERS = (os.path.dirname(os.__file__) + os.sep, f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _METHODS = ("__reduce_ex__", "__reduce__", "__getstate__")
 _RUN_AT_LOAD = frozenset(
     {
@@ -46,6 +47,15 @@ def runs_code_at_load(kind: type, is_users: Callable[[type], bool]) -> bool:
     if type(kind) is not type or any(getattr(kind, name) is not getattr(object, name) for name in ("__reduce_ex__", "__reduce__")):
         return True
     return any(vars(base).get(name) is not None for base in kind.__mro__[:-1] if is_users(base) for name in _RUN_AT_LOAD)
+
+
+def runs_code_when_pickled(kind: type) -> bool:
+    """Whether pickling an instance runs Python code that belongs to no installed library: it may change the instance."""
+    for method in (*_METHODS, "__getnewargs__", "__getnewargs_ex__"):
+        code = getattr(getattr(kind, method, None), "__code__", None)
+        if code is not None and not any(folder in code.co_filename for folder in _LIBRARY_FOLDERS):
+            return True
+    return False
 
 
 def reduce_guarded(value: Any, saving: Any) -> Any:

@@ -19,6 +19,7 @@ from dartvc.cli.render import (
     render_summary,
     render_table,
 )
+from dartvc.cli.render.units import Ages
 from dartvc.model import Commit, CommitKind, Oid, Position
 from dartvc.state.summaries import summarize
 from dartvc.state.value_diff import diff_summaries
@@ -38,6 +39,13 @@ def drawn(*commits: Commit) -> list[str]:
     """Returns the graph of commits without ages."""
     lines = render_log(commits, now_s=NOW_S, oneline=True, graph=True)
     return [line.replace(" 1 minute ago", "").replace("commit ", "") for line in lines]
+
+
+@given(st.lists(st.floats(-4e9, 4e9) | st.sampled_from([0.0, 1.0, 59.999, 60.0, 3600.0, 86400.0, 1209600.0, 5184000.0, 63072000.0]), max_size=20))
+def test_ages_that_are_remembered_are_those_that_are_worked_out(ages_s: list[float]) -> None:
+    ages = Ages(NOW_S)
+    for age_s in (each for one in ages_s for each in (one, one + 0.5, -one)):
+        assert ages.format(NOW_S - age_s) == format_age(NOW_S - (NOW_S - age_s))
 
 
 def test_ages_sizes_and_durations() -> None:

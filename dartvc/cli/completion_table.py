@@ -1,0 +1,244 @@
+"""The verbs, their options and what stands behind each; written by ``python -m dartvc.cli.tabling``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["COMMON", "VERBS", "Kind"]
+
+Kind = Literal["branch", "file", "name", "other", "remote", "revision", "run", "setting", "tag", "target"]
+
+COMMON: dict[str, Kind | None] = {
+    "--no-pager": None,
+    "--quiet": None,
+    "--session": "other",
+    "-C": "file",
+    "-q": None,
+}
+VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its options, with what each takes; what its arguments are
+    "bisect run": (
+        {"--expr": "other", "--json": None},
+        (),
+    ),
+    "blame": (
+        {"--json": None},
+        ("name",),
+    ),
+    "branch": (
+        {"--json": None, "-a": None, "-d": None, "-r": None},
+        ("branch", "revision"),
+    ),
+    "bundle create": (
+        {"--json": None},
+        ("file", "revision"),
+    ),
+    "bundle list": (
+        {"--json": None},
+        ("file",),
+    ),
+    "bundle verify": (
+        {"--json": None},
+        ("file",),
+    ),
+    "cache clear": (
+        {},
+        (),
+    ),
+    "cache explain": (
+        {"--json": None},
+        ("other",),
+    ),
+    "cache stats": (
+        {"--json": None},
+        (),
+    ),
+    "checkout": (
+        {"--json": None, "--trust": None, "-b": "other"},
+        ("revision", "name"),
+    ),
+    "cherry-pick": (
+        {"--json": None, "--trust": None},
+        ("revision", "name"),
+    ),
+    "clone": (
+        {"--branch": "other", "--json": None, "--origin": "other", "--trust": None, "-b": "other", "-o": "other"},
+        ("other", "file"),
+    ),
+    "commit": (
+        {"--json": None, "--message": "other", "-m": "other"},
+        (),
+    ),
+    "completion": (
+        {},
+        ("other",),
+    ),
+    "config": (
+        {"--json": None},
+        ("setting", "other"),
+    ),
+    "diff": (
+        {"--exit-code": None, "--json": None},
+        ("revision", "revision", "name"),
+    ),
+    "doctor": (
+        {"--json": None},
+        (),
+    ),
+    "du": (
+        {"--json": None},
+        (),
+    ),
+    "fetch": (
+        {"--all": None, "--force": None, "--json": None, "--prune": None, "--trust": None, "-f": None, "-p": None},
+        ("remote", "branch"),
+    ),
+    "fsck": (
+        {"--json": None, "--loadable": None},
+        (),
+    ),
+    "gc": (
+        {"--dry-run": None, "--json": None, "--keep-best": "other", "--keep-last": "other", "--keep-within": "other"},
+        (),
+    ),
+    "init": (
+        {"--json": None},
+        ("file",),
+    ),
+    "jupyter disable": (
+        {},
+        (),
+    ),
+    "jupyter enable": (
+        {"--kernelspec": None},
+        (),
+    ),
+    "log": (
+        {"--all": None, "--graph": None, "--json": None, "--oneline": None, "--var": "name", "--where": "other", "-n":
+         "other", "-p": None},
+        ("revision",),
+    ),
+    "ls": (
+        {"--json": None},
+        ("revision",),
+    ),
+    "op log": (
+        {"--json": None, "-n": "other"},
+        (),
+    ),
+    "op restore": (
+        {"--json": None},
+        ("other",),
+    ),
+    "propagate": (
+        {"--at": "other", "--json": None, "--output": "file", "-o": "file"},
+        ("file", "file"),
+    ),
+    "pull": (
+        {"--json": None, "--no-fetch": None, "--trust": None},
+        ("remote", "branch"),
+    ),
+    "push": (
+        {"--all": None, "--delete": None, "--force": None, "--json": None, "--prune": None, "--set-upstream": None,
+         "--tags": None, "-d": None, "-f": None, "-u": None},
+        ("remote", "branch"),
+    ),
+    "query": (
+        {"--df": "other", "--format": "other", "--json": None, "--limit": "other", "--output": "file", "--run": "run",
+         "--where": "other", "-o": "file"},
+        ("other",),
+    ),
+    "redo": (
+        {"--json": None},
+        (),
+    ),
+    "remote": (
+        {"--json": None, "-v": None},
+        (),
+    ),
+    "remote add": (
+        {},
+        ("other", "other"),
+    ),
+    "remote get-url": (
+        {},
+        ("remote",),
+    ),
+    "remote remove": (
+        {},
+        ("remote",),
+    ),
+    "remote rename": (
+        {},
+        ("remote", "other"),
+    ),
+    "remote set-url": (
+        {},
+        ("remote", "other"),
+    ),
+    "replay": (
+        {"--all": None, "--dry-run": None, "--json": None, "--trust": None, "-j": "other"},
+        ("name", "revision"),
+    ),
+    "reset": (
+        {"--json": None, "--trust": None},
+        ("revision",),
+    ),
+    "restore": (
+        {"--from": "revision", "--json": None, "--trust": None},
+        ("name",),
+    ),
+    "resume": (
+        {"--code": "other", "--every": "other", "--force": None, "--max-overhead": "other", "--set": "other", "--trust":
+         None},
+        ("revision",),
+    ),
+    "revert": (
+        {"--json": None, "--trust": None},
+        ("revision",),
+    ),
+    "run": (
+        {"--every": "other", "--kills": "other", "--max-overhead": "other", "--partial-reuse": None, "--reuse": None,
+         "--set": "other", "--verify-resume": None, "-m": "other"},
+        ("file", "file"),
+    ),
+    "runs": (
+        {"--json": None},
+        (),
+    ),
+    "shell": (
+        {"--trust": None},
+        ("revision",),
+    ),
+    "show": (
+        {"--json": None},
+        ("target",),
+    ),
+    "stash": (
+        {},
+        (),
+    ),
+    "stash pop": (
+        {},
+        (),
+    ),
+    "status": (
+        {"--json": None},
+        (),
+    ),
+    "switch": (
+        {"--json": None, "--trust": None, "-c": None},
+        ("branch", "revision"),
+    ),
+    "tag": (
+        {"--json": None, "-d": None},
+        ("tag", "revision"),
+    ),
+    "trust": (
+        {},
+        ("revision",),
+    ),
+    "undo": (
+        {"--json": None},
+        (),
+    ),
+}

@@ -1,0 +1,49 @@
+"""Writers that are no longer needed end; what they were given is never lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import dartvc
+from dartvc.sessions import writer
+
+
+def writers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "dartvc-writer"]
+
+
+def test_a_writer_that_is_idle_ends_and_the_next_commit_starts_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_IDLE_S", 0.01)
+    repository = dartvc.init(tmp_path)
+    before = writers()
+    for number in range(50):
+        repository.commit({"x": number}, f"step {number}")
+        for thread in writers():
+            if thread not in before:
+                thread.join(30)
+                assert not thread.is_alive()
+    assert [commit.message for commit in repository.log()] == [f"step {number}" for number in reversed(range(50))]
+
+
+def test_many_repositories_leave_no_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_IDLE_S", 0.01)
+    dartvc.init(tmp_path)
+    before = writers()
+    for number in range(60):
+        dartvc.open(tmp_path).commit({"x": number}, "step", wait=False).wait()
+    for thread in writers():
+        if thread not in before:
+            thread.join(30)
+    assert writers() == before
+    assert len(list(dartvc.open(tmp_path).log())) == 60
+
+
+def test_a_commit_that_nobody_waited_for_is_there_after_the_process_ended(tmp_path: Path) -> None:
+    program = "import dartvc; dartvc.init().commit({'x': bytes(20_000_000)}, 'left alone', wait=False)"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    assert [commit.message for commit in dartvc.open(tmp_path).log()] == ["left alone"]
