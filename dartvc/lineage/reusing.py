@@ -123,6 +123,12 @@ class Reuse:
                 if code.co_freevars == value.__code__.co_freevars:
                     value.__code__ = code
 
+    @property
+    def remark(self) -> str:
+        """What a commit of this run has to say about its values: empty when they are what plain Python would have computed."""
+        count = sum(each.partial for each in self.operations)
+        return f" (approximate: {count} results assembled from parts)" if count else ""
+
     def close(self) -> None:
         """Writes what waits, and the account of this run."""
         self._give_back()

@@ -128,10 +128,12 @@ class _Runner:
 
     def _finish(self, code: int, error: str) -> None:
         try:
+            remark = ""
             if self.reuse is not None:
                 self.reuse.close()
+                remark = self.reuse.remark
             kind = CommitKind.EXCEPTION if error else CommitKind.END
-            self.recorder.commit((), error or f"exit {code}", kind, error=error, exit_code=code)
+            self.recorder.commit((), (error or f"exit {code}") + remark, kind, error=error, exit_code=code)
             self.session.close()
         except Exception as failure:
             print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
