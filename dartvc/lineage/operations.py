@@ -129,7 +129,7 @@ class Operation:
             self._is_cheap()
             return function(*args, **kwargs)
         if is_stacking(self.site.name, args, kwargs):
-            result, is_large = self._stacking.stack(function, args[0], kwargs, sys._getframe(2))
+            result, is_large = self._stacking.stack(self.site, function, args[0], kwargs, sys._getframe(2))
             if is_large:
                 self._cheap = 0
             else:

@@ -10,6 +10,7 @@ from typing import Any
 from dartvc.lineage.deferring import Deferral, settled
 from dartvc.lineage.recycling import Recycler
 from dartvc.lineage.rewrites import Rewrites
+from dartvc.lineage.sites import Site
 
 __all__ = ["Stacking", "is_stacking"]
 
@@ -38,16 +39,22 @@ class Stacking:
         self._deferral = deferral
         self._reads = reads
 
-    def stack(self, function: Any, parts: Any, kwargs: dict[str, Any], frame: types.FrameType) -> tuple[Any, bool]:
-        """Returns what ``function(parts, **kwargs)`` gives, and whether it is large."""
+    def stack(self, site: Site, function: Any, parts: Any, kwargs: dict[str, Any], frame: types.FrameType) -> tuple[Any, bool]:
+        """Returns what ``function(parts, **kwargs)`` gives, and whether it is large; the site counts stacks put off, and those made after all."""
         numpy = sys.modules["numpy"]
         parts = [settled(part) for part in parts]
         name = getattr(function, "__name__", "")
         axis = kwargs.get("axis", 0) if name == "concatenate" else _AXES.get(name, -1)
         is_known = axis in (0, 1) and (name == "concatenate" or not kwargs) and getattr(numpy, name, None) is function
         if is_known and self._reads is not None and (name == "concatenate" or all(getattr(part, "ndim", 0) == 2 for part in parts)):
-            deferred = self._deferral.defer(parts, axis, self._reads, frame, lambda: self._make(function, parts, kwargs, axis))
+
+            def make() -> Any:
+                site.executions += 1
+                return self._make(function, parts, kwargs, axis)
+
+            deferred = self._deferral.defer(parts, axis, self._reads, frame, make)
             if deferred is not None:
+                site.calls += 1
                 return deferred, True
         result = self._make(function, parts, kwargs, axis) if is_known else function(parts, **kwargs)
         return result, type(result) is numpy.ndarray and result.nbytes >= _SMALL_BYTES

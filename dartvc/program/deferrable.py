@@ -8,7 +8,7 @@ names stand for is not known here: whoever puts a stack off checks that they sta
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["STACKING", "Uses", "find_uses", "lendable_parameters"]
@@ -99,12 +99,7 @@ def find_uses(function: ast.FunctionDef | ast.Module) -> Uses:
     if _is_opaque(function):
         return uses
     candidates = dict(_iter_candidates(function)) if isinstance(function, ast.FunctionDef) else {}
-    while candidates:
-        bad = [name for name, place in candidates.items() if _Reader(set(candidates)).read(place[1:], name) is None]
-        if not bad:
-            break
-        for name in bad:
-            del candidates[name]
+    candidates = {name: candidates[name] for name in _agreeing({name: place[1:] for name, place in candidates.items()})}
     for name, place in candidates.items():
         reader = _Reader(set(candidates))
         reads = reader.read(place[1:], name)
@@ -127,14 +122,18 @@ def lendable_parameters(function: ast.FunctionDef) -> dict[str, frozenset[str]]:
     found: dict[str, frozenset[str]] = {}
     if arguments.vararg or arguments.kwarg or _is_opaque(function):
         return found
-    held = {name for name in names if _count(function, name, ast.Store) == 0}
-    while held:
-        reads = {name: _Reader(held).read(function.body, name) for name in held}
-        bad = {name for name, read in reads.items() if read is None}
-        if not bad:
-            return {name: frozenset(read) for name, read in reads.items() if read is not None}
-        held -= bad
-    return found
+    held = _agreeing({name: function.body for name in names if _count(function, name, ast.Store) == 0})
+    return {name: frozenset(_Reader(held).read(function.body, name) or ()) for name in sorted(held)}
+
+
+def _agreeing(blocks: Mapping[str, list[ast.stmt]]) -> set[str]:
+    """Returns the names that may be stacks put off, all at the same time; ``blocks`` are the statements that read them."""
+    held = {name for name, block in blocks.items() if _Reader({name}).read(block, name) is not None}
+    while True:
+        agreed = {name for name in held if _Reader(held).read(blocks[name], name) is not None}
+        if agreed == held:
+            return held
+        held = agreed
 
 
 def _is_opaque(function: ast.FunctionDef | ast.Module) -> bool:

@@ -66,9 +66,9 @@ def test_a_stack_that_is_used_in_any_other_way_may_not(body: str) -> None:
 def test_a_parameter_may_be_lent_when_its_uses_come_first_and_do_without_the_array() -> None:
     found = lendable_parameters(
         function_of("""
-            def f(X, y, z, w):
+            def f(X, y, z, w, reg):
                 "What it does."
-                A = X.T @ X + np.diag(np.full(X.shape[1], 1.0))
+                A = X.T @ X + np.diag(np.full(X.shape[1], reg))
                 b = X.T @ y
                 print(z)
                 w[0] = 1
@@ -76,7 +76,7 @@ def test_a_parameter_may_be_lent_when_its_uses_come_first_and_do_without_the_arr
         """)
     )
     assert found.keys() == {"X", "y"}
-    assert {"X", "np"} <= found["X"] | {"X"}
+    assert {"np", "reg"} <= found["X"]
     assert not lendable_parameters(function_of("def f(X, *rest): return X.T @ X"))
     assert not lendable_parameters(function_of("def f(X): X = X - 1; return X.T @ X"))
     assert not lendable_parameters(function_of("def f(X):\n def g(): return X\n return X.T @ X, g"))
