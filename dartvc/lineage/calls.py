@@ -15,7 +15,9 @@ import time
 import types
 from typing import Any
 
-from dartvc.lineage.codekeys import Plans, Refused
+from dartvc.lineage.changes import Change
+from dartvc.lineage.codekeys import Plans, Refused, Unkept
+from dartvc.lineage.contents import Contents
 from dartvc.lineage.fingerprints import Fingerprint
 from dartvc.lineage.holdings import Frozen, Holder, Lost, freeze, thaw
 from dartvc.lineage.memory import Entry, Memory
@@ -25,9 +27,12 @@ from dartvc.lineage.witness import Record, Witness, digest_of_file
 
 __all__ = ["Calls", "facts_of_process"]
 
-_VERSION = 1
+_VERSION = 2
 _WORTH_KEEPING_S = 1e-3
 _WORTH_STORING_S = 5e-3
+_WORTH_STORING_INSIDE_S = 5e-2  # in a call whose own result is stored, more often than not
+_HOPELESS_CALLS = 256
+_PRODUCT_TRIALS = 16
 _COPY_BYTES_PER_S = 2e9
 _READ_BYTES_PER_S = 1.5e9
 _STORED_AT_ONCE_BYTES = 256 << 20
@@ -66,15 +71,20 @@ class Calls:
         memory: results of this process.
         shelf: results of all processes; None keeps everything in memory.
         namespace: the program's globals.
+        contents: knows large arrays without reading them.
     """
 
-    def __init__(self, plans: Plans, witness: Witness, memory: Memory, shelf: Shelf | None, namespace: dict[str, Any]) -> None:
+    def __init__(
+        self, plans: Plans, witness: Witness, memory: Memory, shelf: Shelf | None, namespace: dict[str, Any], contents: Contents
+    ) -> None:
         self.plans = plans
         self.witness = witness
         self.memory = memory
         self.shelf = shelf
         self.namespace = namespace
+        self.contents = contents
         self.holder = Holder(self.digest_alone, namespace)
+        self.library_sites: list[Site] = []
         self.saved_s = 0.0
         self.overhead_s = 0.0
         self._facts = facts_of_process()
@@ -93,7 +103,7 @@ class Calls:
 
     def digest_alone(self, value: Any) -> bytes:
         """Returns the fingerprint of one value."""
-        walker = Fingerprint(self.plans, is_result=True)
+        walker = Fingerprint(self.plans, self.contents, is_result=True)
         walker.add(value)
         return walker.digest()
 
@@ -157,6 +167,64 @@ class Calls:
                 self._land(key, flight)
         return result
 
+    def change(self, site: Site, function: Any, estimator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Returns what a function gives that may change one of scikit-learn's estimators, by changing it the same way when that is known."""
+        if site in self._active:
+            return function(*args, **kwargs)  # a pipeline inside a pipeline
+        try:
+            change = Change(estimator, (*args, *kwargs.values()), Fingerprint(self.plans, self.contents))
+        except Refused as refusal:
+            site.refuse(refusal.reason, is_final=refusal.is_final)
+            return function(*args, **kwargs)
+        results: list[Any] = []
+
+        def plain(*args: Any, **kwargs: Any) -> Any:
+            begin = time.perf_counter()
+            results.append(function(*args, **kwargs))
+            if time.perf_counter() - begin < _WORTH_KEEPING_S:
+                return Unkept("it is cheap")
+            return change.describe(results[0], Fingerprint(self.plans, self.contents))
+
+        described = self.invoke(site, function, plain, args, kwargs)
+        return results[0] if results else change.apply(described)
+
+    def compute(self, site: Site, label: str, operands: tuple[Any, ...], function: Any) -> Any:
+        """Returns ``function(*operands)`` for a function of ours that has no effect, so that nothing has to be proved."""
+        if self._is_child:
+            return function(*operands)
+        begin = time.perf_counter()
+        site.calls += 1
+        walker = Fingerprint(self.plans, self.contents)
+        walker.note(self._facts)
+        walker.note(label)
+        try:
+            for operand in operands:
+                walker.add(operand)
+        except Refused as refusal:
+            site.refuse(refusal.reason, is_final=refusal.is_final)
+            return function(*operands)
+        key = walker.digest()
+        answer = self.answer(site, key, begin)
+        if answer is not _NOTHING:
+            return answer
+        start = time.perf_counter()
+        result = function(*operands)
+        done = time.perf_counter()
+        site.executions += 1
+        site.cost_s += done - start
+        site.last = "miss"
+        after = Fingerprint(self.plans, self.contents, is_result=True)
+        after.add(result)
+        self._retain(site, key, Entry(site.name, None, after.size_bytes + 200, done - start), result, after.size_bytes)
+        spent = time.perf_counter() - done + start - begin
+        site.overhead_s += spent
+        self.overhead_s += spent
+        if site.reused == 0 and site.executions >= _HOPELESS_CALLS:
+            site.turn_off("its work never came again")
+        if site.executions > _PRODUCT_TRIALS:  # that it is worth a key was asked before
+            site.judge(time.perf_counter() - self._begun)
+        return result
+
     def walk(
         self,
         site: Site,
@@ -170,7 +238,7 @@ class Calls:
         Raises:
             Refused: it has none.
         """
-        walker = Fingerprint(self.plans)
+        walker = Fingerprint(self.plans, self.contents)
         report = None
         if components is not None:
             components.clear()
@@ -318,7 +386,7 @@ class Calls:
         is_quiet = not before.has_user_code  # a library's function that is not known to change its arguments: see Operation
         if not is_quiet and self.walk(site, function, args, kwargs).digest() != key:
             raise Refused("it changes its arguments or globals")
-        after = Fingerprint(self.plans, is_result=True)
+        after = Fingerprint(self.plans, self.contents, is_result=True)
         after.add(result)
         if after.has_code:
             raise Refused("it returns functions or classes")
@@ -330,18 +398,23 @@ class Calls:
             site.name, None, after.size_bytes + 200, cost_s, files, record.streams if streams_after is not None else (), streams_after,
             _joined(record.output),
         )  # fmt: skip
-        is_cheap_to_keep = cost_s > _MARGIN * after.size_bytes / _COPY_BYTES_PER_S
+        self._retain(site, key, entry, result, after.size_bytes)
+
+    def _retain(self, site: Site, key: bytes, entry: Entry, result: Any, size_bytes: int) -> None:
+        """Keeps a sound result in memory and in the repository, as far as that pays."""
+        is_cheap_to_keep = entry.cost_s > _MARGIN * size_bytes / _COPY_BYTES_PER_S
         if key in self._seen or is_cheap_to_keep:
             entry.holding = self.holder.hold(result)
             self.memory.add(key, entry)
         self._seen.add(key)
-        if cost_s >= _WORTH_STORING_S and cost_s > 2 * after.size_bytes / _READ_BYTES_PER_S and self._may_store(after.size_bytes):
+        worth_s = max(_WORTH_STORING_INSIDE_S if self._active else _WORTH_STORING_S, 2 * size_bytes / _READ_BYTES_PER_S)
+        if entry.cost_s >= worth_s and self._may_store(size_bytes):
             facts = {
-                "name": site.name, "cost_s": cost_s, "files": files, "streams": [each.hex() for each in entry.streams],
+                "name": site.name, "cost_s": entry.cost_s, "files": entry.files, "streams": [each.hex() for each in entry.streams],
                 "output": entry.output, "components": list(site.components),
             }  # fmt: skip
             assert self.shelf is not None
-            self.shelf.add(Stored(key.hex(), facts, freeze((result, streams_after), self.namespace)))
+            self.shelf.add(Stored(key.hex(), facts, freeze((result, entry.streams_after), self.namespace)))
 
     def _may_store(self, size_bytes: int) -> bool:
         """Whether the disk is to be given a result: writing keeps to a rate, so that it does not slow the program down."""

@@ -18,7 +18,7 @@ from xxhash import xxh3_128
 
 from dartvc.lineage.forbidden import forbidden_attribute, forbidden_definition, forbidden_names
 
-__all__ = ["Facts", "Plan", "Plans", "Refused", "version_of_package"]
+__all__ = ["Facts", "Plan", "Plans", "Refused", "Unkept", "version_of_package"]
 
 _ABSENT = object()
 _CLASS_FURNITURE = frozenset(
@@ -34,6 +34,13 @@ class Refused(Exception):
         super().__init__(reason)
         self.reason = reason
         self.is_final = is_final
+
+
+class Unkept:
+    """The result of a call that cannot be kept, for a reason."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
 
 
 def version_of_package(top: str) -> str:

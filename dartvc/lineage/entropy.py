@@ -16,13 +16,13 @@ _SEEDING = frozenset({("sklearn", "check_random_state"), ("scipy", "check_random
 def is_harmless(frame: types.FrameType | None) -> bool:
     """Tells whether the draw that ``frame`` made is one that no result depends on.
 
-    That is so for the names of temporary files and workers, while a module is imported, and for ``RandomState(seed)``, which draws
+    That is so for the names of temporary files, workers and callbacks, while a module is imported, and for ``RandomState(seed)``, which draws
     entropy for its bit generator and then seeds it.
     """
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         top = module.split(".")[0]
-        if top in _NAMING or module.startswith("importlib._bootstrap"):
+        if top in _NAMING or module.startswith(("importlib._bootstrap", "sklearn.callback")):
             return True
         if top not in _ITSELF:
             return (top, frame.f_code.co_name) in _SEEDING or _seeds(frame)

@@ -18,28 +18,14 @@ from typing import Any
 
 from xxhash import xxh3_128
 
-from dartvc.lineage.codekeys import Plans, Refused, version_of_package
+from dartvc.lineage.codekeys import Plans, Refused, Unkept, version_of_package
+from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, owner_of
+from dartvc.lineage.deferring import Deferred, Transposed
 
 __all__ = ["Fingerprint"]
 
 _SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
-_TRUSTED = frozenset(
-    {
-        "numpy",
-        "scipy",
-        "sklearn",
-        "pandas",
-        "torch",
-        "statsmodels",
-        "xgboost",
-        "lightgbm",
-        "networkx",
-        "pyarrow",
-        "polars",
-        "dateutil",
-        "pytz",
-    }
-)
+_TRUSTED = frozenset(["numpy", "scipy", "sklearn", "pandas", "torch", "statsmodels", "xgboost", "lightgbm", "networkx", "pyarrow", "polars", "dateutil", "pytz"])
 _PACKED_LIMIT_BYTES = 1 << 30
 _MARSHAL = 2
 _DEPTH_LIMIT = 400
@@ -47,6 +33,11 @@ _DEPTH_LIMIT = 400
 
 class Fingerprint:
     """One walk over some values.
+
+    Args:
+        plans: what functions depend on.
+        contents: knows large arrays without reading them; None reads them.
+        is_result: whether the values are a result.
 
     Attributes:
         has_code: whether a function or class of the program is among the values.
@@ -56,8 +47,9 @@ class Fingerprint:
         size_bytes: about how much was walked.
     """
 
-    def __init__(self, plans: Plans, *, is_result: bool = False) -> None:
+    def __init__(self, plans: Plans, contents: Contents | None = None, *, is_result: bool = False) -> None:
         self.plans = plans
+        self.contents = contents
         self.is_result = is_result
         self.identities: dict[int, int] = {}
         self.owners: set[int] = set()
@@ -137,9 +129,7 @@ class Fingerprint:
         """Adds a numpy array: its type, its layout in memory (results of linear algebra depend on it in the last bits), its elements."""
         if self._is_known(values):
             return
-        owner = values
-        while getattr(owner, "base", None) is not None:
-            owner = owner.base
+        owner = owner_of(values)
         self.owners.add(id(owner))
         self._kept.append(owner)
         self.elements(values)
@@ -156,16 +146,28 @@ class Fingerprint:
             self._items(numpy.ravel(values).tolist())
             return
         self.size_bytes += values.nbytes
-        if not values.nbytes:
-            return
-        laid = values
-        if not laid.flags.c_contiguous:
-            laid = values.transpose(sorted(range(values.ndim), key=lambda axis: -abs(values.strides[axis])))
-        if not laid.flags.c_contiguous:
-            if values.nbytes > _PACKED_LIMIT_BYTES:
-                raise Refused("a large array is scattered in memory")
-            laid = numpy.ascontiguousarray(laid)
-        self._state.update(laid.reshape(-1).view(numpy.uint8))
+        if values.nbytes < LARGE_BYTES:
+            self._state.update(_laid(values))
+        elif self.contents is None:
+            self._state.update(hash_of(_laid(values)))
+        else:
+            self._state.update(self.contents.digest(values, lambda: hash_of(_laid(values))))
+
+    def stack(self, values: Deferred) -> None:
+        """Adds a stack that was put off: its parts, in order."""
+        if not self._is_known(values):
+            self.note(f"S{values.axis}")
+            for part in values.parts:
+                self.array(part)
+
+    def unkept(self, value: Unkept) -> None:
+        """Refuses what cannot be kept."""
+        raise Refused(value.reason)
+
+    def transposed(self, values: Transposed) -> None:
+        """Adds the transpose of a stack that was put off."""
+        self.note("ST")
+        self.stack(values.of)
 
     def frame(self, values: Any) -> None:
         """Adds a DataFrame or Series: its blocks as they lie in memory, its axes, its name and attributes."""
@@ -376,6 +378,22 @@ class Fingerprint:
             self.add(part)
 
 
+def _laid(values: Any) -> Any:
+    """Returns the bytes of an array in the order in which they lie in memory.
+
+    Raises:
+        Refused: they would have to be packed, and are too many.
+    """
+    numpy = sys.modules["numpy"]
+    if not values.flags.c_contiguous:
+        values = values.transpose(sorted(range(values.ndim), key=lambda axis: -abs(values.strides[axis])))
+    if not values.flags.c_contiguous:
+        if values.nbytes > _PACKED_LIMIT_BYTES:
+            raise Refused("a large array is scattered in memory")
+        values = numpy.ascontiguousarray(values)
+    return values.reshape(-1).view(numpy.uint8)
+
+
 @functools.lru_cache(256)
 def _described(dtype: Any) -> str:
     return repr(dtype)
@@ -404,6 +422,9 @@ _HANDLERS: dict[type, Callable[[Fingerprint, Any], None]] = {
     type: Fingerprint.type,
     range: Fingerprint.reduced,
     slice: Fingerprint.reduced,
+    Deferred: Fingerprint.stack,
+    Transposed: Fingerprint.transposed,
+    Unkept: Fingerprint.unkept,
     bytearray: Fingerprint.reduced,
 }
 

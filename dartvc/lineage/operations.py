@@ -13,15 +13,19 @@ import types
 from typing import Any
 
 from dartvc.lineage.calls import Calls
+from dartvc.lineage.changes import is_estimator
 from dartvc.lineage.codekeys import Plans
-from dartvc.lineage.recycling import Recycler
+from dartvc.lineage.deferring import Deferred, Transposed, settled
+from dartvc.lineage.pipelines import watch_pipelines
 from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.sites import Site
+from dartvc.lineage.stacking import Stacking, is_stacking
 
 __all__ = ["Operation"]
 
 _WORTH_S = 3e-4
 _FLOPS_PER_S = 2e10
+_READ_BYTES_PER_S = 1e10
 _HASH_BYTES_PER_S = 6e9
 _MARGIN = 3.0
 _CHEAP_LIMIT = 6
@@ -38,8 +42,7 @@ _AT_ONCE = frozenset(
         "cross_val_score",
     }
 )
-_STACKING = {"vstack": 0, "row_stack": 0, "hstack": 1, "column_stack": 1, "concatenate": 0}
-_SMALL_STACK_BYTES = 1 << 16
+_FITTING = frozenset({"fit", "fit_transform", "fit_predict"})
 _LIBRARIES = frozenset({"numpy", "scipy", "sklearn", "pandas"})
 _CHANGING = frozenset({"append", "sort", "insert", "fit", "fit_transform", "fit_predict", "resample", "groupby", "rolling"})
 
@@ -51,18 +54,19 @@ class Operation:
         site: its account.
         switch: the builtin that holds this hook while it is on.
         calls: answers what is seen again.
-        recycler: memory for stacked arrays.
+        stacking: stacks arrays.
         rewrites: assembles results from parts; None keeps to exact results.
     """
 
-    __slots__ = ("_calls", "_cheap", "_is_timed", "_plans", "_recycler", "_rewrites", "_switch", "site")
+    __slots__ = ("_calls", "_cheap", "_is_timed", "_last", "_plans", "_rewrites", "_stacking", "_switch", "site")
 
-    def __init__(self, site: Site, switch: str, calls: Calls, recycler: Recycler, rewrites: Rewrites | None) -> None:
+    def __init__(self, site: Site, switch: str, calls: Calls, stacking: Stacking, rewrites: Rewrites | None) -> None:
         self.site = site
         self._switch = switch
         self._calls = calls
         self._plans: Plans = calls.plans
-        self._recycler = recycler
+        self._stacking = stacking
+        self._last: tuple[int, ...] = ()
         self._rewrites = rewrites
         self._cheap = 0
         self._is_timed = False
@@ -81,18 +85,34 @@ class Operation:
 
     def _multiply(self, left: Any, right: Any) -> Any:
         numpy = sys.modules.get("numpy")
-        if numpy is None or type(left) is not numpy.ndarray or type(right) is not numpy.ndarray:
+        if numpy is None or not _is_matrix(left, numpy) or not _is_matrix(right, numpy) or not self._is_worth_it(left, right):
             self._is_cheap()
-            return left @ right
-        if not _is_worth_it(left, right):
-            self._is_cheap()
-            return left @ right
+            return settled(left) @ settled(right)
         self._cheap = 0
         if self._rewrites is not None:
             answer = self._rewrites.multiply(left, right, self.site)
             if answer is not None:
                 return answer
-        return self._calls.invoke(self.site, _product_of(left, right), numpy.matmul, (left, right), {})
+        return self._calls.compute(self.site, "product with itself" if _is_own(left, right) else "product", (left, right), _product)
+
+    def _is_worth_it(self, left: Any, right: Any) -> bool:
+        """Whether a product takes so much longer than the fingerprints of its operands that a hit would pay."""
+        if left.ndim == 0 or right.ndim == 0:
+            return False
+        columns = right.shape[-1] if right.ndim > 1 else 1
+        cost_s = max(2.0 * left.size * columns / _FLOPS_PER_S, left.nbytes / _READ_BYTES_PER_S)
+        unknown_bytes = self._unknown_bytes(left) + self._unknown_bytes(right)
+        self._last = id(left), id(left.base) if type(left) is not Deferred and type(left) is not Transposed else 0
+        return bool(cost_s > _WORTH_S and cost_s > _MARGIN * unknown_bytes / _HASH_BYTES_PER_S)
+
+    def _unknown_bytes(self, operand: Any) -> int:
+        """Returns how much of an operand would have to be read for its fingerprint; one that comes again and again is read once."""
+        if type(operand) in (Deferred, Transposed):
+            stack = operand if type(operand) is Deferred else operand.of
+            return sum(part.nbytes for part in stack.parts if not self._calls.contents.is_known(part))
+        if self._calls.contents.is_known(operand) or ((operand.base is not None and id(operand.base) in self._last) or id(operand) in self._last):
+            return 0
+        return int(operand.nbytes)
 
     def _is_cheap(self) -> None:
         self._cheap += 1
@@ -102,11 +122,19 @@ class Operation:
     # -- calls ----------------------------------------------------------------------------------------------------------------
 
     def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.site.name in _FITTING and is_estimator(getattr(function, "__self__", None)):
+            watch_pipelines(self._calls)
+            return self._calls.change(self.site, function, function.__self__, args, kwargs)
         if not self._is_library(function) or kwargs.get("out") is not None:
             self._is_cheap()
             return function(*args, **kwargs)
-        if self.site.name in _STACKING and len(args) == 1 and isinstance(args[0], list | tuple) and kwargs.keys() <= {"axis"}:
-            return self._stack(function, args[0], kwargs)
+        if is_stacking(self.site.name, args, kwargs):
+            result, is_large = self._stacking.stack(self.site, function, args[0], kwargs, sys._getframe(2))
+            if is_large:
+                self._cheap = 0
+            else:
+                self._is_cheap()
+            return result
         if not self._is_timed and self.site.name not in _AT_ONCE:
             begin = time.perf_counter()
             result = function(*args, **kwargs)
@@ -116,25 +144,6 @@ class Operation:
                 self._is_timed = True
             return result
         return self._calls.invoke(self.site, function, function, args, kwargs)
-
-    def _stack(self, function: Any, parts: Any, kwargs: dict[str, Any]) -> Any:
-        """Stacks arrays, into memory that was used before if there is some."""
-        numpy = sys.modules["numpy"]
-        name = getattr(function, "__name__", "")
-        axis = kwargs.get("axis", 0) if name == "concatenate" else _STACKING.get(name, -1)
-        can_recycle = axis in (0, 1) and (name == "concatenate" or not kwargs) and getattr(numpy, name, None) is function
-        result = self._recycler.concatenate(parts, axis) if can_recycle else None
-        if result is None:
-            result = function(parts, **kwargs)
-            if type(result) is not numpy.ndarray or result.nbytes < _SMALL_STACK_BYTES:
-                self._is_cheap()
-                return result
-            if can_recycle:
-                self._recycler.keep(result, parts)
-        self._cheap = 0
-        if can_recycle and self._rewrites is not None:
-            self._rewrites.note(result, parts, axis)
-        return result
 
     def _is_library(self, function: Any) -> bool:
         """Whether a callable is a library's whose objects can be fingerprinted, and is not known to change its object."""
@@ -147,24 +156,18 @@ class Operation:
         return not isinstance(function, type) and module.split(".")[0] in _LIBRARIES
 
 
-def _is_worth_it(left: Any, right: Any) -> bool:
-    """Whether a product takes so much longer than the fingerprints of its operands that a hit would pay."""
-    if left.ndim == 0 or right.ndim == 0:
-        return False
-    columns = right.shape[-1] if right.ndim > 1 else 1
-    cost_s = 2.0 * left.size * columns / _FLOPS_PER_S
-    return bool(cost_s > _WORTH_S and cost_s > _MARGIN * (left.nbytes + right.nbytes) / _HASH_BYTES_PER_S)
+def _is_matrix(operand: Any, numpy: Any) -> bool:
+    return type(operand) is numpy.ndarray or type(operand) in (Deferred, Transposed)
 
 
-def _product_of(left: Any, right: Any) -> Any:
-    """Returns what stands for a product in its key: numpy multiplies a matrix with its own transpose in another way, with other last bits."""
-    is_own = left.__array_interface__["data"][0] == right.__array_interface__["data"][0]
-    return _matmul_of_itself if is_own else _matmul
+def _is_own(left: Any, right: Any) -> bool:
+    """Whether a matrix is multiplied with its own transpose: numpy does that in another way, with other last bits."""
+    if type(left) is Transposed or type(right) is Transposed:
+        return getattr(left, "of", left) is getattr(right, "of", right)
+    if type(left) is Deferred or type(right) is Deferred:
+        return left is right
+    return bool(left.__array_interface__["data"][0] == right.__array_interface__["data"][0])
 
 
-def _matmul(left: Any, right: Any) -> Any:
-    return left @ right
-
-
-def _matmul_of_itself(left: Any, right: Any) -> Any:
-    return left @ right
+def _product(left: Any, right: Any) -> Any:
+    return settled(left) @ settled(right)

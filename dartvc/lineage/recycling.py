@@ -10,6 +10,8 @@ import sys
 import threading
 from typing import Any
 
+from dartvc.lineage.contents import Contents
+
 __all__ = ["Recycler", "teach_allocator"]
 
 _LARGE_BYTES = 8 << 20
@@ -23,10 +25,12 @@ class Recycler:
 
     Args:
         budget_bytes: what they may take together.
+        contents: is told what is going to be written.
     """
 
-    def __init__(self, budget_bytes: int) -> None:
+    def __init__(self, budget_bytes: int, contents: Contents | None = None) -> None:
         self._budget_bytes = budget_bytes
+        self._contents = contents
         self._pool: list[Any] = []
         self._lock = threading.Lock()
 
@@ -53,6 +57,8 @@ class Recycler:
                 del each
         if found is None or not found.flags.c_contiguous or any(numpy.may_share_memory(part, found) for part in parts):
             return None
+        if self._contents is not None:
+            self._contents.forget(found)
         numpy.concatenate(parts, axis, out=found)
         self.keep(found, parts)
         return found

@@ -14,14 +14,17 @@ from dartvc.history import Repository
 from dartvc.lineage.account import write_account
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.codekeys import Plans
+from dartvc.lineage.contents import Contents
+from dartvc.lineage.deferring import Deferral
 from dartvc.lineage.memory import Memory, available_bytes
 from dartvc.lineage.operations import Operation
 from dartvc.lineage.recycling import Recycler, teach_allocator
 from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.sites import Hook, Site
+from dartvc.lineage.stacking import Stacking
 from dartvc.lineage.witness import Witness
-from dartvc.program.instrument import ANNOUNCE, Compiler, UserModules, switch_name
+from dartvc.program.instrument import ANNOUNCE, HAND, Compiler, UserModules, switch_name
 from dartvc.program.sources import Sources, UserFiles
 from dartvc.program.trampolines import bind_trampoline, make_trampoline
 
@@ -59,9 +62,11 @@ class Reuse:
         self.witness = Witness(self._libraries)
         self.shelf = Shelf(repository, _SHELF_LIMIT_BYTES)
         self.memory = Memory(available_bytes() // _MEMORY_SHARE)
-        self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace)
+        self.contents = Contents()
+        self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace, self.contents)
         self.rewrites = Rewrites(self.memory, self.calls.digest_alone) if is_partial else None
-        self.recycler = Recycler(self.memory.budget_bytes // 2)
+        self.recycler = Recycler(self.memory.budget_bytes // 2, self.contents)
+        self.deferral = Deferral(self.compiler.lendable, lambda: not self.witness.has_other_threads())
         self.sites: dict[types.CodeType, Site] = {}
         self.operations: list[Site] = []
 
@@ -74,6 +79,7 @@ class Reuse:
         teach_allocator()
         self.witness.install()
         setattr(builtins, ANNOUNCE, self._announce)
+        setattr(builtins, HAND, self.deferral.hand)
         UserModules(self.is_user, self.compiler).install()
 
     def compile(self, filename: str, text: str) -> types.CodeType:
@@ -99,11 +105,12 @@ class Reuse:
                 function.__code__ = bind_trampoline(site.template, hook)
         return function
 
-    def _next_operation(self, name: str, filename: str, line: int) -> int:
+    def _next_operation(self, name: str, filename: str, line: int, reads: frozenset[str] | None) -> int:
         number = len(self.operations)
         site = Site(name, filename, line)
         self.operations.append(site)
-        setattr(builtins, switch_name(number), Operation(site, switch_name(number), self.calls, self.recycler, self.rewrites))
+        stacking = Stacking(self.recycler, self.rewrites, self.deferral, reads)
+        setattr(builtins, switch_name(number), Operation(site, switch_name(number), self.calls, stacking, self.rewrites))
         return number
 
     def _give_back(self) -> None:
@@ -117,11 +124,17 @@ class Reuse:
                 if code.co_freevars == value.__code__.co_freevars:
                     value.__code__ = code
 
+    @property
+    def remark(self) -> str:
+        """What a commit of this run has to say about its values: empty when they are what plain Python would have computed."""
+        count = sum(each.partial for each in self.operations)
+        return f" (approximate: {count} results assembled from parts)" if count else ""
+
     def close(self) -> None:
         """Writes what waits, and the account of this run."""
         self._give_back()
         self.shelf.close()
-        sites = [*self.sites.values(), *(each for each in self.operations if each.calls)]
+        sites = [*self.sites.values(), *self.calls.library_sites, *(each for each in self.operations if each.calls)]
         facts = {
             "saved_s": round(max(self.calls.saved_s, 0.0) + sum(each.saved_s for each in self.operations if each.partial), 6),
             "overhead_s": round(self.calls.overhead_s, 6),

@@ -15,13 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dartvc.lineage.deferring import Deferred, Transposed, settled
 from dartvc.lineage.memory import Entry, Memory
 from dartvc.lineage.sites import Site
 
-__all__ = ["ColumnBlocks", "GrowingProduct", "Products", "Rewrites", "RowBlocks"]
+__all__ = ["BlocksOfResult", "ColumnBlocks", "GrowingProduct", "Products", "Rewrites", "RowBlocks"]
 
 _PARTS_LIMIT = 64
 _SMALL_PART = 1 << 16
+_TRIALS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,15 @@ class Stacked:
 
     reference: weakref.ref[Any]
     axis: int
+    bounds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The parts of a stack, whether it was made or put off."""
+
+    axis: int
+    parts: list[Any]
     bounds: tuple[int, ...]
 
 
@@ -53,29 +64,40 @@ class Products:
 
     def transposed(self, left: Any, right: Any, left_digest: bytes, right_digest: bytes) -> Any:
         """Returns ``left.T @ right``, which is never changed by anybody."""
-        key = b"part" + left_digest + right_digest
+        return self._find(b"part" + left_digest + right_digest, left.T, right)
+
+    def plain(self, left: Any, right: Any, left_digest: bytes, right_digest: bytes) -> Any:
+        """Returns ``left @ right``, which is never changed by anybody."""
+        return self._find(b"rows" + left_digest + right_digest, left, right)
+
+    def _find(self, key: bytes, left: Any, right: Any) -> Any:
         for entry in self._memory.iter_entries(key):
             entry.uses += 1
             self.hits += 1
             self.saved_s += entry.cost_s
             return entry.holding
         begin = time.perf_counter()
-        product = left.T @ right
+        product = left @ right
         product = product.copy() if product.base is not None else product
         self._memory.add(key, Entry("@", product, product.nbytes, time.perf_counter() - begin))
         return product
 
 
+Find = Callable[[Any], Blocks | None]
+
+
 class Rewrite(Protocol):
     """One way to assemble ``left @ right`` from parts."""
 
-    def apply(self, left: Any, right: Any, find: Callable[[Any], Stacked | None], products: Products) -> Any:
+    def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
         """Returns the product, or None when this way does not fit."""
 
 
 def _untransposed(left: Any) -> Any:
     """Returns X for a left operand X.T, else None."""
-    if left.ndim != 2 or left.base is None:
+    if type(left) is Transposed:
+        return left.of
+    if type(left) is Deferred or left.ndim != 2 or left.base is None:
         return None
     base = left.base
     same = base.ndim == 2 and base.shape == left.shape[::-1] and base.strides == left.strides[::-1]
@@ -89,15 +111,21 @@ def _are_floats(left: Any, right: Any) -> bool:
 class RowBlocks:
     """``vstack(X_1, ..., X_n).T @ Y`` = the sum of ``X_i.T @ Y_i``."""
 
-    def apply(self, left: Any, right: Any, find: Callable[[Any], Stacked | None], products: Products) -> Any:
+    def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
         """Returns the product, or None when the left operand is no transpose of stacked rows."""
         whole = _untransposed(left)
-        stacked = find(whole) if whole is not None else None
-        if stacked is None or stacked.axis != 0 or not _are_floats(left, right) or right.ndim > 2:
+        blocks = find(whole) if whole is not None else None
+        if blocks is None or blocks.axis != 0 or not _are_floats(left, right) or right.ndim > 2 or type(right) is Transposed:
             return None
+        if right is whole:
+            others = blocks.parts
+        elif type(right) is Deferred and right.axis == 0 and right.bounds == blocks.bounds:
+            others = right.parts
+        else:
+            array = settled(right)
+            others = [array[start:stop] for start, stop in zip(blocks.bounds, blocks.bounds[1:], strict=False)]
         total = None
-        for start, stop in zip(stacked.bounds, stacked.bounds[1:], strict=False):
-            part, other = whole[start:stop], right[start:stop]
+        for part, other in zip(blocks.parts, others, strict=True):
             digest = products.digest(part)
             product = products.transposed(part, other, digest, digest if right is whole else products.digest(other))
             total = product.copy() if total is None else total.__iadd__(product)
@@ -107,22 +135,22 @@ class RowBlocks:
 class ColumnBlocks:
     """``hstack(X_1, ..., X_n).T @ hstack(Y_1, ..., Y_m)`` = the matrix of blocks ``X_i.T @ Y_j``."""
 
-    def apply(self, left: Any, right: Any, find: Callable[[Any], Stacked | None], products: Products) -> Any:
+    def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
         """Returns the product, or None when the left operand is no transpose of stacked columns."""
         numpy = sys.modules["numpy"]
         whole = _untransposed(left)
-        stacked = find(whole) if whole is not None else None
-        if stacked is None or stacked.axis != 1 or not _are_floats(left, right):
+        blocks = find(whole) if whole is not None else None
+        if blocks is None or blocks.axis != 1 or not _are_floats(left, right):
             return None
-        parts = [whole[:, start:stop] for start, stop in zip(stacked.bounds, stacked.bounds[1:], strict=False)]
-        digests = [products.digest(part) for part in parts]
+        digests = [products.digest(part) for part in blocks.parts]
         if right is whole:
-            others, other_digests, bounds = parts, digests, stacked.bounds
+            others, other_digests, bounds = blocks.parts, digests, blocks.bounds
         else:
+            right = settled(right)
             others, other_digests, bounds = [right], [products.digest(right)], (0, right.shape[1] if right.ndim == 2 else 1)
-        result = numpy.empty((left.shape[0], bounds[-1]) if right.ndim == 2 else (left.shape[0],))
-        for row, (part, digest) in enumerate(zip(parts, digests, strict=True)):
-            rows = slice(stacked.bounds[row], stacked.bounds[row + 1])
+        result = numpy.empty((left.shape[0], bounds[-1]) if right.ndim == 2 else (left.shape[0],), left.dtype)
+        for row, (part, digest) in enumerate(zip(blocks.parts, digests, strict=True)):
+            rows = slice(blocks.bounds[row], blocks.bounds[row + 1])
             for column, (other, other_digest) in enumerate(zip(others, other_digests, strict=True)):
                 if right is whole and column < row:
                     result[rows, bounds[column] : bounds[column + 1]] = result[bounds[column] : bounds[column + 1], rows].T
@@ -135,15 +163,37 @@ class ColumnBlocks:
         return result
 
 
+class BlocksOfResult:
+    """``vstack(X_1, ..., X_n) @ Y`` = ``vstack(X_1 @ Y, ..., X_n @ Y)``, and ``X @ hstack(Y_1, ..., Y_n)`` likewise."""
+
+    def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
+        """Returns the product, or None when neither operand is stacked that way."""
+        numpy = sys.modules["numpy"]
+        if type(left) is Transposed or type(right) is Transposed or not _are_floats(left, right) or left.ndim != 2:
+            return None
+        rows, columns = find(left), find(right)
+        if rows is not None and rows.axis == 0:
+            right = settled(right)
+            digest = products.digest(right)
+            return numpy.concatenate([products.plain(part, right, products.digest(part), digest) for part in rows.parts])
+        if columns is not None and columns.axis == 1 and right.ndim == 2:
+            left = settled(left)
+            digest = products.digest(left)
+            return numpy.concatenate([products.plain(left, part, digest, products.digest(part)) for part in columns.parts], axis=1)
+        return None
+
+
 class GrowingProduct:
     """``A @ V[:, :k]`` grows from the widest ``A @ V[:, :j]`` so far: PCA and SVD with growing numbers of components."""
 
     def __init__(self) -> None:
         self._widest: dict[tuple[bytes, bytes], Any] = {}
 
-    def apply(self, left: Any, right: Any, find: Callable[[Any], Stacked | None], products: Products) -> Any:
+    def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
         """Returns the product, or None when the right operand is no prefix of another array's columns."""
         numpy = sys.modules["numpy"]
+        if type(left) is not numpy.ndarray or type(right) is not numpy.ndarray:
+            return None
         base = right.base
         if right.ndim != 2 or left.ndim != 2 or base is None or not isinstance(base, numpy.ndarray) or not _are_floats(left, right):
             return None
@@ -155,7 +205,7 @@ class GrowingProduct:
         known, width = self._widest.get(key), right.shape[1]
         if known is None or known.shape[1] < width:
             done = 0 if known is None else known.shape[1]
-            product = numpy.empty((left.shape[0], width))
+            product = numpy.empty((left.shape[0], width), left.dtype)
             if known is not None:
                 product[:, :done] = known
                 products.hits += 1
@@ -179,7 +229,7 @@ class Rewrites:
     def __init__(self, memory: Memory, digest: Callable[[Any], bytes]) -> None:
         self._products = Products(memory, digest)
         self._stacked: dict[int, Stacked] = {}
-        self._rewrites: tuple[Rewrite, ...] = (RowBlocks(), ColumnBlocks(), GrowingProduct())
+        self._rewrites: tuple[Rewrite, ...] = (RowBlocks(), ColumnBlocks(), GrowingProduct(), BlocksOfResult())
 
     def note(self, result: Any, parts: Any, axis: int) -> None:
         """Notes where the parts of a stacked array lie: a hint only, parts are known by their content."""
@@ -194,12 +244,21 @@ class Rewrites:
             number = id(result)
             self._stacked[number] = Stacked(weakref.ref(result, lambda _: self._stacked.pop(number, None)), axis, tuple(bounds))
 
-    def _find(self, array: Any) -> Stacked | None:
+    def _find(self, array: Any) -> Blocks | None:
+        if type(array) is Deferred:
+            return Blocks(array.axis, array.parts, array.bounds)
         stacked = self._stacked.get(id(array))
-        return stacked if stacked is not None and stacked.reference() is array else None
+        is_found = stacked is not None and stacked.reference() is array
+        if stacked is None or not is_found:
+            return None
+        bounds = list(zip(stacked.bounds, stacked.bounds[1:], strict=False))
+        parts = [array[start:stop] if stacked.axis == 0 else array[:, start:stop] for start, stop in bounds]
+        return Blocks(stacked.axis, parts, stacked.bounds)
 
     def multiply(self, left: Any, right: Any, site: Site) -> Any:
         """Returns ``left @ right`` assembled from parts, or None when no rewrite fits."""
+        if site.partial == 0 and site.executions >= _TRIALS:
+            return None
         begin = time.perf_counter()
         hits, saved_s = self._products.hits, self._products.saved_s
         for rewrite in self._rewrites:

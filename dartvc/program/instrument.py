@@ -18,11 +18,13 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dartvc.program.deferrable import find_uses, lendable_parameters
 from dartvc.program.sources import Sources, iter_codes
 
-__all__ = ["ANNOUNCE", "Compiler", "UserModules", "switch_name"]
+__all__ = ["ANNOUNCE", "HAND", "Compiler", "UserModules", "switch_name"]
 
 ANNOUNCE = "__dvc_define__"
+HAND = "__dvc_hand__"
 _TRANSPARENT = frozenset({"staticmethod", "classmethod", "property", "wraps", "functools.wraps", "setter"})
 _OPERATIONS_INSIDE = 3
 _BY_VALUE = ("cloudpickle.cloudpickle", "joblib.externals.cloudpickle.cloudpickle")
@@ -38,17 +40,39 @@ OPERATIONS = frozenset(" ".join((_STACK, _ALGEBRA, _ORDER, _SIGNAL, _LEARN, _TAB
 """Names of calls that may take long; a name says where to look, measuring says what to keep."""
 
 
+NextSite = Callable[[str, str, int, frozenset[str] | None], int]
+"""Is called for each switch with the name of the operation, file, line, and for a stack that may be put off the names read meanwhile."""
+
+
 def switch_name(number: int) -> str:
     """Returns the builtin that holds the hook of an operation."""
     return f"__dvc_{number}"
 
 
 class _Instrumenter(ast.NodeTransformer):
-    def __init__(self, next_site: Callable[[str, str, int], int], filename: str) -> None:
+    def __init__(self, next_site: NextSite, filename: str) -> None:
         self.next_site = next_site
         self.filename = filename
+        self.lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
+        self._deferrable: dict[int, frozenset[str]] = {}
+        self._handing: set[int] = set()
+
+    def _look_at(self, node: ast.FunctionDef | ast.Module) -> None:
+        """Notes which stacks may be put off: before anything in the node is exchanged."""
+        uses = find_uses(node)
+        self._deferrable.update(uses.deferrable)
+        self._handing |= uses.handing
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        self._look_at(node)
+        return self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self._look_at(node)
+        parameters = lendable_parameters(node)
+        if parameters:
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            self.lendable[self.filename, node.name, first] = parameters
         node.body = [self.visit(each) for each in node.body]
         is_plain = all(_decorator(each) in _TRANSPARENT for each in node.decorator_list)
         if is_plain and not _is_special(node.name) and not _is_generator(node):
@@ -72,15 +96,17 @@ class _Instrumenter(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+        if id(node) in self._handing:
+            return ast.copy_location(ast.Call(ast.copy_location(ast.Name(HAND, ast.Load()), node), [node.func, *node.args], node.keywords), node)
         return self._switch(node, name, [node.func, *node.args], node.keywords) if name in OPERATIONS else node
 
-    def _switch(self, node: ast.expr, name: str, arguments: list[ast.expr], keywords: list[ast.keyword]) -> ast.AST:
+    def _switch(self, node: ast.expr, name: str, arguments: list[ast.expr], keywords: list[ast.keyword]) -> ast.expr:
         inside = list(ast.walk(node))
         if any(isinstance(each, ast.NamedExpr | ast.Yield | ast.YieldFrom | ast.Await) for each in inside):
             return node
         if sum(isinstance(each, ast.Name) and each.id.startswith("__dvc_") for each in inside) > 2 * _OPERATIONS_INSIDE:
             return node
-        number = self.next_site(name, self.filename, node.lineno)
+        number = self.next_site(name, self.filename, node.lineno, self._deferrable.get(id(node)))
         test, hook = (ast.copy_location(ast.Name(switch_name(number), ast.Load()), node) for _ in range(2))
         call = ast.copy_location(ast.Call(hook, arguments, keywords), node)
         return ast.copy_location(ast.IfExp(test, call, node), node)
@@ -112,13 +138,14 @@ class Compiler:
 
     Args:
         sources: the source files of the process.
-        next_site: called with (name of the operation, file, line) for each switch; returns its number.
+        next_site: returns the number of a switch.
     """
 
-    def __init__(self, sources: Sources, next_site: Callable[[str, str, int], int]) -> None:
+    def __init__(self, sources: Sources, next_site: NextSite) -> None:
         self._sources = sources
         self._next_site = next_site
         self._plain: dict[tuple[str, str, int], types.CodeType] = {}
+        self._lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
 
     def compile(self, filename: str, text: str) -> types.CodeType:
         """Returns the instrumented code of a file."""
@@ -128,8 +155,14 @@ class Compiler:
         for code in iter_codes(unit.code):
             self._plain[filename, code.co_qualname, code.co_firstlineno] = code
         tree = ast.parse(text, filename)
-        tree = ast.fix_missing_locations(_Instrumenter(self._next_site, filename).visit(tree))
+        instrumenter = _Instrumenter(self._next_site, filename)
+        tree = ast.fix_missing_locations(instrumenter.visit(tree))
+        self._lendable.update(instrumenter.lendable)
         return compile(tree, filename, "exec", dont_inherit=True)
+
+    def lendable(self, code: types.CodeType) -> dict[str, frozenset[str]]:
+        """Returns the parameters of a function that may be given a stack that was put off; see `lendable_parameters`."""
+        return self._lendable.get((code.co_filename, code.co_name, code.co_firstlineno), {})
 
     def plain(self, code: types.CodeType) -> types.CodeType:
         """Returns what a code object would be without instrumentation: the code that reuse is keyed by."""

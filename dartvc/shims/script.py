@@ -150,11 +150,13 @@ class _Runner:
     def _finish(self, code: int, failure: BaseException | None) -> None:
         error = headline_of(failure) if failure is not None else ""
         try:
+            remark = ""
             if self.reuse is not None:
                 self.reuse.close()
+                remark = self.reuse.remark
             kind = CommitKind.EXCEPTION if error else CommitKind.END
             trace = Trace.of(failure, self._is_user, self.main.__dict__) if failure is not None else None
-            self.recorder.commit((), error or f"exit {code}", kind, error=error, exit_code=code, trace=trace)
+            self.recorder.commit((), (error or f"exit {code}") + remark, kind, error=error, exit_code=code, trace=trace)
             self.session.close()
         except Exception as failure:
             print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)

@@ -454,6 +454,131 @@ ARRAYS = {
     """,
 }
 
+STACKS = {
+    "folds of a cross-validation": """
+        def solve(X, y, reg):
+            A = X.T @ X + np.diag(np.full(X.shape[1], reg))
+            return np.linalg.solve(A, X.T @ y)
+        for reg in (0.1, 1.0, 10.0):
+            for i in range(4):
+                X = np.vstack([parts[j] for j in range(4) if j != i])
+                y = np.concatenate([parts[j] for j in range(4) if j != i])[:, 0]
+                print(repr(solve(np.vstack([parts[j] for j in range(4) if j != i]), y, reg).sum()), X.shape)
+        def validate(reg):
+            for i in range(4):
+                X = np.vstack([parts[j] for j in range(4) if j != i])
+                y = np.vstack([parts[j][:, :1] for j in range(4) if j != i])
+                beta = solve(X, y, reg)
+                print(repr(np.mean((parts[i] @ beta) ** 2)), len(beta))
+        for reg in (0.1, 1.0):
+            validate(reg)
+    """,
+    "a part that is changed before the stack is read": """
+        def spoil(values):
+            values[0][:] = 7
+            return 1.0
+        class Spoiler:
+            def __rmul__(self, other):
+                parts[1][:] = 9
+                return 1.0
+            __add__ = __radd__ = __mul__ = __rmul__
+        def first():
+            X = np.vstack(parts)
+            n = spoil(parts)
+            return X.T @ X
+        def second(by):
+            X = np.vstack(parts)
+            n = 2 * by
+            return X.T @ X
+        def third(X, by):
+            n = 2 * by
+            return X.T @ X
+        for _ in range(3):
+            for i in range(4): parts[i][:] = i
+            print(first()[0, :3], second(Spoiler())[0, :3])
+            for i in range(4): parts[i][:] = i
+            print(third(np.vstack(parts), Spoiler())[0, :3])
+    """,
+    "a stack that is used in every way": """
+        def inspect(X):
+            return type(X).__name__, isinstance(X, np.ndarray), X.flags.owndata, X.sum() == X[:, 0].sum() + X[:, 1:].sum()
+        def change(X):
+            X[0] = 5
+            return X.T @ X
+        def keep(X):
+            kept.append(X)
+            return X.T @ X
+        def give(X):
+            return X
+        def defaults(X, *rest, y=None, **more):
+            return X.T @ X
+        def deferred(f):
+            X = np.vstack(parts)
+            return f(X)
+        kept = []
+        for _ in range(2):
+            print(inspect(np.vstack(parts)), change(np.vstack(parts))[0, 0], keep(np.hstack(parts))[0, 0], defaults(np.vstack(parts))[0, 0])
+            print(give(np.vstack(parts)).shape, give(np.vstack(parts)) is give(np.vstack(parts)), [type(each).__name__ for each in kept])
+            for f in (inspect, change, keep, give, np.linalg.norm, len, lambda X: X[1, 1], np.shape, type):
+                print(deferred(f) if f is not give else f(parts).__class__)
+            print(locals().keys() == globals().keys())
+    """,
+    "stacks that do not fit": """
+        def gram(X):
+            return X.T @ X
+        for wrong in ([parts[0], parts[1][:, :3]], [parts[0], 3.0], [parts[0]], [parts[0].astype("f4"), parts[1]], [parts[0], parts[1].tolist()]):
+            try:
+                X = gram(np.vstack(wrong))
+                print(X.shape, X.dtype, repr(X.sum()))
+            except ValueError as error:
+                print(error)
+        def names():
+            X = np.vstack(parts)
+            return sorted(locals()), X.T @ X
+        print(names()[0])
+    """,
+}
+
+FITS = {
+    "estimators inside a pipeline stay the objects that they were": """
+        scaler, steps = StandardScaler(), None
+        model = Pipeline([("scale", scaler), ("reduce", PCA(5, random_state=0)), ("fit", LogisticRegression())])
+        steps = model.steps
+        for i in range(6):
+            result = model.fit(X, y if i % 2 else ~y)
+            print(result is model, model["scale"] is scaler, model.steps is steps, scaler.mean_[:2], repr(model.score(X, y)))
+    """,
+    "a grid of pipelines that share their first steps": """
+        pipe = Pipeline([("scale", QuantileTransformer(random_state=0)), ("reduce", PCA(random_state=0)), ("fit", LogisticRegression())])
+        grid = GridSearchCV(pipe, {"reduce__n_components": [3, 6], "fit__C": [0.1, 1.0, 10.0]}, cv=3).fit(X, y)
+        print(grid.best_params_, grid.cv_results_["mean_test_score"].tolist())
+        print(repr(cross_val_score(pipe, X, y, cv=3).sum()))
+    """,
+    "a model that keeps what it was fitted with": """
+        for i in range(4):
+            A = X.copy()
+            model = KNeighborsRegressor(3, algorithm="brute").fit(A, y)
+            A[:] = i
+            print(repr(model.predict(X[:50]).sum()), np.shares_memory(model._fit_X, A))
+    """,
+    "a model that overwrites what it was fitted with": """
+        for i in range(4):
+            A = X.copy()
+            model = LinearRegression(copy_X=False).fit(A, y)
+            print(repr(model.coef_.sum()), repr(A.sum()))
+    """,
+    "models that draw": """
+        np.random.seed(0)
+        shared = np.random.RandomState(1)
+        for i in range(4):
+            print(RandomForestClassifier(5).fit(X, y).score(X, y), RandomForestClassifier(5, random_state=shared).fit(X, y).score(X, y), np.random.rand())
+    """,
+    "a model that goes on from where it was": """
+        model = SGDClassifier(random_state=0, warm_start=True, max_iter=20, tol=None)
+        for _ in range(5):
+            print(repr(model.fit(X, y).coef_.sum()))
+    """,
+}
 
 LEARNERS = {
     "a model that is fitted again": """
@@ -557,6 +682,56 @@ def test_output_is_plain_pythons_whatever_is_done_to_arrays(name: str, tmp_path:
     pytest.importorskip("numpy")
     plain, reused = plain_and_reused(tmp_path, "import numpy as np\n" + HEAVY + textwrap.dedent(ARRAYS[name]))
     assert reused == [plain, plain]
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_output_is_plain_pythons_whatever_is_done_to_stacks_that_could_be_put_off(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    start = "import numpy as np\nparts = [np.random.default_rng(i).random((6000, 20)) for i in range(4)]\n"
+    plain, reused = plain_and_reused(tmp_path, start + HEAVY + textwrap.dedent(STACKS[name]))
+    assert reused == [plain, plain]
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_fitting_an_estimator_leaves_behind_what_plain_python_does(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    start = textwrap.dedent("""
+        import warnings
+        import numpy as np
+        from sklearn.decomposition import PCA
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
+        from sklearn.model_selection import GridSearchCV, cross_val_score
+        from sklearn.neighbors import KNeighborsRegressor
+        from sklearn.pipeline import Pipeline
+        from sklearn.preprocessing import QuantileTransformer, StandardScaler
+        X = np.random.default_rng(0).random((2000, 12)); y = X[:, 0] + X[:, 1] ** 2 > 0.8
+    """)
+    plain, reused = plain_and_reused(tmp_path, start + textwrap.dedent(FITS[name]))
+    assert reused == [plain, plain]
+
+
+def test_the_stack_of_folds_is_never_made_when_only_its_products_are_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    text = """
+        import numpy as np
+        parts = [np.random.default_rng(i).random((30000, 40)) for i in range(4)]
+        def solve(X, reg):
+            return X.T @ X + np.diag(np.full(X.shape[1], reg))
+        def every():
+            for reg in (1.0, 2.0, 3.0):
+                for i in range(4):
+                    X = np.vstack([parts[j] for j in range(4) if j != i])
+                    A = solve(X, reg)
+                    print(round(float(A.sum()), 3))
+        every()
+    """
+    plain, reused = plain_and_reused(tmp_path, textwrap.dedent(text), mode="--partial-reuse", times=1)
+    assert reused == [plain]
+    found = sites(tmp_path)
+    assert found["@"]["partial"] == 11  # the first one computes three parts of four, the second the last, with three that are known
+    assert (found["vstack"]["calls"], found["vstack"]["executions"]) == (12, 0)
+    assert "approximate" in dvc_state(tmp_path, "log")
 
 
 @pytest.mark.parametrize("name", LEARNERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dartvc.lineage.codekeys import Plans
+from dartvc.lineage.deferring import Deferred, settled
 from dartvc.lineage.fingerprints import Fingerprint
 from dartvc.lineage.memory import Memory
 from dartvc.lineage.recycling import Recycler
@@ -53,6 +55,61 @@ def test_products_assembled_from_parts_equal_the_plain_ones(widths: list[int], a
             else:
                 assert whole.nbytes < 1 << 16
     assert whole.nbytes < 1 << 16 or site.partial > 0
+
+
+@given(
+    widths=st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    axis=st.sampled_from((0, 1)),
+    seed=st.integers(0, 99),
+    kind=st.sampled_from(("float64", "longdouble")),
+)
+def test_products_of_stacks_that_were_put_off_equal_the_plain_ones(widths: list[int], axis: int, seed: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    rewrites, site = Rewrites(Memory(1 << 28), digest), Site("@")
+    parts = [rng.standard_normal((width * 10, 8) if axis == 0 else (80, width)).astype(kind) for width in widths]
+    whole = np.concatenate(parts, axis)
+    for chosen, made in ((parts, whole), (parts[::-1], np.concatenate(parts[::-1], axis))):
+        stack = Deferred(chosen, axis, partial(np.concatenate, chosen, axis))
+        firsts = [each[:, :1] for each in chosen]
+        other = Deferred(firsts, 0, partial(np.vstack, firsts))
+        target, factor = rng.standard_normal((len(made), 2)).astype(kind), rng.standard_normal((made.shape[1], 3)).astype(kind)
+        front = rng.standard_normal((4, len(made))).astype(kind)
+        pairs = [
+            (stack.T, stack, made.T, made),
+            (stack.T, target, made.T, target),
+            (stack.T, target[:, 0], made.T, target[:, 0]),
+            (stack, factor, made, factor),
+            (front, stack, front, made),
+        ]
+        if axis == 0:
+            pairs.append((stack.T, other, made.T, other.array()))
+        for left, right, plain_left, plain_right in pairs:
+            answer = rewrites.multiply(left, right, site)
+            answer = settled(left) @ settled(right) if answer is None else answer
+            np.testing.assert_allclose(answer, plain_left @ plain_right, rtol=1e-9, atol=1e-9)
+            assert answer.dtype == plain_left.dtype
+    assert site.partial > 0
+
+
+def test_a_stack_answers_what_the_array_would() -> None:
+    parts = [np.random.default_rng(i).random((30 + i, 4)) for i in range(3)]
+    whole = np.vstack(parts)
+    stack = Deferred(parts, 0, lambda: np.vstack(parts))
+    assert (stack.shape, len(stack), stack.ndim, stack.size, stack.nbytes, stack.dtype) == (
+        whole.shape,
+        len(whole),
+        whole.ndim,
+        whole.size,
+        whole.nbytes,
+        whole.dtype,
+    )
+    assert stack.T.shape == whole.T.shape
+    assert stack.array() is stack.array()
+    vector, row = np.arange(4.0), np.ones(len(whole))
+    for answer, plain in ((stack @ vector, whole @ vector), (row @ stack, row @ whole), (stack.T @ stack, whole.T @ whole)):
+        assert np.array_equal(answer, plain)
+    assert np.array_equal(vector @ stack.T, vector @ whole.T)
+    assert np.array_equal(np.asarray(stack), whole)
 
 
 @given(order=st.lists(st.integers(1, 20), min_size=2, max_size=6), seed=st.integers(0, 99))

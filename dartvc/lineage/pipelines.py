@@ -1,0 +1,34 @@
+"""Steps inside scikit-learn's pipelines: a grid search whose candidates share their first steps fits these once for each fold."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any
+
+from dartvc.lineage.calls import Calls
+from dartvc.lineage.changes import is_estimator
+from dartvc.lineage.sites import Site
+
+__all__ = ["watch_pipelines"]
+
+_STEP = "_fit_transform_one"
+
+
+def watch_pipelines(calls: Calls) -> Site | None:
+    """Makes the fitting of a pipeline's step ask before it runs, once scikit-learn's pipelines are loaded; returns its site the first time."""
+    module = sys.modules.get("sklearn.pipeline")
+    original = getattr(module, _STEP, None)
+    if original is None or hasattr(original, "__wrapped__"):
+        return None
+    site = Site(f"sklearn.pipeline.{_STEP}", "")
+
+    @functools.wraps(original)
+    def fit_transform_one(transformer: Any, *args: Any, **kwargs: Any) -> Any:
+        if site.is_off or not is_estimator(transformer):
+            return original(transformer, *args, **kwargs)
+        return calls.change(site, original, transformer, (transformer, *args), kwargs)
+
+    setattr(module, _STEP, fit_transform_one)
+    calls.library_sites.append(site)
+    return site
