@@ -144,7 +144,8 @@ def _rows(
         yield from _variable_rows(index, columns, [*wanted, *further], where, runs)
         return
     for run in chosen:
-        states = _States(index, run.run, variables) if variables else None
+        loops = list(dict.fromkeys(column for path in run.leaves for _, at, column in run.loops.get(path, ()) if at == 0))
+        states = _States(index, run.run, variables, loops) if variables else None
         queries = [_PathQuery(index, run, path, [*wanted, *further], needs_time=states is not None) for path in run.leaves]
         if states is None and len(queries) == 1 and not queries[0].special and not queries[0].is_repeated:
             yield from queries[0].plain_rows(columns, where)
@@ -152,7 +153,7 @@ def _rows(
         streams = [query.rows(where if states is None else None) for query in queries]
         for _, cells in heapq.merge(*streams, key=lambda row: row[0]):
             if states is not None:
-                cells.update(states.at(cells["_time"]))
+                cells.update(states.before(cells))
                 if where is not None and not _holds(index, where, cells):
                     continue
             yield tuple([cells.get(column) for column in columns])
@@ -381,23 +382,60 @@ def _variable_rows(
 
 
 class _States:
-    """The variables of one run, as they were at its commits."""
+    """The variables of one run, as they were at its commits.
 
-    def __init__(self, index: Index, run: str, names: Sequence[str]) -> None:
+    Args:
+        index: where.
+        run: the run.
+        names: the variables.
+        loops: columns of loop variables, from the outside in.
+    """
+
+    def __init__(self, index: Index, run: str, names: Sequence[str], loops: Sequence[str]) -> None:
+        self._loops = loops
         self._times: list[float] = []
         self._values: list[dict[str, Any]] = []
+        self._iterations: list[dict[str, Any]] = []
+        self._places: dict[tuple[str, ...], tuple[list[tuple[Any, ...]], list[int]]] = {}
         oids: list[str] = []
-        for _, oid, time_s, name, value in _variable_values(index, names, run):
+        for _, oid, time_s, name, value in _variable_values(index, [*names, *(each for each in loops if each not in names)], run):
             if not oids or oids[-1] != oid:
                 oids.append(oid)
                 self._times.append(time_s)
                 self._values.append(dict(self._values[-1]) if self._values else {})
-            self._values[-1][name] = value
+                self._iterations.append({})
+            if name in names:
+                self._values[-1][name] = value
+            if name in loops:
+                self._iterations[-1][name] = value
 
-    def at(self, time_s: float) -> Mapping[str, Any]:
-        """Returns the values at the last commit before a moment; before the first one, those of the first one."""
-        place = bisect_right(self._times, time_s)
-        return self._values[max(0, place - 1)] if self._values else {}
+    def before(self, cells: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the values at the last commit before a row; before the first one, those of the first one.
+
+        A row that was logged behind the last commit may come from a replay: there its iteration tells, where the commits have the loop's
+        variables.
+        """
+        if not self._values:
+            return {}
+        place = bisect_right(self._times, cells["_time"])
+        if place == len(self._times):
+            row = {column: cells[column] for column in self._loops if isinstance(cells.get(column), int | float)}
+            iterations, numbers = self._places_of(tuple(row))
+            if iterations:
+                return self._values[numbers[max(0, bisect_right(iterations, tuple(row.values())) - 1)]]
+        return self._values[max(0, place - 1)]
+
+    def _places_of(self, columns: tuple[str, ...]) -> tuple[list[tuple[Any, ...]], list[int]]:
+        """Returns the iterations of these loops at which commits stand, ascending, and the numbers of the commits."""
+        if columns not in self._places:
+            found: list[tuple[tuple[Any, ...], int]] = []
+            for number, held in enumerate(self._iterations):
+                if columns and all(isinstance(held.get(column), int | float) for column in columns):
+                    place = tuple(held[column] for column in columns)
+                    if not found or place >= found[-1][0]:
+                        found.append((place, number))
+            self._places[columns] = [place for place, _ in found], [number for _, number in found]
+        return self._places[columns]
 
 
 def _holds(index: Index, where: ast.expr, cells: Mapping[str, Any]) -> bool:

@@ -430,3 +430,27 @@ def test_a_statement_that_draws_random_numbers_gives_what_it_gives_in_one_piece(
     done = command("replay", "norm", "--all", "-j", "2", "--json", cwd=folder)
     (item,) = json.loads(done.stdout)["items"]
     assert (item["processes"], item["state"]) == (1, "deviates")
+
+
+STATES = """
+import os
+import signal
+import dartvc
+weight = 0.5
+for epoch in range(4):
+    weight = weight * 1.25
+    pace = 10 * epoch
+    if "COMMITS" in os.environ:
+        os.kill(os.getpid(), signal.SIGUSR1)
+    for _ in range(3):
+        pass
+    dartvc.log("loss", 1 / (1 + weight))
+"""
+
+
+def test_beside_a_replayed_value_stands_the_variable_of_the_commit_before_its_iteration(tmp_path: Path) -> None:
+    record(tmp_path, STATES, COMMITS="1")
+    (tmp_path / "train.py").write_text(STATES + '    dartvc.log("square", weight ** 2)\n')
+    assert command("replay", "square", "--all", cwd=tmp_path).returncode == 0
+    rows = [(row["epoch"], row["square"], row["pace"]) for row in query(tmp_path, "square,pace") if row["square"] is not None]
+    assert rows == [(epoch, (0.5 * 1.25 ** (epoch + 1)) ** 2, 10 * epoch) for epoch in range(4)]
