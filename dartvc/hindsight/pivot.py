@@ -64,6 +64,11 @@ class _Run:
         """The paths of loops that have rows of their own: those of the series, outer ones too."""
         return sorted({each.path for name in self.series.values() for each in name})
 
+    @property
+    def loop_columns(self) -> list[str]:
+        """The columns of its loops' first variables, from the outside in."""
+        return list(dict.fromkeys(column for path in self.leaves for _, at, column in self.loops.get(path, ()) if at == 0))
+
 
 def pivot(index: Index, names: Sequence[str], where: ast.expr | None = None, *, runs: Sequence[str] | None = None) -> Pivot:
     """Returns names as columns.
@@ -83,7 +88,7 @@ def pivot(index: Index, names: Sequence[str], where: ast.expr | None = None, *, 
     logged = {name for run in chosen for name in run.series}
     variables = [name for name in (*wanted, *further) if name not in logged]
     if variables:
-        index.refresh_commits(variables)
+        index.refresh_commits([*variables, *loop_columns])
     columns = ("run", *(["commit"] if not logged else []), *loop_columns, *wanted)
     return Pivot(columns, _rows(index, chosen, columns, wanted, further, variables, where, runs, has_logs=bool(logged)))
 
@@ -144,8 +149,7 @@ def _rows(
         yield from _variable_rows(index, columns, [*wanted, *further], where, runs)
         return
     for run in chosen:
-        loops = list(dict.fromkeys(column for path in run.leaves for _, at, column in run.loops.get(path, ()) if at == 0))
-        states = _States(index, run.run, variables, loops) if variables else None
+        states = _States(index, run.run, variables, run.loop_columns) if variables else None
         queries = [_PathQuery(index, run, path, [*wanted, *further], needs_time=states is not None) for path in run.leaves]
         if states is None and len(queries) == 1 and not queries[0].special and not queries[0].is_repeated:
             yield from queries[0].plain_rows(columns, where)
