@@ -8,8 +8,8 @@ import types
 import pytest
 
 from dartvc.hindsight.contexts import LoopReader
-from dartvc.program.capture import LoopHead
 from dartvc.program.frames import is_supported, replace_in_slot, view_of
+from dartvc.program.standins import LoopHead
 from dartvc.shims.heads import LoopHeads
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="frames of this interpreter cannot be read")
