@@ -25,7 +25,23 @@ from dartvc.lineage.deferring import Deferred, Transposed
 __all__ = ["Fingerprint"]
 
 _SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
-_TRUSTED = frozenset(["numpy", "scipy", "sklearn", "pandas", "torch", "statsmodels", "xgboost", "lightgbm", "networkx", "pyarrow", "polars", "dateutil", "pytz"])
+_TRUSTED = frozenset(
+    [
+        "numpy",
+        "scipy",
+        "sklearn",
+        "pandas",
+        "torch",
+        "statsmodels",
+        "xgboost",
+        "lightgbm",
+        "networkx",
+        "pyarrow",
+        "polars",
+        "dateutil",
+        "pytz",
+    ]
+)
 _PACKED_LIMIT_BYTES = 1 << 30
 _MARSHAL = 2
 _DEPTH_LIMIT = 400
