@@ -16,10 +16,12 @@ from typing import Any
 from xxhash import xxh3_128
 
 from dartvc.host.writes import WriteWatch
+from dartvc.lineage.codekeys import Refused
 
-__all__ = ["LARGE_BYTES", "Contents", "hash_of", "owner_of"]
+__all__ = ["LARGE_BYTES", "Contents", "hash_of", "laid_out", "owner_of"]
 
 LARGE_BYTES = 1 << 20
+_PACKED_LIMIT_BYTES = 1 << 30
 _ALLOCATIONS_LIMIT = 256
 _DIGESTS_LIMIT = 64
 _REWRITTEN_LIMIT = 2
@@ -159,6 +161,22 @@ class Contents:
 def hash_of(laid: Any) -> bytes:
     """Returns the digest of a contiguous array of bytes."""
     return xxh3_128(laid).digest()
+
+
+def laid_out(values: Any) -> Any:
+    """Returns the bytes of an array in the order in which they lie in memory.
+
+    Raises:
+        Refused: they would have to be packed, and are too many.
+    """
+    numpy = sys.modules["numpy"]
+    if not values.flags.c_contiguous:
+        values = values.transpose(sorted(range(values.ndim), key=lambda axis: -abs(values.strides[axis])))
+    if not values.flags.c_contiguous:
+        if values.nbytes > _PACKED_LIMIT_BYTES:
+            raise Refused("a large array is scattered in memory")
+        values = numpy.ascontiguousarray(values)
+    return values.reshape(-1).view(numpy.uint8)
 
 
 def owner_of(values: Any) -> Any:

@@ -19,14 +19,29 @@ from typing import Any
 from xxhash import xxh3_128
 
 from dartvc.lineage.codekeys import Plans, Refused, Unkept, version_of_package
-from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, owner_of
+from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, laid_out, owner_of
 from dartvc.lineage.deferring import Deferred, Transposed
 
 __all__ = ["Fingerprint"]
 
 _SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
-_TRUSTED = frozenset(["numpy", "scipy", "sklearn", "pandas", "torch", "statsmodels", "xgboost", "lightgbm", "networkx", "pyarrow", "polars", "dateutil", "pytz"])
-_PACKED_LIMIT_BYTES = 1 << 30
+_TRUSTED = frozenset(
+    [
+        "numpy",
+        "scipy",
+        "sklearn",
+        "pandas",
+        "torch",
+        "statsmodels",
+        "xgboost",
+        "lightgbm",
+        "networkx",
+        "pyarrow",
+        "polars",
+        "dateutil",
+        "pytz",
+    ]
+)
 _MARSHAL = 2
 _DEPTH_LIMIT = 400
 
@@ -147,11 +162,11 @@ class Fingerprint:
             return
         self.size_bytes += values.nbytes
         if values.nbytes < LARGE_BYTES:
-            self._state.update(_laid(values))
+            self._state.update(laid_out(values))
         elif self.contents is None:
-            self._state.update(hash_of(_laid(values)))
+            self._state.update(hash_of(laid_out(values)))
         else:
-            self._state.update(self.contents.digest(values, lambda: hash_of(_laid(values))))
+            self._state.update(self.contents.digest(values, lambda: hash_of(laid_out(values))))
 
     def stack(self, values: Deferred) -> None:
         """Adds a stack that was put off: its parts, in order."""
@@ -376,22 +391,6 @@ class Fingerprint:
         for part in parts:
             self._kept.append(part)
             self.add(part)
-
-
-def _laid(values: Any) -> Any:
-    """Returns the bytes of an array in the order in which they lie in memory.
-
-    Raises:
-        Refused: they would have to be packed, and are too many.
-    """
-    numpy = sys.modules["numpy"]
-    if not values.flags.c_contiguous:
-        values = values.transpose(sorted(range(values.ndim), key=lambda axis: -abs(values.strides[axis])))
-    if not values.flags.c_contiguous:
-        if values.nbytes > _PACKED_LIMIT_BYTES:
-            raise Refused("a large array is scattered in memory")
-        values = numpy.ascontiguousarray(values)
-    return values.reshape(-1).view(numpy.uint8)
 
 
 @functools.lru_cache(256)

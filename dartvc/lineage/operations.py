@@ -110,7 +110,9 @@ class Operation:
         if type(operand) in (Deferred, Transposed):
             stack = operand if type(operand) is Deferred else operand.of
             return sum(part.nbytes for part in stack.parts if not self._calls.contents.is_known(part))
-        if self._calls.contents.is_known(operand) or ((operand.base is not None and id(operand.base) in self._last) or id(operand) in self._last):
+        if self._calls.contents.is_known(operand) or (
+            (operand.base is not None and id(operand.base) in self._last) or id(operand) in self._last
+        ):
             return 0
         return int(operand.nbytes)
 
