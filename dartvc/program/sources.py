@@ -115,8 +115,8 @@ _LIBRARIES = tuple(
 
 
 def is_library_file(filename: str) -> bool:
-    """Whether a file is Python's, an installed package's or ours; a name in angle brackets is no file of anybody."""
-    if filename.startswith("<"):
+    """Whether a file is Python's, an installed package's or ours; a cell of a shell, whose name is no path, is none of them."""
+    if filename.startswith("<frozen"):
         return True
     return filename.startswith(_LIBRARIES) or not _PACKAGE_FOLDERS.isdisjoint(filename.split(os.sep))
 
