@@ -16,6 +16,10 @@ COMMON: dict[str, Kind | None] = {
     "-q": None,
 }
 VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its options, with what each takes; what its arguments are
+    "abort": (
+        {"--json": None, "--leave-files": None},
+        ("run",),
+    ),
     "bisect run": (
         {"--expr": "other", "--json": None},
         (),
@@ -29,7 +33,7 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("branch", "revision"),
     ),
     "bundle create": (
-        {"--json": None},
+        {"--bandwidth": "other", "--json": None, "--plan": "other", "--try": None},
         ("file", "revision"),
     ),
     "bundle list": (
@@ -53,7 +57,7 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         (),
     ),
     "checkout": (
-        {"--json": None, "--trust": None, "-b": "other"},
+        {"--json": None, "--map-device": "other", "--plan": None, "--trust": None, "-b": "other"},
         ("revision", "name"),
     ),
     "cherry-pick": (
@@ -61,7 +65,8 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("revision", "name"),
     ),
     "clone": (
-        {"--branch": "other", "--json": None, "--origin": "other", "--trust": None, "-b": "other", "-o": "other"},
+        {"--bandwidth": "other", "--branch": "other", "--json": None, "--origin": "other", "--plan": None, "--trust":
+         None, "-b": "other", "-o": "other"},
         ("other", "file"),
     ),
     "commit": (
@@ -100,6 +105,18 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         {"--dry-run": None, "--json": None, "--keep-best": "other", "--keep-last": "other", "--keep-within": "other"},
         (),
     ),
+    "import flordb": (
+        {"--json": None},
+        ("other",),
+    ),
+    "import mlflow": (
+        {"--json": None},
+        ("other",),
+    ),
+    "import wandb": (
+        {"--json": None},
+        ("other",),
+    ),
     "init": (
         {"--json": None},
         ("file",),
@@ -111,6 +128,10 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
     "jupyter enable": (
         {"--kernelspec": None},
         (),
+    ),
+    "lineage": (
+        {"--depth": "other", "--down": None, "--format": "other", "--json": None, "--rev": "revision"},
+        ("other",),
     ),
     "log": (
         {"--all": None, "--graph": None, "--json": None, "--oneline": None, "--var": "name", "--where": "other", "-n":
@@ -138,13 +159,13 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("remote", "branch"),
     ),
     "push": (
-        {"--all": None, "--delete": None, "--force": None, "--json": None, "--prune": None, "--set-upstream": None,
-         "--tags": None, "-d": None, "-f": None, "-u": None},
+        {"--all": None, "--bandwidth": "other", "--delete": None, "--force": None, "--json": None, "--plan": None,
+         "--prune": None, "--set-upstream": None, "--tags": None, "-d": None, "-f": None, "-u": None},
         ("remote", "branch"),
     ),
     "query": (
-        {"--df": "other", "--format": "other", "--json": None, "--limit": "other", "--output": "file", "--run": "run",
-         "--where": "other", "-o": "file"},
+        {"--best": "other", "--df": "other", "--engine": "other", "--format": "other", "--json": None, "--latest": None,
+         "--limit": "other", "--output": "file", "--run": "run", "--where": "other", "-o": "file"},
         ("other",),
     ),
     "redo": (
@@ -176,7 +197,8 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("remote", "other"),
     ),
     "replay": (
-        {"--all": None, "--dry-run": None, "--json": None, "--trust": None, "-j": "other"},
+        {"--all": None, "--dry-run": None, "--executor": "other", "--json": None, "--sample": "other", "--trust": None,
+         "--where": "other", "-j": "other"},
         ("name", "revision"),
     ),
     "reset": (
@@ -188,8 +210,8 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("name",),
     ),
     "resume": (
-        {"--code": "other", "--every": "other", "--force": None, "--max-overhead": "other", "--set": "other", "--trust":
-         None},
+        {"--code": "other", "--every": "other", "--force": None, "--grace": "other", "--map-device": "other",
+         "--max-overhead": "other", "--set": "other", "--trust": None},
         ("revision",),
     ),
     "revert": (
@@ -197,8 +219,8 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("revision",),
     ),
     "run": (
-        {"--every": "other", "--kills": "other", "--max-overhead": "other", "--partial-reuse": None, "--reuse": None,
-         "--set": "other", "--verify-resume": None, "-m": "other"},
+        {"--atomic": None, "--every": "other", "--grace": "other", "--kills": "other", "--max-overhead": "other",
+         "--partial-reuse": None, "--reuse": None, "--set": "other", "--verify-resume": None, "-m": "other"},
         ("file", "file"),
     ),
     "runs": (
@@ -206,7 +228,7 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         (),
     ),
     "shell": (
-        {"--trust": None},
+        {"--frame": "other", "--map-device": "other", "--trust": None, "-c": "other"},
         ("revision",),
     ),
     "show": (
@@ -240,5 +262,9 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
     "undo": (
         {"--json": None},
         (),
+    ),
+    "why": (
+        {"--json": None, "--rev": "revision"},
+        ("other",),
     ),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -124,7 +123,7 @@ class Repository:
         """Returns a commit, from its commit object alone, with the refs that point at it."""
         commit = self._decode(oid)
         refs = self.refs_by_commit().get(commit.oid)
-        return replace(commit, refs=refs) if refs else commit
+        return commit._replace(refs=refs) if refs else commit
 
     def _decode(self, oid: Oid) -> Commit:
         return commit_of_raw(self._raw(oid))
@@ -144,7 +143,7 @@ class Repository:
             oid = raw.oid
             commit = commit_of_raw(raw)
             if name is None or name in commit.added or name in commit.modified or name in commit.removed:
-                yield replace(commit, refs=refs[oid]) if oid in refs else commit
+                yield commit._replace(refs=refs[oid]) if oid in refs else commit
 
     def find_commits(self, prefix: str) -> list[Oid]:
         """Returns the commits whose id begins with ``prefix``; ids from before a thinning count as what replaced them."""

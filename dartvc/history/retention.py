@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError, UsageError
@@ -237,4 +237,4 @@ def _merged_changes(commit: Commit, passed: Iterable[Commit]) -> Commit:
                 modified.add(name)
             else:
                 removed.add(name)
-    return replace(commit, added=tuple(sorted(added)), modified=tuple(sorted(modified)), removed=tuple(sorted(removed)))
+    return commit._replace(added=tuple(sorted(added)), modified=tuple(sorted(modified)), removed=tuple(sorted(removed)))

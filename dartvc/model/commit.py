@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from dartvc.model.ids import Oid
 
@@ -36,8 +37,7 @@ class Position:
     stack: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """One checkpoint of a namespace, read from its commit object alone (no tree, no payload)."""
 
     oid: Oid
@@ -58,7 +58,7 @@ class Commit:
     duration_ms: float = 0.0
     error: str = ""
     seal: str = ""
-    refs: tuple[str, ...] = field(default=())
+    refs: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:
