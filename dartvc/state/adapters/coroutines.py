@@ -11,6 +11,7 @@ the one step that makes it wait for the future that it waited for.
 from __future__ import annotations
 
 import gc
+import sys
 import types
 from collections.abc import Callable, Iterable
 from contextvars import Context
@@ -29,6 +30,7 @@ _OWN_DESCRIPTORS = 1
 """The pipe by which a loop is woken."""
 _HANDLE_STATE = ("_callback", "_args", "_cancelled", "_loop", "_source_traceback", "_repr", "_context", "_when", "_scheduled")
 _DECIMAL = "decimal_context"
+_NUMPY = "numpy.ufunc.extobj"
 """The name of the one variable of the standard library that only C can reach."""
 _OF_SUBCLASSES = ("_children", "_cancel_requested")
 
@@ -109,7 +111,12 @@ def _reduce_handle(handle: Any, saving: Any) -> Any:
 
 
 def _reduce_context(context: Any, saving: Any) -> Any:
-    items = [(_DECIMAL if variable.name == _DECIMAL else variable, value) for variable, value in context.items()]
+    items: list[tuple[Any, Any]] = []
+    for variable, value in context.items():
+        if variable.name == _NUMPY:  # a pointer; what it stands for can be asked
+            items.append((_NUMPY, context.run(sys.modules["numpy"].geterr)))
+        else:
+            items.append((_DECIMAL if variable.name == _DECIMAL else variable, value))
     return door("context"), (), saving.keep(items), None, None, door("context_state")
 
 
@@ -347,7 +354,10 @@ def _set_handle_state(loading: Any, handle: Any, state: dict[str, Any]) -> None:
 
 def _set_context_state(loading: Any, context: Any, items: list[tuple[Any, Any]]) -> None:
     for variable, value in items:
-        context.run(loading.library("decimal").setcontext if variable == _DECIMAL else variable.set, value)
+        if variable == _NUMPY:
+            context.run(loading.library("numpy").seterr, **value)
+        else:
+            context.run(loading.library("decimal").setcontext if variable == _DECIMAL else variable.set, value)
 
 
 def _build_loop(loading: Any, time: float) -> Any:

@@ -225,3 +225,12 @@ def test_tasks_go_on_from_between_any_two_passes_of_the_loop() -> None:
         passes += 1
     loop.close()
     assert passes > 15
+
+
+def test_how_numpy_treats_errors_belongs_to_a_task_and_comes_back() -> None:
+    numpy = pytest.importorskip("numpy")
+    loop, task, future, log = waiting_loop()
+    context = contextvars.copy_context()
+    context.run(numpy.seterr, divide="ignore", over="raise")
+    other = again((loop, task, future, log, context))[-1]
+    assert other.run(numpy.geterr) == context.run(numpy.geterr) and numpy.geterr()["divide"] == "warn"
