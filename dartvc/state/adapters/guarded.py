@@ -11,17 +11,18 @@ import pickle
 import select
 import signal
 import sys
+import types
 import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+from dartvc.program.sources import is_library_file
 from dartvc.state.adapters.forbidden import is_forbidden
 
 __all__ = ["DEADLINE_S", "has_own_reduce", "is_proven", "reduce_guarded", "runs_code_at_load", "runs_code_when_pickled", "try_in_child"]
 
 DEADLINE_S = 5.0
-_LIBRARY_FOLDERS = (os.path.dirname(os.__file__) + os.sep, f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _METHODS = ("__reduce_ex__", "__reduce__", "__getstate__")
 _RUN_AT_LOAD = frozenset(
     {
@@ -52,9 +53,9 @@ def runs_code_at_load(kind: type, is_users: Callable[[type], bool]) -> bool:
 def runs_code_when_pickled(kind: type) -> bool:
     """Whether pickling an instance runs Python code that belongs to no installed library: it may change the instance."""
     for method in (*_METHODS, "__getnewargs__", "__getnewargs_ex__"):
-        code = getattr(getattr(kind, method, None), "__code__", None)
-        if code is not None and not any(folder in code.co_filename for folder in _LIBRARY_FOLDERS):
-            return True
+        function = getattr(kind, method, None)
+        if type(function) is types.FunctionType and not is_library_file(function.__code__.co_filename):
+            return True  # what Cython made has a __code__, too, with a name that leads nowhere
     return False
 
 
