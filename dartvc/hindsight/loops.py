@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from dartvc.host.places import is_library_file
 from dartvc.program.flow import CodeFlow, range_of
 from dartvc.program.frames import local_slots
-from dartvc.program.sources import MODULE_SCOPE, is_library_file
+from dartvc.program.sources import MODULE_SCOPE
 
 __all__ = ["CodeLoops", "Level", "Loop", "base_of"]
 

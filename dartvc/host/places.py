@@ -1,11 +1,30 @@
-"""Where on this machine dartvc keeps what belongs to its user and not to a repository."""
+"""Where things lie on this machine: what dartvc keeps for its user, and what belongs to Python and its installed packages."""
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
-__all__ = ["config_folder"]
+__all__ = ["PACKAGE_FOLDERS", "config_folder", "is_library_file"]
+
+PACKAGE_FOLDERS = frozenset({"site-packages", "dist-packages"})
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    import sysconfig
+
+    python = {path for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name))}
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return tuple(os.path.join(path, "") for path in (*python, os.path.dirname(os.__file__), own))
+
+
+def is_library_file(filename: str) -> bool:
+    """Whether a file is Python's, an installed package's or ours; a cell of a shell, whose name is no path, is none of them."""
+    if filename.startswith("<frozen"):
+        return True
+    return filename.startswith(_libraries()) or not PACKAGE_FOLDERS.isdisjoint(filename.split(os.sep))
 
 
 def config_folder() -> Path:

@@ -8,7 +8,6 @@ import json
 import linecache
 import os
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["MODULE_SCOPE", "Scope", "SourceUnit", "Sources", "UserFiles", "digest_of_code", "is_library_file", "module_text"]
+from dartvc.host.places import PACKAGE_FOLDERS, is_library_file
+
+__all__ = ["MODULE_SCOPE", "Scope", "SourceUnit", "Sources", "UserFiles", "digest_of_code", "module_text"]
 
 MODULE_SCOPE = "<module>"
 Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -107,20 +108,6 @@ class Sources:
         return self._units[filename]
 
 
-_PACKAGE_FOLDERS = frozenset({"site-packages", "dist-packages"})
-_LIBRARIES = tuple(
-    {os.path.join(path, "") for name in ("stdlib", "platstdlib") for path in (sysconfig.get_path(name),) if path}
-    | {os.path.join(os.path.dirname(os.__file__), ""), os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")}
-)
-
-
-def is_library_file(filename: str) -> bool:
-    """Whether a file is Python's, an installed package's or ours; a cell of a shell, whose name is no path, is none of them."""
-    if filename.startswith("<frozen"):
-        return True
-    return filename.startswith(_LIBRARIES) or not _PACKAGE_FOLDERS.isdisjoint(filename.split(os.sep))
-
-
 class UserFiles:
     """Which files are the user's own: the one rule for stopping, recording and reuse.
 
@@ -149,7 +136,7 @@ class UserFiles:
     def _editable(self) -> tuple[str, ...]:
         """The folders of packages that are installed to be worked on (PEP 610); looked for when a file is none of the project's."""
         found: list[str] = []
-        for folder in dict.fromkeys(path for path in sys.path if os.path.basename(path) in _PACKAGE_FOLDERS):
+        for folder in dict.fromkeys(path for path in sys.path if os.path.basename(path) in PACKAGE_FOLDERS):
             for record in Path(folder).glob("*.dist-info/direct_url.json"):
                 try:
                     facts = json.loads(record.read_text(encoding="utf-8"))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dartvc.history import Repository
+from dartvc.host.places import is_library_file
 from dartvc.model import Oid
-from dartvc.program.sources import is_library_file
 from dartvc.state.loading import Loading, load
 from dartvc.store.durable import storage_errors
 

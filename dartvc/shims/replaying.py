@@ -28,12 +28,13 @@ from dartvc.hindsight.replay.jobs import Answer, Begun, Job
 from dartvc.hindsight.replay.places import Boundary, PatchedFile, boundary_of, is_behind
 from dartvc.hindsight.replay.scratch import guard_folder
 from dartvc.history import Repository
+from dartvc.host.places import is_library_file
 from dartvc.model import Oid
 from dartvc.program.capture import Reader
 from dartvc.program.generators import GeneratorCodec, frame_at
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
-from dartvc.program.sources import MODULE_SCOPE, Sources, digest_of_code, is_library_file
+from dartvc.program.sources import MODULE_SCOPE, Sources, digest_of_code
 from dartvc.sessions.recorded import load_run, read_modules, read_sources
 from dartvc.sessions.relocation import Relocation, follow_process
 from dartvc.sessions.runs import Run, run_here

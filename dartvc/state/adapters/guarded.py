@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from dartvc.program.sources import is_library_file
+from dartvc.host.places import is_library_file
 from dartvc.state.adapters.forbidden import is_forbidden
 
 __all__ = ["DEADLINE_S", "has_own_reduce", "is_proven", "reduce_guarded", "runs_code_at_load", "runs_code_when_pickled", "try_in_child"]

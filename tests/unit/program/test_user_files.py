@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dartvc.host.places import is_library_file
 from dartvc.program import sources
-from dartvc.program.sources import UserFiles, is_library_file
+from dartvc.program.sources import UserFiles
 
 
 def test_a_file_below_the_project_is_the_users_and_one_beside_it_is_not(tmp_path: Path) -> None:
