@@ -386,9 +386,8 @@ class ObjectDatabase:
         self._is_swept = True
         for entry in list(os.scandir(self.pack_folder)):
             path = Path(entry.path)
-            if entry.name.startswith(TEMPORARY_PREFIX) and is_abandoned(path):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            if entry.name.startswith(TEMPORARY_PREFIX):
+                is_abandoned(path, remove=True)
             elif entry.name.endswith(".pack") and not path.with_suffix(".idx").exists() and is_abandoned(path):
                 with contextlib.suppress(OSError, CorruptError):
                     rebuild_index(path)

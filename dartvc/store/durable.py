@@ -90,14 +90,21 @@ def replace_file(path: Path, content: bytes, *, temporary: Path, is_synced: bool
         sync_folder(path.parent)
 
 
-def is_abandoned(path: Path) -> bool:
-    """Whether nobody holds a temporary file open: its writer keeps an flock on it for as long as it lives."""
+def is_abandoned(path: Path, *, remove: bool = False) -> bool:
+    """Whether nobody holds a temporary file open: its writer keeps an flock on it for as long as it lives.
+
+    Args:
+        path: the file.
+        remove: takes it away, before a writer that has just made it can take it for its own.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if remove:
+            path.unlink()
     except OSError:
         return False
     finally:

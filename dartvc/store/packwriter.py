@@ -202,9 +202,12 @@ class _PackFile:
 
 def _create(path: Path) -> int:
     """Creates a temporary file, locked for as long as its writer lives, so that a sweep knows the dead ones."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # a sweep that came in between holds it for a moment, and has taken the file away
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
 
 
 def _flush(descriptor: int, failures: list[OSError]) -> None:
