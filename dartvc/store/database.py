@@ -107,7 +107,10 @@ class ObjectDatabase:
 
     def adopt_packs(self, indexes: Iterable[Path]) -> None:
         """Takes note of packs that this process just wrote."""
-        fresh = {index.name: Pack(index) for index in indexes}
+        fresh: dict[str, Pack] = {}
+        for index in indexes:
+            with contextlib.suppress(FileNotFoundError):  # another process has joined it with others already: a scan finds those
+                fresh[index.name] = Pack(index)
         with self._scan_lock:
             for name in fresh:
                 self._unreadable.pop(name, None)
