@@ -21,8 +21,8 @@ from tests.crash.disks import Disk
 from tests.crash.faults import NO_STRACE, Fault, is_traceable, list_faults, run_program
 
 pytestmark = pytest.mark.skipif(not is_traceable(), reason=NO_STRACE)
-FAULTS = int(os.environ.get("DARTVC_TEST_FAULTS", "16"))
-CUTS = int(os.environ.get("DARTVC_TEST_CUTS", "10"))
+FAULTS = int(os.environ.get("DARTVC_TEST_FAULTS", "10"))
+CUTS = int(os.environ.get("DARTVC_TEST_CUTS", "6"))
 LAUNCHER = """
 import os, sys
 folder, *words = sys.argv[1:]
