@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import signal
 from collections.abc import Iterator
@@ -33,3 +34,11 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name, value in own.items():
             patch.setenv(name, value)
         yield home
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
+    """Runs each test in a context of its own: context variables that one leaves set (NumPy's, IPython's) are no part of another's tasks."""
+    wanted = pyfuncitem._fixtureinfo.argnames
+    contextvars.Context().run(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in wanted})
+    return True
