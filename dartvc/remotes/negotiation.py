@@ -17,6 +17,8 @@ from dartvc.store.objects import COMMIT, TREE, decode_commit
 __all__ = ["Standing", "is_ancestor", "iter_missing", "missing_commits", "standing_of"]
 
 _WANTED, _HAD = 1, 2
+_CLOCK_SKEW_S = 300
+"""By how much a commit may be older than what stands before it: clocks of two machines, and of one whose clock was set."""
 _TREE_MODE, _SUBMODULE_MODE = b"40000", b"160000"
 _ROW = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
 _ROWS = re.compile(rb"(?:[0-7]+ [^\0]+\0.{20})*", re.DOTALL)
@@ -49,8 +51,9 @@ def standing_of(database: ObjectDatabase, branch: Oid, upstream: Oid, name: str)
 def missing_commits(source: ObjectDatabase, wants: Iterable[Oid], target: ObjectDatabase, haves: Iterable[Oid]) -> list[Oid]:
     """Returns the commits reachable from ``wants`` and not from ``haves``, parents before children.
 
-    Both histories are walked together from their newest commits and only as far as they differ. A clock that went backwards can make
-    the answer larger than needed, never smaller.
+    Both histories are walked together from their newest commits and only as far as they differ, the one of ``haves`` ahead of the other
+    by as much as clocks may be wrong (commits count in whole seconds, so many share one). A clock that was wrong by more can make the
+    answer larger than needed, never smaller.
 
     Args:
         source: has the wanted commits.
@@ -76,7 +79,7 @@ def missing_commits(source: ObjectDatabase, wants: Iterable[Oid], target: Object
         flags[oid] = after
         database = target if after & _HAD else source
         met[oid], time_s = database.read_links(oid)
-        heapq.heappush(queue, (-time_s, oid))
+        heapq.heappush(queue, (-time_s if after & _HAD else _CLOCK_SKEW_S - time_s, oid))
         if after == _WANTED:
             waiting += 1
         elif before == _WANTED and oid not in parents:
