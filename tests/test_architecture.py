@@ -16,6 +16,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "dartvc"
 
 FLOORS: dict[str, int] = {
+    "exports": -1,
     "errors": 0, "model": 0, "host": 0,
     "store": 1,
     "state": 2,

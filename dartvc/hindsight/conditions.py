@@ -29,14 +29,14 @@ def parse_condition(text: str) -> ast.expr:
     """
     quoted: dict[str, str] = {}
 
-    def placeholder(match: re.Match[str]) -> str:
+    def stand_in(match: re.Match[str]) -> str:
         return quoted.setdefault(match[1], f"_quoted_{len(quoted)}_")
 
     try:
-        tree = ast.parse(_QUOTED.sub(placeholder, text.strip()), mode="eval").body
+        tree = ast.parse(_QUOTED.sub(stand_in, text.strip()), mode="eval").body
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"{text!r} is not an expression: {error}", kind="expression", hint=_HINT) from None
-    meant = {stand_in: name for name, stand_in in quoted.items()}
+    meant = {given: name for name, given in quoted.items()}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             node.id = meant.get(node.id, node.id)

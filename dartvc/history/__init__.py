@@ -7,8 +7,9 @@ records every move of a ref so that it can be undone. It never unpickles and kno
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from dartvc.exports import lazily
 
 if TYPE_CHECKING:
     from dartvc.history.namespace import NameEntry
@@ -29,19 +30,13 @@ __all__ = [
     "UndoPlan",
 ]
 
-_MODULES = {
-    "namespace": ("NameEntry",),
-    "operations": ("Operation", "OperationLog", "RefMove", "UndoPlan"),
-    "payloads": ("StoredChunk", "StoredPayload"),
-    "repository": ("Repository",),
-    "writing": ("CommitWriter",),
-}
-
-
-def __getattr__(name: str) -> object:
-    """Loads what is asked for when it is first used: a command that only looks must not wait for what writes."""
-    for module, names in _MODULES.items():
-        if name in names:
-            found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-            return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(
+    __name__,
+    {
+        "namespace": ("NameEntry",),
+        "operations": ("Operation", "OperationLog", "RefMove", "UndoPlan"),
+        "payloads": ("StoredChunk", "StoredPayload"),
+        "repository": ("Repository",),
+        "writing": ("CommitWriter",),
+    },
+)

@@ -6,8 +6,9 @@ The main types are `Commit` (what history records) and `StagedCommit` (what a sn
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from dartvc.exports import lazily
 
 if TYPE_CHECKING:
     from dartvc.model.commit import Commit, CommitKind, Position
@@ -35,18 +36,12 @@ __all__ = [
     "short",
 ]
 
-_MODULES = {
-    "commit": ("Commit", "CommitKind", "Position"),
-    "ids": ("Digest", "Oid", "short"),
-    "staging": ("ChunkRef", "CommitReport", "LogSegment", "LogSource", "Omission", "Payload", "StagedCommit", "StagedName", "Summary"),
-    "workspace": ("RestoreReport", "Workspace"),
-}
-
-
-def __getattr__(name: str) -> object:
-    """Loads what is asked for when it is first used: a command that only looks must not wait for what writes."""
-    for module, names in _MODULES.items():
-        if name in names:
-            found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-            return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(
+    __name__,
+    {
+        "commit": ("Commit", "CommitKind", "Position"),
+        "ids": ("Digest", "Oid", "short"),
+        "staging": ("ChunkRef", "CommitReport", "LogSegment", "LogSource", "Omission", "Payload", "StagedCommit", "StagedName", "Summary"),
+        "workspace": ("RestoreReport", "Workspace"),
+    },
+)

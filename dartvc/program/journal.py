@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
+import io
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +23,7 @@ from dartvc.host.entropy import new_id
 from dartvc.program.records import add_record, copy_content, drop_records, is_copy_sound, read_records
 from dartvc.store.durable import sync_file, sync_folder, write_all
 
-__all__ = ["CONTENT_LIMIT_BYTES", "Journal", "TakenBack", "drop_copies", "take_back"]
+__all__ = ["CONTENT_LIMIT_BYTES", "Journal", "TakenBack", "drop_copies", "flush_writers", "go_back", "take_back"]
 
 CONTENT_LIMIT_BYTES = 16 * 1024 * 1024
 _FICLONE = 0x40049409
@@ -166,6 +168,18 @@ def take_back(
             restorer.attempt(path, restorer.set_mode, path, record)
     restorer.sync()
     return done
+
+
+def go_back(folder: Path, sequence: int) -> list[str]:
+    """Takes back what came after commit number ``sequence``, for a program that goes on from there; returns what is not as it was.
+
+    Its records go when all of it was taken back: what the program writes now is recorded anew.
+    """
+    problems = take_back(folder, sequence).problems
+    if not problems:
+        with contextlib.suppress(OSError):
+            drop_records(folder, sequence)
+    return problems
 
 
 def _oldest(newest: Sequence[Mapping[str, Any]], sequence: int) -> tuple[dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
@@ -322,6 +336,18 @@ def _is_beginning(path: str, copy: Path, size: int) -> bool:
                 return False
             left -= len(piece)
     return True
+
+
+def flush_writers() -> list[io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom]:
+    """Lets go what the open files of this process hold back: written later, it would come after what is put back. Returns these files."""
+    flushed = []
+    for value in gc.get_objects():
+        if type(value) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                if not value.closed and value.writable():
+                    value.flush()
+                    flushed.append(value)
+    return flushed
 
 
 def drop_copies(folder: Path, *, above_bytes: int = -1) -> None:

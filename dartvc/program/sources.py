@@ -9,7 +9,7 @@ import linecache
 import os
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +95,12 @@ class Sources:
         """Registers a unit under its file name."""
         self._units[unit.filename] = unit
         return unit
+
+    def supply(self, texts: Mapping[str, str]) -> None:
+        """Registers the recorded texts of those files that have no readable source here."""
+        for filename, text in texts.items():
+            if self.find(filename) is None:
+                self.add(filename, text)
 
     def find(self, filename: str) -> SourceUnit | None:
         """Returns the unit of a file; None when it has no readable source."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-import io
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from dartvc.model import Payload
 from dartvc.program.effects import Effects, watching
-from dartvc.program.journal import take_back
+from dartvc.program.journal import flush_writers, take_back
 from dartvc.state.loading import Loading, load
 from dartvc.state.process import ProcessState, apply_process
 from dartvc.state.summaries import summarize
@@ -91,12 +89,10 @@ def _files_kept(effects: Effects | None) -> Iterator[None]:
 def _open_handles() -> list[tuple[Any, int]]:
     """Returns the files that are open for writing and where they stand; what they held back is written first."""
     handles: list[tuple[Any, int]] = []
-    for value in gc.get_objects():
-        if type(value) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                if value.writable() and value.seekable() and isinstance(value.name, str):
-                    value.flush()
-                    handles.append((value, value.tell()))
+    for handle in flush_writers():
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if handle.seekable() and isinstance(handle.name, str):
+                handles.append((handle, handle.tell()))
     return handles
 
 

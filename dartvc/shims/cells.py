@@ -16,7 +16,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from dartvc.errors import DartvcError, RefusedError, UsageError
@@ -26,9 +26,8 @@ from dartvc.program.capture import CaptureError, Reader
 from dartvc.program.cells import FEATURES, add_cell, announce, continuation
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
-from dartvc.program.journal import take_back
+from dartvc.program.journal import go_back
 from dartvc.program.places import NotResumable
-from dartvc.program.records import drop_records
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
@@ -277,18 +276,15 @@ class Cells:
             __import__(name)
         sequence = read_sequence(session.repository, commit.oid)
         journal = journal_of(session.repository, cell.cell_id)
-        problems = take_back(journal, sequence).problems
-        for problem in problems:
+        for problem in go_back(journal, sequence):
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
-        if not problems:
-            with suppress(OSError):
-                drop_records(journal, sequence)
         with self.restoring():
             loaded = load_cell(session, commit, cell, self._generators)
             filename, text = self._own_file(loaded, cell)
             resumption = Resumption(loaded.frames, self._reader, self._file_of, self._namespace_of)
             statements, self._begun = continuation(loaded.frames[0], self._reader, filename)
-            self._give_data(loaded)
+            self._reader.sources.supply(loaded.sources)
+            loaded.give_globals(session.namespace)
             session.adopt_run(commit.oid, loaded.versions, loaded.values, Oid(cell.base))
         resumption.install()
         self._shell.compile.flags |= text.flags
@@ -315,15 +311,6 @@ class Cells:
         if add_cell(self._reader, filename, text.text, text.flags) is None:
             raise NotResumable("the text of the cell is no Python")
         return filename, text
-
-    def _give_data(self, loaded: LoadedRun) -> None:
-        for path, text in loaded.sources.items():
-            if self._reader.sources.find(path) is None:
-                self._reader.sources.add(path, text)
-        self._session.namespace.update(loaded.namespace)
-        for name, data in loaded.module_data.items():
-            if name in sys.modules:
-                vars(sys.modules[name]).update(data)
 
     def _file_of(self, module: str, recorded: str) -> str:
         if self._reader.sources.find(recorded) is not None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
-import io
 import os
 import sys
 from dataclasses import replace
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError
 from dartvc.model import short
+from dartvc.program.journal import flush_writers
 from dartvc.sessions.atomic import AtomicSession, Settled, begin_atomic, find_atomic, settle
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from dartvc.program.effects import Effects
     from dartvc.sessions import Session
 
-__all__ = ["AtomicEnding", "describe_settled", "flush_open_files"]
+__all__ = ["AtomicEnding", "describe_settled"]
 
 
 class AtomicEnding:
@@ -52,7 +51,7 @@ class AtomicEnding:
             return
         if self.effects is not None:
             self.effects.is_paused = True
-        flush_open_files()
+        flush_writers()
         run = find_atomic(self._repository, self._run_id)
         if run is None:
             return
@@ -93,14 +92,3 @@ def describe_settled(settled: Settled) -> list[str]:
         if len(settled.unseen) > 10:
             lines.append(f"  and {len(settled.unseen) - 10} more")
     return lines
-
-
-def flush_open_files() -> None:
-    """Lets go what open files hold back: written later, it would come after what is put back now."""
-    for value in gc.get_objects():
-        if type(value) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
-            try:
-                if not value.closed and value.writable():
-                    value.flush()
-            except (OSError, ValueError):
-                continue

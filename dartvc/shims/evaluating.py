@@ -38,7 +38,6 @@ from dartvc.state.chunking import digest_buffers
 from dartvc.state.loading import Unloadable
 from dartvc.state.process import ENTRIES
 from dartvc.state.saving import Refusal, Saving, save
-from dartvc.state.strings import with_interned_keys
 
 __all__ = ["Evaluator"]
 
@@ -157,13 +156,8 @@ class Evaluator(Replayer):
         for name in [each for each in names if not each.startswith("__")]:
             del names[name]
         loaded = load_run(self.repository, oid, self.run, names, codec, lambda *_: None, known=self._known, is_needed=self._is_needed)
-        for path, file in self._files.items():
-            if self.sources.find(path) is None:
-                self.sources.add(path, file.new_unit.text)
-        for name, data in loaded.module_data.items():
-            if name in sys.modules:
-                vars(sys.modules[name]).update(with_interned_keys(data))
-        names.update(with_interned_keys(loaded.namespace))
+        self.sources.supply({path: file.new_unit.text for path, file in self._files.items()})
+        loaded.give_globals(names)
         self.rebind(self._files)
         modules = {each.filename: each.module for each in loaded.frames}
         for path in dict.fromkeys((self.run.script, self._jump.path)):

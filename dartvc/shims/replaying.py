@@ -114,9 +114,7 @@ class Replayer:
             __import__(name)
         codec = PatchedGenerators(Reader(self.sources), files)
         loaded = load_run(repository, self.oid, run, self.main.__dict__, codec, lambda *_: None)
-        for path, file in files.items():
-            if path != run.script and self.sources.find(path) is None:
-                self.sources.add(path, file.new_unit.text)
+        self.sources.supply({path: file.new_unit.text for path, file in files.items()})
         loaded.give_globals(self.main.__dict__)
         self.rebind(files)
         setup = ast.Module(list(files[run.script].setup()), [])

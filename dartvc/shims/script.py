@@ -26,15 +26,13 @@ from dartvc.program.coroutines import is_loop_pass, why_not_at_loop
 from dartvc.program.effects import Effects, put_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
-from dartvc.program.journal import take_back
+from dartvc.program.journal import go_back, take_back
 from dartvc.program.places import NotResumable
-from dartvc.program.records import drop_records
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
 from dartvc.program.trampolines import is_trampoline
 from dartvc.sessions import Session
-from dartvc.sessions.atomic import AtomicSession
 from dartvc.sessions.pacing import Pace
 from dartvc.sessions.recorded import LoadedRun, load_run, read_effects, read_files, read_modules, read_sequence
 from dartvc.sessions.relocation import follow_imports, follow_process
@@ -42,7 +40,6 @@ from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import Run, RunRecorder
 from dartvc.sessions.tally import describe_tally
 from dartvc.sessions.traces import Trace, headline_of
-from dartvc.shims.endings import AtomicEnding
 from dartvc.shims.safepoints import SafePoints
 from dartvc.shims.signals import SIGNALLED, Signals
 from dartvc.shims.texts import is_archive, read_program
@@ -53,6 +50,7 @@ from dartvc.state.loading import Unloadable
 
 if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
+    from dartvc.shims.endings import AtomicEnding
 
 __all__ = ["RunOptions", "main_module", "resume_script", "run_script"]
 
@@ -85,9 +83,15 @@ class _Runner:
         self.unit = self.sources.add(run.script, text)
         linecache.cache[run.script] = (len(text), None, text.splitlines(keepends=True), run.script)
         self.reader = Reader(self.sources)
-        self.ending = AtomicEnding(repository, run.run_id) if options.is_atomic else None
-        is_atomic = options.is_atomic
-        self.session = AtomicSession(repository, self.main.__dict__, run.run_id, parent) if is_atomic else Session(repository, self.main.__dict__)
+        self.ending: AtomicEnding | None = None
+        if options.is_atomic:
+            from dartvc.sessions.atomic import AtomicSession
+            from dartvc.shims.endings import AtomicEnding
+
+            self.ending = AtomicEnding(repository, run.run_id)
+            self.session: Session = AtomicSession(repository, self.main.__dict__, run.run_id, parent)
+        else:
+            self.session = Session(repository, self.main.__dict__)
         self.session.arguments = run.arguments
         self.session.run_id = run.run_id
         self.session.working.generators = GeneratorCodec(self.reader)
@@ -95,7 +99,7 @@ class _Runner:
         journal = repository.path / "runs" / run.run_id
         journal.mkdir(parents=True, exist_ok=True)
         ignored = (str(repository.path), str(config_folder()))
-        self.effects = Effects(journal, ignored, on_fork=watch_workers, is_atomic=is_atomic)
+        self.effects = Effects(journal, ignored, on_fork=watch_workers, is_atomic=options.is_atomic)
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         pace = Pace(options.max_overhead, options.every_s)
         self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit)
@@ -202,9 +206,7 @@ class _Runner:
         for note in loaded.notes:
             print(f"dartvc: {note}", file=sys.stderr)
         watch_exits(self._is_user)
-        for path, text in loaded.sources.items():
-            if self.sources.find(path) is None:
-                self.sources.add(path, text)
+        self.sources.supply(loaded.sources)
         _set_values(loaded, sets)
         loaded.give_globals(self.main.__dict__)
         resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
@@ -218,14 +220,11 @@ class _Runner:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
         self.effects.sequence = read_sequence(self.repository, oid)
         self.effects.acts.begin(read_effects(self.repository, oid))
-        done = take_back(self.effects.journal, self.effects.sequence)
-        if not done.problems:
-            with suppress(OSError):
-                drop_records(self.effects.journal, self.effects.sequence)
+        problems = go_back(self.effects.journal, self.effects.sequence)
         files = read_files(self.repository, oid)
         if self.ending is not None:
             self.effects.keep_before(state.path for state in files)
-        for problem in (*done.problems, *put_back(files)):
+        for problem in (*problems, *put_back(files)):
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         self.effects.adopt(files)
         assert self.recorder.ledger is not None

@@ -7,8 +7,9 @@ The format is in docs/format.md.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from dartvc.exports import lazily
 
 if TYPE_CHECKING:
     from dartvc.store.batch import ObjectBatch
@@ -20,20 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Head", "ObjectBatch", "ObjectDatabase", "Problem", "RawCommit", "Refs", "Seals", "TreeEntry"]
 
-_MODULES = {
-    "batch": ("ObjectBatch",),
-    "checking": ("Problem",),
-    "database": ("ObjectDatabase",),
-    "objects": ("RawCommit", "TreeEntry"),
-    "refs": ("Head", "Refs"),
-    "trust": ("Seals",),
-}
-
-
-def __getattr__(name: str) -> object:
-    """Loads what is asked for when it is first used: a command that only looks must not wait for what writes."""
-    for module, names in _MODULES.items():
-        if name in names:
-            found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-            return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(
+    __name__,
+    {
+        "batch": ("ObjectBatch",),
+        "checking": ("Problem",),
+        "database": ("ObjectDatabase",),
+        "objects": ("RawCommit", "TreeEntry"),
+        "refs": ("Head", "Refs"),
+        "trust": ("Seals",),
+    },
+)

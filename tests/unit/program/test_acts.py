@@ -23,7 +23,7 @@ def heard(event: str, *arguments: object) -> list[str]:
         (["/usr/bin/git", "push", "https://me:secret@host/x"], "subprocess: git push ..."),
         (["git", "secret-9"], "subprocess: git ..."),
         (["git", "--password", "x"], "subprocess: git ..."),
-        (["python3.11", "/home/me/work/train.py", "--key", "x"], "subprocess: python3.11 train.py ..."),
+        (["python3.11", "/opt/jobs/train.py", "--key", "x"], "subprocess: python3.11 train.py ..."),
         (["python", "-c", "secret"], "subprocess: python ..."),
         (["mysql", "-psecret"], "subprocess: mysql ..."),
         (["echo", "secret"], "subprocess: echo ..."),
