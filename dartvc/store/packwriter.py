@@ -1,7 +1,7 @@
 """Writing packs (gitformat-pack) at the speed of the disk.
 
-The caller's thread hashes an object and copies its bytes into a buffer, once; from 8 MiB on, a second thread takes the buffers, sums
-their checksums and writes them. Beyond `ROLL_BYTES` the pack is finished by a third one and the next pack begun, so that its last
+The caller's thread hashes an object and copies its bytes into a buffer, once; from 8 MiB on, a second thread takes the buffers, adds
+the checksums of zlib and of the index and writes them. Beyond `ROLL_BYTES` the pack is finished by a third one and the next pack begun, so that its last
 checksum and its fsync overlap with what follows. Nothing is visible before `publish` renames.
 """
 
@@ -31,6 +31,7 @@ ROLL_BYTES = 128 * 1024 * 1024
 _BUFFER_BYTES = 8 * 1024 * 1024
 _STORED_BLOCK_BYTES = 65535
 _SMALL_BYTES = 4096
+_ADLER_BYTES = 4
 _PLAIN_COMMIT_BYTES = 512
 _DELTA_DEPTH = 40
 DELTA_MIN_BYTES = 100
@@ -108,6 +109,20 @@ def _keys(tree: bytes) -> tuple[bytes, bytes]:
 
 
 @dataclass(slots=True)
+class _Buffer:
+    """Bytes on their way into a pack.
+
+    Attributes:
+        ends: which objects end where in it.
+        stored: where uncompressed bytes stand, (from, to), and, (at, -1), where the Adler-32 of all of them since the last such row goes.
+    """
+
+    content: bytearray = field(default_factory=bytearray)
+    ends: list[tuple[bytes, int]] = field(default_factory=list)
+    stored: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _PackFile:
     """One pack on its way: its temporary file, and where its objects lie."""
 
@@ -116,6 +131,7 @@ class _PackFile:
     size: int = PACK_HEADER_BYTES
     flushed: int = 0
     crc: int = 0
+    adler: int = 1
     offsets: dict[bytes, int] = field(default_factory=dict)
     crcs: dict[bytes, int] = field(default_factory=dict)
     checksum: bytes = b""
@@ -126,14 +142,24 @@ class _PackFile:
         """Where the index is begun; not under git's name for one, or git would read one that a kill left half written."""
         return self.path.with_suffix(".index")
 
-    def write(self, buffer: bytearray, ends: list[tuple[bytes, int]]) -> None:
-        """Writes a buffer; ``ends`` says which objects end where in it."""
+    def seal(self, buffer: _Buffer) -> None:
+        """Puts the checksums of what is stored uncompressed where they belong."""
+        view = memoryview(buffer.content)
+        for start, end in buffer.stored:
+            if end >= 0:
+                self.adler = zlib.adler32(view[start:end], self.adler)
+            else:
+                struct.pack_into(">I", view, start, self.adler)
+                self.adler = 1
+
+    def write(self, buffer: _Buffer) -> None:
+        """Writes a buffer that is sealed."""
         if self.descriptor < 0:
             self.descriptor = _create(self.path)
         at = PACK_HEADER_BYTES if self.flushed == 0 else 0
-        view = memoryview(buffer)
+        view = memoryview(buffer.content)
         crc = self.crc
-        for oid, end in ends:
+        for oid, end in buffer.ends:
             self.crcs[oid] = zlib.crc32(view[at:end], crc)
             at, crc = end, 0
         self.crc = zlib.crc32(view[at:], crc) if at < len(view) else crc
@@ -158,16 +184,17 @@ class _PackFile:
         os.fsync(descriptor)
         self._write_index()
 
-    def finish_small(self, buffer: bytearray, ends: list[tuple[bytes, int]]) -> None:
+    def finish_small(self, buffer: _Buffer) -> None:
         """Writes a pack that fits into one buffer.
 
         Fast path: its checksum is that of the buffer, so nothing is read back.
         """
-        struct.pack_into(">I", buffer, 8, len(self.offsets))
-        self.checksum = hashlib.sha1(buffer, usedforsecurity=False).digest()
-        ends.append((b"", len(buffer)))
-        buffer += self.checksum
-        self.write(buffer, ends)
+        self.seal(buffer)
+        struct.pack_into(">I", buffer.content, 8, len(self.offsets))
+        self.checksum = hashlib.sha1(buffer.content, usedforsecurity=False).digest()
+        buffer.ends.append((b"", len(buffer.content)))
+        buffer.content += self.checksum
+        self.write(buffer)
         del self.crcs[b""]
         os.fsync(self.descriptor)
         self._write_index()
@@ -217,7 +244,7 @@ def _flush(descriptor: int, failures: list[OSError]) -> None:
         failures.append(error)
 
 
-_Job = tuple[_PackFile, bytearray, list[tuple[bytes, int]], bool]
+_Job = tuple[_PackFile, _Buffer, bool]
 
 
 class PackWriter:
@@ -239,8 +266,7 @@ class PackWriter:
         name = f"{TEMPORARY_PREFIX}{os.getpid()}_{os.urandom(6).hex()}.pack"
         self._file = _PackFile(self._folder / name)
         self._files.append(self._file)
-        self._buffer = bytearray(b"PACK" + struct.pack(">II", 2, 0))
-        self._ends: list[tuple[bytes, int]] = []
+        self._buffer = _Buffer(bytearray(b"PACK" + struct.pack(">II", 2, 0)))
         self._window = DeltaWindow()
 
     def __len__(self) -> int:
@@ -255,26 +281,26 @@ class PackWriter:
         if kind == TREE:
             self._add_tree(bytes(data), offset)
         elif not compress:
-            self._buffer += entry_header(kind, len(data))
+            self._buffer.content += entry_header(kind, len(data))
             self._add_stored(data)
         elif len(data) <= _BUFFER_BYTES:
-            self._buffer += entry_header(kind, len(data))
-            self._buffer += zlib.compress(data, _level(kind, len(data)))
+            self._buffer.content += entry_header(kind, len(data))
+            self._buffer.content += zlib.compress(data, _level(kind, len(data)))
         else:
-            self._buffer += entry_header(kind, len(data))
+            self._buffer.content += entry_header(kind, len(data))
             deflater = zlib.compressobj(1)
             for at in range(0, len(data), _BUFFER_BYTES):
-                self._buffer += deflater.compress(data[at : at + _BUFFER_BYTES])
+                self._buffer.content += deflater.compress(data[at : at + _BUFFER_BYTES])
                 self._spill()
-            self._buffer += deflater.flush()
+            self._buffer.content += deflater.flush()
         self._end(oid)
         return offset
 
     def add_packed(self, oid: bytes, header: bytes, body: memoryview) -> int:
         """Adds an object whose body is deflated already; returns its offset."""
         offset = self._start(oid)
-        self._buffer += header
-        self._buffer += body
+        self._buffer.content += header
+        self._buffer.content += body
         self._end(oid)
         return offset
 
@@ -289,18 +315,18 @@ class PackWriter:
             self._begin()
         self._file.offsets[oid] = self._file.size
         self._seen.add(oid)
-        self._before = len(self._buffer)
+        self._before = len(self._buffer.content)
         return self._file.size
 
     def _end(self, oid: bytes) -> None:
-        self._file.size += len(self._buffer) - self._before
-        self._ends.append((oid, len(self._buffer)))
-        if len(self._buffer) > _BUFFER_BYTES:
+        self._file.size += len(self._buffer.content) - self._before
+        self._buffer.ends.append((oid, len(self._buffer.content)))
+        if len(self._buffer.content) > _BUFFER_BYTES:
             self._hand_over(last=False)
 
     def _spill(self) -> None:
-        if len(self._buffer) > _BUFFER_BYTES:
-            self._file.size += len(self._buffer) - self._before
+        if len(self._buffer.content) > _BUFFER_BYTES:
+            self._file.size += len(self._buffer.content) - self._before
             self._hand_over(last=False)
             self._before = 0
 
@@ -309,43 +335,46 @@ class PackWriter:
         found = self._window.find(tree)
         depth = 0
         if found is None:
-            self._buffer += entry_header(TREE, len(tree))
-            self._buffer += zlib.compress(tree, 1)
+            self._buffer.content += entry_header(TREE, len(tree))
+            self._buffer.content += zlib.compress(tree, 1)
         else:
             delta, base = found
             depth = base.depth + 1
-            self._buffer += entry_header(OFS_DELTA, len(delta), offset - base.offset)
-            self._buffer += zlib.compress(delta, 1)
+            self._buffer.content += entry_header(OFS_DELTA, len(delta), offset - base.offset)
+            self._buffer.content += zlib.compress(delta, 1)
         self._window.add(tree, offset, depth)
 
     def _add_stored(self, data: bytes | memoryview) -> None:
         """Adds a zlib stream of stored blocks: the one copy of the data."""
         view = memoryview(data)
         size = len(view)
-        self._buffer += b"\x78\x01"
+        self._buffer.content += b"\x78\x01"
         for at in range(0, size, _STORED_BLOCK_BYTES) or (0,):
             piece = view[at : at + _STORED_BLOCK_BYTES]
             length = len(piece)
-            self._buffer += struct.pack("<BHH", at + length >= size, length, length ^ 0xFFFF)
-            self._buffer += piece
+            self._buffer.content += struct.pack("<BHH", at + length >= size, length, length ^ 0xFFFF)
+            self._buffer.stored.append((len(self._buffer.content), len(self._buffer.content) + length))
+            self._buffer.content += piece
             self._spill()
-        self._buffer += struct.pack(">I", zlib.adler32(view))
+        self._buffer.stored.append((len(self._buffer.content), -1))
+        self._buffer.content += bytes(_ADLER_BYTES)
 
     def _hand_over(self, *, last: bool) -> None:
         if self._worker is None:
             self._worker = threading.Thread(target=self._work, name="dartvc-pack", daemon=True)
             self._worker.start()
-        self._jobs.put((self._file, self._buffer, self._ends, last))
-        self._buffer, self._ends = bytearray(), []
+        self._jobs.put((self._file, self._buffer, last))
+        self._buffer = _Buffer()
         self._raise_failure()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             if self._failure is not None:
                 continue
-            file, buffer, ends, last = job
+            file, buffer, last = job
             try:
-                file.write(buffer, ends)
+                file.seal(buffer)
+                file.write(buffer)
                 if last:
                     finisher = threading.Thread(target=self._finish, args=(file,), name="dartvc-finish", daemon=True)
                     self._finishers.append(finisher)
@@ -380,7 +409,7 @@ class PackWriter:
         if self._is_complete:
             return
         if self._worker is None:
-            self._file.finish_small(self._buffer, self._ends)
+            self._file.finish_small(self._buffer)
         else:
             self._hand_over(last=True)
             self._stop()
