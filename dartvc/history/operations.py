@@ -268,7 +268,8 @@ def decode_operation(line: bytes) -> Operation | None:
     try:
         record = json.loads(line)
         number = int(record["id"])
-        heads = [Head(ref, _checked(oid)) for ref, oid in record["head"]]
+        moves = tuple(RefMove(str(name), _checked(old), _checked(new)) for name, old, new in record["refs"])
+        before, after = (Head(ref, _checked(oid)) for ref, oid in record["head"]) if "head" in record else _heads_along(moves[0])
         return Operation(
             number,
             str(record["key"]),
@@ -276,14 +277,19 @@ def decode_operation(line: bytes) -> Operation | None:
             str(record["session"]),
             str(record["operation"]),
             str(record["description"]),
-            tuple(RefMove(str(name), _checked(old), _checked(new)) for name, old, new in record["refs"]),
-            heads[0],
-            heads[1],
+            moves,
+            before,
+            after,
             int(record.get("pointer", number)),
             tuple(int(each) for each in record.get("redo", ())),
         )
     except (ValueError, KeyError, TypeError, IndexError):
         return None
+
+
+def _heads_along(move: RefMove) -> tuple[Head, Head]:
+    """Returns where HEAD was before and after when it stands at the branch that moved."""
+    return Head(move.name, move.old), Head(move.name, move.new)
 
 
 def _checked(oid: object) -> Oid | None:
@@ -303,8 +309,9 @@ def _encode(entry: Operation) -> bytes:
         "operation": entry.operation,
         "description": entry.description,
         "refs": [[move.name, move.old, move.new] for move in entry.moves],
-        "head": [[head.ref, head.oid] for head in (entry.head_before, entry.head_after)],
     }
+    if not entry.moves or (entry.head_before, entry.head_after) != _heads_along(entry.moves[0]):
+        record["head"] = [[head.ref, head.oid] for head in (entry.head_before, entry.head_after)]
     if entry.pointer != entry.number:
         record["pointer"] = entry.pointer
     if entry.redo:

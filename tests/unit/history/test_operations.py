@@ -82,6 +82,18 @@ def test_head_goes_back_too(repository: Repository, line: list[Oid]) -> None:
     assert repository.database.refs.read("refs/heads/dev") is None
 
 
+def test_where_head_stood_is_written_only_when_it_was_elsewhere_than_the_branch_that_moved(repository: Repository, line: list[Oid]) -> None:
+    head = Head("refs/heads/main", line[3])
+    other = Head("refs/heads/other", line[0])
+    move = RefMove("refs/heads/main", line[3], line[1])
+    entries = [
+        repository.operations.append([move], operation="move", description="", session="", head_before=head, head_after=after)
+        for after in (Head("refs/heads/main", line[1]), other, Head(None, line[1]))
+    ]
+    assert [b'"head"' in written for written in repository.operations.path.read_bytes().splitlines()[-3:]] == [False, True, True]
+    assert list(repository.operations.iter_newest())[:3] == entries[::-1]
+
+
 def test_sessions_undo_their_own(repository: Repository, line: list[Oid]) -> None:
     for session, name in (("s1", "a"), ("s2", "b")):
         repository.move_refs([RefMove(name, None, line[0])], operation="branch", description="", session=session)
