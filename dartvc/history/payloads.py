@@ -6,7 +6,7 @@ buffers are copied straight out of the mapped pack and verified by xxh3 alone (2
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from xxhash import xxh3_128_digest
@@ -16,14 +16,16 @@ from dartvc.model import Digest, Oid
 from dartvc.store.objects import BLOB
 
 if TYPE_CHECKING:
-    from dartvc.store import ObjectDatabase, TreeEntry
+    from dartvc.store import ObjectDatabase
 
-__all__ = ["PLAIN_PAYLOAD_BYTES", "StoredChunk", "StoredPayload", "chunk_entry", "read_payload"]
+__all__ = ["PLAIN_PAYLOAD_BYTES", "StoredChunk", "StoredPayload", "chunk_entry", "group_entry", "iter_groups", "read_payload"]
 
 PLAIN_PAYLOAD_BYTES = 64 * 1024
 """A payload of one chunk without buffers up to this size is a plain blob instead of a tree."""
 
 _TREE_MODE = 0o40000
+_UNGROUPED = 128
+_GROUP_MIN, _GROUP_MEAN, _GROUP_MAX = 8, 32, 256
 
 
 class StoredChunk(NamedTuple):
@@ -37,6 +39,27 @@ class StoredChunk(NamedTuple):
 def chunk_entry(index: int, digest: Digest) -> str:
     """Returns the tree entry of a chunk: its number and its xxh3_128 in hexadecimal."""
     return f"{index:06d}-{digest.hex()}"
+
+
+def group_entry(index: int) -> str:
+    """Returns the tree entry of a group of chunks."""
+    return f"{index:06d}"
+
+
+def iter_groups(digests: Sequence[Digest]) -> Iterator[tuple[int, int]]:
+    """Yields from where to where the chunks of a long list form groups, each a tree; nothing for a short one, whose chunks stand in one tree.
+
+    A group ends where the digest of a chunk says so, so that a change, also one that makes the list longer or shorter, leaves the
+    other groups as they were: what a small change of a large value costs does not grow with the value.
+    """
+    if len(digests) <= _UNGROUPED:
+        return
+    start = 0
+    for index, digest in enumerate(digests, 1):
+        size = index - start
+        if (size >= _GROUP_MIN and digest[-1] % _GROUP_MEAN == 0) or size == _GROUP_MAX or index == len(digests):
+            yield start, index
+            start = index
 
 
 def read_payload(database: ObjectDatabase, payload_oid: Oid, *, where: str = "") -> StoredPayload:
@@ -60,7 +83,7 @@ def read_payload(database: ObjectDatabase, payload_oid: Oid, *, where: str = "")
     stream_entry = tree.get("stream")
     if stream_entry is None:
         raise CorruptError(f"{where} has no stream", kind="payload-shape", hint="dvc-state fsck")
-    chunks = _chunks(database.read_tree(stream_entry.oid), where)
+    chunks = _read_chunks(database, stream_entry.oid, where)
     sized = tuple(chunk._replace(size_bytes=database.blob_size(chunk.oid)) for chunk in chunks) if len(chunks) > 1 else chunks
     buffers: list[tuple[StoredChunk, ...]] = []
     if "buffers" in tree:
@@ -68,7 +91,7 @@ def read_payload(database: ObjectDatabase, payload_oid: Oid, *, where: str = "")
         for position, name in enumerate(sorted(folders, key=_number)):
             if _number(name) != position:
                 raise CorruptError(f"{where} lacks buffer {position}", kind="payload-shape", hint="dvc-state fsck")
-            buffers.append(_chunks(database.read_tree(folders[name].oid), where))
+            buffers.append(_read_chunks(database, folders[name].oid, where))
     return StoredPayload(database, payload_oid, sized, tuple(buffers), where)
 
 
@@ -187,10 +210,14 @@ class StoredPayload:
         return CorruptError(f"chunk {chunk.oid} of {self._where} is not what was written", kind="payload-digest", hint="dvc-state fsck")
 
 
-def _chunks(entries: Mapping[str, TreeEntry], where: str) -> tuple[StoredChunk, ...]:
-    chunks = []
+def _read_chunks(database: ObjectDatabase, oid: Oid, where: str, *, is_group: bool = False) -> tuple[StoredChunk, ...]:
+    chunks: list[StoredChunk] = []
+    entries = database.read_tree(oid)
     for position, name in enumerate(sorted(entries, key=_number)):
         index, _, digest = name.partition("-")
+        if name == group_entry(position) and entries[name].mode == _TREE_MODE and not is_group:
+            chunks.extend(_read_chunks(database, entries[name].oid, where, is_group=True))
+            continue
         if _number(index) != position or len(digest) != 32 or entries[name].mode == _TREE_MODE:
             raise CorruptError(f"{where} lacks chunk {position}", kind="payload-shape", hint="dvc-state fsck")
         try:

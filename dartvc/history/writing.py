@@ -16,7 +16,7 @@ from dartvc.errors import MissingObjectError
 from dartvc.history.epoch import read_epoch
 from dartvc.history.logs import LogTree
 from dartvc.history.namespace import BLOB_MODE, TREE_MODE, NamespaceTree
-from dartvc.history.payloads import PLAIN_PAYLOAD_BYTES, chunk_entry, read_payload
+from dartvc.history.payloads import PLAIN_PAYLOAD_BYTES, chunk_entry, group_entry, iter_groups, read_payload
 from dartvc.history.trailers import message_of, seal_payload
 from dartvc.model import ChunkRef, Digest, Oid, Payload, StagedCommit, StagedName
 from dartvc.store import TreeEntry
@@ -231,8 +231,8 @@ class CommitWriter:
         *,
         is_stream: bool,
     ) -> Oid:
-        entries = {}
-        for index, ref in enumerate(refs):
+        rows: list[tuple[Digest, Oid]] = []
+        for ref in refs:
             oid = chunks.get(ref.digest)
             if oid is None:
                 oid = (
@@ -241,8 +241,11 @@ class CommitWriter:
                     else batch.add_blob(ref.data, compress=is_stream and _is_compressible(ref.data))
                 )
                 chunks[ref.digest] = oid
-            entries[chunk_entry(index, ref.digest)] = TreeEntry(BLOB_MODE, oid)
-        return batch.add_tree(entries)
+            rows.append((ref.digest, oid))
+        groups = [_chunk_tree(batch, rows[start:end]) for start, end in iter_groups([digest for digest, _ in rows])]
+        if not groups:
+            return _chunk_tree(batch, rows)
+        return batch.add_tree({group_entry(index): TreeEntry(TREE_MODE, oid) for index, oid in enumerate(groups)})
 
     def _stored_chunk(self, ref: ChunkRef, names: Sequence[str], parents: Sequence[Oid]) -> Oid:
         """Finds a chunk that the repository has: in this writer's memory, else in the nearest ancestor that has it."""
@@ -275,6 +278,10 @@ class CommitWriter:
                     payload = read_payload(self._database, entry.oid, where=f"{name} of commit {commit}")
                     found[name] = {chunk.digest: chunk.oid for chunks in (payload.stream_chunks, *payload.buffers) for chunk in chunks}
         return found
+
+
+def _chunk_tree(batch: ObjectBatch, rows: Sequence[tuple[Digest, Oid]]) -> Oid:
+    return batch.add_tree({chunk_entry(index, digest): TreeEntry(BLOB_MODE, oid) for index, (digest, oid) in enumerate(rows)})
 
 
 def encode_json(value: Mapping[str, object]) -> bytes:

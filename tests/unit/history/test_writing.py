@@ -6,7 +6,7 @@ import pickle
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dartvc.errors import CorruptError, MissingObjectError
@@ -15,6 +15,7 @@ from dartvc.history.namespace import NamespaceTree, iter_name_trees
 from dartvc.history.payloads import read_payload
 from dartvc.history.writing import encode_json
 from dartvc.model import CommitKind, Oid, Omission, Payload, StagedCommit, StagedName
+from dartvc.store import TreeEntry
 from tests.unit.history.staging import Commit, chunk, stage
 
 
@@ -192,6 +193,53 @@ def test_chunks_are_found_in_an_older_ancestor_too(repository: Repository) -> No
     second = _write(repository, _array([b"s"], [[BIG[2], BIG[3]]]), first)
     third = _write(repository, _array([b"s"], [[BIG[0], BIG[3]]], {BIG[0]}), second)
     assert repository.payload(repository.names(third)["a"].payload_oid or Oid("")).buffers[0][0].oid
+
+
+def _long(count: int, *extra: tuple[int, bytes]) -> StagedCommit:
+    pieces = [b"%06d" % number for number in range(count)]
+    for at, piece in extra:
+        pieces.insert(at, piece)
+    return _array(pieces, [])
+
+
+def _stream(repository: Repository, oid: Oid) -> Oid:
+    payload_oid = repository.names(oid)["a"].payload_oid
+    assert payload_oid is not None
+    return repository.database.read_tree(payload_oid)["stream"].oid
+
+
+@pytest.mark.parametrize("pieces", [[b"%06d" % number for number in range(count)] for count in (127, 128, 129, 3000)] + [[b"same"] * 700])
+def test_a_value_of_many_chunks_comes_back(repository: Repository, pieces: list[bytes]) -> None:
+    oid = _write(repository, _array(pieces, [pieces]))
+    payload = repository.payload(repository.names(oid)["a"].payload_oid or Oid(""))
+    target = bytearray(payload.buffer_size(0))
+    payload.read_buffer_into(0, memoryview(target))
+    assert payload.read_stream() == target == b"".join(pieces)
+    assert max(map(len, (repository.database.read_tree(tree) for tree in _trees_below(repository, _stream(repository, oid))))) <= 256
+
+
+def _trees_below(repository: Repository, oid: Oid) -> set[Oid]:
+    entries = repository.database.read_tree(oid).values()
+    return {oid}.union(*(_trees_below(repository, entry.oid) for entry in entries if entry.mode == 0o40000))
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 3000))
+def test_a_chunk_more_among_many_writes_two_trees_of_few_rows(tmp_path_factory: pytest.TempPathFactory, at: int) -> None:
+    repository = Repository.init(tmp_path_factory.mktemp("chunks"), key_path=tmp_path_factory.mktemp("key") / "key")
+    first = _write(repository, _long(3000))
+    second = _write(repository, _long(3000, (at, b"new")), first)
+    fresh = _trees_below(repository, _stream(repository, second)) - _trees_below(repository, _stream(repository, first))
+    assert sum(len(repository.database.read_tree(tree)) for tree in fresh) <= 600  # of 3,000
+
+
+def test_a_payload_of_groups_in_groups_is_corrupt(repository: Repository) -> None:
+    batch = repository.database.batch()
+    inner = batch.add_tree({"000000": TreeEntry(0o40000, batch.add_tree({}))})
+    tree = batch.add_tree({"stream": TreeEntry(0o40000, batch.add_tree({"000000": TreeEntry(0o40000, inner)}))})
+    batch.publish()
+    with pytest.raises(CorruptError):
+        read_payload(repository.database, tree)
 
 
 def test_a_chunk_that_nobody_has_is_an_error(repository: Repository) -> None:
