@@ -103,6 +103,7 @@ def _commit_logs(repository: Repository, segment: LogSegment, message: str, fact
         oid = writer.write(staged, (present,) if present is not None else ())
         writer.publish()
         database.refs.move(ref, oid, expected=present)
+    database.tidy()
     return oid
 
 

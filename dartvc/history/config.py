@@ -10,6 +10,7 @@ from dartvc.errors import CorruptError, NotFoundError, UsageError
 from dartvc.history.gitconfig import parse_config
 from dartvc.host.entropy import new_id
 from dartvc.store.durable import replace_file, storage_errors
+from dartvc.store.locks import RepositoryLock
 
 __all__ = ["SETTINGS", "Config", "parse_duration_s"]
 
@@ -28,6 +29,7 @@ SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Every setting: its default and what it means."""
 
+_LOCK_TIMEOUT_S = 10.0
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -36,6 +38,7 @@ class Config:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = RepositoryLock(path.with_name("config.editing"))
 
     def get(self, key: str, default: str | None = None) -> str:
         """Returns a setting (keys are case-insensitive, as in git).
@@ -80,8 +83,8 @@ class Config:
         import pygit2
 
         key = ""
-        with storage_errors(self._path):
-            draft, final = (self._path.with_name(f"tmp_config.{new_id()}.{step}") for step in ("draft", "final"))
+        with self._lock.hold(_LOCK_TIMEOUT_S), self._lock.git_lock(self._path) as final, storage_errors(self._path):
+            draft = self._path.with_name(f"tmp_config.{new_id()}")
             draft.write_bytes(self._path.read_bytes() if self._path.exists() else b"")
             try:
                 edited = pygit2.Config(str(draft))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from dartvc.host.machine import describe_machine
+from dartvc.host.places import git_folders
 
 __all__ = ["compare_environments", "describe_environment", "describe_host", "is_dirty"]
 
@@ -65,19 +67,17 @@ def is_dirty(root: Path) -> bool | None:
 
 
 def _git_head(root: Path) -> str | None:
-    for folder in (root, *root.parents):
-        head = folder / ".git" / "HEAD"
-        try:
-            text = head.read_text().strip()
-        except OSError:
-            continue
-        if not text.startswith("ref: "):
-            return text
-        try:
-            return (folder / ".git" / text[5:]).read_text().strip()
-        except OSError:
-            return _packed_ref(folder / ".git", text[5:])
-    return None
+    try:
+        found = git_folders(root)
+        text = (found[0] / "HEAD").read_text().strip() if found is not None else ""
+    except (OSError, UnicodeDecodeError):
+        return None
+    if found is None or not text.startswith("ref: "):
+        return text or None
+    for folder in dict.fromkeys(found):
+        with contextlib.suppress(OSError):
+            return (folder / text[5:]).read_text().strip()
+    return _packed_ref(found[1], text[5:])
 
 
 def _packed_ref(git: Path, name: str) -> str | None:

@@ -21,8 +21,14 @@ _SUBMODULE_MODE = 0o160000
 
 
 def named_commits(repository: Repository) -> dict[str, Oid]:
-    """Returns what every ref and HEAD name."""
+    """Returns what every ref and HEAD name.
+
+    Raises:
+        CorruptError: a ref is damaged: what it named is not known, so nothing may be thrown away.
+    """
     refs = repository.database.refs
+    for name in refs.iter_files():
+        refs.read(name)
     named = dict(refs.iter_refs())
     head = refs.head()
     if head.oid is not None:

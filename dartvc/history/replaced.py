@@ -5,14 +5,14 @@ A text file of lines ``OLD NEW``; NEW is 40 zeros for a commit that was dropped.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from dartvc.errors import NotFoundError
+from dartvc.host.entropy import new_id
 from dartvc.model import Oid, short
-from dartvc.store.durable import storage_errors
+from dartvc.store.durable import replace_file, storage_errors
 
 __all__ = ["DROPPED", "Replaced"]
 
@@ -61,17 +61,8 @@ class Replaced:
         """Adds entries, durably."""
         with storage_errors(self._path):
             merged = {**self._read(), **replaced}
-            temporary = self._path.with_name(f"tmp_replaced.{os.getpid()}")
-            with open(temporary, "w") as file:
-                file.writelines(f"{old} {new}\n" for old, new in merged.items())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(self._path)
-            descriptor = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            content = "".join(f"{old} {new}\n" for old, new in merged.items()).encode()
+            replace_file(self._path, content, temporary=self._path.with_name(f"tmp_replaced.{new_id()}"))
 
     def _read(self) -> dict[Oid, Oid]:
         try:

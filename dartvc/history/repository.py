@@ -12,6 +12,7 @@ from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, RefCo
 from dartvc.history import revisions
 from dartvc.history.replaced import Replaced
 from dartvc.history.trailers import commit_of_raw, seal_payload, split_seal
+from dartvc.host.places import git_folders
 from dartvc.model import Commit, Oid
 from dartvc.store.database import ObjectDatabase
 from dartvc.store.durable import storage_errors
@@ -394,19 +395,12 @@ def _program_payload(key: str, value: str) -> bytes:
 
 def _exclude_from_git(root: Path) -> None:
     """Adds our folder to ``.git/info/exclude`` of the user's git, if there is one; touches nothing else of it."""
-    for folder in (root, *root.parents):
-        git = folder / ".git"
-        if git.is_file():  # a worktree or submodule: the line belongs to the common folder
-            target = git.read_text().partition("gitdir:")[2].strip()
-            git = (folder / target).resolve()
-            common = git / "commondir"
-            if common.is_file():
-                git = (git / common.read_text().strip()).resolve()
-        if git.is_dir():
-            exclude = git / "info" / "exclude"
-            text = exclude.read_text() if exclude.exists() else ""
-            if f"{FOLDER}/" not in text.split():
-                exclude.parent.mkdir(exist_ok=True)
-                with open(exclude, "a") as file:
-                    file.write(("" if not text or text.endswith("\n") else "\n") + f"{FOLDER}/\n")
-            return
+    found = git_folders(root)
+    if found is None:
+        return
+    exclude = found[1] / "info" / "exclude"
+    text = exclude.read_text() if exclude.exists() else ""
+    if f"{FOLDER}/" not in text.split():
+        exclude.parent.mkdir(exist_ok=True)
+        with open(exclude, "a") as file:
+            file.write(("" if not text or text.endswith("\n") else "\n") + f"{FOLDER}/\n")

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["range_tips", "resolve_revision", "split_path"]
 
-_SHORTEST_ID = 4
 _SUFFIX = re.compile(r"\^\{(?P<peel>[a-z]*)\}|\^\{/(?P<text>[^}]*)\}|\^(?P<parent>\d*)|~(?P<generation>\d*)|@\{(?P<position>\d+)\}")
 _BASE = re.compile(r"(?P<base>(?:@(?!\{)|[^~^@:]|@(?=[^{]))*)")
 _ID = re.compile(r"[0-9a-fA-F]{4,40}\Z")

@@ -139,7 +139,6 @@ class CommitWriter:
             del self._trees[next(iter(self._trees))]
         self._parents.clear()
         self._pending.clear()
-        self._database.consolidate()
 
     def _write_again(self) -> None:
         """Writes the batch anew: objects that it counted on may have been thrown away since it began. The ids stay the same."""

@@ -6,7 +6,7 @@ import functools
 import os
 from pathlib import Path
 
-__all__ = ["PACKAGE_FOLDERS", "config_folder", "is_library_file"]
+__all__ = ["PACKAGE_FOLDERS", "config_folder", "git_folders", "is_library_file"]
 
 PACKAGE_FOLDERS = frozenset({"site-packages", "dist-packages"})
 
@@ -31,3 +31,18 @@ def config_folder() -> Path:
     """Returns the user's folder for dartvc: ``$XDG_CONFIG_HOME/dartvc``, by default ``~/.config/dartvc``."""
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "dartvc"
+
+
+def git_folders(root: Path) -> tuple[Path, Path] | None:
+    """Returns where the user's git that ``root`` lies in keeps its HEAD, and what its worktrees share (gitrepository-layout); None without one.
+
+    Both are the same folder but for a worktree. The nearest ``.git`` counts, as it does for git.
+    """
+    for folder in (root, *root.parents):
+        git = folder / ".git"
+        if git.is_file():  # a worktree or a submodule
+            git = (folder / git.read_text().partition("gitdir:")[2].strip()).resolve()
+        if git.is_dir():
+            common = git / "commondir"
+            return git, (git / common.read_text().strip()).resolve() if common.is_file() else git
+    return None

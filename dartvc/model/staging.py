@@ -85,6 +85,11 @@ class LogSegment:
     lines: bytes
     attachments: Mapping[str, bytes] = field(default_factory=dict)
 
+    @property
+    def size_bytes(self) -> int:
+        """How much memory it holds."""
+        return len(self.lines) + sum(map(len, self.attachments.values()))
+
 
 class LogSource(Protocol):
     """What gives a session the log records for its next commit."""

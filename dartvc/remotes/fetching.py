@@ -10,7 +10,6 @@ from dartvc.history.epoch import read_epoch
 from dartvc.model import Oid
 from dartvc.remotes.addresses import Address
 from dartvc.remotes.exchange import Exchange, RefUpdate, UpdateKind
-from dartvc.remotes.local import tidy
 from dartvc.remotes.negotiation import is_ancestor
 from dartvc.remotes.peers import peer_at
 from dartvc.remotes.registry import Remote
@@ -70,7 +69,7 @@ def fetch(
                 repository.move_refs(moves, operation="fetch", description=f"fetch {remote.name}")
             if trust:
                 repository.trust_all(repository.database.iter_commits(incoming.refs.values()))
-            tidy(repository.database)
+            repository.database.tidy()
             return Exchange(remote.name, address.url, tuple(updates), incoming.objects, incoming.size_bytes)
     raise LockedError("the repository is being cleaned up", kind="locked", hint="try again")
 

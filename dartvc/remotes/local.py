@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dartvc.errors import CorruptError, DartvcError, LockedError, NotFoundError, RefConflictError, RefusedError, RemoteError
+from dartvc.errors import CorruptError, LockedError, NotFoundError, RefConflictError, RefusedError, RemoteError
 from dartvc.history import RefMove, Repository
 from dartvc.history.epoch import read_epoch
 from dartvc.history.repository import FOLDER
@@ -25,7 +25,7 @@ from dartvc.store.durable import storage_errors
 from dartvc.store.objects import COMMIT, TAG
 from dartvc.store.packwriter import PackWriter
 
-__all__ = ["LocalPeer", "Staged", "stage_objects", "tidy"]
+__all__ = ["LocalPeer", "Staged", "stage_objects"]
 
 _TRIES = 5
 _TAG_CHAIN = 10
@@ -93,12 +93,6 @@ def stage_objects(source: ObjectDatabase, target: ObjectDatabase, wants: Iterabl
     return Staged({}, len(writer), writer.next_offset(), target, writer)
 
 
-def tidy(database: ObjectDatabase) -> None:
-    """Joins small packs and sweeps what exchanges that died left; the exchange is complete, so a full disk does not matter."""
-    with contextlib.suppress(DartvcError, OSError):
-        database.consolidate()
-
-
 class LocalPeer:
     """A project's folder (its states are in ``.dvc-state``), or a bare git repository.
 
@@ -164,7 +158,7 @@ class LocalPeer:
                     staged.admit()
                     self._move(moves)
                 if self._repository is not None:
-                    tidy(self.database)
+                    self.database.tidy()
                 return Sent(staged.objects, staged.size_bytes)
             finally:
                 staged.abandon()

@@ -251,6 +251,7 @@ class Session:
         self._is_fresh = False
         self.is_dirty = False
         now, offset = local_now()
+        logs = self.log_source.cut() if self.log_source is not None else None
         staged = StagedCommit(
             message=message,
             kind=kind,
@@ -269,13 +270,14 @@ class Session:
             run=run,
             position=position,
             keep_names=not is_first,
-            logs=self.log_source.cut() if self.log_source is not None else None,
+            logs=logs,
         )
-        size = sum(name.payload.new_bytes for name in {id(n.payload): n for n in delta.changed if n.payload}.values() if name.payload)
+        size = sum(payload.new_bytes for payload in {id(n.payload): n.payload for n in (*delta.changed, *entries) if n.payload}.values())
+        size += logs.size_bytes if logs is not None else 0
         self.last_report = CommitReport(delta.omissions, size, staged.stall_ms)
         ticket = self._writer.submit(staged, size, failures)
         self._failures_seen = failures
-        if staged.logs is not None and self.log_source is not None:
+        if logs is not None and self.log_source is not None:
             self.log_source.handed_over(ticket)
         return ticket
 
@@ -371,12 +373,6 @@ class Session:
             return answer(argv, color)
         finally:
             self.busy.release()
-
-    @contextmanager
-    def quiescent(self) -> Iterator[None]:
-        """Holds the session still while a command acts on it."""
-        with self.busy:
-            yield
 
     # -- inside -------------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictError, StorageError
+from dartvc.errors import DartvcError, LockedError, NotFoundError, StorageError
 from dartvc.model import Oid, StagedCommit, StagedName
 from dartvc.sessions.interrupts import InterruptsHeldBack
 
@@ -33,9 +33,13 @@ _IDLE_S = 2.0
 
 @dataclass(eq=False)
 class Ticket:
-    """One commit on its way: ``written`` when its id is known, ``durable`` when it is acknowledged."""
+    """One commit on its way: ``written`` when its id is known, ``durable`` when it is acknowledged.
 
-    staged: StagedCommit
+    Attributes:
+        staged: the commit with all its bytes, until it is written or has failed.
+    """
+
+    staged: StagedCommit | None
     size_bytes: int
     failures: int
     oid: Oid | None = None
@@ -170,8 +174,7 @@ class BackgroundWriter:
             with self._changed:
                 self._pending_bytes -= sum(ticket.size_bytes for ticket in tickets)
                 self._changed.notify_all()
-            if not self._queue:
-                self._tidy()
+            self._repository.database.tidy()
 
     def _write(self, tickets: list[Ticket]) -> None:
         try:
@@ -187,6 +190,7 @@ class BackgroundWriter:
             self._fail(tickets, error)
         finally:
             for ticket in tickets:
+                ticket.staged = None  # a session keeps its last ticket
                 ticket.written.set()
                 ticket.durable.set()
 
@@ -197,8 +201,9 @@ class BackgroundWriter:
         self.recipe_base = self._present(self.recipe_base)
         if self._commit_writer is None:
             self._commit_writer = self._repository.writer()
-        for ticket in tickets:
-            staged = self._with_recipes(ticket.staged)
+        waiting = [(ticket, ticket.staged) for ticket in tickets if ticket.staged is not None]
+        for ticket, commit in waiting:
+            staged = self._with_recipes(commit)
             ticket.oid = self._parent = self._commit_writer.write(staged, (self._parent,) if self._parent else ())
             if not staged.is_inside_cell:
                 self.recipe_base = self._parent
@@ -209,7 +214,7 @@ class BackgroundWriter:
                 self._recipes = recipes
                 return False
             self._commit_writer.publish()
-            self._publish(self._published, self._parent or Oid(""), [ticket.staged for ticket in tickets])
+            self._publish(self._published, self._parent or Oid(""), [commit for _, commit in waiting])
         self._published = self._parent
         return True
 
@@ -235,12 +240,6 @@ class BackgroundWriter:
         for ticket in tickets:
             ticket.error = error
             ticket.oid = None
-
-    def _tidy(self) -> None:
-        try:
-            self._repository.database.consolidate()
-        except (DartvcError, OSError, RefConflictError):
-            return
 
     def _with_recipes(self, staged: StagedCommit) -> StagedCommit:
         """Gives each omitted name its recipe: the code that made it and touched it since, each piece with the commit that it started from."""

@@ -19,6 +19,7 @@ from dartvc.store.loose import iter_loose
 from dartvc.store.objects import object_id
 from dartvc.store.packindex import PackIndex, encode_index
 from dartvc.store.packs import OFS_DELTA, PACK_HEADER_BYTES, REF_DELTA, Pack
+from dartvc.store.packwriter import TEMPORARY_PREFIX
 from dartvc.store.refs import Refs
 
 __all__ = ["Problem", "find_damaged", "rebuild_index", "verify"]
@@ -153,7 +154,7 @@ def rebuild_index(pack_path: Path) -> None:
         OSError: the disk refused.
     """
     entries, checksum = _scan_pack(pack_path)
-    temporary = pack_path.with_name(f"tmp_dartvc_{os.getpid()}_{pack_path.stem}.index")
+    temporary = pack_path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}_{pack_path.stem}.index")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     replace_file(pack_path.with_suffix(".idx"), encode_index(entries, checksum), temporary=temporary)

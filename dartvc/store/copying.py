@@ -17,11 +17,10 @@ from dartvc.store.database import ObjectDatabase
 from dartvc.store.delta import apply_delta
 from dartvc.store.objects import BLOB, COMMIT, TAG, TREE, object_id
 from dartvc.store.packs import OFS_DELTA, Pack, PackedEntry
-from dartvc.store.packwriter import DELTA_MIN_BYTES, DeltaWindow, PackWriter, entry_header
+from dartvc.store.packwriter import DELTA_DEPTH_MAX, DELTA_MIN_BYTES, PackWriter, entry_header
 
 __all__ = ["ObjectCopy", "RecentReader"]
 
-_DEPTH_MAX = 50
 _RECENT = 4096
 _RECENT_BYTES = 65536
 _UNCOMPRESSED_BYTES = 65536
@@ -114,7 +113,6 @@ class ObjectCopy:
     def __init__(self, source: RecentReader, writer: PackWriter) -> None:
         self._source = source
         self._writer = writer
-        self._window = DeltaWindow()
         self._placed: dict[Place, tuple[int, int]] = {}
 
     def add(self, oid: bytes) -> None:
@@ -148,13 +146,13 @@ class ObjectCopy:
             return self._writer.add_packed(oid, entry_header(entry.kind, entry.size), pack.content[entry.data_at : end]), 0
         kind, data = self._source.read_at(place, oid)
         base = self._placed.get((pack, entry.base_at)) if entry.base_at is not None else None
-        if base is None or base[1] >= _DEPTH_MAX:
+        if base is None or base[1] >= DELTA_DEPTH_MAX:
             return self._add_anew(kind, oid, data)
         end = pack.inflate_measured(entry)[1]
         at = self._writer.next_offset()
         self._writer.add_packed(oid, entry_header(OFS_DELTA, entry.size, at - base[0]), pack.content[entry.data_at : end])
         if kind == TREE:
-            self._window.add(data, at, base[1] + 1)
+            self._writer.note_tree(data, at, base[1] + 1)
         return at, base[1] + 1
 
     def _copy_stored(self, pack: Pack, entry: PackedEntry, oid: bytes) -> tuple[int, int] | None:
@@ -174,19 +172,9 @@ class ObjectCopy:
 
     def _add_anew(self, kind: int, oid: bytes, data: bytes) -> tuple[int, int]:
         """Writes an object: a tree as a delta of one written lately, or whole."""
-        at = self._writer.next_offset()
-        if kind != TREE:
-            return self._writer.add(kind, oid, data, compress=len(data) < _UNCOMPRESSED_BYTES), 0
-        found = self._window.find(data)
-        depth = 0
-        if found is None:
-            self._writer.add_packed(oid, entry_header(TREE, len(data)), memoryview(zlib.compress(data, 1)))
-        else:
-            delta, base = found
-            depth = base.depth + 1
-            self._writer.add_packed(oid, entry_header(OFS_DELTA, len(delta), at - base.offset), memoryview(zlib.compress(delta, 1)))
-        self._window.add(data, at, depth)
-        return at, depth
+        if kind == TREE:
+            return self._writer.add_tree(oid, data)
+        return self._writer.add(kind, oid, data, compress=len(data) < _UNCOMPRESSED_BYTES), 0
 
 
 def _damaged(oid: bytes) -> CorruptError:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, UsageError
+from dartvc.errors import CorruptError, DartvcError, MissingObjectError, NotFoundError, UsageError
 from dartvc.model import Oid
 from dartvc.store.commits import CommitReader
 from dartvc.store.durable import is_abandoned, storage_errors
@@ -338,6 +338,11 @@ class ObjectDatabase:
         return found
 
     # Upkeep
+
+    def tidy(self) -> None:
+        """Consolidates after something became durable: whether that works (the disk may be full) has no say in it."""
+        with contextlib.suppress(DartvcError, OSError):
+            self.consolidate()
 
     def consolidate(self) -> None:
         """Joins small packs, so that many small commits end in few files; cheap when nothing is due. Others may read and write meanwhile.

@@ -13,7 +13,7 @@ from pathlib import Path
 from dartvc.errors import LockedError
 from dartvc.store.durable import storage_errors
 
-__all__ = ["RepositoryLock", "storage_errors"]
+__all__ = ["RepositoryLock"]
 
 _POLL_S = 0.002
 _STALE_S = 60.0

@@ -15,14 +15,13 @@ from dartvc.errors import CorruptError
 from dartvc.host.progress import track
 from dartvc.store.objects import TREE, object_id
 from dartvc.store.packs import OFS_DELTA, REF_DELTA, Pack
-from dartvc.store.packwriter import DeltaWindow, PackWriter, entry_header
+from dartvc.store.packwriter import DELTA_DEPTH_MAX, PackWriter, entry_header
 
 __all__ = ["LARGE_PACK_BYTES", "find_mergeable", "merge_packs"]
 
 LARGE_PACK_BYTES = 32 * 1024 * 1024
 _FACTOR = 8
 _SMALLEST_CLASS_BYTES = 16 * 1024
-_DEPTH_MAX = 50
 
 
 def find_mergeable(packs: Iterable[Pack]) -> list[Pack]:
@@ -65,7 +64,6 @@ def merge_packs(folder: Path, packs: Sequence[Pack], *, skip: frozenset[bytes] =
 class _Merge:
     def __init__(self, writer: PackWriter) -> None:
         self.writer = writer
-        self._window = DeltaWindow()
         self._placed: dict[bytes, tuple[int, int]] = {}
 
     def add_pack(self, pack: Pack, skip: frozenset[bytes]) -> None:
@@ -84,14 +82,14 @@ class _Merge:
         entry = pack.entry(offset)
         if entry.kind == OFS_DELTA and entry.base_at is not None:
             base = self._placed.get(oids.get(entry.base_at, b""))
-            if base is not None and base[1] < _DEPTH_MAX:
+            if base is not None and base[1] < DELTA_DEPTH_MAX:
                 at = self.writer.next_offset()
                 header = entry_header(OFS_DELTA, entry.size, at - base[0])
                 kind, data = self._checked(pack, oid, offset)
                 self.writer.add_packed(oid, header, pack.content[entry.data_at : end])
                 self._placed[oid] = (at, base[1] + 1)
                 if kind == TREE:
-                    self._window.add(data, at, base[1] + 1)
+                    self.writer.note_tree(data, at, base[1] + 1)
                 return
         if entry.kind in (OFS_DELTA, REF_DELTA, TREE):
             self._add_whole(pack, oid, offset)
@@ -103,18 +101,10 @@ class _Merge:
     def _add_whole(self, pack: Pack, oid: bytes, offset: int) -> None:
         """Adds a tree as a delta of one written lately, or whole."""
         kind, data = self._checked(pack, oid, offset)
-        found = self._window.find(data) if kind == TREE else None
-        at = self.writer.next_offset()
-        if found is None:
-            self.writer.add_packed(oid, entry_header(kind, len(data)), memoryview(zlib.compress(data, 6)))
-            depth = 0
-        else:
-            delta, base = found
-            depth = base.depth + 1
-            self.writer.add_packed(oid, entry_header(OFS_DELTA, len(delta), at - base.offset), memoryview(zlib.compress(delta, 6)))
-        self._placed[oid] = (at, depth)
         if kind == TREE:
-            self._window.add(data, at, depth)
+            self._placed[oid] = self.writer.add_tree(oid, data, level=6)
+        else:
+            self._placed[oid] = self.writer.add_packed(oid, entry_header(kind, len(data)), memoryview(zlib.compress(data, 6))), 0
 
     def _checked(self, pack: Pack, oid: bytes, offset: int) -> tuple[int, bytes]:
         """Reads an object and checks its id: damage must not be copied under a fresh checksum."""

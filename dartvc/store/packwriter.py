@@ -24,7 +24,7 @@ from dartvc.store.objects import COMMIT, TREE
 from dartvc.store.packindex import encode_index
 from dartvc.store.packs import OFS_DELTA, PACK_HEADER_BYTES
 
-__all__ = ["DELTA_MIN_BYTES", "TEMPORARY_PREFIX", "DeltaWindow", "PackWriter"]
+__all__ = ["DELTA_DEPTH_MAX", "DELTA_MIN_BYTES", "TEMPORARY_PREFIX", "PackWriter"]
 
 TEMPORARY_PREFIX = "tmp_dartvc_"
 ROLL_BYTES = 128 * 1024 * 1024
@@ -34,6 +34,8 @@ _SMALL_BYTES = 4096
 _ADLER_BYTES = 4
 _PLAIN_COMMIT_BYTES = 512
 _DELTA_DEPTH = 40
+DELTA_DEPTH_MAX = 50
+"""How many deltas may lie below an object that is copied as it is."""
 DELTA_MIN_BYTES = 100
 _WINDOW = 64
 
@@ -70,7 +72,7 @@ class _Base:
     depth: int
 
 
-class DeltaWindow:
+class _DeltaWindow:
     """The trees last written to a pack, by their first and their last row's name: likely bases for the next one."""
 
     def __init__(self) -> None:
@@ -267,7 +269,7 @@ class PackWriter:
         self._file = _PackFile(self._folder / name)
         self._files.append(self._file)
         self._buffer = _Buffer(bytearray(b"PACK" + struct.pack(">II", 2, 0)))
-        self._window = DeltaWindow()
+        self._window = _DeltaWindow()
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -277,10 +279,10 @@ class PackWriter:
 
     def add(self, kind: int, oid: bytes, data: bytes | memoryview, *, compress: bool) -> int:
         """Adds an object that the packs do not have yet; returns its offset. ``data`` may be reused afterwards."""
-        offset = self._start(oid)
         if kind == TREE:
-            self._add_tree(bytes(data), offset)
-        elif not compress:
+            return self.add_tree(oid, bytes(data))[0]
+        offset = self._start(oid)
+        if not compress:
             self._buffer.content += entry_header(kind, len(data))
             self._add_stored(data)
         elif len(data) <= _BUFFER_BYTES:
@@ -295,6 +297,27 @@ class PackWriter:
             self._buffer.content += deflater.flush()
         self._end(oid)
         return offset
+
+    def add_tree(self, oid: bytes, tree: bytes, *, level: int = 1) -> tuple[int, int]:
+        """Adds a tree whole, or as a delta of one that was added lately; returns its offset, and how many deltas lie below it."""
+        offset = self._start(oid)
+        found = self._window.find(tree)
+        if found is None:
+            depth = 0
+            self._buffer.content += entry_header(TREE, len(tree))
+            self._buffer.content += zlib.compress(tree, level)
+        else:
+            delta, base = found
+            depth = base.depth + 1
+            self._buffer.content += entry_header(OFS_DELTA, len(delta), offset - base.offset)
+            self._buffer.content += zlib.compress(delta, level)
+        self._end(oid)
+        self.note_tree(tree, offset, depth)
+        return offset, depth
+
+    def note_tree(self, tree: bytes, offset: int, depth: int) -> None:
+        """Takes note of a tree that was added otherwise: trees that follow may be deltas of it."""
+        self._window.add(tree, offset, depth)
 
     def add_packed(self, oid: bytes, header: bytes, body: memoryview) -> int:
         """Adds an object whose body is deflated already; returns its offset."""
@@ -329,20 +352,6 @@ class PackWriter:
             self._file.size += len(self._buffer.content) - self._before
             self._hand_over(last=False)
             self._before = 0
-
-    def _add_tree(self, tree: bytes, offset: int) -> None:
-        """Stores a tree whole, or as a delta of one that was written lately."""
-        found = self._window.find(tree)
-        depth = 0
-        if found is None:
-            self._buffer.content += entry_header(TREE, len(tree))
-            self._buffer.content += zlib.compress(tree, 1)
-        else:
-            delta, base = found
-            depth = base.depth + 1
-            self._buffer.content += entry_header(OFS_DELTA, len(delta), offset - base.offset)
-            self._buffer.content += zlib.compress(delta, 1)
-        self._window.add(tree, offset, depth)
 
     def _add_stored(self, data: bytes | memoryview) -> None:
         """Adds a zlib stream of stored blocks: the one copy of the data."""

@@ -173,6 +173,7 @@ def _write(repository: Repository, batch: Sequence[_Read]) -> Iterator[ImportedR
         writer.publish()
         for ref, oid, present in moves:
             refs.move(ref, oid, expected=present)
+    repository.database.tidy()
     yield from done
 
 

@@ -242,12 +242,6 @@ def _set_file_handler_state(loading: Any, handler: Any, state: dict[str, Any]) -
     vars(handler).update(state, _builtin_open=open)
 
 
-def _reduce_ctypes(value: Any, saving: Any) -> Any:
-    if type(value)._type_ == "P" if isinstance(getattr(type(value), "_type_", None), str) else False:
-        raise saving.refuse(value, "a pointer means nothing in another process")
-    return value.__reduce_ex__(5)
-
-
 REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "_thread.lock": _reduce_lock,
     "_thread.RLock": _reduce_rlock,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -171,7 +172,41 @@ def test_the_environment_names_the_users_commit(tmp_path: Path) -> None:
     assert describe_environment(tmp_path, {})["git"] == head
 
 
+def test_a_worktree_and_a_submodule_have_a_commit_of_their_own(tmp_path: Path) -> None:
+    def git(folder: Path, *words: str) -> str:
+        line = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always", *words]
+        return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
+
+    inner, outer, tree = tmp_path / "inner", tmp_path / "outer", tmp_path / "tree"
+    for folder, text in ((inner, "1"), (outer, "2")):
+        folder.mkdir()
+        git(folder, "init", "-q")
+        (folder / "file").write_text(text)
+        git(folder, "add", "file")
+        git(folder, "commit", "-qm", text)
+    git(outer, "submodule", "--quiet", "add", str(inner), "part")
+    git(outer, "commit", "-qm", "with a part")
+    git(outer, "worktree", "add", "-q", str(tree))
+    git(tree, "commit", "-q", "--allow-empty", "-m", "only here")
+    git(outer, "pack-refs", "--all")
+    heads = {folder: git(folder, "rev-parse", "HEAD") for folder in (outer, outer / "part", tree)}
+    assert len(set(heads.values())) == 3
+    assert {folder: describe_environment(folder / "deeper", {})["git"] for folder in heads} == heads
+
+
 def test_environments_are_compared_by_what_both_have() -> None:
     before = {"python": "3.11.0", "packages": {"a": "1", "b": "1"}}
     after = {"python": "3.12.0", "packages": {"a": "2", "c": "1"}}
     assert compare_environments(before, after) == [("python", "3.11.0", "3.12.0"), ("a", "1", "2")]
+
+
+def test_settings_of_several_programs_at_once_all_stand(tmp_path: Path) -> None:
+    repository = Repository.init(tmp_path)
+    program = (
+        "import sys; from dartvc.history import Repository; config = Repository.open().config\n"
+        "for number in range(15): config.set(f'dartvc.test-{sys.argv[1]}{number}', 'x')"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", program, name], cwd=tmp_path) for name in ("a", "b", "c")]
+    assert [each.wait(timeout=120) for each in running] == [0, 0, 0]
+    assert len([key for key in repository.config.list() if key.startswith("dartvc.test-")]) == 45
+    assert subprocess.run(["git", "config", "-f", repository.path / "config", "--list"], capture_output=True, check=False).returncode == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dartvc.errors import DartvcError, NotFoundError, UsageError
+from dartvc.errors import CorruptError, DartvcError, NotFoundError, UsageError
 from dartvc.history import RefMove, Repository
 from dartvc.history.bisect import bisect_commits
 from dartvc.history.blame import blame
@@ -102,6 +102,18 @@ def test_gc_refuses_to_work_on_a_damaged_repository(repository: Repository, comm
     with pytest.raises(DartvcError):
         collect_garbage(repository, grace_s=-1)
     assert sorted(path.name for path in repository.database.pack_folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("text", [b"", b"garbled\n", b"f" * 39])
+def test_gc_and_thinning_refuse_to_work_while_a_ref_is_damaged(repository: Repository, commit: Commit, text: bytes) -> None:
+    oid = commit({"x": 1})
+    repository.move_refs([RefMove("refs/heads/other", None, oid)], operation="branch", description="")
+    repository.operations.path.unlink()
+    (repository.path / "refs" / "heads" / "other").write_bytes(text)
+    for work in (lambda: collect_garbage(repository, grace_s=-1), lambda: thin(repository, NOTHING, now_s=NOW_S)):
+        with pytest.raises(CorruptError):
+            work()
+    assert repository.database.contains(oid)
 
 
 def test_fsck_finds_nothing_wrong_in_a_sound_repository(repository: Repository, commit: Commit) -> None:

@@ -24,6 +24,7 @@ def commit(repository: Repository, value: object, parents: Sequence[Oid], *, tim
     writer = repository.writer()
     oid = writer.write(StagedCommit(f"{name} = {value!r}"[:60], CommitKind.MANUAL, time_s, 0, changed=(staged,)), parents)
     writer.publish()
+    repository.database.tidy()  # as a session does
     return oid
 
 

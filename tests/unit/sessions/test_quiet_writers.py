@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import dartvc
-from dartvc.sessions import writer
+from dartvc.history import Repository
+from dartvc.model import CommitKind, LogSegment, StagedCommit
+from dartvc.sessions import Session, writer
 
 
 def writers() -> list[threading.Thread]:
@@ -41,6 +44,35 @@ def test_many_repositories_leave_no_threads(tmp_path: Path, monkeypatch: pytest.
             thread.join(30)
     assert [thread for thread in writers() if thread not in before] == []
     assert len(list(dartvc.open(tmp_path).log())) == 60
+
+
+def test_what_is_durable_is_held_in_memory_no_longer(tmp_path: Path) -> None:
+    repository = Repository.init(tmp_path)
+    session = Session(repository, {"__name__": "__main__", "x": bytes(range(256)) * 1000})
+    session.commit_async("x", CommitKind.MANUAL)
+    session.flush()
+    gc.collect()
+    assert [staged for staged in gc.get_objects() if type(staged) is StagedCommit and staged.changed and staged.message == "x"] == []
+    session.close()
+
+
+class Logs:
+    """A program's log with large values."""
+
+    def cut(self) -> LogSegment:
+        return LogSegment("abcdef01", b"{}\n", {"picture": bytes(1000)})
+
+    def handed_over(self, ticket: object) -> None:
+        self.ticket = ticket
+
+
+def test_what_waits_to_be_written_counts_with_its_log_records(tmp_path: Path) -> None:
+    repository = Repository.init(tmp_path)
+    session = Session(repository, {"__name__": "__main__"})
+    logs = session.log_source = Logs()
+    session.commit_async("x", CommitKind.MANUAL)
+    assert isinstance(logs.ticket, writer.Ticket) and logs.ticket.size_bytes > 1000
+    session.close()
 
 
 def test_a_commit_that_nobody_waited_for_is_there_after_the_process_ended(tmp_path: Path) -> None:

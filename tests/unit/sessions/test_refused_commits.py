@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -54,6 +56,17 @@ def test_the_next_commit_holds_what_refused_ones_would_have(repository: Reposito
     after = face.commit(namespace, "after")
     assert face.load(after.oid) == {name: value for name, value in namespace.items() if name != "__name__"}
     assert repository.commit(after.oid).parents == (first,)
+    assert list(check_repository(repository)) == []
+
+
+def test_a_disk_too_full_to_join_packs_costs_no_commit(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dartvc.store.merging.merge_packs", refuse)
+    face = Face(repository)
+    oids = [face.commit({"__name__": "__main__", "x": number}, f"step {number}").oid for number in range(30)]
+    assert [commit.oid for commit in face.log()] == oids[::-1]
     assert list(check_repository(repository)) == []
 
 
