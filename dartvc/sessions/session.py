@@ -23,6 +23,7 @@ from dartvc.sessions.registry import Registration
 from dartvc.sessions.restoring import Restore, load_names, plan_restore, split_frames
 from dartvc.sessions.writer import BackgroundWriter, Ticket, run_refs
 from dartvc.state.candidates import names_in_source, user_threads
+from dartvc.state.holders import waiting_tasks
 from dartvc.state.loading import Loading, load
 from dartvc.state.process import ProcessState, apply_process, is_process_entry
 from dartvc.state.summaries import summarize
@@ -76,6 +77,7 @@ class Session:
         self._is_fresh = True
         self._failures_seen: int | None = 0
         self._is_unit_open = False
+        self._has_tasks = False
         self._is_inside_cell = False
         self._doubtful: set[Oid] = set()
         self.is_dirty = True
@@ -211,7 +213,8 @@ class Session:
         """
         try:
             mentioned = names_in_source(source) if source is not None and not self.is_dirty else None
-            if mentioned is not None and user_threads(self._infrastructure):
+            had_tasks, self._has_tasks = self._has_tasks, waiting_tasks(self.namespace)
+            if had_tasks or self._has_tasks or (mentioned is not None and user_threads(self._infrastructure)):
                 mentioned = None
             unit = Unit(code, mentioned, execution, error, duration_s * 1e3)
             kind = CommitKind.EXCEPTION if error else CommitKind.CELL

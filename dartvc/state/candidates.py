@@ -1,7 +1,8 @@
 """Which names a piece of code could have touched: the only ones that a commit has to look at.
 
 Sound before narrow: every name in the bytecode and, transitively, in the functions it can reach counts; anything dynamic
-(`globals`, `exec`, a magic, a thread that the user started) widens the answer to every name.
+(`globals`, `exec`, a magic, a thread or a task that the user started) widens the answer to every name, and so does a mention of what
+holds objects elsewhere (`dartvc.state.holders`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import types
 from collections.abc import Iterable, Mapping
 
 from dartvc.state.definitions import code_names
+from dartvc.state.holders import DRAWING_NAMES, is_drawn_on, leads_to_holder
 
 __all__ = ["DYNAMIC_NAMES", "HIDDEN_NAMES", "is_hidden", "names_in_source", "touched_names", "user_threads"]
 
@@ -110,11 +112,14 @@ def touched_names(mentioned: Iterable[str], namespace: Mapping[str, object], kno
             return None
         if is_hidden(name) and (name.startswith("_") or name in ("In", "Out")) and name not in ("__name__", "__doc__", "__file__"):
             return None
-        if name not in namespace:
-            touched.add(name)
-            continue
         touched.add(name)
+        if name in DRAWING_NAMES and is_drawn_on():
+            return None
+        if name not in namespace:
+            continue
         value = namespace[name]
+        if leads_to_holder(value, namespace):
+            return None
         if isinstance(value, types.FunctionType):
             open_names.extend(code_names(value.__code__))
         open_names.extend(known.get(name, ()))

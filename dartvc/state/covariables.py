@@ -15,14 +15,14 @@ from typing import Any
 from dartvc.state import adapters
 from dartvc.state.definitions import code_names, is_by_value
 
-__all__ = ["ATOMIC_TYPES", "Reach", "group_by_sharing", "reach"]
+__all__ = ["ATOMIC_TYPES", "SHARED_FREELY", "Reach", "group_by_sharing", "reach"]
 
 ATOMIC_TYPES = frozenset(
     {int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range, slice}
     | {types.ModuleType, types.WrapperDescriptorType, types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType}
     | {types.ClassMethodDescriptorType, types.CodeType}
 )
-_SHARED_FREELY = frozenset(
+SHARED_FREELY = frozenset(
     {"datetime", "decimal", "fractions", "uuid", "pathlib", "re", "zoneinfo", "ipaddress", "numpy.dtypes", "_thread"}
 )
 _OPAQUE_ROOTS = frozenset({"IPython", "ipykernel", "zmq", "traitlets", "dartvc", "tornado", "jupyter_client", "prompt_toolkit"})
@@ -74,7 +74,7 @@ def _classify(kind: type) -> tuple[int, Any]:
         return _SPECIAL, children
     module = kind.__module__
     root = module.partition(".")[0] if isinstance(module, str) else ""
-    if module in _SHARED_FREELY or root in _SHARED_FREELY or root in _OPAQUE_ROOTS:
+    if module in SHARED_FREELY or root in SHARED_FREELY or root in _OPAQUE_ROOTS:
         return _ATOMIC, None
     return _MUTABLE, None
 
