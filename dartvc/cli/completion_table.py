@@ -239,6 +239,14 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         {},
         (),
     ),
+    "stash drop": (
+        {},
+        (),
+    ),
+    "stash list": (
+        {"--json": None},
+        (),
+    ),
     "stash pop": (
         {},
         (),

@@ -12,7 +12,7 @@ from dartvc.cli.running import check_device
 from dartvc.cli.text import age, render_moved
 from dartvc.errors import PartialError, UsageError
 from dartvc.model import CommitKind, short
-from dartvc.porcelain import moves
+from dartvc.porcelain import moves, stashing
 
 __all__ = ["register"]
 
@@ -46,6 +46,8 @@ def register(app: typer.Typer) -> None:
     stash_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True, help="set the present state aside")
     stash_app.callback()(stash)
     stash_app.command("pop")(stash_pop)
+    stash_app.command("list")(stash_list)
+    stash_app.command("drop")(stash_drop)
     app.add_typer(stash_app, name="stash")
     op = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="the operation log")
     op.command("log")(op_log)
@@ -180,13 +182,31 @@ def stash(ctx: typer.Context) -> None:
     """Sets the present state aside and goes back to the last named commit."""
     if ctx.invoked_subcommand is None:
         context = current()
-        _show(moves.stash(context.repository, context.workspace), context.is_json)
+        _show(stashing.stash(context.repository, context.workspace), context.is_json)
 
 
 def stash_pop() -> None:
-    """Brings the stashed state back."""
+    """Brings back what was set aside last, on top of what there is now."""
     context = current()
-    _show(moves.stash_pop(context.repository, context.workspace), context.is_json)
+    _show(stashing.stash_pop(context.repository, context.workspace), context.is_json)
+
+
+def stash_list(is_json: Json = False) -> None:
+    """Lists the states that are set aside, newest first."""
+    context = current()
+    stashes = stashing.stash_list(context.repository)
+    if is_json:
+        items = [{"oid": each.commit.oid, "base": each.base.oid, "time": each.commit.time.isoformat()} for each in stashes]
+        context.json("stash-list", {"items": items})
+        return
+    for each in stashes:
+        context.out(f"{short(each.commit.oid)}  {age(each.commit.time)}, after {short(each.base.oid)} {each.base.subject}")
+
+
+def stash_drop() -> None:
+    """Forgets what was set aside last; undo brings it back."""
+    dropped = stashing.stash_drop(current().repository)
+    current().out(f"dropped {short(dropped.commit.oid)}")
 
 
 def undo(is_json: Json = False) -> None:

@@ -1,4 +1,4 @@
-"""The verbs that move state: checkout, restore, switch, branch, tag, reset, revert, cherry-pick, stash, undo, redo."""
+"""The verbs that move state: checkout, restore, switch, branch, tag, reset, revert, cherry-pick, undo, redo."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ __all__ = [
     "checkout",
     "cherry_pick",
     "delete_ref",
+    "need_session",
     "redo",
     "reset",
     "restore",
     "restore_operation",
     "revert",
-    "stash",
-    "stash_pop",
     "tag",
     "undo",
 ]
 
-_STASH = "refs/dartvc/stash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +145,7 @@ def cherry_pick(
     wanted = list(names or (*commit.added, *commit.modified))
     if not wanted:
         raise UsageError(f"{short(oid)} wrote no name", kind="nothing-to-pick", hint=f"dvc-state show {short(oid)}")
-    _need_session(workspace)
+    need_session(workspace)
     report = workspace.restore(oid, wanted, trust=trust)
     workspace.checkpoint(commit.subject, CommitKind.CHERRY_PICK, force=True)
     return Moved("cherry-pick", workspace.head, workspace.branch, report, saved, f"cherry-pick {short(oid)}", workspace.is_live)
@@ -160,7 +158,7 @@ def revert(repository: Repository, workspace: Workspace, revision: str, *, trust
     commit = repository.commit(oid)
     if not commit.parents:
         raise UsageError(f"{short(oid)} is the first commit", kind="no-parent", hint="dvc-state log")
-    _need_session(workspace)
+    need_session(workspace)
     parent = commit.parents[0]
     held = repository.names(parent)
     wanted = [name for name in (*commit.modified, *commit.removed, *commit.added) if name in held]
@@ -169,36 +167,10 @@ def revert(repository: Repository, workspace: Workspace, revision: str, *, trust
     return Moved("revert", workspace.head, workspace.branch, report, saved, f"revert {short(oid)}", workspace.is_live)
 
 
-def _need_session(workspace: Workspace) -> None:
+def need_session(workspace: Workspace) -> None:
+    """Refuses what only makes sense while a program runs whose names could change."""
     if not workspace.is_live:
         raise RefusedError("no session is alive whose names could change", kind="no-session", hint="start one first")
-
-
-def stash(repository: Repository, workspace: Workspace) -> Moved:
-    """Sets the present state aside and goes back to the last named commit before it (or the first)."""
-    _need_session(workspace)
-    workspace.checkpoint("stash", CommitKind.STASH, force=True)
-    top = workspace.head
-    assert top is not None
-    commits = [commit for commit in repository.iter_log([top]) if commit.oid != top]
-    if not commits:
-        raise RefusedError("there is no earlier state to go back to", kind="nothing-before", hint="dvc-state log")
-    target = next((commit for commit in commits if commit.kind is CommitKind.MANUAL), commits[0])
-    present = repository.database.refs.read(_STASH)
-    repository.move_refs([RefMove(_STASH, present, top)], operation="stash", description="stash")
-    report = workspace.restore(target.oid)
-    workspace.set_head(target.oid, workspace.branch, operation="reset", description="stash: go back")
-    return Moved("stash", target.oid, workspace.branch, report, top, "stash", True)
-
-
-def stash_pop(repository: Repository, workspace: Workspace) -> Moved:
-    """Brings the stashed state back."""
-    present = repository.database.refs.read(_STASH)
-    if present is None:
-        raise NotFoundError("nothing is stashed", kind="no-stash", hint="dvc-state stash")
-    moved = reset(repository, workspace, present)
-    repository.move_refs([RefMove(_STASH, present, None)], operation="stash pop", description="stash pop")
-    return Moved("stash pop", moved.head, moved.branch, moved.report, moved.saved, "stash pop", True)
 
 
 def undo(repository: Repository, workspace: Workspace) -> Moved:

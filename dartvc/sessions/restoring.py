@@ -108,6 +108,7 @@ class Restore:
         self._patched: list[str] = []
         self._omissions: list[Omission] = []
         self._recomputed: list[str] = []
+        self._unstorable: list[Omission] = []
         self.read_bytes = 0
 
     def prepare(self) -> None:
@@ -163,6 +164,8 @@ class Restore:
             return
         self._values[name] = outcome[0]
         self._recomputed.append(name)
+        path, reason, remedy = (str(recipe.get(key, "")) for key in ("path", "reason", "remedy"))
+        self._unstorable.append(Omission(name, path, reason, remedy, recomputable=True))
         before, after = self._repository.summary(entry), self._working.summarize(outcome[0])
         if dict(before) != dict(after):
             self._omissions.append(
@@ -212,6 +215,8 @@ class Restore:
             if name in self._plan.recipes or any(name in names for names in self._plan.payloads.values()):
                 namespace.pop(name, None)
         self._working.forget([*self._plan.removed, *lost, *self._recomputed])
+        for omission in self._unstorable:
+            self._working.adopt_omitted(omission)
         for version in self._versions:
             self._working.adopt(version, self._twins.get(version.names))
         if process is not None:

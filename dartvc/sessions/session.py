@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictError, UntrustedError
@@ -21,6 +21,7 @@ from dartvc.model import CommitKind, CommitReport, LogSource, Oid, Position, Res
 from dartvc.sessions.recompute import with_freshness
 from dartvc.sessions.registry import Registration
 from dartvc.sessions.restoring import Restore, load_names, plan_restore, split_frames
+from dartvc.sessions.units import Unit
 from dartvc.sessions.writer import BackgroundWriter, Ticket, run_refs
 from dartvc.state.candidates import names_in_source, user_threads
 from dartvc.state.holders import waiting_tasks
@@ -38,17 +39,6 @@ _OPEN: list[Session] = []
 def open_sessions() -> Sequence[Session]:
     """Returns the sessions of this process, oldest first."""
     return tuple(_OPEN)
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One executed piece of code: a cell, a statement at a prompt."""
-
-    code: str
-    mentioned: frozenset[str] | None
-    execution: int | None = None
-    error: str = ""
-    duration_ms: float = 0.0
 
 
 class Session:
@@ -126,6 +116,11 @@ class Session:
             ticket = self._commit(Unit("", None if self.is_dirty else frozenset()), message, kind, force=force)
             self.flush()
         return ticket.oid if ticket is not None else None
+
+    @property
+    def failures(self) -> tuple[int, Exception | None]:
+        """How often commits could not be written, and why the last time."""
+        return self._writer.failures, self._writer.last_error
 
     def commit_async(self, message: str, kind: CommitKind) -> Ticket | None:
         """Commits in the background what changed since HEAD; the copy is taken when this returns."""
@@ -216,7 +211,7 @@ class Session:
             had_tasks, self._has_tasks = self._has_tasks, waiting_tasks(self.namespace)
             if had_tasks or self._has_tasks or (mentioned is not None and user_threads(self._infrastructure)):
                 mentioned = None
-            unit = Unit(code, mentioned, execution, error, duration_s * 1e3)
+            unit = Unit(code, mentioned, execution, error, duration_s * 1e3, is_idle=source == "")
             kind = CommitKind.EXCEPTION if error else CommitKind.CELL
             ticket = self._commit(unit, "", kind, force=not quiet)
             self._is_unit_open = False
@@ -244,6 +239,7 @@ class Session:
             unit = replace(unit, mentioned=None)
         self._failures_seen = None  # until what is staged below is handed over: an interrupt may come between
         delta = self.working.stage(unit.mentioned)
+        delta = delta.without_touched_omissions() if unit.is_idle else delta
         entries = (*self.process.stage(with_new=force), *process())
         removed = delta.removed
         is_first = self._is_fresh
@@ -442,6 +438,9 @@ class Session:
         oids = [after]
         while len(oids) < len(staged):
             oids.append(self.repository.database.read_commit(oids[-1]).parents[0])
+        head = Head(ref, before)
+        if before is None and (parents := self.repository.database.read_commit(oids[-1]).parents):
+            head = Head(None, parents[0])  # the branch begins here: HEAD was detached, or on the branch of another session
         for commit, oid in zip(staged, reversed(oids), strict=True):
             text = (commit.message or commit.code or commit.kind).strip().split("\n", 1)[0][:60]
             was_inside, self._is_inside_cell = self._is_inside_cell, commit.is_inside_cell
@@ -450,10 +449,10 @@ class Session:
                 operation=INSIDE if commit.is_inside_cell else CELL_END if was_inside else "commit",
                 description=text,
                 session=self.session_id,
-                head_before=Head(ref, before),
+                head_before=head,
                 head_after=Head(ref, oid),
             )
-            before = oid
+            before, head = oid, Head(ref, oid)
 
     def _unknown_names(self, live: Mapping[str, object]) -> list[str]:
         return [name for name in self.working.names() if name not in live]

@@ -72,12 +72,16 @@ class BackgroundWriter:
         self._parent = parent
         self.recipe_base = parent
         """The commit that a piece of code started from: not one in the middle of it."""
+        self._restored = parent
+        """The commit that the namespace was last brought to."""
         self._commit_writer: CommitWriter | None = None
         self._queue: list[Ticket] = []
         self._pending_bytes = 0
         self._changed = threading.Condition()
         self._last: Ticket | None = None
         self._error: Exception | None = None
+        self.last_error: Exception | None = None
+        """Why writing failed the last time; None when it never did."""
         self._failures = 0
         self._pid = os.getpid()
         self._recipes: dict[str, list[dict[str, object]]] = {}
@@ -139,7 +143,7 @@ class BackgroundWriter:
     def rebase(self, parent: Oid | None) -> None:
         """Makes the next commit follow another one (after a checkout); everything must be flushed before."""
         self.flush()
-        self._parent = self._published = self.recipe_base = parent
+        self._parent = self._published = self.recipe_base = self._restored = parent
         self._last = None
         self._recipes.clear()
         self._commit_writer = None
@@ -232,9 +236,9 @@ class BackgroundWriter:
         return present
 
     def _fail(self, tickets: list[Ticket], error: Exception) -> None:
-        self._error = error
+        self._error = self.last_error = error
         self._failures += 1
-        self._parent = self.recipe_base = self._published
+        self._parent = self.recipe_base = self._restored = self._published
         self._commit_writer = None
         self._recipes.clear()
         for ticket in tickets:
@@ -243,17 +247,25 @@ class BackgroundWriter:
 
     def _with_recipes(self, staged: StagedCommit) -> StagedCommit:
         """Gives each omitted name its recipe: the code that made it and touched it since, each piece with the commit that it started from."""
+        if not staged.is_inside_cell:
+            self._recipes.update((name.name, []) for name in staged.changed if name.omission is None)
         if not any(name.omission is not None for name in staged.changed):
             return staged
         return replace(staged, changed=tuple(self._with_recipe(name, staged) for name in staged.changed))
 
+    def _steps_of(self, name: str) -> Sequence[dict[str, object]]:
+        """Returns the recipe that a name has: from this writer's commits, else from the one that the namespace was restored to."""
+        if name not in self._recipes and self._restored is not None:
+            entry = self._repository.names(self._present(self._restored) or self._restored).get(name)
+            stored = self._repository.recipe(entry).get("steps") if entry is not None and entry.payload_oid is None else None
+            self._recipes[name] = [dict(step) for step in stored] if isinstance(stored, list) else []
+        return self._recipes.get(name, [])
+
     def _with_recipe(self, name: StagedName, staged: StagedCommit) -> StagedName:
         if name.omission is None:
-            if not staged.is_inside_cell:
-                self._recipes.pop(name.name, None)
             return name
         fresh = bool((name.recipe or {}).get("fresh", True))
-        steps = [] if fresh else list(self._recipes.get(name.name, []))
+        steps = [] if fresh else list(self._steps_of(name.name))
         steps.append({"base": self.recipe_base, "code": staged.code})
         if len(steps) > _RECIPE_STEPS_LIMIT or not staged.code:
             steps = []

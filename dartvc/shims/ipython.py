@@ -27,6 +27,8 @@ class _Shim:
         self._cell: Any = None
         self._began = 0.0
         self._reported: set[str] = set()
+        self._failures = 0
+        self._is_failure_told = False
 
     def attach(self) -> None:
         events = self.shell.events
@@ -99,7 +101,14 @@ class _Shim:
             self.session.is_dirty = True
 
     def _report(self) -> None:
-        """Tells once about each name that could not be stored."""
+        """Tells once about each name that could not be stored, and once when commits begin to fail."""
+        failures, error = self.session.failures
+        if failures == self._failures:
+            self._is_failure_told = False
+        elif not self._is_failure_told:
+            self._is_failure_told = True
+            self._say(f"dartvc: nothing is being recorded: {error} (the variables are unharmed; %reload_ext dartvc begins anew)")
+        self._failures = failures
         for omission in self.session.last_report.omissions:
             if omission.name not in self._reported:
                 self._reported.add(omission.name)

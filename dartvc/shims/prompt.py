@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dartvc.cli.entry import run
-from dartvc.errors import NotFoundError
+from dartvc.errors import DartvcError, NotFoundError
 from dartvc.history import Repository
 from dartvc.sessions import Session
 
@@ -33,8 +33,11 @@ def attach(namespace: dict[str, object], path: str | Path = ".") -> Session:
 
 def answer(living: Session, argv: list[str], color: bool) -> tuple[int, str, str]:
     """Runs a command line on a session, everything before it durable; returns (exit code, output, messages)."""
-    living.flush()
     out, err = io.StringIO(), io.StringIO()
+    try:
+        living.flush()
+    except DartvcError as error:
+        return error.exit_code, "", f"error: what came before could not be committed: {error.message}\n" + (f"  {error.hint}\n" if error.hint else "")
     code = run(argv, stdout=out, stderr=err, workspace=living, repository=living.repository, color=color)
     return code, out.getvalue(), err.getvalue()
 

@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from xxhash import xxh3_128_digest
@@ -59,6 +59,11 @@ class NamespaceDelta:
     def omissions(self) -> tuple[Omission, ...]:
         """The names that could not be stored."""
         return tuple(staged.omission for staged in self.changed if staged.omission is not None)
+
+    def without_touched_omissions(self) -> NamespaceDelta:
+        """Leaves out names that could not be stored before either: nothing ran that could have touched them."""
+        made = self.rebound
+        return replace(self, changed=tuple(each for each in self.changed if each.omission is None or each.name in made))
 
     def __bool__(self) -> bool:
         return bool(self.changed) or any("." not in name for name in self.removed)  # locals of frames are over whenever code is
@@ -118,6 +123,11 @@ class WorkingNamespace:
         for name in version.names:
             self._stored[name] = version
             self._ids[name] = id(self._view.get(name))
+
+    def adopt_omitted(self, omission: Omission) -> None:
+        """Takes note that a living value was made again by its recipe: the commit says so already, and a look at it adds nothing."""
+        self._stored[omission.name] = StoredVersion((omission.name,), (), (), frozenset(), omission)
+        self._ids[omission.name] = id(self._view.get(omission.name))
 
     def forget(self, names: Iterable[str]) -> None:
         """Forgets what is stored of these names, so that the next stage looks at them anew."""

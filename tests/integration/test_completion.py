@@ -47,7 +47,7 @@ def test_the_table_is_what_the_application_has() -> None:
     [
         ("dvc-state che", ["checkout", "cherry-pick"]),
         ("dvc-state op ", ["log", "restore"]),
-        ("dvc-state stash ", ["pop"]),
+        ("dvc-state stash ", ["drop", "list", "pop"]),
         ("dvc-state --no-p", ["--no-pager"]),
         ("dvc-state log --v", ["--var"]),
         ("dvc-state checkout ", ["20260101-abcd", "HEAD", "best", "experiment", "main"]),
