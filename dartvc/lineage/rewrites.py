@@ -72,7 +72,7 @@ class Products:
 
     def _find(self, key: bytes, left: Any, right: Any) -> Any:
         for entry in self._memory.iter_entries(key):
-            entry.uses += 1
+            self._memory.note_use(entry)
             self.hits += 1
             self.saved_s += entry.cost_s
             return entry.holding
