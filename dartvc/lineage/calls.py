@@ -415,10 +415,9 @@ class Calls:
             entry.holding = self.holder.hold(result)
             self.memory.add(key, entry)
         self._seen.add(key)
-        worth_s = max(_WORTH_STORING_INSIDE_S if self._active else _WORTH_STORING_S, 2 * size_bytes / _READ_BYTES_PER_S)
-        if entry.cost_s < worth_s or (self.shelf is None and self.handover is None):
+        if entry.cost_s < max(_WORTH_STORING_S, 2 * size_bytes / _READ_BYTES_PER_S):
             return
-        may_store = self._may_store(size_bytes)
+        may_store = (not self._active or entry.cost_s >= _WORTH_STORING_INSIDE_S) and self._may_store(size_bytes)
         if may_store or self.handover is not None:
             facts = {
                 "name": site.name, "cost_s": entry.cost_s, "files": entry.files, "streams": [each.hex() for each in entry.streams],

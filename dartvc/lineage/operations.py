@@ -17,7 +17,7 @@ from dartvc.lineage.changes import is_estimator
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.deferring import Deferred, Transposed, settled
 from dartvc.lineage.pipelines import watch_pipelines
-from dartvc.lineage.rewrites import Rewrites
+from dartvc.lineage.rewrites import CONCATENATION, METHODS, Rewrites
 from dartvc.lineage.sites import Site
 from dartvc.lineage.stacking import Stacking, is_stacking
 
@@ -127,6 +127,18 @@ class Operation:
         if self.site.name in _FITTING and is_estimator(getattr(function, "__self__", None)):
             watch_pipelines(self._calls)
             return self._calls.change(self.site, function, function.__self__, args, kwargs)
+        if self._rewrites is not None:
+            is_done, answer = self._rewrites.call(self.site, function, args, kwargs)
+            if is_done:
+                self._cheap = 0
+                return answer
+            if self.site.name in METHODS:
+                result = function(*args, **kwargs)
+                if self.site.name == CONCATENATION:
+                    self._rewrites.note_tables(function, args, kwargs, result)
+                else:
+                    self._is_cheap()
+                return result
         if not self._is_library(function) or kwargs.get("out") is not None:
             self._is_cheap()
             return function(*args, **kwargs)

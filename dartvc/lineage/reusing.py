@@ -22,7 +22,7 @@ from dartvc.lineage.eviction import policy_named
 from dartvc.lineage.memory import Memory, available_bytes
 from dartvc.lineage.operations import Operation
 from dartvc.lineage.recycling import Recycler, teach_allocator
-from dartvc.lineage.rewrites import Rewrites
+from dartvc.lineage.rewrites import METHODS, Rewrites
 from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.sites import Hook, Site
 from dartvc.lineage.stacking import Stacking
@@ -62,7 +62,7 @@ class Reuse:
         paths = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(repository.path)}
         libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self.folder)
         self._libraries = tuple(path for path in libraries if not self.folder.startswith(path)) or libraries
-        self.compiler = Compiler(sources, self._next_operation)
+        self.compiler = Compiler(sources, self._next_operation, METHODS if is_partial else frozenset())
         self.plans = Plans(self.is_user, self.compiler.plain)
         self.witness = Witness(self._libraries)
         config = repository.config

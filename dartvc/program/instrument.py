@@ -50,8 +50,9 @@ def switch_name(number: int) -> str:
 
 
 class _Instrumenter(ast.NodeTransformer):
-    def __init__(self, next_site: NextSite, filename: str) -> None:
+    def __init__(self, next_site: NextSite, filename: str, methods: frozenset[str]) -> None:
         self.next_site = next_site
+        self.methods = methods
         self.filename = filename
         self.lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
         self.announced: set[tuple[str, str, int]] = set()
@@ -100,7 +101,9 @@ class _Instrumenter(ast.NodeTransformer):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
         if id(node) in self._handing:
             return ast.copy_location(ast.Call(ast.copy_location(ast.Name(HAND, ast.Load()), node), [node.func, *node.args], node.keywords), node)
-        return self._switch(node, name, [node.func, *node.args], node.keywords) if name in OPERATIONS else node
+        if name not in OPERATIONS and not (name in self.methods and isinstance(node.func, ast.Attribute)):
+            return node
+        return self._switch(node, name, [node.func, *node.args], node.keywords)
 
     def _switch(self, node: ast.expr, name: str, arguments: list[ast.expr], keywords: list[ast.keyword]) -> ast.expr:
         inside = list(ast.walk(node))
@@ -141,10 +144,12 @@ class Compiler:
     Args:
         sources: the source files of the process.
         next_site: returns the number of a switch.
+        methods: names of attributes whose calls get a switch beside `OPERATIONS`.
     """
 
-    def __init__(self, sources: Sources, next_site: NextSite) -> None:
+    def __init__(self, sources: Sources, next_site: NextSite, methods: frozenset[str] = frozenset()) -> None:
         self._sources = sources
+        self._methods = methods
         self._next_site = next_site
         self._plain: dict[tuple[str, str, int], types.CodeType] = {}
         self._lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
@@ -159,7 +164,7 @@ class Compiler:
         for code in iter_codes(unit.code):
             self._plain[filename, code.co_qualname, code.co_firstlineno] = code
         tree = ast.parse(text, filename)
-        instrumenter = _Instrumenter(self._next_site, filename)
+        instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
         self._lendable.update(instrumenter.lendable)
         self._announced |= instrumenter.announced

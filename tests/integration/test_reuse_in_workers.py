@@ -23,7 +23,7 @@ def burn(n):
     return total
 def clean(seed):
     print(f"clean {seed}\n", end="", flush=True)
-    return [burn(400_000 + seed)] * 3
+    return [burn(2_000_000 + seed)] * 3
 def model(setting):
     return sum(clean(setting[0])) * setting[1]
 if __name__ == "__main__":
