@@ -57,7 +57,7 @@ _NOTHING = object()
 _NO_CODE = (lambda: None).__code__
 
 
-def facts_of_process() -> str:
+def facts_of_process(folder: str = "") -> str:
     """Returns what every result of this process depends on: interpreter, machine, threads of linear algebra, working directory, hash seed."""
     model = platform.processor()
     try:
@@ -66,7 +66,7 @@ def facts_of_process() -> str:
     except OSError:
         pass
     threads = [os.environ.get(name) for name in _THREAD_SETTINGS]
-    return repr((_VERSION, sys.version, platform.machine(), model, os.cpu_count(), threads, os.getcwd()))
+    return repr((_VERSION, sys.version, platform.machine(), model, os.cpu_count(), threads, folder or os.getcwd()))
 
 
 class Calls:
@@ -79,11 +79,13 @@ class Calls:
         shelf: results of all processes; None keeps everything in memory.
         namespace: the program's globals.
         contents: knows large arrays without reading them.
+        stands_in: the working directory of the run that this process stands in for; empty: its own.
     """
 
     def __init__(
-        self, plans: Plans, witness: Witness, memory: Memory, shelf: Shelf | None, namespace: dict[str, Any], contents: Contents
-    ) -> None:
+        self, plans: Plans, witness: Witness, memory: Memory, shelf: Shelf | None, namespace: dict[str, Any], contents: Contents,
+        stands_in: str = "",
+    ) -> None:  # fmt: skip
         self.plans = plans
         self.witness = witness
         self.memory = memory
@@ -96,7 +98,7 @@ class Calls:
         self.overhead_s = 0.0
         self.spilled = 0
         self.heights = Heights()
-        self._facts = facts_of_process()
+        self._facts = facts_of_process(stands_in)
         self._local = threading.local()
         self._seen: set[bytes] = set()
         self.flights = Flights()

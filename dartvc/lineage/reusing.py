@@ -47,12 +47,13 @@ class Reuse:
         folder: files under it are the user's own.
         script: the run's.
         member_of: where the processes of a run hand over their results, in one that another has started.
+        stands_in: the working directory of a past run that this process executes again, elsewhere; nothing is stored then.
         is_partial: whether results may be assembled from parts, with other last bits.
     """
 
     def __init__(
         self, repository: Repository, sources: Sources, namespace: dict[str, Any], folder: str, script: str, *,
-        is_partial: bool = False, member_of: Path | None = None,
+        is_partial: bool = False, member_of: Path | None = None, stands_in: str = "",
     ) -> None:  # fmt: skip
         self.repository = repository
         self.is_partial = is_partial
@@ -70,14 +71,14 @@ class Reuse:
         self.shelf = Shelf(repository, parse_size(config.get("dartvc.cacheSize")), policy)
         self.memory = Memory(parse_size(config.get("dartvc.cacheMemory"), available_bytes()), policy, self.shelf.pins)
         self.contents = Contents()
-        self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace, self.contents)
+        self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace, self.contents, stands_in)
         self.rewrites = Rewrites(self.memory, self.calls.digest_alone) if is_partial else None
         self.recycler = Recycler(self.memory.budget_bytes // 2, self.contents)
         self.deferral = Deferral(self.compiler.lendable, lambda: not self.witness.has_other_threads())
         self.sites: dict[types.CodeType, Site] = {}
         self.operations: list[Site] = []
         self.team = Team(self, script, member_of)
-        if member_of is not None:
+        if member_of is not None or stands_in:
             self.shelf.begin_reading_only()
 
     def is_user(self, path: str) -> bool:
@@ -91,7 +92,7 @@ class Reuse:
         setattr(builtins, ANNOUNCE, self.announce)
         setattr(builtins, HAND, self.deferral.hand)
         UserModules(self.is_user, self.compiler, self.team.install()).install()
-        if not self.team.is_member:
+        if not self.shelf.is_reading_only:
             gather_abandoned(self.repository, self.shelf)
 
     def compile(self, filename: str, text: str) -> types.CodeType:

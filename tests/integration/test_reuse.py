@@ -921,6 +921,31 @@ def test_a_resumed_run_has_what_the_killed_one_computed(tmp_path: Path) -> None:
     assert (sites(tmp_path)["work"]["executions"], sites(tmp_path)["work"]["reused"]) == (0, 4)
 
 
+def test_a_replay_of_a_run_with_reuse_gives_what_the_run_would_have_logged(tmp_path: Path) -> None:
+    text = HEAVY + textwrap.dedent("""
+        import dartvc
+        def prepare(k):
+            return [burn(400_000 + k + j) for j in range(3)]
+        def train(k):
+            data = prepare(k)
+            loss = 0.0
+            for epoch in range(3):
+                loss += sum(data) * epoch
+                dartvc.log("loss", loss)
+            return loss
+        for k in range(3):
+            train(k)
+    """)
+    (tmp_path / "script.py").write_text(text)
+    dvc_state(tmp_path, "run", "--reuse", "script.py")
+    stored = json.loads(dvc_state(tmp_path, "cache", "stats", "--json"))["results"]
+    (tmp_path / "script.py").write_text(text.replace('log("loss", loss)', 'log("loss", loss); dartvc.log("half", loss / 2)'))
+    dvc_state(tmp_path, "replay", "half", "--all")
+    rows = json.loads(dvc_state(tmp_path, "query", "--df", "loss,half", "--format", "json"))["items"]
+    assert [each["half"] * 2 for each in rows] == [each["loss"] for each in rows] and len(rows) == 9
+    assert json.loads(dvc_state(tmp_path, "cache", "stats", "--json"))["results"] == stored
+
+
 def test_a_plain_run_goes_on_with_reuse_from_the_middle(tmp_path: Path) -> None:
     text = HEAVY + textwrap.dedent("""
         import os
