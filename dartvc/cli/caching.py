@@ -1,4 +1,4 @@
-"""Commands about reuse: cache stats, cache explain, cache clear."""
+"""Commands about reuse: cache stats, cache explain, cache pin, cache clear."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     cache = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="results that runs with --reuse keep")
-    for function in (stats, explain, clear):
+    for function in (stats, explain, pin, clear):
         cache.command(function.__name__)(function)
     app.add_typer(cache, name="cache")
 
@@ -34,7 +34,9 @@ def stats(is_json: Json = False) -> None:
     context.out(
         f"{found.calls} calls watched, {found.reused} reused, {found.partial} in part; {found.saved_s:.2f} s saved, {found.overhead_s:.2f} s spent on it"
     )
-    context.out(f"{found.results} results stored, {size(found.bytes)}")
+    context.out(f"{found.results} results stored, {size(found.bytes)}" + (f"; pinned: {', '.join(found.pinned)}" if found.pinned else ""))
+    if found.evicted:
+        context.out(f"{found.evicted} left memory for want of room, {found.spilled} of them to the repository")
     for each in sorted(found.sites, key=lambda site: -site["saved_s"]):
         note = f"  {each['reason']}" if each["reason"] else ""
         context.out(
@@ -57,8 +59,23 @@ def explain(
         context.out(f"  {each.verdict}" + (f"; first difference: {each.differs}" if each.differs else ""))
 
 
-def clear() -> None:
-    """Forgets every stored result; `dvc-state gc` gives the space back."""
+def pin(
+    calls: Annotated[list[str] | None, typer.Argument(metavar="[CALL]...", help="functions, methods or operations; none: lists the pinned")] = None,
+    is_off: Annotated[bool, typer.Option("--off", help="lets them go again")] = False,
+    is_json: Json = False,
+) -> None:
+    """Keeps the results of calls: no want of room throws them out, and `cache clear` leaves them."""
     context = current()
-    count = caching.clear_cache(context.repository)
+    pins = caching.pin_calls(context.repository, calls or (), is_off=is_off)
+    if is_json:
+        context.json("cache-pin", {"items": pins})
+        return
+    for name in pins:
+        context.out(name)
+
+
+def clear(is_all: Annotated[bool, typer.Option("--all", help="those of pinned calls, too")] = False) -> None:
+    """Forgets every stored result that is not pinned; `dvc-state gc` gives the space back."""
+    context = current()
+    count = caching.clear_cache(context.repository, with_pinned=is_all)
     context.say(f"{count} results forgotten; dvc-state gc gives the space back")

@@ -45,11 +45,15 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("file",),
     ),
     "cache clear": (
-        {},
+        {"--all": None},
         (),
     ),
     "cache explain": (
         {"--json": None},
+        ("other",),
+    ),
+    "cache pin": (
+        {"--json": None, "--off": None},
         ("other",),
     ),
     "cache stats": (
@@ -211,7 +215,7 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
     ),
     "resume": (
         {"--code": "other", "--every": "other", "--force": None, "--grace": "other", "--map-device": "other",
-         "--max-overhead": "other", "--set": "other", "--trust": None},
+         "--max-overhead": "other", "--partial-reuse": None, "--reuse": None, "--set": "other", "--trust": None},
         ("revision",),
     ),
     "revert": (

@@ -95,10 +95,13 @@ def resume(
     max_overhead: MaxOverhead = 1.0,
     every: Every = 0.0,
     grace: Grace = 5.0,
+    reuse: Annotated[bool, typer.Option("--reuse", help="what was done before is not done again; a run that began so goes on so")] = False,
+    partial_reuse: Annotated[bool, typer.Option("--partial-reuse", help="also assemble results from parts: their last bits may differ")] = False,
 ) -> None:
     """Continues a program from the middle, where its last commit stands, to its end."""
     options = StartOptions("resume", [revision] if revision else [], max_overhead, every, list(sets or ()), trust, code, force)
     options.map_device, options.grace = map_device, grace
+    options.reuse = "partial" if partial_reuse else "full" if reuse else ""
     raise typer.Exit(start(options))
 
 

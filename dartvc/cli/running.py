@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefusedError, UntrustedError, UsageError
@@ -48,7 +48,7 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
     rest = list(argv[1:])
     while rest and rest[0].startswith("-"):
         name, separator, value = rest.pop(0).partition("=")
-        if name in ("--reuse", "--partial-reuse") and argv[0] == "run" and not separator:
+        if name in ("--reuse", "--partial-reuse") and not separator:
             options.reuse = "partial" if name == "--partial-reuse" or options.reuse == "partial" else "full"
             continue
         if name == "--atomic" and argv[0] == "run" and not separator:
@@ -181,7 +181,9 @@ def _resume(options: StartOptions) -> int:
     _tell_effects(repository, commit)
     if atomic is None:
         _follow(repository, commit.oid)
-    chosen = RunOptions(options.max_overhead / 100, options.every, options.grace, is_atomic=atomic is not None)
+    reuse = options.reuse or run.reuse
+    run = replace(run, reuse=reuse)
+    chosen = RunOptions(options.max_overhead / 100, options.every, options.grace, is_atomic=atomic is not None, reuse=reuse)
     sets, device = _pairs(options.sets), check_device(options.map_device)
     return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=sets, map_device=device)
 

@@ -12,7 +12,7 @@ from dartvc.host.entropy import new_id
 from dartvc.store.durable import replace_file, storage_errors
 from dartvc.store.locks import RepositoryLock
 
-__all__ = ["SETTINGS", "Config", "parse_duration_s"]
+__all__ = ["SETTINGS", "Config", "parse_duration_s", "parse_size"]
 
 SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -24,12 +24,16 @@ SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "dartvc.gracePeriod": ("1h", "gc keeps unreachable objects younger than this"),
         "dartvc.maxOverhead": ("1", "percent of run time that automatic commits may cost"),
         "core.pager": ("", "what long output is read in, on a terminal; empty: $PAGER, else less; cat: none"),
+        "dartvc.cachePolicy": ("cost-and-size", "which results for reuse go first: cost-and-size, lru, dag-height, hybrid"),
+        "dartvc.cacheMemory": ("25%", "what results for reuse may take of the memory that is free at the start: 25%, 500M, 4G"),
+        "dartvc.cacheSize": ("8G", "what results for reuse may take in the repository"),
         "dartvc.every": ("300", "seconds after which an automatic commit is due at the latest"),
     }
 )
 """Every setting: its default and what it means."""
 
 _LOCK_TIMEOUT_S = 10.0
+_UNITS_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -123,6 +127,26 @@ def _folded(key: str) -> str:
     section, _, rest = key.partition(".")
     sub, dot, name = rest.rpartition(".")
     return f"{section.lower()}.{sub}{dot}{name.lower()}"
+
+
+def parse_size(text: str, whole: int = 0) -> int:
+    """Reads a size in bytes such as ``500M``, ``8G`` or, of a whole, ``25%``.
+
+    Raises:
+        UsageError: it is none.
+    """
+    plain = text.strip().upper().removesuffix("B").removesuffix("I")
+    try:
+        if plain.endswith("%") and whole:
+            found = float(plain[:-1]) / 100 * whole
+        else:
+            unit = _UNITS_BYTES.get(plain[-1:], 0)
+            found = float(plain[:-1]) * unit if unit else float(plain)
+        if 0 <= found < 1 << 62:
+            return int(found)
+    except ValueError:
+        pass
+    raise UsageError(f"{text!r} is not a size", kind="bad-size", hint="write 500M, 8G" + (" or 25%" if whole else ""))
 
 
 def parse_duration_s(text: str) -> float:

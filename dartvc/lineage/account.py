@@ -12,7 +12,7 @@ from dartvc.host.entropy import new_id
 from dartvc.lineage.sites import Site
 from dartvc.store.durable import replace_file
 
-__all__ = ["ACCOUNT", "write_account"]
+__all__ = ["ACCOUNT", "row_of", "write_account"]
 
 ACCOUNT = "reuse.json"
 
@@ -24,12 +24,13 @@ def write_account(folder: Path, sites: Sequence[Site], facts: dict[str, Any]) ->
         OSError: the disk refused.
     """
     totals = {name: sum(getattr(each, name) for each in sites) for name in ("calls", "reused", "partial")}
-    account = {**totals, **facts, "sites": [_row(each) for each in sites]}
+    account = {**totals, **facts, "sites": [row_of(each) for each in sites]}
     path = folder / ACCOUNT
     replace_file(path, json.dumps(account, indent=1).encode(), temporary=path.with_name(f"tmp_{ACCOUNT}.{new_id()}"))
 
 
-def _row(site: Site) -> dict[str, Any]:
+def row_of(site: Site) -> dict[str, Any]:
+    """Returns one site's line of the account."""
     figures = {
         name: getattr(site, name)
         for name in ("name", "line", "calls", "executions", "reused", "partial", "reason", "is_off", "last", "components")

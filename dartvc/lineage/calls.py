@@ -13,17 +13,21 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Callable
 from typing import Any
 
 from dartvc.lineage.changes import Change
 from dartvc.lineage.codekeys import Plans, Refused, Unkept
 from dartvc.lineage.contents import Contents
 from dartvc.lineage.fingerprints import Fingerprint
-from dartvc.lineage.holdings import Frozen, Holder, Lost, freeze, thaw
+from dartvc.lineage.flights import Flight, Flights
+from dartvc.lineage.handover import Handover
+from dartvc.lineage.heights import Heights
+from dartvc.lineage.holdings import Holder, Lost, StoredValue, freeze
 from dartvc.lineage.memory import Entry, Memory
 from dartvc.lineage.shelf import Shelf, Stored
 from dartvc.lineage.sites import Site
-from dartvc.lineage.witness import Record, Witness, digest_of_file
+from dartvc.lineage.witness import Record, Witness, digest_of_file, joined
 
 __all__ = ["Calls", "facts_of_process"]
 
@@ -35,6 +39,9 @@ _HOPELESS_CALLS = 256
 _PRODUCT_TRIALS = 16
 _COPY_BYTES_PER_S = 2e9
 _READ_BYTES_PER_S = 1.5e9
+_WRITE_BYTES_PER_S = 4e8
+_OPENING_S = 1e-3
+_KEY_BYTES = 16
 _STORED_AT_ONCE_BYTES = 256 << 20
 _STORED_BYTES_PER_S = 1e8
 _MARGIN = 3.0
@@ -50,7 +57,7 @@ _NOTHING = object()
 _NO_CODE = (lambda: None).__code__
 
 
-def facts_of_process() -> str:
+def facts_of_process(folder: str = "") -> str:
     """Returns what every result of this process depends on: interpreter, machine, threads of linear algebra, working directory, hash seed."""
     model = platform.processor()
     try:
@@ -59,7 +66,7 @@ def facts_of_process() -> str:
     except OSError:
         pass
     threads = [os.environ.get(name) for name in _THREAD_SETTINGS]
-    return repr((_VERSION, sys.version, platform.machine(), model, os.cpu_count(), threads, os.getcwd()))
+    return repr((_VERSION, sys.version, platform.machine(), model, os.cpu_count(), threads, folder or os.getcwd()))
 
 
 class Calls:
@@ -72,11 +79,13 @@ class Calls:
         shelf: results of all processes; None keeps everything in memory.
         namespace: the program's globals.
         contents: knows large arrays without reading them.
+        stands_in: the working directory of the run that this process stands in for; empty: its own.
     """
 
     def __init__(
-        self, plans: Plans, witness: Witness, memory: Memory, shelf: Shelf | None, namespace: dict[str, Any], contents: Contents
-    ) -> None:
+        self, plans: Plans, witness: Witness, memory: Memory, shelf: Shelf | None, namespace: dict[str, Any], contents: Contents,
+        stands_in: str = "",
+    ) -> None:  # fmt: skip
         self.plans = plans
         self.witness = witness
         self.memory = memory
@@ -87,19 +96,23 @@ class Calls:
         self.library_sites: list[Site] = []
         self.saved_s = 0.0
         self.overhead_s = 0.0
-        self._facts = facts_of_process()
+        self.spilled = 0
+        self.heights = Heights()
+        self._facts = facts_of_process(stands_in)
         self._local = threading.local()
         self._seen: set[bytes] = set()
-        self._flights: dict[bytes, threading.Event] = {}
-        self._lock = threading.Lock()
+        self.flights = Flights()
+        self.handover: Handover | None = None
+        self.report: Callable[[Site], None] | None = None
         self._begun = time.perf_counter()
         self._stored_bytes = 0
-        self._is_child = False
-        os.register_at_fork(after_in_child=self._leave)
+        memory.spill = self._spill
 
-    def _leave(self) -> None:
-        """Leaves a forked child alone: it has neither the writer nor the locks of its parent."""
-        self._is_child = True
+    def begin_anew(self) -> None:
+        """Makes a forked child ready: what its parent was in the middle of, other threads do there."""
+        self._local = threading.local()
+        self.flights.begin_anew()
+        self.saved_s = self.overhead_s = 0.0
 
     def digest_alone(self, value: Any) -> bytes:
         """Returns the fingerprint of one value."""
@@ -119,8 +132,6 @@ class Calls:
 
     def invoke(self, site: Site, function: Any, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Returns what the function returns for these arguments, from a store when that is known to be the same."""
-        if self._is_child:
-            return plain(*args, **kwargs)
         active = self._active
         if site in active:
             site.turn_off("it calls itself")
@@ -138,11 +149,12 @@ class Calls:
         answer = self.answer(site, key, begin)
         if answer is not _NOTHING:
             return answer
-        flight = self._take_off(key, is_waiting=not active)
+        flight = self._take_off(site, key)
         if flight is None:
             answer = self.answer(site, key, time.perf_counter())
             if answer is not _NOTHING:
                 return answer
+            site.may_wait = False  # it was in vain
         active.append(site)
         record = self.witness.begin()
         start = time.perf_counter()
@@ -159,13 +171,18 @@ class Calls:
             if not is_done:
                 site.refuse("it raised an exception")
                 if flight is not None:
-                    self._land(key, flight)
+                    self.flights.land(flight)
         try:
             self._learn(site, function, args, kwargs, key, before, record, result, cost_s)
         finally:
             if flight is not None:
-                self._land(key, flight)
+                self.flights.land(flight)
         return result
+
+    def _take_off(self, site: Site, key: bytes) -> Flight | None:
+        """Announces that this thread computes a result; None when that of somebody else was awaited, or cannot be."""
+        with self.witness.looking_away():
+            return self.flights.take_off(key, may_wait=site.may_wait)
 
     def change(self, site: Site, function: Any, estimator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Returns what a function gives that may change one of scikit-learn's estimators, by changing it the same way when that is known."""
@@ -190,8 +207,6 @@ class Calls:
 
     def compute(self, site: Site, label: str, operands: tuple[Any, ...], function: Any) -> Any:
         """Returns ``function(*operands)`` for a function of ours that has no effect, so that nothing has to be proved."""
-        if self._is_child:
-            return function(*operands)
         begin = time.perf_counter()
         site.calls += 1
         walker = Fingerprint(self.plans, self.contents)
@@ -207,15 +222,24 @@ class Calls:
         answer = self.answer(site, key, begin)
         if answer is not _NOTHING:
             return answer
-        start = time.perf_counter()
-        result = function(*operands)
-        done = time.perf_counter()
-        site.executions += 1
-        site.cost_s += done - start
-        site.last = "miss"
-        after = Fingerprint(self.plans, self.contents, is_result=True)
-        after.add(result)
-        self._retain(site, key, Entry(site.name, None, after.size_bytes + 200, done - start), result, after.size_bytes)
+        flight = self._take_off(site, key)
+        if flight is None:
+            answer = self.answer(site, key, time.perf_counter())
+            if answer is not _NOTHING:
+                return answer
+        try:
+            start = time.perf_counter()
+            result = function(*operands)
+            done = time.perf_counter()
+            site.executions += 1
+            site.cost_s += done - start
+            site.last = "miss"
+            after = Fingerprint(self.plans, self.contents, is_result=True)
+            after.add(result)
+            self._retain(site, key, Entry(site.name, None, after.size_bytes + 200, done - start), result, after.size_bytes)
+        finally:
+            if flight is not None:
+                self.flights.land(flight)
         spent = time.perf_counter() - done + start - begin
         site.overhead_s += spent
         self.overhead_s += spent
@@ -277,16 +301,18 @@ class Calls:
         if entry is None:
             return _NOTHING
         for stream, text in entry.output:
-            getattr(sys, stream).write(text)
+            getattr(sys, stream).write(text) if text else getattr(sys, stream).flush()
         if entry.streams:
             self.witness.streams.apply(entry.streams_after)
         stack = self.witness.stack
         if stack:
             stack[-1].files.update(dict.fromkeys(entry.files, (-1, -1)))
             stack[-1].saved_s += entry.cost_s
-        entry.uses += 1
+        self.memory.note_use(entry)
+        self.heights.note(value, entry.height)
         spent = time.perf_counter() - begin
         site.reused += 1
+        site.may_wait = True
         site.last = "hit"
         site.overhead_s += spent
         site.saved_s += entry.cost_s
@@ -295,19 +321,21 @@ class Calls:
             self.saved_s += entry.cost_s - spent
         else:
             stack[0].saved_here_s += entry.cost_s - spent
+        if self.report is not None:
+            self.report(site)
         return value
 
     def _find(self, key: bytes) -> tuple[Entry | None, Any]:
         for entry in self.memory.iter_entries(key):
             if self._is_valid(entry):
-                with self._lock:
+                with self.flights.lock:
                     try:
                         return entry, entry.holding.take()
                     except (Lost, Refused):
                         self.memory.drop(key, entry)
-        if self.shelf is None:
-            return None, None
-        stored = self.shelf.find(key)
+        stored = self.shelf.find(key) if self.shelf is not None else None
+        if stored is None and self.handover is not None:
+            stored = self.handover.find(key.hex())
         if stored is None:
             return None, None
         facts = stored.facts
@@ -318,7 +346,7 @@ class Calls:
         if not self._is_valid(entry):
             return None, None
         try:
-            entry.holding = _Stored(stored.frozen, self.namespace)
+            entry.holding = StoredValue(stored.frozen, self.namespace)
             value, entry.streams_after = entry.holding.take_all()
         except (Lost, Refused, ValueError, TypeError):
             return None, None
@@ -329,27 +357,6 @@ class Calls:
         if entry.streams and entry.streams != self.witness.streams.digests():
             return False
         return all(digest_of_file(path) == digest for path, digest in entry.files.items())
-
-    # -- one thread computes, the others wait ---------------------------------------------------------------------------------
-
-    def _take_off(self, key: bytes, *, is_waiting: bool) -> threading.Event | None:
-        """Announces that this thread computes a key; when another one does already, waits for it and returns None.
-
-        A thread in the middle of another watched call never waits: two of them could wait for each other.
-        """
-        with self._lock:
-            other = self._flights.get(key)
-            if other is None:
-                event = self._flights[key] = threading.Event()
-                return event
-        if is_waiting:
-            other.wait()
-        return None
-
-    def _land(self, key: bytes, flight: threading.Event) -> None:
-        with self._lock:
-            self._flights.pop(key, None)
-        flight.set()
 
     # -- learning -------------------------------------------------------------------------------------------------------------
 
@@ -378,6 +385,8 @@ class Calls:
         if not self.witness.stack:
             self.saved_s += record.saved_here_s
         site.judge(time.perf_counter() - self._begun)
+        if self.report is not None:
+            self.report(site)
 
     def _keep(
         self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes,
@@ -396,25 +405,49 @@ class Calls:
         files = {path: self._file_digest(path, stamp) for path, stamp in record.files.items()}
         entry = Entry(
             site.name, None, after.size_bytes + 200, cost_s, files, record.streams if streams_after is not None else (), streams_after,
-            _joined(record.output),
+            joined(record.output), height=self.heights.above(before.identities),
         )  # fmt: skip
+        self.heights.note(result, entry.height)
         self._retain(site, key, entry, result, after.size_bytes)
 
     def _retain(self, site: Site, key: bytes, entry: Entry, result: Any, size_bytes: int) -> None:
         """Keeps a sound result in memory and in the repository, as far as that pays."""
         is_cheap_to_keep = entry.cost_s > _MARGIN * size_bytes / _COPY_BYTES_PER_S
-        if key in self._seen or is_cheap_to_keep:
+        if key in self._seen or is_cheap_to_keep or self.flights.is_awaited(key):
             entry.holding = self.holder.hold(result)
             self.memory.add(key, entry)
         self._seen.add(key)
-        worth_s = max(_WORTH_STORING_INSIDE_S if self._active else _WORTH_STORING_S, 2 * size_bytes / _READ_BYTES_PER_S)
-        if entry.cost_s >= worth_s and self._may_store(size_bytes):
+        if entry.cost_s < max(_WORTH_STORING_S, 2 * size_bytes / _READ_BYTES_PER_S):
+            return
+        may_store = (not self._active or entry.cost_s >= _WORTH_STORING_INSIDE_S) and self._may_store(size_bytes)
+        if may_store or self.handover is not None:
             facts = {
                 "name": site.name, "cost_s": entry.cost_s, "files": entry.files, "streams": [each.hex() for each in entry.streams],
-                "output": entry.output, "components": list(site.components),
+                "output": entry.output, "components": list(site.components), "height": entry.height,
             }  # fmt: skip
-            assert self.shelf is not None
-            self.shelf.add(Stored(key.hex(), facts, freeze((result, entry.streams_after), self.namespace)))
+            stored = Stored(key.hex(), facts, freeze((result, entry.streams_after), self.namespace))
+            if self.handover is not None:
+                with self.witness.looking_away():
+                    self.handover.give(stored)
+            if may_store and self.shelf is not None:
+                self.shelf.add(stored)
+
+    def _spill(self, key: bytes, entry: Entry) -> None:
+        """Takes to the repository what there is no room for in memory, when computing it again costs more than writing and reading it."""
+        size = entry.size_bytes
+        if self.shelf is None or self.shelf.is_reading_only or len(key) != _KEY_BYTES or self.shelf.has(key):
+            return
+        if entry.cost_s < _OPENING_S + size / _READ_BYTES_PER_S + size / _WRITE_BYTES_PER_S or not self._may_store(size):
+            return
+        facts = {
+            "name": entry.site, "cost_s": entry.cost_s, "files": entry.files, "streams": [each.hex() for each in entry.streams],
+            "output": entry.output, "components": [], "height": entry.height,
+        }  # fmt: skip
+        try:
+            frozen = freeze((entry.holding.take(), entry.streams_after), self.namespace)
+        except (Lost, Refused):
+            return
+        self.spilled += self.shelf.add(Stored(key.hex(), facts, frozen))
 
     def _may_store(self, size_bytes: int) -> bool:
         """Whether the disk is to be given a result: writing keeps to a rate, so that it does not slow the program down."""
@@ -441,29 +474,3 @@ class Calls:
         if stamp[0] >= 0 and (found.st_size, found.st_mtime_ns) != stamp:
             raise Refused(f"{os.path.basename(path)} changed while it was read")
         return digest_of_file(path)
-
-
-class _Stored:
-    """The holding of a result that came from the repository."""
-
-    def __init__(self, frozen: Frozen, namespace: dict[str, Any]) -> None:
-        self._frozen = frozen
-        self._namespace = namespace
-
-    def take_all(self) -> tuple[Any, Any]:
-        value, streams_after = thaw(self._frozen, self._namespace)
-        return value, streams_after
-
-    def take(self) -> Any:
-        return self.take_all()[0]
-
-
-def _joined(output: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Joins neighbouring texts of one stream."""
-    joined: list[tuple[str, str]] = []
-    for stream, text in output:
-        if joined and joined[-1][0] == stream:
-            joined[-1] = (stream, joined[-1][1] + text)
-        else:
-            joined.append((stream, text))
-    return joined

@@ -24,6 +24,8 @@ _ABSENT = object()
 _CLASS_FURNITURE = frozenset(
     {"__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__", "_abc_impl", "__slotnames__"}
 )
+_MAIN = frozenset({"__main__", "__mp_main__"})
+"""The names of the script: the second in processes that `multiprocessing` starts."""
 _VERSIONS: dict[str, str] = {}
 
 
@@ -154,7 +156,7 @@ class Plans:
 
     def is_user_module(self, name: str | None) -> bool:
         """Whether a module is the user's own: its file lies in the project."""
-        if name is None or name == "__main__":
+        if name is None or name in _MAIN:
             return True
         known = self._are_user_modules.get(name)
         if known is None:
@@ -164,6 +166,11 @@ class Plans:
             if module is not None:
                 self._are_user_modules[name] = known
         return known
+
+    def forget(self, function: types.FunctionType) -> None:
+        """Lets a function go that is not used any more."""
+        self._plans.pop(id(function), None)
+        self.originals.pop(function, None)
 
     def plan(self, definition: types.FunctionType | type) -> Plan:
         """Returns the plan of a user's function or class, made anew when a definition in its closure was exchanged."""
@@ -243,7 +250,7 @@ class _Planner:
         where = str(namespace.get("__name__", ""))
         if (where, name) not in self.done:
             self.done.add((where, name))
-            self.plan.data.append((name if where == "__main__" else f"{where}.{name}", namespace, name))
+            self.plan.data.append((name if where in _MAIN else f"{where}.{name}", namespace, name))
 
     def _take_definition(self, owner: str, namespace: Mapping[str, Any], name: str, value: Any) -> None:
         refusal = forbidden_definition(value)

@@ -51,6 +51,13 @@ class Contents:
         self._allocations: dict[int, _Allocation] = {}
         self._lock = threading.RLock()
 
+    def begin_anew(self) -> None:
+        """Watches the memory of a forked child."""
+        self._lock = threading.RLock()
+        self._allocations.clear()
+        self._watch.close()
+        self._watch = WriteWatch()
+
     def digest(self, values: Any, hash_it: Callable[[], bytes]) -> bytes:
         """Returns the digest of an array's elements as they lie in memory; ``hash_it`` makes it."""
         if not self._watch.is_available:

@@ -16,7 +16,7 @@ from dartvc.lineage.codekeys import Refused
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.saving import Refusal, Saving, save
 
-__all__ = ["Frozen", "Holder", "Lost", "freeze", "thaw"]
+__all__ = ["Frozen", "Holder", "Lost", "StoredValue", "freeze", "thaw"]
 
 _IMMUTABLE: tuple[type, ...] = (type(None), bool, int, float, complex, str, bytes)
 _ALONE = 2  # the holding's own reference, and getrefcount's argument
@@ -122,6 +122,23 @@ class _Pickled:
 
     def take(self) -> Any:
         return thaw(self._frozen, self._namespace)
+
+
+class StoredValue:
+    """The holding of a result that came from the repository."""
+
+    def __init__(self, frozen: Frozen, namespace: dict[str, Any]) -> None:
+        self._frozen = frozen
+        self._namespace = namespace
+
+    def take_all(self) -> tuple[Any, Any]:
+        """Returns the value, and where the random streams stood after it."""
+        value, streams_after = thaw(self._frozen, self._namespace)
+        return value, streams_after
+
+    def take(self) -> Any:
+        """Returns the value."""
+        return self.take_all()[0]
 
 
 class Holder:

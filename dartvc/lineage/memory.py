@@ -1,15 +1,19 @@
-"""The results of this process: found by key and by what they depend on, kept under a budget, thrown away by cost and size (LIMA's policy)."""
+"""The results of this process: found by key and by what they depend on, kept under a budget, thrown away by a policy of LIMA's."""
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from dartvc.lineage.eviction import Policy, cost_and_size
 
 __all__ = ["Entry", "Memory", "available_bytes"]
 
 _VARIANTS = 4
+_REMEMBERED = 10_000
 
 
 @dataclass(slots=True)
@@ -20,8 +24,10 @@ class Entry:
         files: path to digest of every file that was read.
         streams: the positions of the random streams that it was computed from; empty when it drew from none.
         streams_after: where they stood afterwards.
-        output: what was printed: (``stdout`` or ``stderr``, text).
+        output: what was printed: (``stdout`` or ``stderr``, text); an empty text is a flush.
         cost_s: how long it took.
+        last_use: when it was wanted last, counted in uses of all results.
+        height: how many results stand behind it, itself counted.
     """
 
     site: str
@@ -33,11 +39,8 @@ class Entry:
     streams_after: Any = None
     output: list[tuple[str, str]] = field(default_factory=list)
     uses: int = 0
-
-    @property
-    def score(self) -> float:
-        """What a byte of it saves: (uses + 1) * cost / size."""
-        return (self.uses + 1) * self.cost_s / max(self.size_bytes, 64)
+    last_use: float = 0.0
+    height: int = 1
 
 
 class Memory:
@@ -45,51 +48,92 @@ class Memory:
 
     Args:
         budget_bytes: what all results together may take.
+        policy: says what goes first.
+        pinned: names of calls whose results stay.
+
+    Attributes:
+        spill: is given what was thrown away; it may be worth its place on the disk.
     """
 
-    def __init__(self, budget_bytes: int) -> None:
+    def __init__(self, budget_bytes: int, policy: Policy = cost_and_size, pinned: Collection[str] = ()) -> None:
         self.budget_bytes = budget_bytes
         self.size_bytes = 0
         self.evicted = 0
+        self.spill: Callable[[bytes, Entry], None] | None = None
+        self._policy = policy
+        self._pinned = pinned
+        self._clock = itertools.count(1)
         self._entries: dict[bytes, list[Entry]] = {}
+        self._wanted: dict[bytes, int] = {}
         self._lock = threading.Lock()
+
+    def begin_anew(self) -> None:
+        """Takes the results over in a forked child."""
+        self._lock = threading.Lock()
+        self.budget_bytes //= 2
+        self.spill = None
 
     def iter_entries(self, key: bytes) -> Iterator[Entry]:
         """Yields the entries of a key; they differ in what else they depend on."""
         yield from tuple(self._entries.get(key, ()))
 
+    def note_use(self, entry: Entry) -> None:
+        """Counts that an entry was wanted."""
+        entry.uses += 1
+        entry.last_use = next(self._clock)
+
     def add(self, key: bytes, entry: Entry) -> None:
         """Keeps an entry; others go when the budget is spent."""
+        gone: list[tuple[bytes, Entry]] = []
         if entry.size_bytes > self.budget_bytes // 2:
-            return
-        with self._lock:
-            entries = self._entries.setdefault(key, [])
-            entries.insert(0, entry)
-            self.size_bytes += entry.size_bytes
-            for surplus in entries[_VARIANTS:]:
-                self.size_bytes -= surplus.size_bytes
-            del entries[_VARIANTS:]
-            if self.size_bytes > self.budget_bytes:
-                self._evict(keep=entry)
+            gone.append((key, entry))
+        else:
+            with self._lock:
+                entry.uses += self._wanted.pop(key, 0)
+                entry.last_use = next(self._clock)
+                entries = self._entries.setdefault(key, [])
+                entries.insert(0, entry)
+                self.size_bytes += entry.size_bytes
+                for surplus in entries[_VARIANTS:]:
+                    self.size_bytes -= surplus.size_bytes
+                del entries[_VARIANTS:]
+                if self.size_bytes > self.budget_bytes:
+                    gone = self._evict(keep=entry)
+        if self.spill is not None:
+            for each in gone:
+                self.spill(*each)
 
     def drop(self, key: bytes, entry: Entry) -> None:
         """Forgets an entry."""
         with self._lock:
             entries = self._entries.get(key, [])
-            if entry in entries:
-                entries.remove(entry)
+            if any(each is entry for each in entries):
+                entries[:] = [each for each in entries if each is not entry]
                 self.size_bytes -= entry.size_bytes
 
-    def _evict(self, keep: Entry) -> None:
-        """Throws away what saves least for its size, down to 7/8 of the budget."""
-        ranked = sorted(((each.score, key, each) for key, entries in self._entries.items() for each in entries), key=lambda item: item[0])
-        for _, key, each in ranked:
+    def _evict(self, keep: Entry) -> list[tuple[bytes, Entry]]:
+        """Throws away what the policy gives the lowest scores, down to 7/8 of the budget; returns it."""
+        held = [(key, each) for key, entries in self._entries.items() for each in entries]
+        scores = self._policy([each for _, each in held])
+        gone: list[tuple[bytes, Entry]] = []
+        for number in sorted(range(len(held)), key=scores.__getitem__):
             if self.size_bytes <= self.budget_bytes * 7 // 8:
-                return
-            if each is not keep:
-                self._entries[key].remove(each)
-                self.size_bytes -= each.size_bytes
-                self.evicted += 1
+                break
+            key, each = held[number]
+            if each is keep or each.site in self._pinned:
+                continue
+            left = [other for other in self._entries[key] if other is not each]
+            if left:
+                self._entries[key] = left
+            else:
+                del self._entries[key]
+            self.size_bytes -= each.size_bytes
+            self.evicted += 1
+            self._wanted[key] = each.uses + 1
+            gone.append((key, each))
+        while len(self._wanted) > _REMEMBERED:
+            self._wanted.pop(next(iter(self._wanted)))
+        return gone
 
 
 def available_bytes() -> int:

@@ -15,9 +15,10 @@ from typing import Any
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.changes import is_estimator
 from dartvc.lineage.codekeys import Plans
+from dartvc.lineage.decompositions import GrowingComponents
 from dartvc.lineage.deferring import Deferred, Transposed, settled
 from dartvc.lineage.pipelines import watch_pipelines
-from dartvc.lineage.rewrites import Rewrites
+from dartvc.lineage.rewrites import CONCATENATION, METHODS, Rewrites
 from dartvc.lineage.sites import Site
 from dartvc.lineage.stacking import Stacking, is_stacking
 
@@ -44,6 +45,7 @@ _AT_ONCE = frozenset(
 )
 _FITTING = frozenset({"fit", "fit_transform", "fit_predict"})
 _LIBRARIES = frozenset({"numpy", "scipy", "sklearn", "pandas"})
+_COMPONENTS = GrowingComponents()
 _CHANGING = frozenset({"append", "sort", "insert", "fit", "fit_transform", "fit_predict", "resample", "groupby", "rolling"})
 
 
@@ -126,7 +128,23 @@ class Operation:
     def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.site.name in _FITTING and is_estimator(getattr(function, "__self__", None)):
             watch_pipelines(self._calls)
+            if self._rewrites is not None and not kwargs:
+                is_done, answer = self._fit_in_part(function.__self__, args)
+                if is_done:
+                    return answer
             return self._calls.change(self.site, function, function.__self__, args, kwargs)
+        if self._rewrites is not None:
+            is_done, answer = self._rewrites.call(self.site, function, args, kwargs)
+            if is_done:
+                self._cheap = 0
+                return answer
+            if self.site.name in METHODS:
+                result = function(*args, **kwargs)
+                if self.site.name == CONCATENATION:
+                    self._rewrites.note_tables(function, args, kwargs, result)
+                else:
+                    self._is_cheap()
+                return result
         if not self._is_library(function) or kwargs.get("out") is not None:
             self._is_cheap()
             return function(*args, **kwargs)
@@ -146,6 +164,19 @@ class Operation:
                 self._is_timed = True
             return result
         return self._calls.invoke(self.site, function, function, args, kwargs)
+
+    def _fit_in_part(self, estimator: Any, args: tuple[Any, ...]) -> tuple[bool, Any]:
+        """Fits an estimator from one that was fitted before and has more components."""
+        hits = self.site.reused
+
+        def fit(whole: Any) -> object:
+            return self._calls.change(self.site, whole.fit, whole, args[:1], {})
+
+        is_done, answer = _COMPONENTS.apply(self.site.name, estimator, args, fit)
+        if is_done and self.site.reused > hits:
+            self.site.reused -= 1
+            self.site.partial += 1
+        return is_done, answer
 
     def _is_library(self, function: Any) -> bool:
         """Whether a callable is a library's whose objects can be fingerprinted, and is not known to change its object."""

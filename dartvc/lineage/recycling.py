@@ -34,6 +34,11 @@ class Recycler:
         self._pool: list[Any] = []
         self._lock = threading.Lock()
 
+    def begin_anew(self) -> None:
+        """Forgets what the parent of a forked child holds."""
+        self._lock = threading.Lock()
+        self._pool.clear()
+
     def concatenate(self, parts: Any, axis: int) -> Any:
         """Returns ``numpy.concatenate(parts, axis)`` for arrays of two dimensions; None when there is no memory to use again.
 

@@ -8,30 +8,32 @@ import os
 import sys
 import sysconfig
 import types
+from pathlib import Path
 from typing import Any
 
 from dartvc.history import Repository
+from dartvc.history.config import parse_size
 from dartvc.lineage.account import write_account
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.contents import Contents
 from dartvc.lineage.deferring import Deferral
+from dartvc.lineage.eviction import policy_named
 from dartvc.lineage.memory import Memory, available_bytes
 from dartvc.lineage.operations import Operation
 from dartvc.lineage.recycling import Recycler, teach_allocator
-from dartvc.lineage.rewrites import Rewrites
+from dartvc.lineage.rewrites import METHODS, Rewrites
 from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.sites import Hook, Site
 from dartvc.lineage.stacking import Stacking
 from dartvc.lineage.witness import Witness
+from dartvc.lineage.workers import Team, gather_abandoned
 from dartvc.program.instrument import ANNOUNCE, HAND, Compiler, UserModules, switch_name
 from dartvc.program.sources import Sources, UserFiles
 from dartvc.program.trampolines import bind_trampoline, make_trampoline
 
 __all__ = ["Reuse"]
 
-_MEMORY_SHARE = 4
-_SHELF_LIMIT_BYTES = 8 << 30
 _LOCAL = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
@@ -43,32 +45,41 @@ class Reuse:
         sources: the source files of the process.
         namespace: the program's globals.
         folder: files under it are the user's own.
+        script: the run's.
+        member_of: where the processes of a run hand over their results, in one that another has started.
+        stands_in: the working directory of a past run that this process executes again, elsewhere; nothing is stored then.
         is_partial: whether results may be assembled from parts, with other last bits.
     """
 
     def __init__(
-        self, repository: Repository, sources: Sources, namespace: dict[str, Any], folder: str, *, is_partial: bool = False
-    ) -> None:
+        self, repository: Repository, sources: Sources, namespace: dict[str, Any], folder: str, script: str, *,
+        is_partial: bool = False, member_of: Path | None = None, stands_in: str = "",
+    ) -> None:  # fmt: skip
         self.repository = repository
         self.is_partial = is_partial
         self._namespace = namespace
         self._files = UserFiles(folder)
-        self._folder = os.path.join(os.path.abspath(folder), "")
+        self.folder = os.path.join(os.path.abspath(folder), "")
         paths = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(repository.path)}
-        libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self._folder)
-        self._libraries = tuple(path for path in libraries if not self._folder.startswith(path)) or libraries
-        self.compiler = Compiler(sources, self._next_operation)
+        libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self.folder)
+        self._libraries = tuple(path for path in libraries if not self.folder.startswith(path)) or libraries
+        self.compiler = Compiler(sources, self._next_operation, METHODS if is_partial else frozenset())
         self.plans = Plans(self.is_user, self.compiler.plain)
         self.witness = Witness(self._libraries)
-        self.shelf = Shelf(repository, _SHELF_LIMIT_BYTES)
-        self.memory = Memory(available_bytes() // _MEMORY_SHARE)
+        config = repository.config
+        policy = policy_named(config.get("dartvc.cachePolicy"))
+        self.shelf = Shelf(repository, parse_size(config.get("dartvc.cacheSize")), policy)
+        self.memory = Memory(parse_size(config.get("dartvc.cacheMemory"), available_bytes()), policy, self.shelf.pins)
         self.contents = Contents()
-        self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace, self.contents)
+        self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace, self.contents, stands_in)
         self.rewrites = Rewrites(self.memory, self.calls.digest_alone) if is_partial else None
         self.recycler = Recycler(self.memory.budget_bytes // 2, self.contents)
         self.deferral = Deferral(self.compiler.lendable, lambda: not self.witness.has_other_threads())
         self.sites: dict[types.CodeType, Site] = {}
         self.operations: list[Site] = []
+        self.team = Team(self, script, member_of)
+        if member_of is not None or stands_in:
+            self.shelf.begin_reading_only()
 
     def is_user(self, path: str) -> bool:
         """Whether a file is the user's own code."""
@@ -78,15 +89,21 @@ class Reuse:
         """Begins to watch this process; stays until it ends."""
         teach_allocator()
         self.witness.install()
-        setattr(builtins, ANNOUNCE, self._announce)
+        setattr(builtins, ANNOUNCE, self.announce)
         setattr(builtins, HAND, self.deferral.hand)
-        UserModules(self.is_user, self.compiler).install()
+        UserModules(self.is_user, self.compiler, self.team.install()).install()
+        if not self.shelf.is_reading_only:
+            gather_abandoned(self.repository, self.shelf)
 
     def compile(self, filename: str, text: str) -> types.CodeType:
         """Returns the instrumented code of the script."""
         return self.compiler.compile(filename, text)
 
-    def _announce(self, function: Any) -> Any:
+    def all_sites(self) -> list[Site]:
+        """Returns every place that is watched, or was."""
+        return [*self.sites.values(), *self.calls.library_sites, *self.operations]
+
+    def announce(self, function: Any, *, is_guest: bool = False) -> Any:
         """Is called where a function is defined; returns the same function, which asks before it runs from now on."""
         if type(function) is not types.FunctionType or function.__code__.co_flags & _LOCAL:
             return function
@@ -99,11 +116,34 @@ class Reuse:
             except (ValueError, SyntaxError) as error:
                 site.turn_off(str(error))
         if not site.is_off and site.template is not None:
-            hook = Hook(function, site, self.calls.invoke)
+            hook = Hook(function, site, self.calls.invoke, is_guest=is_guest)
             if not site.is_off:
                 self.plans.originals[function] = code
                 function.__code__ = bind_trampoline(site.template, hook)
         return function
+
+    def adopt(self, function: types.FunctionType, *, is_guest: bool = False) -> bool:
+        """Watches a function that came from elsewhere with the code that the user wrote; returns whether that is the present code."""
+        code = function.__code__
+        try:
+            if self.is_user(code.co_filename) and not self.compiler.knows(code.co_filename):
+                self.compiler.compile(code.co_filename, Path(code.co_filename).read_text(encoding="utf-8"))
+            watched = self.compiler.watched(code)
+        except (OSError, SyntaxError, ValueError):
+            return False
+        if watched is None:
+            return False
+        function.__code__ = watched
+        if self.compiler.is_announced(code):
+            self.announce(function, is_guest=is_guest)
+        return True
+
+    def adopt_all(self, namespace: dict[str, Any]) -> None:
+        """Watches the functions of a restored namespace, and those of its classes."""
+        for value in list(namespace.values()):
+            for each in vars(value).values() if isinstance(value, type) else (value,):
+                if type(each) is types.FunctionType and each not in self.plans.originals:
+                    self.adopt(each)
 
     def _next_operation(self, name: str, filename: str, line: int, reads: frozenset[str] | None) -> int:
         number = len(self.operations)
@@ -131,15 +171,19 @@ class Reuse:
         return f" (approximate: {count} results assembled from parts)" if count else ""
 
     def close(self) -> None:
-        """Writes what waits, and the account of this run."""
+        """Writes what waits, and the account of this run; in a forked child nothing."""
         self._give_back()
+        others = self.team.close()
         self.shelf.close()
-        sites = [*self.sites.values(), *self.calls.library_sites, *(each for each in self.operations if each.calls)]
+        if self.team.is_member:
+            return
+        sites = [*self.sites.values(), *self.calls.library_sites, *(each for each in self.operations if each.calls), *others]
         facts = {
             "saved_s": round(max(self.calls.saved_s, 0.0) + sum(each.saved_s for each in self.operations if each.partial), 6),
             "overhead_s": round(self.calls.overhead_s, 6),
             "bytes_in_memory": self.memory.size_bytes,
             "evicted": self.memory.evicted,
+            "spilled": self.calls.spilled,
             "problem": self.shelf.problem,
         }
         try:

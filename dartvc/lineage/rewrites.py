@@ -8,40 +8,34 @@ another order than one product would: the last bits may differ, which is why thi
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dartvc.lineage.aggregates import Aggregate, Elementwise
+from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.deferring import Deferred, Transposed, settled
 from dartvc.lineage.memory import Entry, Memory
+from dartvc.lineage.parts import Blocks, CallRewrite, Find, PartCall, Stacked
 from dartvc.lineage.sites import Site
+from dartvc.lineage.tables import GroupBy, ValueCounts
 
-__all__ = ["BlocksOfResult", "ColumnBlocks", "GrowingProduct", "Products", "Rewrites", "RowBlocks"]
+__all__ = ["CONCATENATION", "METHODS", "BlocksOfResult", "ColumnBlocks", "GrowingProduct", "Products", "Rewrites", "RowBlocks"]
 
 _PARTS_LIMIT = 64
 _SMALL_PART = 1 << 16
+_SMALL_TABLE = 1 << 10
+_HASH_BYTES_PER_S = 1e10
+_COPY_BYTES_PER_S = 5e9
+_MARGIN = 2.0
 _TRIALS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Stacked:
-    """Where the parts of a stacked array lie: along which axis, and their bounds."""
-
-    reference: weakref.ref[Any]
-    axis: int
-    bounds: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """The parts of a stack, whether it was made or put off."""
-
-    axis: int
-    parts: list[Any]
-    bounds: tuple[int, ...]
+_CALL_REWRITES: tuple[CallRewrite, ...] = (GroupBy(), ValueCounts(), Aggregate(), Elementwise())
+CONCATENATION = "concat"
+METHODS = frozenset({CONCATENATION}).union(*(each.names for each in _CALL_REWRITES))
+"""Names of calls that only partial reuse looks at."""
 
 
 class Products:
@@ -70,20 +64,31 @@ class Products:
         """Returns ``left @ right``, which is never changed by anybody."""
         return self._find(b"rows" + left_digest + right_digest, left, right)
 
+    def assembled(self, call: PartCall) -> Any:
+        """Returns what a call over a stack gives, from what it gives over the parts."""
+        states = []
+        for part in call.blocks.parts:
+            key = f"call {call.label} ".encode() + self._digest(part)
+            states.append(self._known(key, lambda part=part: call.compute(part)))  # type: ignore[misc]
+        return call.merge(states)
+
     def _find(self, key: bytes, left: Any, right: Any) -> Any:
+        def multiply() -> Any:
+            product = left @ right
+            return product.copy() if product.base is not None else product
+
+        return self._known(key, multiply)
+
+    def _known(self, key: bytes, make: Callable[[], Any]) -> Any:
         for entry in self._memory.iter_entries(key):
-            entry.uses += 1
+            self._memory.note_use(entry)
             self.hits += 1
             self.saved_s += entry.cost_s
             return entry.holding
         begin = time.perf_counter()
-        product = left @ right
-        product = product.copy() if product.base is not None else product
-        self._memory.add(key, Entry("@", product, product.nbytes, time.perf_counter() - begin))
-        return product
-
-
-Find = Callable[[Any], Blocks | None]
+        made = make()
+        self._memory.add(key, Entry("@", made, _size_of(made), time.perf_counter() - begin))
+        return made
 
 
 class Rewrite(Protocol):
@@ -229,12 +234,14 @@ class Rewrites:
     def __init__(self, memory: Memory, digest: Callable[[Any], bytes]) -> None:
         self._products = Products(memory, digest)
         self._stacked: dict[int, Stacked] = {}
+        self._tables: dict[int, Stacked] = {}
         self._rewrites: tuple[Rewrite, ...] = (RowBlocks(), ColumnBlocks(), GrowingProduct(), BlocksOfResult())
+        self._rates: dict[int, float] = {}
 
     def note(self, result: Any, parts: Any, axis: int) -> None:
         """Notes where the parts of a stacked array lie: a hint only, parts are known by their content."""
         numpy = sys.modules["numpy"]
-        if result.ndim != 2 or not 1 < len(parts) <= _PARTS_LIMIT or result.nbytes < _SMALL_PART:
+        if type(result) is not numpy.ndarray or result.ndim != 2 or not 1 < len(parts) <= _PARTS_LIMIT or result.nbytes < _SMALL_PART:
             return
         widths = [1 if part.ndim < 2 else part.shape[axis] for part in parts if isinstance(part, numpy.ndarray)]
         bounds = [0]
@@ -244,9 +251,60 @@ class Rewrites:
             number = id(result)
             self._stacked[number] = Stacked(weakref.ref(result, lambda _: self._stacked.pop(number, None)), axis, tuple(bounds))
 
+    def note_tables(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Notes where the parts of a table or column of pandas lie that a call has concatenated."""
+        pandas = sys.modules.get("pandas")
+        parts = args[0] if args and isinstance(args[0], list | tuple) else []
+        if function is not getattr(pandas, CONCATENATION, None) or len(args) != 1 or not kwargs.keys() <= {"ignore_index"}:
+            return
+        if not 1 < len(parts) <= _PARTS_LIMIT or sum(map(len, parts)) != len(result) or len(result) < _SMALL_TABLE:
+            return
+        number, bounds = id(result), (0, *itertools.accumulate(map(len, parts)))
+        self._tables[number] = Stacked(weakref.ref(result, lambda _: self._tables.pop(number, None)), 0, bounds)
+
+    def call(self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
+        """Returns whether a call was done, and what it gives: plain and timed the first time, from parts where that is cheaper."""
+        if site.partial == 0 and site.executions >= _TRIALS:
+            return False, None
+        for rewrite in _CALL_REWRITES:
+            if site.name not in rewrite.names:
+                continue
+            found = rewrite.match(site.name, function, args, kwargs, self._find)
+            if found is not None:
+                return self._from_parts(site, found, function, args, kwargs)
+        return False, None
+
+    def _from_parts(self, site: Site, found: PartCall, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
+        begin = time.perf_counter()
+        rate = self._rates.get(id(site))
+        if rate is None:
+            result = function(*args, **kwargs)
+            self._rates[id(site)] = (time.perf_counter() - begin) / max(found.read_bytes, 1)
+            site.calls += 1
+            return True, result
+        spent_s = found.read_bytes / _HASH_BYTES_PER_S + found.copied_bytes / _COPY_BYTES_PER_S
+        if rate * found.read_bytes < _MARGIN * spent_s:
+            return False, None
+        hits, saved_s = self._products.hits, self._products.saved_s
+        try:
+            answer = self._products.assembled(found)
+        except Refused:
+            return False, None
+        site.calls += 1
+        if self._products.hits > hits:
+            site.partial += 1
+            site.saved_s += self._products.saved_s - saved_s
+            site.last = "in part"
+        else:
+            site.executions += 1
+            site.cost_s += time.perf_counter() - begin
+        return True, answer
+
     def _find(self, array: Any) -> Blocks | None:
         if type(array) is Deferred:
             return Blocks(array.axis, array.parts, array.bounds)
+        if hasattr(array, "iloc"):
+            return self._find_table(array)
         stacked = self._stacked.get(id(array))
         is_found = stacked is not None and stacked.reference() is array
         if stacked is None or not is_found:
@@ -254,6 +312,14 @@ class Rewrites:
         bounds = list(zip(stacked.bounds, stacked.bounds[1:], strict=False))
         parts = [array[start:stop] if stacked.axis == 0 else array[:, start:stop] for start, stop in bounds]
         return Blocks(stacked.axis, parts, stacked.bounds)
+
+    def _find_table(self, table: Any) -> Blocks | None:
+        """Finds the bounds of a table's parts, or of a column's, which is a new object each time but has the index of its table."""
+        for stacked in tuple(self._tables.values()):
+            whole = stacked.reference()
+            if whole is not None and stacked.bounds[-1] == len(table) == len(whole) and (whole is table or whole.index.is_(table.index)):
+                return Blocks(0, [], stacked.bounds)
+        return None
 
     def multiply(self, left: Any, right: Any, site: Site) -> Any:
         """Returns ``left @ right`` assembled from parts, or None when no rewrite fits."""
@@ -274,3 +340,10 @@ class Rewrites:
                     site.cost_s += time.perf_counter() - begin
                 return answer
         return None
+
+
+def _size_of(made: Any) -> int:
+    """Returns about how many bytes a result takes."""
+    if isinstance(made, tuple):
+        return sum(map(_size_of, made))
+    return int(made.memory_usage(deep=True).sum()) if hasattr(made, "columns") else int(getattr(made, "nbytes", 64))

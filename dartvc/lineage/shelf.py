@@ -1,14 +1,6 @@
-"""Results that outlive the process: a commit under ``refs/cache/results`` whose tree holds one folder a result.
+"""Results that outlive the process, in the repository's `catalogue`: read when they are asked for, written by a thread of their own.
 
-::
-
-    index                     JSON: for each key the call, its cost, its size, the day of its last use
-    <2 hex>/<key>/facts       JSON: what the result depends on and what is printed again; sealed with this machine's key
-    <2 hex>/<key>/stream      the pickled result
-    <2 hex>/<key>/<nnnn>      its large buffers, stored so that reading one is a copy out of the mapped pack
-
-Each flush makes a commit without a parent, so that gc gives back what was thrown out. A result whose seal is not this machine's is never
-unpickled. Writing happens in a thread of its own.
+A result whose seal is not this machine's is never unpickled.
 """
 
 from __future__ import annotations
@@ -17,7 +9,8 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,18 +19,18 @@ from xxhash import xxh3_128_hexdigest
 from dartvc.errors import DartvcError, RefConflictError
 from dartvc.history import Repository
 from dartvc.history.epoch import read_epoch
+from dartvc.lineage.catalogue import CACHE_REF, DAY_S, read_index, read_pins, renew
+from dartvc.lineage.eviction import Policy, cost_and_size
 from dartvc.lineage.holdings import Frozen
 from dartvc.model import Oid
 from dartvc.store.objects import TreeEntry
 
-__all__ = ["CACHE_REF", "Shelf", "Stored", "clear", "iter_components", "read_index"]
+__all__ = ["Shelf", "Stored", "sealed"]
 
-CACHE_REF = "refs/cache/results"
 _BLOB, _TREE = 0o100644, 0o40000
 _FLUSH_AFTER_S = 1.0
 _QUEUE_LIMIT_BYTES = 1 << 30
 _TRIES = 5
-_DAY_S = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,59 +42,41 @@ class Stored:
     frozen: Frozen
 
 
-def read_index(repository: Repository) -> dict[str, list[Any]]:
-    """Returns what is stored: key to [name of the call, cost in seconds, size in bytes, day of last use]."""
-    oid = repository.database.refs.read(CACHE_REF)
-    if oid is None:
-        return {}
-    tree = repository.database.read_tree(repository.database.read_commit(oid).tree)
-    found = json.loads(repository.database.read_blob(tree["index"].oid))
-    return dict(found) if isinstance(found, dict) else {}
-
-
-def clear(repository: Repository) -> int:
-    """Forgets every stored result; gc gives the space back. Returns how many there were."""
-    count = len(read_index(repository))
-    oid = repository.database.refs.read(CACHE_REF)
-    if oid is not None:
-        repository.database.refs.move(CACHE_REF, None, expected=oid)
-    return count
-
-
-def iter_components(repository: Repository, name: str) -> Iterator[list[tuple[str, str]]]:
-    """Yields what the stored results of one function depended on: label and digest, in order. Nothing is unpickled."""
-    database = repository.database
-    oid = database.refs.read(CACHE_REF)
-    if oid is None:
-        return
-    root = database.read_tree(database.read_commit(oid).tree)
-    for key, row in read_index(repository).items():
-        if row[0] == name and key[:2] in root:
-            facts = json.loads(database.read_blob(database.read_tree(database.read_tree(root[key[:2]].oid)[key].oid)["facts"].oid))
-            yield [(label, digest) for label, digest in facts["components"]]
-
-
 class Shelf:
     """The stored results of a repository.
 
     Args:
         repository: where.
-        limit_bytes: how much they may take together; what saves least for its size goes first.
+        limit_bytes: how much they may take together.
+        policy: says what goes first.
     """
 
-    def __init__(self, repository: Repository, limit_bytes: int) -> None:
+    def __init__(self, repository: Repository, limit_bytes: int, policy: Policy = cost_and_size) -> None:
         self._repository = repository
         self._limit = limit_bytes
+        self._policy = policy
+        self._waiting: dict[str, Stored] = {}
         self._queue: queue.Queue[Stored | None] = queue.Queue()
         self._queued_bytes = 0
         self._used: set[str] = set()
         self._thread: threading.Thread | None = None
         self._trees: dict[str, Mapping[str, TreeEntry]] = {}
-        try:
-            self.index = read_index(repository)
-        except (DartvcError, ValueError, KeyError):
-            self.index = {}
+        self.index: dict[str, list[Any]] = {}
+        self.pins: frozenset[str] = frozenset()
+        with suppress(DartvcError, ValueError, KeyError):
+            self.index, self.pins = read_index(repository), read_pins(repository)
         self.problem = ""
+        self.is_reading_only = False
+
+    def begin_reading_only(self) -> None:
+        """Leaves the writing to the parent of this process."""
+        self.is_reading_only = True
+        self._thread = None
+        self._queue = queue.Queue()
+
+    def has(self, key: bytes) -> bool:
+        """Whether a result is stored, or going to be."""
+        return key.hex() in self.index or key.hex() in self._waiting
 
     # -- reading --------------------------------------------------------------------------------------------------------------
 
@@ -109,7 +84,7 @@ class Shelf:
         """Returns a stored result that was made on this machine; None when there is none that can be read."""
         name = key.hex()
         if name not in self.index:
-            return None
+            return self._waiting.get(name)
         try:
             stored = self._read(name)
         except (DartvcError, ValueError, KeyError):
@@ -132,7 +107,7 @@ class Shelf:
         tree = database.read_tree(shard[name].oid)
         facts = json.loads(database.read_blob(tree["facts"].oid))
         stream = database.read_blob(tree["stream"].oid)
-        if not self._repository.seals.is_ours(_sealed(name, facts, stream), str(facts.get("seal", ""))):
+        if not self._repository.seals.is_ours(sealed(name, facts, stream), str(facts.get("seal", ""))):
             return None
         buffers = []
         for number, (size, digest) in enumerate(facts["buffers"]):
@@ -147,8 +122,9 @@ class Shelf:
 
     def add(self, stored: Stored) -> bool:
         """Takes a result to be written; false when the writer is too far behind."""
-        if self._queued_bytes > _QUEUE_LIMIT_BYTES or self.problem:
+        if self._queued_bytes > _QUEUE_LIMIT_BYTES or self.problem or self.is_reading_only:
             return False
+        self._waiting[stored.key] = stored
         self._queued_bytes += stored.frozen.size_bytes
         self._queue.put(stored)
         if self._thread is None:
@@ -185,6 +161,8 @@ class Shelf:
             except (DartvcError, OSError) as error:
                 self.problem = str(error)
             self._queued_bytes -= sum(each.frozen.size_bytes for each in waiting)
+            for each in waiting:
+                self._waiting.pop(each.key, None)
 
     def _flush(self, waiting: list[Stored]) -> None:
         for attempt in range(_TRIES):
@@ -203,7 +181,7 @@ class Shelf:
         trees: dict[str, Oid] = {}
         for each in waiting:
             facts = {**each.facts, "buffers": [[len(part), xxh3_128_hexdigest(part)] for part in each.frozen.buffers]}
-            facts["seal"] = self._repository.seals.seal(_sealed(each.key, facts, each.frozen.stream))
+            facts["seal"] = self._repository.seals.seal(sealed(each.key, facts, each.frozen.stream))
             entries = {
                 "facts": TreeEntry(_BLOB, batch.add_blob(json.dumps(facts, indent=1).encode())),
                 "stream": TreeEntry(_BLOB, batch.add_blob(each.frozen.stream, compress=False)),
@@ -215,61 +193,58 @@ class Shelf:
         return trees
 
     def _name(self, trees: Mapping[str, Oid], waiting: list[Stored], epoch: str) -> None:
-        """Makes the commit that holds the stored results and these.
+        """Enters results into the catalogue.
 
         Raises:
             RefConflictError: somebody else did meanwhile, or threw things away: these may be among them.
         """
-        today = int(time.time() // _DAY_S)
-        fresh = {each.key: [each.facts["name"], each.facts["cost_s"], each.frozen.size_bytes, today] for each in waiting}
-        database = self._repository.database
-        before = database.refs.read(CACHE_REF)
-        root = dict(database.read_tree(database.read_commit(before).tree)) if before is not None else {}
-        index = {**read_index(self._repository), **fresh}
-        for name in self._used & index.keys():
-            index[name][3] = today
-        dropped = _surplus(index, self._limit, today)
-        index = {name: row for name, row in index.items() if name not in dropped}
-        batch = database.batch()
-        shards: dict[str, dict[str, TreeEntry]] = {}
-        for name in {*trees, *dropped}:
-            if name[:2] not in shards:
-                shards[name[:2]] = dict(database.read_tree(root[name[:2]].oid)) if name[:2] in root else {}
-            if name in trees and name not in dropped:
-                shards[name[:2]][name] = TreeEntry(_TREE, trees[name])
-            else:
-                shards[name[:2]].pop(name, None)
-        for shard, entries in shards.items():
-            root[shard] = TreeEntry(_TREE, batch.add_tree(entries))
-        root["index"] = TreeEntry(_BLOB, batch.add_blob(json.dumps(index).encode()))
-        commit = batch.add_commit(
-            batch.add_tree(root), (), f"{len(index)} results for reuse\n", time.time(), 0, "dartvc <dartvc@localhost>"
-        )
-        with database.lock():
-            if read_epoch(self._repository.path) != epoch:
-                batch.abandon()
-                raise RefConflictError("the repository was cleaned up", kind="ref-moved", hint="try again")
-            batch.publish()
-            database.refs.move(CACHE_REF, commit, expected=before)
+        today = int(time.time() // DAY_S)
+        fresh = {
+            each.key: [each.facts["name"], each.facts["cost_s"], each.frozen.size_bytes, today, int(each.facts.get("height", 1))]
+            for each in waiting
+        }
+
+        def change(present: dict[str, list[Any]]) -> dict[str, list[Any]]:
+            index = {**present, **fresh}
+            for name in self._used & index.keys():
+                index[name][3] = today
+            dropped = _surplus(index, self._limit, today, self._policy, self.pins)
+            return {name: row for name, row in index.items() if name not in dropped}
+
+        self.index = renew(self._repository, change, trees, epoch)
         self._trees = {}
-        self.index = index
 
 
-def _sealed(name: str, facts: Mapping[str, Any], stream: bytes) -> bytes:
+def sealed(name: str, facts: Mapping[str, Any], stream: bytes) -> bytes:
+    """Returns what a result's seal is made over: its key, its facts (digests of its buffers among them), its stream."""
     plain = {key: value for key, value in facts.items() if key != "seal"}
     return f"{name} {json.dumps(plain, sort_keys=True)} {xxh3_128_hexdigest(stream)}".encode()
 
 
-def _surplus(index: Mapping[str, list[Any]], limit_bytes: int, today: int) -> set[str]:
-    """Returns what has to go: what saves least for its size, halved for every week that nobody used it."""
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A stored result as eviction sees it: a week in which nobody used it halves what it is worth."""
+
+    cost_s: float
+    size_bytes: int
+    uses: int
+    last_use: float
+    height: int
+
+
+def _surplus(index: Mapping[str, list[Any]], limit_bytes: int, today: int, policy: Policy, pins: Collection[str]) -> set[str]:
+    """Returns what has to go."""
     total = sum(row[2] for row in index.values())
     if total <= limit_bytes:
         return set()
-    ranked = sorted(index, key=lambda name: index[name][1] / max(index[name][2], 64) * 0.5 ** ((today - index[name][3]) / 7))
-    dropped = set()
-    for name in ranked:
+    names = list(index)
+    rows = [index[name] for name in names]
+    scores = policy([_Row(row[1] * 0.5 ** ((today - row[3]) / 7), row[2], 0, row[3], row[4] if len(row) > 4 else 1) for row in rows])
+    dropped: set[str] = set()
+    for number in sorted(range(len(names)), key=scores.__getitem__):
         if total <= limit_bytes * 7 // 8:
             break
-        dropped.add(name)
-        total -= index[name][2]
+        if rows[number][0] not in pins:
+            dropped.add(names[number])
+            total -= rows[number][2]
     return dropped

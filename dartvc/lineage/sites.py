@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ class Site:
         cost_s: what the executions took.
         overhead_s: what watching took.
         reason: why calls of this site are not reused, as far as something speaks against it.
+        may_wait: whether results that somebody else computes are awaited: not after that was in vain.
         components: what the last call that ran depended on: label to digest, in order.
     """
 
@@ -49,8 +50,22 @@ class Site:
     is_off: bool = False
     components: list[tuple[str, str]] = field(default_factory=list)
     last: str = ""
+    may_wait: bool = True
     template: types.CodeType | None = None
     turn_back: list[Callable[[], None]] = field(default_factory=list)
+
+    def begin_anew(self) -> None:
+        """Counts from nothing, in a forked child."""
+        self.calls = self.executions = self.reused = self.partial = 0
+        self.cost_s = self.overhead_s = self.saved_s = 0.0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Adds what another process of the run has counted at the same place."""
+        for name in ("calls", "executions", "reused", "partial", "cost_s", "overhead_s", "saved_s"):
+            setattr(self, name, getattr(self, name) + row[name])
+        self.last = row["last"] or self.last
+        self.reason = self.reason or row["reason"]
+        self.components = self.components or [(label, digest) for label, digest in row["components"]]
 
     def turn_off(self, reason: str) -> None:
         """Gives the site its plain code back for the rest of the run."""
@@ -85,7 +100,7 @@ class Hook:
 
     is_reuse_hook = True
 
-    def __init__(self, function: types.FunctionType, site: Site, invoke: Callable[..., Any]) -> None:
+    def __init__(self, function: types.FunctionType, site: Site, invoke: Callable[..., Any], *, is_guest: bool = False) -> None:
         code = function.__code__
         self.plain = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
         self.plain.__kwdefaults__ = function.__kwdefaults__
@@ -94,6 +109,8 @@ class Hook:
         self._reference = weakref.ref(function)
         self._site = site
         self._invoke = invoke
+        if is_guest:
+            site.turn_back[:] = site.turn_back[-_INSTANCES_LIMIT // 2 :]  # those before are gone
         if len(site.turn_back) >= _INSTANCES_LIMIT:
             site.turn_off("it is defined anew again and again")
         else:

@@ -23,7 +23,7 @@ from xxhash import xxh3_128
 
 from dartvc.lineage.entropy import is_harmless
 
-__all__ = ["Record", "Streams", "Witness", "digest_of_file"]
+__all__ = ["Record", "Streams", "Witness", "digest_of_file", "joined"]
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 _ACTS = {
@@ -95,10 +95,9 @@ class Streams:
 
     def capture(self) -> tuple[Any, ...]:
         """Returns the states of `random`, numpy's global stream and torch's; None for what is not loaded."""
-        if "numpy" in sys.modules and "numpy.random" not in sys.modules:
-            importlib.import_module(
-                f"{sys.modules['numpy'].__name__}.random"
-            )  # it seeds its global stream when it is loaded: not in the middle of a call
+        if "numpy" in sys.modules and not hasattr(sys.modules.get("numpy.random"), "get_state"):
+            # it seeds its global stream when it is loaded: not in the middle of a call; another thread that loads it now is waited for
+            importlib.import_module(f"{sys.modules['numpy'].__name__}.random")
         numpy_random = sys.modules.get("numpy.random")
         torch = sys.modules.get("torch")
         numpy_state = numpy_random.get_state(legacy=False) if numpy_random is not None and hasattr(numpy_random, "get_state") else None
@@ -157,6 +156,11 @@ class Witness:
         except AttributeError:
             self._local.stack = []
             return self._local.stack  # type: ignore[no-any-return]
+
+    def begin_anew(self) -> None:
+        """Forgets the calls that were running in the parent of a forked child."""
+        self._local = threading.local()
+        self.open_records = 0
 
     def install(self) -> None:
         """Begins to watch; stays until the process ends."""
@@ -265,6 +269,17 @@ class Witness:
         self.stack[-1].files[path] = (found.st_size, found.st_mtime_ns)
 
 
+def joined(output: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Joins neighbouring texts of one stream; an empty one stands for a flush."""
+    texts: list[tuple[str, str]] = []
+    for stream, text in output:
+        if texts and texts[-1][0] == stream and text and texts[-1][1]:
+            texts[-1] = (stream, texts[-1][1] + text)
+        else:
+            texts.append((stream, text))
+    return texts
+
+
 class _WatchedStream(io.TextIOWrapper):
     """A standard stream whose text is noted on its way."""
 
@@ -281,6 +296,12 @@ class _WatchedStream(io.TextIOWrapper):
         """Writes text."""
         self._witness.printed(self._label, text)
         return super().write(text)
+
+    def flush(self) -> None:
+        """Hands on what was written; that is noted like text, since it tells when others see it."""
+        if not self.closed:
+            self._witness.printed(self._label, "")
+        super().flush()
 
     def writelines(self, lines: Any, /) -> None:
         """Writes pieces of text."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dartvc.errors import NotFoundError
 from dartvc.history import Repository
-from dartvc.lineage import shelf
+from dartvc.lineage import catalogue
 from dartvc.lineage.account import ACCOUNT
 
-__all__ = ["CacheStats", "Explanation", "clear_cache", "explain_call", "read_stats"]
+__all__ = ["CacheStats", "Explanation", "clear_cache", "explain_call", "pin_calls", "read_stats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class CacheStats:
     results: int
     overhead_s: float
     sites: tuple[dict[str, Any], ...]
+    pinned: tuple[str, ...] = ()
+    evicted: int = 0
+    spilled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Explanation:
 
 def read_stats(repository: Repository) -> CacheStats:
     """Returns what reuse did in the last run and what is stored."""
-    index = shelf.read_index(repository)
+    index = catalogue.read_index(repository)
     account = _account(repository)
     return CacheStats(
         int(account.get("calls", 0)),
@@ -56,12 +60,34 @@ def read_stats(repository: Repository) -> CacheStats:
         len(index),
         float(account.get("overhead_s", 0.0)),
         tuple(each for each in account.get("sites", ()) if each["calls"]),
+        tuple(sorted(catalogue.read_pins(repository))),
+        int(account.get("evicted", 0)),
+        int(account.get("spilled", 0)),
     )
 
 
-def clear_cache(repository: Repository) -> int:
-    """Forgets every stored result; returns how many there were."""
-    return shelf.clear(repository)
+def clear_cache(repository: Repository, *, with_pinned: bool = False) -> int:
+    """Forgets the stored results, those of pinned calls only when asked to; returns how many went."""
+    return catalogue.clear(repository, with_pinned=with_pinned)
+
+
+def pin_calls(repository: Repository, calls: Sequence[str], *, is_off: bool = False) -> tuple[str, ...]:
+    """Keeps the results of calls whatever the policy says, or no longer; returns the names of all pinned calls.
+
+    Raises:
+        NotFoundError: nothing of such a call is stored, and the last run did not watch one.
+    """
+    pins = set(catalogue.read_pins(repository))
+    known = {row[0] for row in catalogue.read_index(repository).values()} | {each["name"] for each in _account(repository).get("sites", ())}
+    for call in calls:
+        found = {name for name in known | pins if call in (name, name.rpartition(".")[2])}
+        if not found:
+            names = ", ".join(sorted(known)) or "none"
+            raise NotFoundError(f"no result of {call!r} is stored", kind="unknown-call", hint=f"dvc-state cache pin NAME; known: {names}")
+        pins = pins - found if is_off else pins | found
+    if calls:
+        catalogue.pin(repository, frozenset(pins))
+    return tuple(sorted(pins))
 
 
 def explain_call(repository: Repository, call: str) -> list[Explanation]:
@@ -101,7 +127,7 @@ def _first_difference(repository: Repository, site: dict[str, Any]) -> str:
     """Compares what the last call depended on with what the stored calls of the same function did; the closest one counts."""
     present = [tuple(each) for each in site["components"]]
     best: tuple[int, str] | None = None
-    for recorded in shelf.iter_components(repository, site["name"]):
+    for recorded in catalogue.iter_components(repository, site["name"]):
         same = 0
         while same < min(len(present), len(recorded)) and present[same] == recorded[same]:
             same += 1

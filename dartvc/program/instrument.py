@@ -15,7 +15,7 @@ import importlib.util
 import os
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dartvc.program.deferrable import find_uses, lendable_parameters
@@ -50,10 +50,12 @@ def switch_name(number: int) -> str:
 
 
 class _Instrumenter(ast.NodeTransformer):
-    def __init__(self, next_site: NextSite, filename: str) -> None:
+    def __init__(self, next_site: NextSite, filename: str, methods: frozenset[str]) -> None:
         self.next_site = next_site
+        self.methods = methods
         self.filename = filename
         self.lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
+        self.announced: set[tuple[str, str, int]] = set()
         self._deferrable: dict[int, frozenset[str]] = {}
         self._handing: set[int] = set()
 
@@ -78,6 +80,7 @@ class _Instrumenter(ast.NodeTransformer):
         if is_plain and not _is_special(node.name) and not _is_generator(node):
             mark = ast.copy_location(ast.Name(ANNOUNCE, ast.Load()), node)
             node.decorator_list = [*node.decorator_list, mark]
+            self.announced.add((self.filename, node.name, min(each.lineno for each in node.decorator_list)))
         return node
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
@@ -98,7 +101,9 @@ class _Instrumenter(ast.NodeTransformer):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
         if id(node) in self._handing:
             return ast.copy_location(ast.Call(ast.copy_location(ast.Name(HAND, ast.Load()), node), [node.func, *node.args], node.keywords), node)
-        return self._switch(node, name, [node.func, *node.args], node.keywords) if name in OPERATIONS else node
+        if name not in OPERATIONS and not (name in self.methods and isinstance(node.func, ast.Attribute)):
+            return node
+        return self._switch(node, name, [node.func, *node.args], node.keywords)
 
     def _switch(self, node: ast.expr, name: str, arguments: list[ast.expr], keywords: list[ast.keyword]) -> ast.expr:
         inside = list(ast.walk(node))
@@ -139,13 +144,17 @@ class Compiler:
     Args:
         sources: the source files of the process.
         next_site: returns the number of a switch.
+        methods: names of attributes whose calls get a switch beside `OPERATIONS`.
     """
 
-    def __init__(self, sources: Sources, next_site: NextSite) -> None:
+    def __init__(self, sources: Sources, next_site: NextSite, methods: frozenset[str] = frozenset()) -> None:
         self._sources = sources
+        self._methods = methods
         self._next_site = next_site
         self._plain: dict[tuple[str, str, int], types.CodeType] = {}
         self._lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
+        self._watched: dict[tuple[str, str, int], types.CodeType] = {}
+        self._announced: set[tuple[str, str, int]] = set()
 
     def compile(self, filename: str, text: str) -> types.CodeType:
         """Returns the instrumented code of a file."""
@@ -155,10 +164,31 @@ class Compiler:
         for code in iter_codes(unit.code):
             self._plain[filename, code.co_qualname, code.co_firstlineno] = code
         tree = ast.parse(text, filename)
-        instrumenter = _Instrumenter(self._next_site, filename)
+        instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
         self._lendable.update(instrumenter.lendable)
-        return compile(tree, filename, "exec", dont_inherit=True)
+        self._announced |= instrumenter.announced
+        whole = compile(tree, filename, "exec", dont_inherit=True)
+        self._watched.update({(filename, code.co_qualname, code.co_firstlineno): code for code in iter_codes(whole)})
+        return whole
+
+    def knows(self, filename: str) -> bool:
+        """Whether a file was compiled here."""
+        unit = self._sources.find(filename)
+        return unit is not None and any(place[0] == filename for place in self._watched)
+
+    def is_announced(self, code: types.CodeType) -> bool:
+        """Whether the function of a code object asks before it runs."""
+        return (code.co_filename, code.co_name, code.co_firstlineno) in self._announced
+
+    def watched(self, code: types.CodeType) -> types.CodeType | None:
+        """Returns what stands for a function's plain code when its file was compiled here and is the same; else None."""
+        place = code.co_filename, code.co_qualname, code.co_firstlineno
+        plain = self._plain.get(place)
+        found = self._watched.get(place)
+        if plain is None or found is None or (plain.co_code, plain.co_names, plain.co_freevars) != (code.co_code, code.co_names, code.co_freevars):
+            return None
+        return found if found.co_freevars == code.co_freevars else None
 
     def lendable(self, code: types.CodeType) -> dict[str, frozenset[str]]:
         """Returns the parameters of a function that may be given a stack that was put off; see `lendable_parameters`."""
@@ -183,17 +213,27 @@ class Compiler:
 class UserModules(importlib.abc.MetaPathFinder):
     """Imports the user's own modules through a `Compiler`; everything else is left to Python."""
 
-    def __init__(self, is_user: Callable[[str], bool], compiler: Compiler) -> None:
+    def __init__(
+        self, is_user: Callable[[str], bool], compiler: Compiler, patches: Mapping[str, Callable[[types.ModuleType], None]] | None = None
+    ) -> None:
         self._is_user = is_user
         self._compiler = compiler
+        self._patches = {**dict.fromkeys(_BY_VALUE, self._send_plain), **(patches or {})}
+
+    def _send_plain(self, module: types.ModuleType) -> None:
+        """Makes cloudpickle send functions to other processes with the code that the user wrote."""
+        pickler: Any = getattr(module, "Pickler", None)
+        reduce_function = getattr(pickler, "_dynamic_function_reduce", None)
+        if reduce_function is not None:
+            pickler._dynamic_function_reduce = lambda own, function: reduce_function(own, self._compiler.plain_twin(function))
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Returns the spec of a user's module with a loader of ours."""
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if fullname in _BY_VALUE and spec is not None and spec.origin is not None:
-            spec.loader = _ByValueLoader(fullname, spec.origin, self._compiler)
+        if fullname in self._patches and spec is not None and spec.origin is not None:
+            spec.loader = _PatchingLoader(fullname, spec.origin, self._patches[fullname])
             return spec
         if spec is None or type(spec.loader) is not importlib.machinery.SourceFileLoader or spec.origin is None:
             return None
@@ -204,23 +244,23 @@ class UserModules(importlib.abc.MetaPathFinder):
         return spec
 
     def install(self) -> None:
-        """Puts this finder before Python's own."""
+        """Puts this finder before Python's own; what is imported already is changed at once."""
         sys.meta_path.insert(0, self)
+        for name, patch in self._patches.items():
+            if name in sys.modules:
+                patch(sys.modules[name])
 
 
-class _ByValueLoader(importlib.machinery.SourceFileLoader):
-    """Imports cloudpickle so that functions travel to other processes with the code that the user wrote."""
+class _PatchingLoader(importlib.machinery.SourceFileLoader):
+    """Imports a library's module and lets a function change something in it."""
 
-    def __init__(self, fullname: str, path: str, compiler: Compiler) -> None:
+    def __init__(self, fullname: str, path: str, patch: Callable[[types.ModuleType], None]) -> None:
         super().__init__(fullname, path)
-        self._compiler = compiler
+        self._patch = patch
 
     def exec_module(self, module: types.ModuleType) -> None:
         super().exec_module(module)
-        pickler: Any = getattr(module, "Pickler", None)
-        reduce_function = getattr(pickler, "_dynamic_function_reduce", None)
-        if reduce_function is not None:
-            pickler._dynamic_function_reduce = lambda own, function: reduce_function(own, self._compiler.plain_twin(function))
+        self._patch(module)
 
 
 class _Loader(importlib.machinery.SourceFileLoader):

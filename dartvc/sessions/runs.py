@@ -57,6 +57,8 @@ class Run:
     exit_code: int | None = None
     resumed_from: str = ""
     project: str = ""
+    reuse: str = ""
+    """``full`` or ``partial``: work already done is not done again."""
     moved_from: str = ""
     """Where the project was when the commit at hand was made; not recorded."""
 
@@ -87,6 +89,7 @@ class Run:
             "exit_code": self.exit_code,
             "resumed_from": self.resumed_from,
             "project": self.project,
+            "reuse": self.reuse,
         }
 
 
@@ -99,6 +102,7 @@ def run_facts(facts: Mapping[str, Any]) -> Run:
         cwd=str(facts["cwd"]),
         module=str(facts.get("module", "")),
         hash_seed=str(facts.get("hash_seed", "")),
+        reuse=str(facts.get("reuse", "")),
         arguments=dict(facts.get("arguments", {})),
         exit_code=facts.get("exit_code"),
         resumed_from=str(facts.get("resumed_from", "")),

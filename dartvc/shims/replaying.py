@@ -74,7 +74,8 @@ class Replayer:
         os.chdir(self.run.cwd)
         if self.job.following or self.job.until:
             self.capture.pending = _Stretch(self)
-        body: Callable[[], object] = lambda: exec(self.unit.code, self.main.__dict__)  # noqa: E731
+        program = self._watched() if self.job.is_beginning and self.run.reuse else self.unit.code
+        body: Callable[[], object] = lambda: exec(program, self.main.__dict__)  # noqa: E731
         if self.job.is_beginning:
             self.apply(_OF_THE_START)
             Begun().write(self.folder)
@@ -91,6 +92,15 @@ class Replayer:
         code, error = _ended(body)
         self.answer(code, error)
         return code
+
+    def _watched(self) -> types.CodeType:
+        """Lets calls be answered whose results a run with reuse has stored; returns the program with its switches."""
+        from dartvc.lineage.reusing import Reuse
+
+        recorded = run_here(self.repository.summary(self.repository.process(self.oid)["run"]), str(self.repository.root))
+        reuse = Reuse(self.repository, self.sources, self.main.__dict__, self.run.folder, self.run.script, stands_in=recorded.cwd)
+        reuse.install()
+        return reuse.compile(self.run.script, self.unit.text)
 
     def apply(self, names: Collection[str] | None = None) -> None:
         """Puts back what was recorded of the process: the random streams, and, without ``names``, all else."""

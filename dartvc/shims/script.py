@@ -194,6 +194,9 @@ class _Runner:
 
     def go_on(self, oid: Oid, sets: dict[str, str], map_device: str) -> int:
         """Continues from a commit."""
+        if self.reuse is not None:
+            self.reuse.install()
+            self.reuse.compile(self.run.script, self.unit.text)
         follow_imports(self.repository, oid, self.run.relocation)
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
@@ -209,6 +212,8 @@ class _Runner:
         self.sources.supply(loaded.sources)
         _set_values(loaded, sets)
         loaded.give_globals(self.main.__dict__)
+        if self.reuse is not None:
+            self.reuse.adopt_all(self.main.__dict__)
         resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
         self.session.adopt_run(oid, loaded.versions, loaded.values)
         restore_hooks(loaded.values)
@@ -250,7 +255,7 @@ def _reuse_of(runner: _Runner, mode: str) -> Reuse | None:
         return None
     from dartvc.lineage.reusing import Reuse
 
-    return Reuse(runner.repository, runner.sources, runner.main.__dict__, runner.run.folder, is_partial=mode == "partial")
+    return Reuse(runner.repository, runner.sources, runner.main.__dict__, runner.run.folder, runner.run.script, is_partial=mode == "partial")
 
 
 def run_script(repository: Repository, script: str, argv: Sequence[str], options: RunOptions, *, module: str = "") -> int:
@@ -264,7 +269,7 @@ def run_script(repository: Repository, script: str, argv: Sequence[str], options
     path = os.path.abspath(script)
     root = str(repository.root)
     seed = os.environ.get("PYTHONHASHSEED", "")
-    run = Run(new_id(), path, tuple(argv), os.getcwd(), module, seed, arguments=options.arguments, project=root, moved_from=root)
+    run = Run(new_id(), path, tuple(argv), os.getcwd(), module, seed, arguments=options.arguments, project=root, reuse=options.reuse, moved_from=root)
     return _Runner(repository, run, options, read_program(path)).start()
 
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from dartvc.history import Repository
+from dartvc.lineage.catalogue import read_index
+
 COMMAND = ("-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())")
 HEAVY = """
 def burn(n=120_000):
@@ -815,6 +818,49 @@ def test_clear_forgets_everything(worked: Path) -> None:
     assert sites(worked)["make"]["executions"] == 1
 
 
+def test_what_is_pinned_outlives_clearing_and_want_of_room(worked: Path) -> None:
+    assert dvc_state(worked, "cache", "pin", "make").split() == ["make"]
+    dvc_state(worked, "cache", "clear")
+    found = json.loads(dvc_state(worked, "cache", "stats", "--json"))
+    assert (found["results"], found["pinned"]) == (1, ["make"])
+    dvc_state(worked, "config", "dartvc.cacheSize", "1")
+    plain, reused = plain_and_reused(worked, WORK, times=2)
+    assert reused == [plain, plain]
+    assert (sites(worked)["make"]["executions"], sites(worked)["change"]["executions"]) == (0, 1)
+    dvc_state(worked, "fsck")
+    assert dvc_state(worked, "cache", "pin", "--off", "make") == ""
+    dvc_state(worked, "cache", "clear")
+    assert json.loads(dvc_state(worked, "cache", "stats", "--json"))["results"] == 0
+
+
+@pytest.mark.parametrize("policy", ["cost-and-size", "lru"])
+def test_output_is_plain_pythons_when_there_is_hardly_any_memory(policy: str, tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    text = """
+        import numpy as np
+        def make(seed):
+            burn(2_000_000)
+            return np.full(100_000, seed) + 0.5
+        print([float(make(i % 4).mean()) for i in range(12)])
+    """
+    (tmp_path / "script.py").write_text("")
+    dvc_state(tmp_path, "init")
+    dvc_state(tmp_path, "config", "dartvc.cachePolicy", policy)
+    dvc_state(tmp_path, "config", "dartvc.cacheMemory", "2M")
+    plain, reused = plain_and_reused(tmp_path, HEAVY + textwrap.dedent(text), times=1)
+    assert reused == [plain]
+    dvc_state(tmp_path, "fsck")
+
+
+def test_an_unknown_policy_stops_the_run_before_it_begins(worked: Path) -> None:
+    dvc_state(worked, "config", "dartvc.cachePolicy", "fifo")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, *COMMAND, "run", "--reuse", "script.py"]
+    done = subprocess.run(words, cwd=worked, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "fifo" in done.stderr and "dag-height" in done.stderr
+
+
 def test_a_repository_with_stored_results_is_sound_and_survives_gc(worked: Path) -> None:
     dvc_state(worked, "fsck")
     dvc_state(worked, "config", "dartvc.gracePeriod", "0s")
@@ -850,6 +896,84 @@ def test_results_sealed_by_another_machine_are_never_unpickled(worked: Path, mon
     plain, reused = plain_and_reused(worked, WORK, times=1)
     assert reused == [plain]
     assert sites(worked)["make"]["executions"] == 1
+
+
+def test_a_resumed_run_has_what_the_killed_one_computed(tmp_path: Path) -> None:
+    text = HEAVY + textwrap.dedent("""
+        import os
+        def work(n):
+            burn(400_000)
+            return n * n
+        found = [work(n) for n in range(3)]
+        while not os.path.exists("go"):
+            pass
+        print(found, work(1))
+    """)
+    (tmp_path / "script.py").write_text(text)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, *COMMAND, "run", "--reuse", "script.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
+    while not (tmp_path / ".dvc-state/refs/cache/results").exists() or len(read_index(Repository.open(tmp_path))) < 3:
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    (tmp_path / "go").touch()
+    assert dvc_state(tmp_path, "resume") == "[0, 1, 4] 1\n"
+    assert (sites(tmp_path)["work"]["executions"], sites(tmp_path)["work"]["reused"]) == (0, 4)
+
+
+def test_a_replay_of_a_run_with_reuse_gives_what_the_run_would_have_logged(tmp_path: Path) -> None:
+    text = HEAVY + textwrap.dedent("""
+        import dartvc
+        def prepare(k):
+            return [burn(400_000 + k + j) for j in range(3)]
+        def train(k):
+            data = prepare(k)
+            loss = 0.0
+            for epoch in range(3):
+                loss += sum(data) * epoch
+                dartvc.log("loss", loss)
+            return loss
+        for k in range(3):
+            train(k)
+    """)
+    (tmp_path / "script.py").write_text(text)
+    dvc_state(tmp_path, "run", "--reuse", "script.py")
+    stored = json.loads(dvc_state(tmp_path, "cache", "stats", "--json"))["results"]
+    (tmp_path / "script.py").write_text(text.replace('log("loss", loss)', 'log("loss", loss); dartvc.log("half", loss / 2)'))
+    dvc_state(tmp_path, "replay", "half", "--all")
+    rows = json.loads(dvc_state(tmp_path, "query", "--df", "loss,half", "--format", "json"))["items"]
+    assert [each["half"] * 2 for each in rows] == [each["loss"] for each in rows] and len(rows) == 9
+    assert json.loads(dvc_state(tmp_path, "cache", "stats", "--json"))["results"] == stored
+
+
+def test_a_plain_run_goes_on_with_reuse_from_the_middle(tmp_path: Path) -> None:
+    text = HEAVY + textwrap.dedent("""
+        import os
+        def work(n):
+            burn(400_000)
+            return n * n
+        total = 0
+        for n in [1, 2, 1, 2, 1, 2]:
+            total += work(n)
+            while n == 2 and not os.path.exists("go"):
+                total += 0
+        print(total)
+    """)
+    (tmp_path / "script.py").write_text(text)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, *COMMAND, "run", "--every", "0.1", "script.py"]
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
+    while not (tmp_path / ".dvc-state").exists() or not any(
+        '"n": 2' in json.dumps(each) or (each["position"] and "line" in each["position"])
+        for each in json.loads(dvc_state(tmp_path, "log", "--all", "--json"))["items"]
+    ):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    (tmp_path / "go").touch()
+    assert dvc_state(tmp_path, "resume", "--reuse") == "15\n"
+    found = sites(tmp_path)["work"]
+    assert found["calls"] > found["executions"] and found["executions"] <= 2
 
 
 def test_a_traceback_shows_the_users_lines_alone(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""Whether a thread of some process gets on with its work, as the kernel sees it."""
+
+from __future__ import annotations
+
+import time
+
+__all__ = ["Standstill"]
+
+_WINDOW_S = 1.0
+_WORKING_SHARE = 0.05
+_NS_PER_TICK = 10_000_000
+
+
+class Standstill:
+    """Watches one thread while another waits for it.
+
+    Args:
+        process: its process's id.
+        thread: the kernel's number of the thread.
+    """
+
+    def __init__(self, process: int, thread: int) -> None:
+        self._path = f"/proc/{process}/task/{thread}/stat"
+        self._begin = time.monotonic()
+        self._spent = self._read()[1]
+
+    def is_reached(self) -> bool:
+        """Whether the thread is gone, or did next to nothing for a second: it waits, perhaps for the very thread that asks."""
+        state, spent = self._read()
+        now = time.monotonic()
+        if not state:
+            return True
+        if state == "R":
+            self._begin, self._spent = now, spent
+        if now - self._begin < _WINDOW_S:
+            return False
+        is_still = spent - self._spent < _WORKING_SHARE * (now - self._begin) * 1e9
+        self._begin, self._spent = now, spent
+        return is_still
+
+    def _read(self) -> tuple[str, int]:
+        """Returns the thread's state, empty when there is none to see, and the nanoseconds that it has worked."""
+        try:
+            with open(self._path, encoding="latin-1") as file:
+                fields = file.read().rpartition(")")[2].split()
+            return fields[0], (int(fields[11]) + int(fields[12])) * _NS_PER_TICK
+        except (OSError, IndexError, ValueError):
+            return "", 0

@@ -1,0 +1,95 @@
+"""Which results go first when there is no room for all: LIMA's policies, chosen by the setting ``dartvc.cachePolicy``.
+
+A policy gives each result a score; the lowest goes first. Results differ in what they cost, in size, in how often and how lately they were
+used, and in height: how many other results, one made from the other, stand behind them (of two that cost the same the deeper one is less likely to
+come again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Protocol
+
+from dartvc.errors import UsageError
+
+__all__ = ["DEFAULT", "POLICIES", "Policy", "Ranked", "policy_named"]
+
+DEFAULT = "cost-and-size"
+_LEAST_BYTES = 64
+
+
+class Ranked(Protocol):
+    """A result as eviction sees it: ``last_use`` grows with time, ``uses`` counts the times it was wanted."""
+
+    @property
+    def cost_s(self) -> float:
+        """Returns what making it took."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Returns what it takes."""
+        ...
+
+    @property
+    def uses(self) -> int:
+        """Returns how often it was wanted."""
+        ...
+
+    @property
+    def last_use(self) -> float:
+        """Returns when it was wanted last."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Returns how many results stand behind it, itself counted."""
+        ...
+
+
+Policy = Callable[[Sequence[Ranked]], list[float]]
+
+
+def cost_and_size(entries: Sequence[Ranked]) -> list[float]:
+    """Scores what a byte saves: (uses + 1) * cost / size."""
+    return [(each.uses + 1) * each.cost_s / max(each.size_bytes, _LEAST_BYTES) for each in entries]
+
+
+def least_recently_used(entries: Sequence[Ranked]) -> list[float]:
+    """Scores the time of the last use."""
+    return [each.last_use for each in entries]
+
+
+def dag_height(entries: Sequence[Ranked]) -> list[float]:
+    """Scores 1 / height: the deepest go first; of equals, the one not used for longest."""
+    latest = max((each.last_use for each in entries), default=0.0) or 1.0
+    return [1 / max(each.height, 1) + 1e-6 * each.last_use / latest for each in entries]
+
+
+def hybrid(entries: Sequence[Ranked]) -> list[float]:
+    """Scores the sum of the ranks that the other three give."""
+    total = [0.0] * len(entries)
+    for policy in (cost_and_size, least_recently_used, dag_height):
+        scores = policy(entries)
+        for rank, number in enumerate(sorted(range(len(entries)), key=scores.__getitem__)):
+            total[number] += rank
+    return total
+
+
+POLICIES: Mapping[str, Policy] = MappingProxyType(
+    {DEFAULT: cost_and_size, "lru": least_recently_used, "dag-height": dag_height, "hybrid": hybrid}
+)
+
+
+def policy_named(name: str) -> Policy:
+    """Returns a policy.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in POLICIES:
+        raise UsageError(
+            f"{name!r} is no policy for stored results", kind="bad-setting", hint=f"dvc-state config dartvc.cachePolicy {' or '.join(POLICIES)}"
+        )
+    return POLICIES[name]
