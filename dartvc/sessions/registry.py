@@ -44,7 +44,7 @@ def living_sessions(repository_path: Path) -> list[LiveSession]:
         except (OSError, ValueError, KeyError):
             continue
         found.append(LiveSession(path.stem, row["pid"], row["started"], row["branch"], path.with_suffix(".sock"), row.get("detached_at")))
-    return sorted(found, key=lambda each: each.started_s)
+    return sorted(found, key=lambda each: (each.started_s, each.session_id))
 
 
 def _started(pid: int) -> str:
