@@ -113,7 +113,6 @@ REFUSED = {
     "a running generator": ("g = (i for i in range(3))", "generator"),
     "a held lock": ("import threading\nk = threading.Lock(); k.acquire()", "held"),
     "a view of a mapped file": ("import mmap\nm = memoryview(mmap.mmap(-1, 10))", "mmap"),
-    "a view of a buffer in memory": ("import io\nm = io.BytesIO(b'abc').getbuffer()", "BytesIOBuffer"),
     "a view of memory of a C library": (
         "import ctypes\nf = ctypes.pythonapi.PyMemoryView_FromMemory; f.restype = ctypes.py_object\n"
         "m = f(ctypes.c_char_p(b'abcd'), ctypes.c_ssize_t(4), 0x100); del f",
