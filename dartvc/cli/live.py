@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dartvc.errors import LockedError, NotFoundError
-from dartvc.sessions.registry import LiveSession, living_sessions
+from dartvc.sessions.registry import LiveSession, is_own, living_sessions
 
 __all__ = ["FORWARDED", "find_session", "send"]
 
@@ -24,7 +24,7 @@ def find_session(repository_path: Path, session_id: str = "") -> LiveSession | N
     Raises:
         NotFoundError: the one asked for does not live.
     """
-    sessions = [each for each in living_sessions(repository_path) if each.pid != os.getpid() and each.socket_path.exists()]
+    sessions = [each for each in living_sessions(repository_path) if not is_own(each.session_id) and os.access(each.socket_path, os.W_OK)]
     if session_id:
         for each in sessions:
             if each.session_id.startswith(session_id):

@@ -13,7 +13,7 @@ from dartvc.exports import lazily
 
 if TYPE_CHECKING:
     from dartvc.history.namespace import NameEntry
-    from dartvc.history.operations import Operation, OperationLog, RefMove, UndoPlan
+    from dartvc.history.operations import Operation, OperationLog, RefMove, Standing, UndoPlan
     from dartvc.history.payloads import StoredChunk, StoredPayload
     from dartvc.history.repository import Repository
     from dartvc.history.writing import CommitWriter
@@ -25,6 +25,7 @@ __all__ = [
     "OperationLog",
     "RefMove",
     "Repository",
+    "Standing",
     "StoredChunk",
     "StoredPayload",
     "UndoPlan",
@@ -34,7 +35,7 @@ __getattr__ = lazily(
     __name__,
     {
         "namespace": ("NameEntry",),
-        "operations": ("Operation", "OperationLog", "RefMove", "UndoPlan"),
+        "operations": ("Operation", "OperationLog", "RefMove", "Standing", "UndoPlan"),
         "payloads": ("StoredChunk", "StoredPayload"),
         "repository": ("Repository",),
         "writing": ("CommitWriter",),

@@ -7,11 +7,10 @@ two operations back, and an operation after an undo starts from where the undo w
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ from dartvc.model import Oid
 from dartvc.store import Head
 from dartvc.store.durable import storage_errors, sync_folder
 
-__all__ = ["CELL_END", "INSIDE", "Operation", "OperationLog", "RefMove", "UndoPlan", "decode_operation"]
+__all__ = ["CELL_END", "INSIDE", "Operation", "OperationLog", "RefMove", "Standing", "UndoPlan", "decode_operation"]
 
 INSIDE, CELL_END = "inside", "cell"
 """A commit in the middle of a cell, and the one at the end of such a cell: an undo takes the whole cell back."""
@@ -83,6 +82,21 @@ class UndoPlan:
     def head_oid(self) -> Oid | None:
         """The commit that the namespace must be brought to."""
         return self.head.oid
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who undoes.
+
+    Attributes:
+        session_id: the session; empty: none.
+        head: where its HEAD is.
+        others: the other sessions that live.
+    """
+
+    session_id: str
+    head: Head
+    others: Set[str] = frozenset()
 
 
 class OperationLog:
@@ -190,16 +204,16 @@ class OperationLog:
                     yield place
                     last = place
 
-    def plan_undo(self, session: str = "") -> UndoPlan:
+    def plan_undo(self, standing: Standing | None = None) -> UndoPlan:
         """Returns what takes back the operation that holds now.
 
         Args:
-            session: only operations of this session count; empty: all do.
+            standing: who undoes; what others did is passed over. None: whoever did anything.
 
         Raises:
             NotFoundError: there is nothing to undo.
         """
-        entries = self._iter_of(session)
+        entries = self._iter_own(standing)
         last = next(entries, None)
         held = last
         while held is not None and last is not None and (held.number > last.pointer or held.operation in _REMEMBERED):
@@ -211,17 +225,17 @@ class OperationLog:
         pointer = before.pointer if before is not None else 0
         return UndoPlan("undo", f"undo {held.id}: {held.description}", moves, held.head_before, pointer, (*last.redo, held.number))
 
-    def plan_redo(self, session: str = "") -> UndoPlan:
-        """Returns what does again the operation that was undone last.
+    def plan_redo(self, standing: Standing | None = None) -> UndoPlan:
+        """Returns what does again the operation that was undone last; ``standing`` as for `plan_undo`.
 
         Raises:
             NotFoundError: the last operation was no undo.
         """
-        last = next(self._iter_of(session), None)
+        last = next(self._iter_own(standing), None)
         if last is None or not last.redo:
             raise NotFoundError("there is nothing to redo", kind="nothing-to-redo", hint="dvc-state op log")
-        entries = (entry for entry in self.iter_newest() if entry.number <= last.redo[-1])
-        held, _ = _whole(self.find(str(last.redo[-1])), itertools.islice(entries, 1, None))
+        older = (entry for entry in self._iter_own(standing) if entry.number < last.redo[-1])
+        held, _ = _whole(self.find(str(last.redo[-1])), older)
         return UndoPlan("redo", f"redo {held.id}: {held.description}", held.moves, held.head_after, held.number, last.redo[:-1])
 
     def plan_restore(self, operation_id: str) -> UndoPlan:
@@ -247,19 +261,43 @@ class OperationLog:
         moves = tuple(RefMove(name, present[name], oid) for name, oid in wanted.items() if present[name] != oid)
         return UndoPlan("restore", f"restore {goal.id}: {goal.description}", moves, goal.head_after, None, ())
 
-    def _iter_of(self, session: str) -> Iterator[Operation]:
-        return (entry for entry in self.iter_newest() if not session or entry.session == session)
+    def _iter_own(self, standing: Standing | None) -> Iterator[Operation]:
+        """Yields from the newest what a session may take back: its own, what no session did, and how the HEAD that it has got to where it is.
+
+        So a kernel that was started again takes back what the one before it did, and nobody takes back what was done at another HEAD.
+        """
+        if standing is None:
+            yield from self.iter_newest()
+            return
+        head = standing.head
+        for entry in self.iter_newest():
+            is_here = (entry.head_after.ref, entry.head_after.ref or entry.head_after.oid) == (head.ref, head.ref or head.oid)
+            is_own = entry.session == standing.session_id and entry.session != ""
+            if is_own or not entry.session or (is_here and entry.session not in standing.others):
+                yield entry
+                if is_own or is_here:
+                    head = entry.head_before
 
 
 def _whole(held: Operation, older: Iterator[Operation]) -> tuple[Operation, Operation | None]:
-    """Joins the commits that were made while one cell ran; returns them as one operation, and the operation before."""
+    """Joins the commits that were made while one cell ran; returns them as one operation, and the operation before.
+
+    What was done to other refs meanwhile, outside the cell, is passed over.
+    """
     before = next(older, None)
     if held.operation not in (INSIDE, CELL_END):
         return held, before
-    while before is not None and before.operation == INSIDE and [each.name for each in before.moves] == [each.name for each in held.moves]:
-        moves = tuple(RefMove(first.name, first.old, last.new) for first, last in zip(before.moves, held.moves, strict=True))
-        held = replace(held, moves=moves, head_before=before.head_before)
-        before = next(older, None)
+    names = [each.name for each in held.moves]
+    part = before
+    while part is not None and any(each.old is not None for each in held.moves):
+        if part.session != held.session and not any(each.name in names for each in part.moves):
+            part = next(older, None)
+            continue
+        if part.operation != INSIDE or [each.name for each in part.moves] != names:
+            break
+        moves = tuple(RefMove(first.name, first.old, last.new) for first, last in zip(part.moves, held.moves, strict=True))
+        held = replace(held, moves=moves, head_before=part.head_before)
+        before = part = next(older, None)
     return held, before
 
 

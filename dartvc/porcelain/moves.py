@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dartvc.errors import NotFoundError, RefusedError, UsageError
-from dartvc.history import RefMove, Repository, UndoPlan
+from dartvc.history import RefMove, Repository, Standing, UndoPlan
 from dartvc.model import CommitKind, Oid, RestoreReport, Workspace, short
+from dartvc.store import Head
 from dartvc.store.refs import check_ref_name
+
+if TYPE_CHECKING:
+    from dartvc.sessions.registry import LiveSession
 
 __all__ = [
     "Moved",
@@ -174,14 +179,18 @@ def need_session(workspace: Workspace) -> None:
 
 
 def undo(repository: Repository, workspace: Workspace) -> Moved:
-    """Takes back the last operation; twice takes back two. What no commit has yet is committed first, and is what is taken back."""
+    """Takes back the last operation; twice takes back two. What no commit has yet is committed first, and is what is taken back.
+
+    What others do beside this session is theirs to take back, and is passed over.
+    """
     saved = workspace.checkpoint("before undo", CommitKind.AUTO)
-    return _carry_out(repository, workspace, repository.operations.plan_undo(), "undo", saved)
+    plan = repository.operations.plan_undo(_standing(repository, workspace))
+    return _carry_out(repository, workspace, plan, "undo", saved)
 
 
 def redo(repository: Repository, workspace: Workspace) -> Moved:
     """Does again what the last undo took back."""
-    return _carry_out(repository, workspace, repository.operations.plan_redo(), "redo", None)
+    return _carry_out(repository, workspace, repository.operations.plan_redo(_standing(repository, workspace)), "redo", None)
 
 
 def restore_operation(repository: Repository, workspace: Workspace, operation_id: str) -> Moved:
@@ -190,12 +199,29 @@ def restore_operation(repository: Repository, workspace: Workspace, operation_id
     return _carry_out(repository, workspace, repository.operations.plan_restore(operation_id), "op restore", saved)
 
 
+def _standing(repository: Repository, workspace: Workspace) -> Standing:
+    others = frozenset(each.session_id for each in _living(repository) if each.session_id != workspace.session_id)
+    return Standing(workspace.session_id, _head_of(workspace), others)
+
+
+def _head_of(workspace: Workspace) -> Head:
+    return Head(f"refs/heads/{workspace.branch}" if workspace.branch is not None else None, workspace.head)
+
+
+def _living(repository: Repository) -> Sequence[LiveSession]:
+    from dartvc.sessions.registry import living_sessions  # what only moves refs needs no sockets
+
+    return living_sessions(repository.path)
+
+
 def _carry_out(repository: Repository, workspace: Workspace, plan: UndoPlan, verb: str, saved: Oid | None) -> Moved:
     target = plan.head_oid
     if target is None:
         raise RefusedError("there is no state before the first commit", kind="nothing-before", hint="dvc-state log")
     report = workspace.restore(target)
-    repository.carry_out(plan, session=workspace.session_id)
+    sessions = [each.session_id for each in _living(repository)]
+    keeps_own = workspace.session_id in sessions[1:]  # the repository's HEAD is that of the oldest
+    repository.carry_out(plan, session=workspace.session_id, head_before=_head_of(workspace) if keeps_own else None)
     branch_name = plan.head.ref.removeprefix("refs/heads/") if plan.head.ref else None
     workspace.follow_head(target, branch_name)
     return Moved(verb, target, branch_name, report, saved, plan.description, workspace.is_live)

@@ -20,7 +20,7 @@ from dartvc.history import RefMove, Repository
 from dartvc.host.entropy import new_id
 from dartvc.model import CommitKind, Oid, StagedCommit
 from dartvc.program.journal import CONTENT_LIMIT_BYTES, TakenBack, drop_copies, take_back
-from dartvc.sessions.registry import living_sessions
+from dartvc.sessions import registry
 from dartvc.sessions.runs import run_facts
 from dartvc.sessions.session import Session
 from dartvc.store import Head
@@ -133,7 +133,7 @@ def find_atomic(repository: Repository, run_id: str) -> AtomicRun | None:
 
 def is_alive(repository: Repository, run: AtomicRun) -> bool:
     """Whether the process of a run still executes it."""
-    return any(each.session_id == run.session_id for each in living_sessions(repository.path))
+    return registry.is_alive(repository.path, run.session_id)
 
 
 def open_runs(repository: Repository) -> list[AtomicRun]:

@@ -18,12 +18,15 @@ from dartvc.errors import DartvcError
 from dartvc.model import Oid, Omission, StagedName
 from dartvc.state.candidates import names_in_source
 from dartvc.state.loading import Loading, Unloadable, load
+from dartvc.state.process import ENTRIES, apply_process
 
 if TYPE_CHECKING:
     from dartvc.history import Repository
     from dartvc.state.working import NamespaceDelta
 
 __all__ = ["EffectRefused", "no_effects", "random_streams_kept", "recompute", "with_freshness"]
+
+_STREAMS = ("random", "numpy.random", "torch.random")
 
 
 class EffectRefused(Exception):
@@ -90,21 +93,11 @@ def _load_mentioned(repository: Repository, base: Oid, mentioned: set[str], scra
 @contextlib.contextmanager
 def random_streams_kept() -> Iterator[None]:
     """Puts the random streams of random, numpy and torch back to where they were."""
-    import random
-
-    state = random.getstate()
-    numpy_random = sys.modules.get("numpy.random")
-    numpy_state = numpy_random.get_state() if numpy_random is not None else None
-    torch = sys.modules.get("torch")
-    torch_state = torch.get_rng_state() if torch is not None and hasattr(torch, "get_rng_state") else None
+    states = {name: ENTRIES[name].capture() for name in _STREAMS}
     try:
         yield
     finally:
-        random.setstate(state)
-        if numpy_random is not None and numpy_state is not None:
-            numpy_random.set_state(numpy_state)
-        if torch is not None and torch_state is not None:
-            torch.set_rng_state(torch_state)
+        apply_process(states)
 
 
 _GUARD = threading.local()

@@ -27,6 +27,10 @@ from dartvc.state.settings import SETTINGS
 __all__ = ["ENTRIES", "ProcessState", "apply_process", "is_process_entry"]
 
 
+_LEGACY_BITS = "MT19937"
+"""The bit generator under the functions of ``numpy.random`` unless a program puts another there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One part of the process: how to read it, how to put it back, what to tell people."""
@@ -41,20 +45,45 @@ def _capture_numpy() -> Any:
     if numpy_random is None:
         return None
     state = numpy_random.get_state(legacy=False)
-    key = state["state"].get("key")
-    if key is None:
-        return repr(state)
-    return (state["bit_generator"], key.tobytes(), state["state"]["pos"], state["has_gauss"], state["gauss"])
+    if state["bit_generator"] != _LEGACY_BITS:  # another one was put under the global functions
+        return _without_arrays(state)
+    return (_LEGACY_BITS, state["state"]["key"].tobytes(), state["state"]["pos"], state["has_gauss"], state["gauss"])
+
+
+def _without_arrays(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a bit generator's state with (kind, bytes) for each array, so that two of them can be compared."""
+    return {
+        key: _without_arrays(value) if isinstance(value, dict) else (value.dtype.str, value.tobytes()) if hasattr(value, "dtype") else value
+        for key, value in state.items()
+    }
 
 
 def _apply_numpy(value: Any) -> None:
-    if value is None or isinstance(value, str):
+    if value is None or isinstance(value, str):  # written so before other bit generators were understood
         return
     import importlib
 
     numpy = importlib.import_module("numpy")
-    name, key, position, has_gauss, gauss = value
-    numpy.random.set_state((name, numpy.frombuffer(key, numpy.uint32), position, has_gauss, gauss))
+    is_legacy = isinstance(value, tuple)
+    kind = value[0] if is_legacy else value["bit_generator"]
+    if numpy.random.get_state(legacy=False)["bit_generator"] != kind:
+        numpy.random.set_bit_generator(getattr(numpy.random, kind)())
+    if is_legacy:
+        name, key, position, has_gauss, gauss = value
+        numpy.random.set_state((name, numpy.frombuffer(key, numpy.uint32), position, has_gauss, gauss))
+    else:
+        numpy.random.set_state(_with_arrays(numpy, value))
+
+
+def _with_arrays(numpy: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _with_arrays(numpy, value)
+        if isinstance(value, dict)
+        else numpy.frombuffer(value[1], value[0]).copy()
+        if isinstance(value, tuple)
+        else value
+        for key, value in state.items()
+    }
 
 
 def _capture_torch() -> Any:

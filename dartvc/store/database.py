@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from dartvc.errors import CorruptError, DartvcError, MissingObjectError, NotFoundError, UsageError
+from dartvc.errors import CorruptError, DartvcError, MissingObjectError, NotFoundError, StorageError, UsageError
 from dartvc.model import Oid
 from dartvc.store.commits import CommitReader
-from dartvc.store.durable import is_abandoned, storage_errors
+from dartvc.store.durable import is_abandoned, passing_errors, storage_errors
 from dartvc.store.layout import FORMAT_VERSION, check_format, create_layout
 from dartvc.store.locks import RepositoryLock
 from dartvc.store.loose import iter_loose, read_loose
@@ -62,8 +62,10 @@ class ObjectDatabase:
         Raises:
             NotFoundError: there is none.
             RefusedError: a newer dartvc made it.
+            StorageError: it cannot be read now.
         """
-        check_format(path)
+        with passing_errors(path):
+            check_format(path)
         return cls(path)
 
     def lock(self, timeout_s: float = 10.0) -> contextlib.AbstractContextManager[None]:
@@ -80,8 +82,12 @@ class ObjectDatabase:
     # Packs
 
     def _scan(self) -> bool:
-        """Looks for packs that came or went since the last time; returns whether any did."""
-        with self._scan_lock:
+        """Looks for packs that came or went since the last time; returns whether any did.
+
+        Raises:
+            StorageError: one cannot be opened now; nothing is known of it, and it is tried again the next time.
+        """
+        with self._scan_lock, passing_errors(self.pack_folder):
             try:
                 present = {
                     entry.name for entry in os.scandir(self.pack_folder) if entry.name.startswith("pack-") and entry.name.endswith(".idx")
@@ -95,7 +101,8 @@ class ObjectDatabase:
             unreadable = {}
             for name in present - known.keys():
                 try:
-                    packs[name] = Pack(self.pack_folder / name)
+                    with passing_errors(self.pack_folder / name):
+                        packs[name] = Pack(self.pack_folder / name)
                 except FileNotFoundError:
                     continue  # merged into another one meanwhile
                 except (CorruptError, OSError, ValueError) as error:
@@ -109,7 +116,8 @@ class ObjectDatabase:
         """Takes note of packs that this process just wrote."""
         fresh: dict[str, Pack] = {}
         for index in indexes:
-            with contextlib.suppress(FileNotFoundError):  # another process has joined it with others already: a scan finds those
+            # another process has joined it with others already, or no descriptor is free: a scan finds what is there
+            with contextlib.suppress(FileNotFoundError, StorageError), passing_errors(index):
                 fresh[index.name] = Pack(index)
         with self._scan_lock:
             for name in fresh:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dartvc.errors import StorageError
 
-__all__ = ["is_abandoned", "replace_file", "storage_errors", "sync_file", "sync_folder", "write_all"]
+__all__ = ["is_abandoned", "passing_errors", "replace_file", "storage_errors", "sync_file", "sync_folder", "write_all"]
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, or dvc-state gc",
@@ -19,6 +19,8 @@ _REMEDIES = {
     errno.EROFS: "the file system is mounted read-only: mount it writable, or clone the repository elsewhere",
     errno.EACCES: "check who owns the repository and may write to it",
     errno.EPERM: "check who owns the repository and may write to it",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or close some",
+    errno.ENFILE: "close files: the machine has no room for more open ones",
     errno.EIO: "the disk fails: check the kernel's log, then dvc-state fsck",
 }
 
@@ -32,6 +34,18 @@ def storage_errors(path: Path) -> Iterator[None]:
         where = error.filename or path
         remedy = _REMEDIES.get(error.errno or 0, "dvc-state fsck")
         raise StorageError(f"cannot write to {where}: {error.strerror or error}", kind="write-failed", hint=remedy) from error
+
+
+@contextlib.contextmanager
+def passing_errors(path: Path) -> Iterator[None]:
+    """Raises a `StorageError` when a file cannot be opened for a reason that tells nothing of the file and may pass: no descriptor, no memory."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        remedy = _REMEDIES.get(error.errno, "try again")
+        raise StorageError(f"cannot open {error.filename or path}: {error.strerror}", kind="open-failed", hint=remedy) from error
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:

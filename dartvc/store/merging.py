@@ -14,12 +14,11 @@ from pathlib import Path
 from dartvc.errors import CorruptError
 from dartvc.host.progress import track
 from dartvc.store.objects import TREE, object_id
-from dartvc.store.packs import OFS_DELTA, REF_DELTA, Pack
+from dartvc.store.packs import LARGE_PACK_BYTES, OFS_DELTA, REF_DELTA, Pack
 from dartvc.store.packwriter import DELTA_DEPTH_MAX, PackWriter, entry_header
 
-__all__ = ["LARGE_PACK_BYTES", "find_mergeable", "merge_packs"]
+__all__ = ["find_mergeable", "merge_packs"]
 
-LARGE_PACK_BYTES = 32 * 1024 * 1024
 _FACTOR = 8
 _SMALLEST_CLASS_BYTES = 16 * 1024
 

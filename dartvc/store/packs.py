@@ -2,6 +2,9 @@
 
 Large blobs are stored in deflate blocks of type 0, so that reading one is a copy out of the map. Every offset and size that comes from
 the file is checked before it is used: a damaged pack is named in a `CorruptError`, it never hangs and never gives wrong data.
+
+A pack may keep a file descriptor for as long as it is open only if it is small: those are joined, so that there are few. Large ones stay
+apart for ever, and descriptors are the program's own.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
+import weakref
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +23,10 @@ from dartvc.errors import CorruptError
 from dartvc.store.objects import BLOB, COMMIT, KIND_NAMES, TREE
 from dartvc.store.packindex import PackIndex
 
-__all__ = ["BLOB", "COMMIT", "OFS_DELTA", "REF_DELTA", "TREE", "Pack", "PackedEntry"]
+__all__ = ["BLOB", "COMMIT", "LARGE_PACK_BYTES", "OFS_DELTA", "REF_DELTA", "TREE", "Pack", "PackedEntry"]
+
+LARGE_PACK_BYTES = 32 * 1024 * 1024
+"""Packs above this are not joined with others."""
 
 OFS_DELTA, REF_DELTA = 6, 7
 PACK_HEADER_BYTES = 12
@@ -57,8 +65,7 @@ class Pack:
             self.changed_ns = status.st_mtime_ns
             if self.size_bytes < PACK_HEADER_BYTES + 20:
                 raise self._damaged("it ends early")
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.content = memoryview(self._map)
+            self.content = _map(file.fileno(), self.size_bytes)
         self.is_whole = bytes(self.content[:4]) == b"PACK" and bytes(self.content[-20:]) == self.index.pack_checksum
         self.end = self.size_bytes - 20 if self.is_whole else self.size_bytes
         self.find = self.index.find
@@ -224,3 +231,29 @@ class Pack:
             if not length:
                 return None
         return None
+
+
+def _map(descriptor: int, size_bytes: int) -> memoryview:
+    """Returns a map of a file; that of a large one keeps no descriptor."""
+    if sys.version_info >= (3, 13):
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ, trackfd=False))
+    if size_bytes <= LARGE_PACK_BYTES:
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))  # it duplicates the descriptor
+    return _map_alone(descriptor, size_bytes)
+
+
+def _map_alone(descriptor: int, size_bytes: int) -> memoryview:
+    """Maps a file by the system's own call; the map goes when the last view of it does."""
+    import ctypes  # milliseconds that a repository without large packs does not pay
+
+    system = ctypes.CDLL(None, use_errno=True)
+    system.mmap.restype = ctypes.c_void_p
+    system.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_ssize_t)
+    system.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    address = system.mmap(None, size_bytes, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+    if address == ctypes.c_void_p(-1).value:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    memory = (ctypes.c_char * size_bytes).from_address(address)
+    weakref.finalize(memory, system.munmap, address, size_bytes).atexit = False  # views may be used until the very end
+    return memoryview(memory).cast("B").toreadonly()

@@ -137,6 +137,25 @@ def test_a_killed_run_is_told_of_and_taken_back_by_abort(tmp_path: Path, how: st
     assert command("abort", cwd=folder).returncode == 3
 
 
+def test_a_run_that_lives_in_a_container_is_left_alone(tmp_path: Path) -> None:
+    container = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+    if not shutil.which("unshare") or subprocess.run([*container, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no PID namespace can be made here")
+    folder = project(tmp_path / "p")
+    (folder / "long.py").write_text("import sys\nopen('made', 'w').write('half')\nprint('half', flush=True)\nsys.stdin.readline()\nopen('made', 'a').write(' done')")
+    (folder / "short.py").write_text("print(open('made').read())")
+    line = [*container, sys.executable, "-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())", "run", "--atomic", "long.py"]
+    with subprocess.Popen(line, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "half\n"
+        beside = command("run", "--atomic", "short.py", cwd=folder)
+        assert (beside.stdout, "rolled back" in beside.stderr) == ("half\n", False)
+        run_id = next((folder / ".dvc-state" / "atomic").glob("*.json")).stem
+        assert command("abort", run_id, cwd=folder).returncode == 6
+        _, err = process.communicate("\n", timeout=60)
+        assert process.returncode == 0, err
+    assert (folder / "made").read_text() == "half done"
+
+
 def test_the_next_atomic_run_takes_a_killed_one_back_first(tmp_path: Path) -> None:
     folder = project(tmp_path / "p")
     command("run", "--atomic", "train.py", "kill", cwd=folder)

@@ -167,6 +167,34 @@ def test_two_sessions_commit_to_branches_of_their_own(tmp_path: Path) -> None:
     assert "main" in listed and "main-2" in listed
 
 
+@pytest.mark.parametrize("other_ends_first", [False, True])
+def test_an_undo_takes_back_what_its_own_session_did(tmp_path: Path, other_ends_first: bool) -> None:
+    first = DRIVER + """
+cell("a = 1"); cell("a = 2"); dartvc.session().flush(); print("ready", flush=True); sys.stdin.readline()
+for verb in ("undo", "undo", "redo"):
+    cell(f"%dvc_state {verb}")
+    print("SEEN", shell.user_ns.get("a"), "b" in shell.user_ns, dartvc.session().branch, flush=True)
+"""
+    second = DRIVER + """
+cell("b = 10"); cell("b = 20"); dartvc.session().flush(); print("ready", flush=True); sys.stdin.readline()
+cell("%dvc_state undo"); print("SEEN", shell.user_ns["b"], dartvc.session().branch, flush=True)
+"""
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config"), "IPYTHONDIR": str(tmp_path / "ipython")}
+    processes = []
+    for code in (first, second):
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert "ready" in process.stdout.readline()  # type: ignore[union-attr]
+    seen = []
+    for process in reversed(processes) if other_ends_first else processes:
+        out, _ = process.communicate("\n", timeout=60)
+        seen.append([line for line in out.splitlines() if line.startswith("SEEN")])
+    own, other = reversed(seen) if other_ends_first else seen
+    assert own == ["SEEN 1 False main", "SEEN 1 False main", "SEEN 2 False main"]
+    assert other == ["SEEN 10 main-2"]
+    assert not other_ends_first or (tmp_path / ".dvc-state" / "HEAD").read_text().strip() == "ref: refs/heads/main"
+
+
 def test_the_repository_of_a_stranger_is_read_but_not_restored(tmp_path: Path) -> None:
     python(tmp_path, DRIVER + 'cell("x = [1]")')
     os.rename(tmp_path / "config", tmp_path / "their-config")

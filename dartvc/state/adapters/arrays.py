@@ -18,6 +18,7 @@ from dartvc.state.rebuild import door
 __all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "memory_address", "reduce_array"]
 
 IN_BAND_BYTES = 64 * 1024
+_STORED_OWNERS = (bytes, bytearray, array.array)
 _SOLE_HOLDERS = 3  # the view's own .base, our local variable, getrefcount's argument
 
 
@@ -69,6 +70,8 @@ def reduce_array(values: Any, saving: Any) -> Any:
             raw = numpy.frombuffer(base, numpy.uint8)
         except (ValueError, BufferError):
             return _standalone(values, saving)
+        if isinstance(base, memoryview) and not isinstance(base.obj, (*_STORED_OWNERS, numpy.ndarray)):
+            base = saving.regions.setdefault(("memoryview", id(base)), bytearray(base))  # memory of a file: its bytes become the array's
         return door("numpy_view"), (
             base,
             _address(values) - _address(raw),

@@ -1,4 +1,4 @@
-"""The standard library: locks, weak references, connections, iterators, buffers.
+"""The standard library: locks, weak references, connections, iterators.
 
 What stands for a resource of this process (a lock, a connection) is stored as the way to make it again. What cannot be
 made again says so at commit: a held lock, a running thread, a socket.
@@ -34,11 +34,13 @@ def _reduce_rlock(lock: Any, saving: Any) -> Any:
 
 
 def _reduce_weakref(reference: Any, saving: Any) -> Any:
-    return door("weakref"), (reference(),)
+    callback = reference.__callback__
+    return (door("weakref"), (reference(),)) if callback is None else (door("weakref_calling"), (reference(), callback))
 
 
 def _reduce_proxy(proxy: Any, saving: Any) -> Any:
-    return door("weakref_proxy"), (proxy.__repr__.__self__,)
+    referent, callbacks = proxy.__repr__.__self__, gc.get_referents(proxy)
+    return (door("weakref_proxy_calling"), (referent, *callbacks)) if callbacks else (door("weakref_proxy"), (referent,))
 
 
 def _reduce_weak_values(mapping: Any, saving: Any) -> Any:
@@ -51,30 +53,6 @@ def _reduce_weak_keys(mapping: Any, saving: Any) -> Any:
 
 def _reduce_weak_set(mapping: Any, saving: Any) -> Any:
     return door("weak_set"), (saving.keep(list(mapping)),)
-
-
-def _reduce_memoryview(view: Any, saving: Any) -> Any:
-    owner = view.obj
-    if isinstance(owner, bytes | bytearray) and view.contiguous and view.ndim == 1:
-        whole = memoryview(owner)
-        start = _address_of(view) - _address_of(whole)
-        return door("memoryview"), (owner, start, view.nbytes, view.format)
-    return door("memoryview"), (bytearray(view.tobytes()), 0, view.nbytes, view.format)
-
-
-def _address_of(view: memoryview) -> int:
-    import ctypes
-
-    if not view.nbytes:
-        return 0
-    if not view.readonly:
-        return ctypes.addressof(ctypes.c_char.from_buffer(view))
-    pointer = ctypes.py_object(view)
-    buffer = (ctypes.c_ssize_t * 16)()
-    ctypes.pythonapi.PyObject_GetBuffer(pointer, buffer, 0)
-    address = int(buffer[0])
-    ctypes.pythonapi.PyBuffer_Release(buffer)
-    return address
 
 
 def _reduce_sqlite(connection: Any, saving: Any) -> Any:
@@ -254,7 +232,6 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "weakref.WeakKeyDictionary": _reduce_weak_keys,
     "_weakrefset.WeakSet": _reduce_weak_set,
     "weakref.finalize": _reduce_finalize,
-    "builtins.memoryview": _reduce_memoryview,
     "logging.FileHandler": _reduce_file_handler,
     "re.Match": _reduce_match,
     "_struct.Struct": _reduce_struct,
@@ -295,7 +272,9 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "lock": lambda loading: threading.Lock(),
     "rlock": lambda loading: threading.RLock(),
     "weakref": lambda loading, value: weakref.ref(loading.hold(value)) if value is not None else _dead_reference(),
+    "weakref_calling": lambda loading, value, callback: weakref.ref(loading.hold(value), callback),
     "weakref_proxy": lambda loading, value: weakref.proxy(loading.hold(value)),
+    "weakref_proxy_calling": lambda loading, value, callback: weakref.proxy(loading.hold(value), callback),
     "weak_values": lambda loading, items: weakref.WeakValueDictionary(loading.hold(items)),
     "weak_keys": lambda loading, items: weakref.WeakKeyDictionary(dict(loading.hold(items))),
     "weak_set": lambda loading, items: weakref.WeakSet(loading.hold(items)),
@@ -303,7 +282,6 @@ BUILDERS: dict[str, Callable[..., Any]] = {
         loading.hold(value), function, *positional, **(named or {})
     ),
     "dead_finalizer": _dead_finalizer,
-    "memoryview": lambda loading, owner, start, size, format: memoryview(owner)[start : start + size].cast("B").cast(format),
     "file_handler": lambda loading, kind: kind.__new__(kind),
     "file_handler_state": _set_file_handler_state,
     "match": _build_match,
@@ -324,13 +302,14 @@ def _dead_reference() -> Any:
 
 def _proxied(proxy: Any) -> Iterable[object]:
     try:
-        return (proxy.__repr__.__self__,)
+        return (proxy.__repr__.__self__, *gc.get_referents(proxy))
     except ReferenceError:
         return ()
 
 
 def _weak_children(reference: Any) -> Iterable[object]:
-    return () if reference() is None else (reference(),)
+    """What a weak reference leads to: its referent, and what it calls when that goes."""
+    return (each for each in (reference(), reference.__callback__) if each is not None)
 
 
 CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {
@@ -343,5 +322,4 @@ CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {
     "weakref.finalize": lambda finalizer: (finalizer.peek() or ()),
     "weakref.WeakValueDictionary": lambda mapping: list(mapping.values()),
     "weakref.WeakKeyDictionary": lambda mapping: [*mapping.keys(), *mapping.values()],
-    "builtins.memoryview": lambda view: (view.obj,),
 }

@@ -8,6 +8,7 @@ import pytest
 
 from dartvc.errors import NotFoundError
 from dartvc.history import OperationLog, RefMove, Repository
+from dartvc.history.operations import CELL_END, INSIDE, Standing
 from dartvc.model import Oid
 from dartvc.store import Head
 from tests.unit.history.staging import Commit
@@ -19,8 +20,8 @@ def line(commit: Commit) -> list[Oid]:
     return [commit({"x": value}, message=f"step {value}") for value in range(4)]
 
 
-def _undo(repository: Repository, session: str = "") -> None:
-    repository.carry_out(repository.operations.plan_undo(session), session=session)
+def _undo(repository: Repository, standing: Standing | None = None) -> None:
+    repository.carry_out(repository.operations.plan_undo(standing), session=standing.session_id if standing else "")
 
 
 def _redo(repository: Repository) -> None:
@@ -94,14 +95,70 @@ def test_where_head_stood_is_written_only_when_it_was_elsewhere_than_the_branch_
     assert list(repository.operations.iter_newest())[:3] == entries[::-1]
 
 
-def test_sessions_undo_their_own(repository: Repository, line: list[Oid]) -> None:
+def test_what_others_did_is_passed_over(repository: Repository, line: list[Oid]) -> None:
+    standing = Standing("s1", Head("refs/heads/main", line[3]), {"s2"})
     for session, name in (("s1", "a"), ("s2", "b")):
         repository.move_refs([RefMove(name, None, line[0])], operation="branch", description="", session=session)
-    _undo(repository, "s1")
+    _undo(repository, standing)
     assert repository.database.refs.read("refs/heads/a") is None
     assert repository.database.refs.read("refs/heads/b") == line[0]
-    with pytest.raises(NotFoundError):
-        repository.operations.plan_undo("s1")
+    repository.move_refs([RefMove("c", None, line[0])], operation="branch", description="", session="s2")
+    repository.carry_out(repository.operations.plan_redo(standing), session="s1")
+    assert repository.database.refs.read("refs/heads/a") == line[0]
+
+
+@pytest.mark.parametrize("living", [frozenset({"s2"}), frozenset()])
+def test_a_cell_is_undone_and_redone_whole_though_others_committed_meanwhile(
+    repository: Repository, line: list[Oid], living: frozenset[str]
+) -> None:
+    def move(ref: str, old: Oid | None, new: Oid, operation: str, session: str) -> None:
+        repository.move_refs([RefMove(ref, old, new)], operation=operation, description="", session=session, head_before=Head(ref, old))
+
+    main, other = "refs/heads/main", "refs/heads/other"
+    move(other, None, line[0], "commit", "s2")
+    move(main, line[3], line[0], INSIDE, "s1")
+    move(other, line[0], line[1], CELL_END, "s2")
+    move(main, line[0], line[1], INSIDE, "s1")
+    repository.move_refs([RefMove("named", None, line[1])], operation="branch", description="")
+    move(other, line[1], line[2], INSIDE, "s2")
+    move(main, line[1], line[2], CELL_END, "s1")
+    for session in ("s1", "s3"):  # the one that did it, and one that was started after it
+        standing = Standing(session, Head(main, line[2]), living)
+        _undo(repository, standing)
+        assert (_main(repository), repository.database.refs.read(other)) == (line[3], line[2])
+        repository.carry_out(repository.operations.plan_redo(standing), session=session)
+        assert (_main(repository), repository.database.refs.read(other)) == (line[2], line[2])
+    for wanted in (line[3], line[2], line[1]):
+        _undo(repository, standing)
+        assert (_main(repository), repository.database.refs.read(other)) == (wanted, line[2])
+
+
+def test_a_session_that_was_started_again_follows_its_head_through_switches_and_undos(repository: Repository, line: list[Oid]) -> None:
+    def on(ref: str, oid: Oid) -> None:
+        repository.move_refs([RefMove(ref, repository.database.refs.read(ref), oid)], operation="commit", description="", session="s1")
+
+    repository.move_refs([RefMove("dev", None, line[3])], operation="switch", description="", session="s1", head=Head("refs/heads/dev", line[3]))
+    on("refs/heads/dev", line[2])
+    repository.move_refs([RefMove("far", None, line[1])], operation="commit", description="", session="s0", head_before=Head("refs/heads/far", None))
+    seen = []
+    for session in ("s1", "s2", "s3"):
+        _undo(repository, Standing(session, repository.database.refs.head()))
+        seen.append(repository.database.refs.head())
+    assert seen == [Head("refs/heads/dev", line[3]), Head("refs/heads/main", line[3]), Head("refs/heads/main", line[2])]
+    for _ in range(3):
+        standing = Standing("s4", repository.database.refs.head())
+        repository.carry_out(repository.operations.plan_redo(standing), session="s4")
+    assert repository.database.refs.head() == Head("refs/heads/dev", line[2])
+    assert repository.database.refs.read("refs/heads/far") == line[1]
+
+
+def test_the_operation_before_a_first_cell_is_another_sessions(repository: Repository, line: list[Oid]) -> None:
+    for operation, old, new in ((INSIDE, None, line[0]), (CELL_END, line[0], line[1])):
+        repository.move_refs([RefMove("own", old, new)], operation=operation, description="", session="s1")
+    _undo(repository)
+    assert repository.database.refs.read("refs/heads/own") is None
+    _undo(repository)
+    assert _main(repository) == line[2]
 
 
 def test_restore_brings_all_refs_to_where_they_were(repository: Repository, line: list[Oid]) -> None:

@@ -33,6 +33,22 @@ CASES = {
         "b = np.random.PCG64(1); g = np.random.Generator(b); h = np.random.Generator(b)",
         "g.bit_generator is h.bit_generator",
     ),
+    "a memoryview of an array": (
+        "a = np.arange(6.).reshape(2, 3); m = memoryview(a)[1:]; n = memoryview(a).cast('B')[8:16]",
+        "m.shape == (1, 3) and m.format == 'd' and (a.__setitem__((1, 0), 9) or m[0, 0] == 9) and (n.__setitem__(0, 1) or a[0, 1] != 1)",
+    ),
+    "a memoryview of an array of another layout": (
+        "a = np.asfortranarray(np.arange(6.).reshape(2, 3)); m = memoryview(a)[::-1]; c = memoryview(np.arange(8)[::2])[1:]",
+        "m.tolist() == [[3, 4, 5], [0, 1, 2]] and (a.__setitem__((1, 0), 9) or m[0, 0] == 9) and c.tolist() == [2, 4, 6]",
+    ),
+    "memoryviews of records and of read-only arrays": (
+        "a = np.ones(3, [('x', 'i4')]); m = memoryview(a); r = memoryview(np.arange(3)).toreadonly(); b = np.arange(3); b.flags.writeable = False; w = memoryview(b)",
+        "m.format == memoryview(a).format and r.readonly and w.readonly and w.tolist() == [0, 1, 2]",
+    ),
+    "an array over a view of mapped memory, which is its own afterwards": (
+        "import mmap\na = np.frombuffer(memoryview(mmap.mmap(-1, 64)), 'i4', 2, 8); a[1] = 3; v = a[1:]; del mmap",
+        "a.tolist() == [0, 3] and v.tolist() == [3] and np.shares_memory(a, v)",
+    ),
     "an array and the bytearray under it": ("b = bytearray(8); a = np.frombuffer(b, 'u1')", "(b.__setitem__(1, 7) or a[1] == 7)"),
 }  # fmt: skip
 
@@ -50,3 +66,26 @@ def test_a_small_view_of_large_memory_is_stored_small() -> None:
     namespace = run("import numpy as np\n_b = np.arange(1_000_000); v = _b[5:8]; del _b")
     saved = save({"v": namespace["v"]}, Saving(namespace, "__main__"))
     assert len(saved.stream) + sum(map(len, saved.buffers)) < 1000
+
+
+@pytest.mark.parametrize("kind", ["MT19937", "PCG64", "PCG64DXSM", "SFC64", "Philox"])
+@pytest.mark.parametrize("living", ["MT19937", "PCG64", "Philox"])
+def test_the_global_stream_goes_on_whatever_makes_its_bits(kind: str, living: str) -> None:
+    from dartvc.model import Payload
+    from dartvc.state.process import ENTRIES, ProcessState, apply_process
+
+    before = numpy.random.get_bit_generator()
+    try:
+        numpy.random.set_bit_generator(getattr(numpy.random, kind)(5))
+        numpy.random.normal(size=3)
+        process = ProcessState({})
+        assert isinstance(next(each for each in process.stage() if each.name == "numpy.random").payload, Payload)
+        assert not process.is_stale("numpy.random")
+        captured = through({"state": ENTRIES["numpy.random"].capture()})["state"]
+        wanted = (numpy.random.randint(5, dtype="u4"), numpy.random.normal())
+        assert process.is_stale("numpy.random")
+        numpy.random.set_bit_generator(getattr(numpy.random, living)(7))
+        assert apply_process({"numpy.random": captured}) == []
+        assert (numpy.random.randint(5, dtype="u4"), numpy.random.normal()) == wanted
+    finally:
+        numpy.random.set_bit_generator(before)

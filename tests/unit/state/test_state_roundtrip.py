@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import struct
 import sys
 import threading
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.saving import Refusal, Saving, save
@@ -67,6 +71,20 @@ CASES = {
     "an iterator half used": ("l = [1, 2, 3]; it = iter(l); next(it)", "l.append(4) or list(it) == [2, 3, 4]"),
     "an unlocked lock": ("import threading\nk = threading.Lock()", "k.acquire(False)"),
     "a weak reference": ("import weakref\nclass A: pass\na = A(); w = weakref.ref(a)", "w() is a"),
+    "a weak reference still calls when its object goes": (
+        "import weakref\nclass A: pass\na = A(); gone = []; w = weakref.ref(a, gone.append); p = weakref.proxy(a, gone.append)",
+        "w.__callback__ == gone.append and (namespace.pop('a') and None or len(gone) == 2)",
+    ),
+    "a weak reference that calls its own keeper": (
+        "import weakref\nclass A: pass\nclass K:\n  def __init__(self, a): self.n = 0; self.w = weakref.ref(a, self.gone)\n"
+        "  def gone(self, w): self.n += w is self.w\na = A(); w = K(a).w; k = w.__callback__.__self__",
+        "k.w is w and (namespace.pop('a') and None or k.n == 1)",
+    ),
+    "a read-only view of a bytearray": ("b = bytearray(b'abc'); m = memoryview(b).toreadonly()[1:]", "m.readonly and (b.__setitem__(1, 65) or m[0] == 65)"),
+    "a view of an array": (
+        "import array\na = array.array('d', range(6)); m = memoryview(a)[4:1:-2]; n = memoryview(a).cast('B').cast('i', (2, 6))",
+        "m.tolist() == [4, 2] and n.shape == (2, 6) and (a.__setitem__(4, 9) or m[0] == 9) and n.format == 'i'",
+    ),
     "a memoryview shares its bytearray": ("b = bytearray(b'abc'); m = memoryview(b)[1:]", "(b.__setitem__(1, 65) or m[0] == 65)"),
     "a dict subclass that lies about its items": (
         "class D(dict):\n  def items(self): return []\nd = D(a=1)",
@@ -94,6 +112,13 @@ def test_comes_back(claim: str) -> None:
 REFUSED = {
     "a running generator": ("g = (i for i in range(3))", "generator"),
     "a held lock": ("import threading\nk = threading.Lock(); k.acquire()", "held"),
+    "a view of a mapped file": ("import mmap\nm = memoryview(mmap.mmap(-1, 10))", "mmap"),
+    "a view of memory of a C library": (
+        "import ctypes\nf = ctypes.pythonapi.PyMemoryView_FromMemory; f.restype = ctypes.py_object\n"
+        "m = f(ctypes.c_char_p(b'abcd'), ctypes.c_ssize_t(4), 0x100); del f",
+        "C library",
+    ),
+    "a released view": ("m = memoryview(b'a'); m.release()", "released"),
     "a thread": ("import threading\nt = threading.Thread(target=int)", "thread"),
     "an object that raises": ("class A:\n  def __reduce_ex__(self, p): raise RuntimeError('no')\na = A()", "RuntimeError"),
     "an object whose loading would run a command": (
@@ -110,6 +135,34 @@ def test_is_refused_with_a_reason(claim: str) -> None:
     with pytest.raises(Refusal) as caught:
         through(run(code))
     assert reason in caught.value.reason
+
+
+@given(data=st.data())
+def test_a_memoryview_comes_back_whatever_was_done_to_it(data: st.DataObject) -> None:
+    memory = bytearray(data.draw(st.sampled_from([0, 1, 24, 60])))
+    view: Any = memoryview(memory)
+    for act in data.draw(st.lists(st.sampled_from(["slice", "cast", "read-only"]), max_size=5)):
+        if act == "read-only":
+            view = view.toreadonly()
+        elif act == "slice" and view.ndim:
+            view = view[data.draw(st.slices(len(view)))]
+        elif act == "cast" and view.c_contiguous and view.nbytes:
+            view = view.cast("B")
+            formats = [each for each in "bhid" if view.nbytes % struct.calcsize(each) == 0]
+            format = data.draw(st.sampled_from(formats))
+            count = view.nbytes // struct.calcsize(format)
+            rows = data.draw(st.sampled_from([each for each in range(1, count + 1) if count % each == 0]))
+            view = view.cast(format, () if count == 1 and data.draw(st.booleans()) else (rows, count // rows))
+    fresh = through({"memory": memory, "view": view})
+    fresh["memory"][:] = memory[:] = random.Random(1).randbytes(len(memory))
+    made = fresh["view"]
+    assert (made.format, made.shape, made.readonly, made.tobytes()) == (view.format, view.shape, view.readonly, view.tobytes())
+
+
+def test_a_view_stored_before_its_shape_was_is_still_read() -> None:
+    from dartvc.state.adapters import BUILDERS
+
+    assert BUILDERS["memoryview"](None, bytearray(range(16)), 8, 8, "i").tolist() == [0x0B0A0908, 0x0F0E0D0C]
 
 
 def test_a_file_comes_back_at_its_position(tmp_path: Any) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 from dartvc.errors import StorageError
 from dartvc.model import Oid
 from dartvc.store import ObjectDatabase, TreeEntry
+from dartvc.store import packs as packs_module
 from dartvc.store import packwriter as packwriter_module
 from dartvc.store.merging import merge_packs
 from dartvc.store.objects import BLOB, object_id
@@ -188,3 +193,78 @@ def test_git_takes_nothing_for_a_pack_before_it_is_whole(tmp_path: Path, monkeyp
     with pytest.raises(OSError, match="Input/output"):
         writer.publish()
     assert len(seen) == 2 and not any(name.endswith(".idx") for name in seen)
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _packs_apart(database: ObjectDatabase, count: int) -> list[Oid]:
+    """Writes packs of one blob each, as others would: nothing joins them."""
+    oids = []
+    for number in range(count):
+        writer = PackWriter(database.pack_folder)
+        data = b"%d" % number * 50
+        raw = object_id(BLOB, data)
+        writer.add(BLOB, raw, data, compress=False)
+        writer.publish()
+        oids.append(Oid(raw.hex()))
+    return oids
+
+
+def test_large_packs_keep_no_file_open(database: ObjectDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs_module, "LARGE_PACK_BYTES", 50)
+    before = _open_files()
+    oids = _packs_apart(database, 40)
+    reader = ObjectDatabase.open(database.path)
+    views = [reader.map_blob(oid) for oid in oids]
+    assert _open_files() == before
+    assert all(view.readonly and bytes(view) == b"%d" % number * 50 for number, view in enumerate(views))
+    assert not list(reader.verify())
+    for pack in reader.iter_packs():
+        pack.path.unlink()
+        pack.index_path.unlink()
+    del reader, pack
+    assert [bytes(view)[:1] for view in views[:3]] == [b"0", b"1", b"2"]
+    names = Path("/proc/self/maps").read_text
+    assert names().count(f"{database.pack_folder}/pack-") >= 40
+    del views
+    assert f"{database.pack_folder}/pack-" not in names()
+
+
+def test_a_map_that_the_system_refuses_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with open(tmp_path / "empty", "rb") as file, pytest.raises(OSError, match="Invalid argument"):
+        packs_module._map_alone(file.fileno(), 0)
+
+
+@contextmanager
+def _free_descriptors(count: int) -> Iterator[None]:
+    """Leaves this process so many descriptors to open."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.dup(0)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, limits[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("free", [0, pytest.param(6, marks=pytest.mark.skipif(sys.version_info >= (3, 13), reason="maps keep no descriptor"))])
+def test_a_pack_for_which_no_descriptor_is_free_is_not_taken_for_damaged(database: ObjectDatabase, free: int) -> None:
+    oids = _packs_apart(database, 30)
+    with _free_descriptors(free):
+        with pytest.raises(StorageError, match="Too many open files") as caught:
+            database.read_blob(oids[0])
+        with pytest.raises(StorageError, match="Too many open files"):
+            ObjectDatabase.open(database.path)
+    assert "ulimit -n" in caught.value.hint
+    assert [database.read_blob(oid)[:1] for oid in oids[:2]] == [b"0", b"1"]
+    assert not list(database.verify())
