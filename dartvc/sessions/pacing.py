@@ -119,6 +119,7 @@ class Pacer:
         self._is_paused = False
         self._is_started = False
         self._sleeps_until = 0.0
+        self._put_off_until = 0.0
         self._thread = threading.Thread(target=self._run, name="dartvc-pacer", daemon=True)
 
     def start(self) -> None:
@@ -157,9 +158,17 @@ class Pacer:
             self._is_open = False
             self._wake.notify_all()
 
+    def put_off(self) -> None:
+        """Takes note that the writer is behind: the program goes on, and is asked again a little later."""
+        with self._wake:
+            self._put_off_until = time.monotonic() + _LOOK_AGAIN_S
+            self._is_open = False
+            self._wake.notify_all()
+
     def looked(self, seconds: float) -> None:
         """Takes note of how long the program was held up beside its commits, by looking for where it can be committed."""
         self.pace.spent_s += seconds
+
     def at_head(self, interval_s: float) -> bool:
         """Takes note that the program stands at the head of a loop, which takes so long; returns whether it is to be committed there."""
         with self._wake:
@@ -169,7 +178,7 @@ class Pacer:
 
     def _due_s(self, now: float) -> float:
         held = self.pace.held_s(now - self._began, now - self._last, now - self._head, self._head_interval_s)
-        return max(self.pace.next_due_s(now - self._began, now - self._last), held)
+        return max(self.pace.next_due_s(now - self._began, now - self._last), held, self._put_off_until - now)
 
     def _busy_share(self) -> float:
         """Returns the share of the other cores that the process has kept busy since it began to be looked at."""

@@ -40,6 +40,7 @@ __all__ = [
 
 
 EFFECTS = "effects"
+_MUCH_BYTES = 32 * 1024 * 1024
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -172,6 +173,7 @@ class RunRecorder:
         self._user_modules: list[str] = []
         self._started_over = 0
         self.tally = Tally()
+        self._last: Ticket | None = None
         self.last_stall_s = 0.0
         self._last_whole: tuple[Ticket | None, str, float] = (None, "", 0.0)
         self.files = UserFiles(run.folder, run.project)
@@ -238,6 +240,7 @@ class RunRecorder:
             position=position,
             error=error,
         )
+        self._last = ticket
         report = self.session.last_report
         self.last_stall_s = report.stall_ms / 1e3
         first_paths = {each.reason: each.path for each in reversed(report.omissions)}
@@ -246,6 +249,11 @@ class RunRecorder:
         if obstacle == "":
             self._last_whole = ticket, message, time.monotonic()
         return ticket
+
+    @property
+    def is_writing_much(self) -> bool:
+        """Whether the last commit is large and still on its way: its copies are held, and those of another one would come on top."""
+        return self._last is not None and self._last.size_bytes > _MUCH_BYTES and not self._last.durable.is_set()
 
     def standing(self) -> tuple[int, str]:
         """Returns how many commits can be resumed from, and a phrase about the newest one, and why none came since."""

@@ -235,6 +235,7 @@ class Session:
         if os.getpid() != self._pid:
             return None  # a forked child never commits to its parent's branch
         started = time.perf_counter()
+        self._writer.wait_for_room()
         failures = self._writer.failures
         if failures != self._failures_seen:
             self._start_over()
@@ -242,7 +243,6 @@ class Session:
         self._failures_seen = None  # until what is staged below is handed over: an interrupt may come between
         delta = self.working.stage(unit.mentioned)
         entries = (*self.process.stage(with_new=force), *process())
-        removed = delta.removed
         is_first = self._is_fresh
         if not (delta or entries or force):
             self._failures_seen = failures
@@ -259,7 +259,7 @@ class Session:
             code=unit.code,
             changed=with_freshness(delta),
             added=delta.added,
-            removed=removed,
+            removed=delta.removed,
             process=entries,
             environment=self._described_environment(),
             execution=unit.execution,
@@ -345,9 +345,9 @@ class Session:
 
     def close(self) -> None:
         """Flushes, tells that this session ended by itself, and stops its threads."""
-        if self not in _OPEN or os.getpid() != self._pid:
+        if os.getpid() != self._pid or (self.registration is not None and self not in _OPEN):
             return
-        _OPEN.remove(self)
+        _OPEN.remove(self) if self in _OPEN else None
         try:
             self.flush()
         except DartvcError:

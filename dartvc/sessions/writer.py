@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BackgroundWriter", "Ticket", "run_refs"]
 
-PENDING_BYTES_LIMIT = 256 * 1024 * 1024
+PENDING_BYTES_LIMIT = 64 * 1024 * 1024
 _RECIPE_STEPS_LIMIT = 50
 _LOCK_TIMEOUT_S = 60.0
 _TRIES = 5
@@ -35,7 +35,8 @@ _IDLE_S = 2.0
 class Ticket:
     """One commit on its way: ``written`` when its id is known, ``durable`` when it is acknowledged."""
 
-    staged: StagedCommit
+    staged: StagedCommit | None
+    """None when it is over: the copies that it holds are not kept any longer."""
     size_bytes: int
     failures: int
     oid: Oid | None = None
@@ -85,8 +86,15 @@ class BackgroundWriter:
         """How often writing failed: a commit that was staged before the last time counts on what is not stored."""
         return self._failures
 
+    def wait_for_room(self) -> None:
+        """Blocks while more than `PENDING_BYTES_LIMIT` wait to be written; before a commit is staged, for its copies come on top of that."""
+        if self._pending_bytes > PENDING_BYTES_LIMIT:
+            with self._changed:
+                while self._pending_bytes > PENDING_BYTES_LIMIT:
+                    self._changed.wait()
+
     def submit(self, staged: StagedCommit, size_bytes: int, failures: int) -> Ticket:
-        """Queues a commit; blocks only while more than `PENDING_BYTES_LIMIT` wait to be written.
+        """Queues a commit; see `wait_for_room`.
 
         Args:
             staged: the commit.
@@ -94,10 +102,6 @@ class BackgroundWriter:
             failures: what `failures` was before it was staged; the commit fails if that is not what it is when its turn comes.
         """
         ticket = Ticket(staged, size_bytes, failures)
-        if self._pending_bytes > PENDING_BYTES_LIMIT:
-            with self._changed:
-                while self._pending_bytes > PENDING_BYTES_LIMIT:
-                    self._changed.wait()
         with InterruptsHeldBack(), self._changed:
             self._queue.append(ticket)
             self._pending_bytes += size_bytes
@@ -187,6 +191,7 @@ class BackgroundWriter:
             self._fail(tickets, error)
         finally:
             for ticket in tickets:
+                ticket.staged = None
                 ticket.written.set()
                 ticket.durable.set()
 
@@ -197,8 +202,9 @@ class BackgroundWriter:
         self.recipe_base = self._present(self.recipe_base)
         if self._commit_writer is None:
             self._commit_writer = self._repository.writer()
-        for ticket in tickets:
-            staged = self._with_recipes(ticket.staged)
+        commits = [ticket.staged for ticket in tickets if ticket.staged is not None]
+        for ticket, commit in zip(tickets, commits, strict=True):
+            staged = self._with_recipes(commit)
             ticket.oid = self._parent = self._commit_writer.write(staged, (self._parent,) if self._parent else ())
             if not staged.is_inside_cell:
                 self.recipe_base = self._parent
@@ -209,7 +215,7 @@ class BackgroundWriter:
                 self._recipes = recipes
                 return False
             self._commit_writer.publish()
-            self._publish(self._published, self._parent or Oid(""), [ticket.staged for ticket in tickets])
+            self._publish(self._published, self._parent or Oid(""), commits)
         self._published = self._parent
         return True
 
