@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -190,16 +190,17 @@ class OperationLog:
                     yield place
                     last = place
 
-    def plan_undo(self, session: str = "") -> UndoPlan:
+    def plan_undo(self, session: str = "", others: Collection[str] = ()) -> UndoPlan:
         """Returns what takes back the operation that holds now.
 
         Args:
             session: only operations of this session count; empty: all do.
+            others: sessions whose operations do not count: what they did is theirs to take back.
 
         Raises:
             NotFoundError: there is nothing to undo.
         """
-        entries = self._iter_of(session)
+        entries = self._iter_of(session, others)
         last = next(entries, None)
         held = last
         while held is not None and last is not None and (held.number > last.pointer or held.operation in _REMEMBERED):
@@ -211,16 +212,16 @@ class OperationLog:
         pointer = before.pointer if before is not None else 0
         return UndoPlan("undo", f"undo {held.id}: {held.description}", moves, held.head_before, pointer, (*last.redo, held.number))
 
-    def plan_redo(self, session: str = "") -> UndoPlan:
-        """Returns what does again the operation that was undone last.
+    def plan_redo(self, session: str = "", others: Collection[str] = ()) -> UndoPlan:
+        """Returns what does again the operation that was undone last; see `plan_undo`.
 
         Raises:
             NotFoundError: the last operation was no undo.
         """
-        last = next(self._iter_of(session), None)
+        last = next(self._iter_of(session, others), None)
         if last is None or not last.redo:
             raise NotFoundError("there is nothing to redo", kind="nothing-to-redo", hint="dvc-state op log")
-        entries = (entry for entry in self.iter_newest() if entry.number <= last.redo[-1])
+        entries = (entry for entry in self._iter_of(session, others) if entry.number <= last.redo[-1])
         held, _ = _whole(self.find(str(last.redo[-1])), itertools.islice(entries, 1, None))
         return UndoPlan("redo", f"redo {held.id}: {held.description}", held.moves, held.head_after, held.number, last.redo[:-1])
 
@@ -247,8 +248,8 @@ class OperationLog:
         moves = tuple(RefMove(name, present[name], oid) for name, oid in wanted.items() if present[name] != oid)
         return UndoPlan("restore", f"restore {goal.id}: {goal.description}", moves, goal.head_after, None, ())
 
-    def _iter_of(self, session: str) -> Iterator[Operation]:
-        return (entry for entry in self.iter_newest() if not session or entry.session == session)
+    def _iter_of(self, session: str, others: Collection[str]) -> Iterator[Operation]:
+        return (entry for entry in self.iter_newest() if (not session or entry.session == session) and entry.session not in others)
 
 
 def _whole(held: Operation, older: Iterator[Operation]) -> tuple[Operation, Operation | None]:

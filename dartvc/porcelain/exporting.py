@@ -81,7 +81,9 @@ def export(
     omissions = [Omission(name, name, str(repository.summary(recorded[name]).get("reason", "it was not stored"))) for name in absent]
     held = Session(repository, {}, is_shared=False).load(oid, [name for name in wanted if name not in absent], trust=trust)
     values = {
-        name: held[name] for name in wanted if name in held and (names or not isinstance(held[name], ModuleType | FunctionType | BuiltinFunctionType | type))
+        name: held[name]
+        for name in wanted
+        if name in held and (names or not isinstance(held[name], ModuleType | FunctionType | BuiltinFunctionType | type))
     }
     if is_folder:
         files, unfit = _into_folder(values, target, form)

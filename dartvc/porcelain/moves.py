@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dartvc.errors import NotFoundError, RefusedError, UsageError
 from dartvc.history import RefMove, Repository, UndoPlan
 from dartvc.model import CommitKind, Oid, RestoreReport, Workspace, short
+from dartvc.sessions.registry import living_sessions
 from dartvc.store.refs import check_ref_name
 
 __all__ = [
@@ -202,14 +203,22 @@ def stash_pop(repository: Repository, workspace: Workspace) -> Moved:
 
 
 def undo(repository: Repository, workspace: Workspace) -> Moved:
-    """Takes back the last operation; twice takes back two. What no commit has yet is committed first, and is what is taken back."""
+    """Takes back the last operation; twice takes back two. What no commit has yet is committed first, and is what is taken back.
+
+    What another living session did is not taken back here.
+    """
     saved = workspace.checkpoint("before undo", CommitKind.AUTO)
-    return _carry_out(repository, workspace, repository.operations.plan_undo(), "undo", saved)
+    return _carry_out(repository, workspace, repository.operations.plan_undo(others=_others(repository, workspace)), "undo", saved)
 
 
 def redo(repository: Repository, workspace: Workspace) -> Moved:
     """Does again what the last undo took back."""
-    return _carry_out(repository, workspace, repository.operations.plan_redo(), "redo", None)
+    return _carry_out(repository, workspace, repository.operations.plan_redo(others=_others(repository, workspace)), "redo", None)
+
+
+def _others(repository: Repository, workspace: Workspace) -> list[str]:
+    living = [each.session_id for each in living_sessions(repository.path)] if workspace.is_live else []
+    return [each for each in living if each != workspace.session_id]
 
 
 def restore_operation(repository: Repository, workspace: Workspace, operation_id: str) -> Moved:

@@ -230,7 +230,7 @@ class RunRecorder:
             used = {ENTRY: (None, self.ledger.described(files, is_last=exit_code is not None))} if self.ledger is not None else {}
             return [*self._changed_entries(used), *self._entries(place), *raised, *(_file_entry(state, self.run.project) for state in files)]
 
-        ticket = self.session.commit_run(
+        ticket = self._last = self.session.commit_run(
             names,
             message,
             kind,
@@ -240,7 +240,6 @@ class RunRecorder:
             position=position,
             error=error,
         )
-        self._last = ticket
         report = self.session.last_report
         self.last_stall_s = report.stall_ms / 1e3
         first_paths = {each.reason: each.path for each in reversed(report.omissions)}

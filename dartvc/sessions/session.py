@@ -348,10 +348,8 @@ class Session:
         if os.getpid() != self._pid or (self.registration is not None and self not in _OPEN):
             return
         _OPEN.remove(self) if self in _OPEN else None
-        try:
+        with suppress(DartvcError):
             self.flush()
-        except DartvcError:
-            pass
         self._writer.close()
         self._helper.shutdown(wait=False)
         if self.registration is not None:
@@ -443,6 +441,8 @@ class Session:
         oids = [after]
         while len(oids) < len(staged):
             oids.append(self.repository.database.read_commit(oids[-1]).parents[0])
+        origin = next(iter(self.repository.database.read_commit(oids[-1]).parents), None) if before is None else None
+        head = Head(None, origin) if origin is not None else Head(ref, before)  # a new branch begins where HEAD stood
         for commit, oid in zip(staged, reversed(oids), strict=True):
             text = (commit.message or commit.code or commit.kind).strip().split("\n", 1)[0][:60]
             was_inside, self._is_inside_cell = self._is_inside_cell, commit.is_inside_cell
@@ -451,10 +451,10 @@ class Session:
                 operation=INSIDE if commit.is_inside_cell else CELL_END if was_inside else "commit",
                 description=text,
                 session=self.session_id,
-                head_before=Head(ref, before),
+                head_before=head,
                 head_after=Head(ref, oid),
             )
-            before = oid
+            before, head = oid, Head(ref, oid)
 
     def _unknown_names(self, live: Mapping[str, object]) -> list[str]:
         return [name for name in self.working.names() if name not in live]

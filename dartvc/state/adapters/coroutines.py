@@ -135,7 +135,7 @@ def _library_homes(saving: Any) -> dict[int, tuple[str, str]]:
     if homes is None:
         homes = saving.regions["context variables"] = {}
         for name, module in list(sys.modules.items()):
-            own = getattr(module, "__dict__", None)
+            own: Any = getattr(module, "__dict__", None)
             if type(own) is dict and (name.startswith("dartvc.") or is_library_file(str(own.get("__file__") or ""))):
                 homes.update({id(value): (name, key) for key, value in list(own.items()) if type(value) is ContextVar})
     return homes
