@@ -131,13 +131,15 @@ def _reduce_context(context: Any, saving: Any) -> Any:
 
 def _library_homes(saving: Any) -> dict[int, tuple[str, str]]:
     """Returns where libraries have their context variables, by identity: stored by name, for a copy would be no variable of theirs."""
-    homes: dict[int, tuple[str, str]] | None = saving.regions.get("context variables")
-    if homes is None:
-        homes = saving.regions["context variables"] = {}
-        for name, module in list(sys.modules.items()):
-            own: Any = getattr(module, "__dict__", None)
-            if type(own) is dict and (name.startswith("dartvc.") or is_library_file(str(own.get("__file__") or ""))):
-                homes.update({id(value): (name, key) for key, value in list(own.items()) if type(value) is ContextVar})
+    known: dict[int, tuple[str, str]] | None = saving.regions.get("context variables")
+    if known is not None:
+        return known
+    homes: dict[int, tuple[str, str]] = {}
+    for name, module in list(sys.modules.items()):
+        own = vars(module) if isinstance(module, types.ModuleType) else {}
+        if name.startswith("dartvc.") or is_library_file(str(own.get("__file__") or "")):
+            homes.update({id(value): (name, key) for key, value in list(own.items()) if type(value) is ContextVar})
+    saving.regions["context variables"] = homes
     return homes
 
 
