@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BackgroundWriter", "Ticket", "run_refs"]
 
-PENDING_BYTES_LIMIT = 64 * 1024 * 1024
+PENDING_BYTES_LIMIT = 160 * 1024 * 1024
 _RECIPE_STEPS_LIMIT = 50
 _LOCK_TIMEOUT_S = 60.0
 _TRIES = 5
