@@ -31,6 +31,7 @@ _ROOMS = {
     "replaying": ("replay",),
     "exchanging": ("clone", "fetch", "push", "pull", "remote", "bundle"),
     "importing": ("import",),
+    "exporting": ("export",),
     "tracing": ("why", "lineage"),
     "upkeep": ("gc", "fsck", "du", "doctor", "config", "trust", "jupyter", "completion"),
     "postmortem": ("shell",),

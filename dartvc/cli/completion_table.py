@@ -97,6 +97,10 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         {"--json": None},
         (),
     ),
+    "export": (
+        {"--format": "other", "--json": None, "--output": "file", "--trust": None, "-o": "file"},
+        ("revision", "name"),
+    ),
     "fetch": (
         {"--all": None, "--force": None, "--json": None, "--prune": None, "--trust": None, "-f": None, "-p": None},
         ("remote", "branch"),

@@ -316,7 +316,7 @@ def _root_entries(trees: _Trees, batch: ObjectBatch) -> dict[str, TreeEntry]:
     return entries
 
 
-def _is_compressible(data: bytes) -> bool:
+def _is_compressible(data: bytes | memoryview) -> bool:
     """Whether to compress a chunk: small ones always, larger ones when a piece from the middle shrinks."""
     if len(data) < PLAIN_PAYLOAD_BYTES:
         return True

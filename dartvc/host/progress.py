@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
-__all__ = ["Watcher", "counting", "track", "watched_by"]
+__all__ = ["Watcher", "counting", "is_watched", "track", "watched_by"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,11 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
         yield
     finally:
         _WATCHER.reset(token)
+
+
+def is_watched() -> bool:
+    """Whether somebody sees how far this thread's work has come: only then another program need tell of its own."""
+    return _WATCHER.get() is not None
 
 
 def track(what: str, items: Iterable[T], total: int | None = None) -> Iterable[T]:

@@ -23,7 +23,7 @@ class ChunkRef(NamedTuple):
 
     digest: Digest
     size_bytes: int
-    data: bytes | None
+    data: bytes | memoryview | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from dartvc.sessions.writer import Ticket
 
 __all__ = ["PendingCommit", "Repository", "init", "open", "session", "transaction"]
 
+_NAMESPACES_KEPT = 4
+
 
 class PendingCommit:
     """A commit that was just made: its id, what it could not store, and the wait for its durability."""
@@ -76,7 +78,14 @@ class Repository:
                 return living
         found = self._sessions.get(id(namespace))
         if found is None:
-            found = self._sessions[id(namespace)] = Session(self.history, self._plain(namespace), is_shared=False)
+            while len(self._sessions) >= _NAMESPACES_KEPT:  # a dict made for one commit must not live, with all that it holds, for ever
+                oldest = next(iter(self._sessions))
+                self._sessions.pop(oldest).close()
+                self._mirrors.pop(oldest, None)
+            found = Session(self.history, self._plain(namespace), is_shared=False)
+        else:
+            del self._sessions[id(namespace)]
+        self._sessions[id(namespace)] = found
         return found
 
     def _plain(self, namespace: MutableMapping[str, object]) -> dict[str, object]:

@@ -124,6 +124,7 @@ class UserFiles:
     def __init__(self, *folders: str) -> None:
         self._folders = tuple({os.path.join(path, "") for folder in folders if folder for path in _names_of(folder)})
         self._known: dict[str, bool] = {}
+        self._real: dict[str, str] = {}
 
     def is_own(self, filename: str) -> bool:
         """Returns whether a file is the user's."""
@@ -135,8 +136,19 @@ class UserFiles:
     def _find(self, filename: str) -> bool:
         if filename.startswith("<"):
             return False
-        names = [name for name in _names_of(filename) if not is_library_file(name)]
+        names = [name for name in self._names_of(filename) if not is_library_file(name)]
         return any(name.startswith(self._folders) for name in names) or any(name.startswith(self._editable) for name in names)
+
+    def _names_of(self, filename: str) -> tuple[str, ...]:
+        """Fast path: what `_names_of` returns; libraries have hundreds of files in few folders, whose links are followed once."""
+        given = os.path.abspath(filename)
+        folder, name = os.path.split(given)
+        if os.path.islink(given):
+            return _names_of(given)
+        real = self._real.get(folder)
+        if real is None:
+            real = self._real[folder] = os.path.realpath(folder)
+        return (given,) if real == folder else (given, os.path.join(real, name))
 
     @cached_property
     def _editable(self) -> tuple[str, ...]:

@@ -36,6 +36,11 @@ class Address:
         name = parts[-1] if parts else ""
         return name.removesuffix(".git").removesuffix(".bundle") or name
 
+    @property
+    def shown(self) -> str:
+        """The address as people may see it: without a password or a token."""
+        return re.sub(r"(?<=://)[^/@]*:[^/@]*@", "", self.url)
+
     def candidates(self) -> tuple[str, ...]:
         """Returns the URLs to try for the git program: a project's folder has its states in ``.dvc-state``."""
         bare = self.url.rstrip("/")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dartvc.errors import NotFoundError, RefConflictError, RemoteError, StorageError
 from dartvc.history import RefMove, Repository
-from dartvc.host.progress import counting
+from dartvc.host.progress import counting, is_watched
 from dartvc.model import Oid
 from dartvc.remotes.addresses import Address
 from dartvc.remotes.exchange import TRAVELLING, Advertisement, Sent
@@ -17,6 +17,7 @@ from dartvc.remotes.workshop import Workshop, last_words, server_messages
 __all__ = ["GitPeer"]
 
 _NO_REPOSITORY = ("does not appear to be a git repository", "not a git repository", "not found")
+_NO_RIGHTS = ("Authentication failed", "could not read Username", "could not read Password", "returned error: 403", "returned error: 401")
 _INCOMING = "refs/incoming/"
 
 
@@ -66,7 +67,7 @@ class GitPeer:
         """Lets git fetch into a workshop."""
         wanted = [f"{prefix}*" for prefix in TRAVELLING] if names is None else names
         given = "".join(f"+{name}:{_INCOMING}{name.removeprefix('refs/')}\n" for name in wanted)
-        words = ["fetch", "--no-write-fetch-head", "--no-tags", "--no-auto-gc", "--quiet", "--stdin"]
+        words = ["fetch", "--no-write-fetch-head", "--no-tags", "--no-auto-gc", "--progress" if is_watched() else "--quiet", "--stdin"]
         with self._workshop() as workshop:
             self._run(workshop, lambda url: [*words, url], given)
             refs = workshop.received(_INCOMING)
@@ -77,7 +78,7 @@ class GitPeer:
         leases = [f"--force-with-lease={move.name}:{move.old or ''}" for move in moves]
         specs = [f"{move.new or ''}:{move.name}" for move in moves]
         with self._workshop() as workshop:
-            words = ["push", "--porcelain", "--atomic", "--no-verify", *leases]
+            words = ["push", "--porcelain", "--atomic", "--no-verify", *(["--progress"] if is_watched() else []), *leases]
             done = self._run(workshop, lambda url: [*words, url, *specs], is_judged_by_caller=True)
         if done.returncode != 0:
             raise self._refusal(done)
@@ -89,12 +90,12 @@ class GitPeer:
             if flag == "!":
                 reason = rest.rpartition("\t")[2]
                 if "stale info" in reason or "fetch first" in reason:
-                    return RefConflictError(f"{self._address.url} has moved meanwhile: {rest}", kind="ref-moved", hint="dvc-state fetch")
+                    return RefConflictError(f"{self._address.shown} has moved meanwhile: {rest}", kind="ref-moved", hint="dvc-state fetch")
                 if "atomic" not in reason:
                     messages = "; ".join(server_messages(done))
                     why = f"{reason}: {messages}" if messages else reason
                     return RemoteError(
-                        f"{self._address.url} refused: {why}", kind="remote-refused", hint="dvc-state push REMOTE BRANCH:ANOTHER-NAME"
+                        f"{self._address.shown} refused: {why}", kind="remote-refused", hint="dvc-state push REMOTE BRANCH:ANOTHER-NAME"
                     )
         return self._failure(done)
 
@@ -108,7 +109,13 @@ class GitPeer:
         if "Permission denied" in done.stderr or "Host key" in done.stderr or "Could not read from remote" in done.stderr:
             hint = "try: ssh HOST true; the address may need a user or a key"
             why = next((line for line in done.stderr.splitlines() if "denied" in line or "ssh:" in line or "Host key" in line), why)
-        return RemoteError(f"{self._address.url} cannot be reached: {why.strip()}", kind="remote-unreachable", hint=hint)
+        if any(text in done.stderr for text in _NO_RIGHTS):
+            return RemoteError(
+                f"{self._address.shown} refuses: {why.strip()}",
+                kind="remote-unreachable",
+                hint="git's own credential helpers are asked: git credential-store, or a name and a token in the address",
+            )
+        return RemoteError(f"{self._address.shown} cannot be reached: {why.strip()}", kind="remote-unreachable", hint=hint)
 
     def _run(
         self, workshop: Workshop, words: Callable[[str], Sequence[str]], given: str = "", *, is_judged_by_caller: bool = False
@@ -125,7 +132,7 @@ class GitPeer:
             elif "couldn't find remote ref" in done.stderr:
                 name = last_words(done).rpartition(" ")[2]
                 raise NotFoundError(
-                    f"{self._address.url} has no {name}", kind="unknown-ref", hint="dvc-state fetch without a branch brings all"
+                    f"{self._address.shown} has no {name}", kind="unknown-ref", hint="dvc-state fetch without a branch brings all"
                 )
             elif not is_judged_by_caller:
                 raise self._failure(done)

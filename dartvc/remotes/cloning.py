@@ -83,7 +83,7 @@ def _fill(site: Path, directory: Path, address: Address, origin: str, branch: st
     oid = repository.database.refs.read(remote.tracking(ref.removeprefix("refs/heads/")))
     name = ref.removeprefix("refs/heads/")
     moves = [RefMove(ref, None, oid)] if oid is not None else []
-    repository.move_refs(moves, operation="clone", description=f"clone {address.url}", head=Head(ref, oid))
+    repository.move_refs(moves, operation="clone", description=f"clone {address.shown}", head=Head(ref, oid))
     remotes.follow(name, Upstream(origin, name))
     if oid is not None and advertised.head == ref:
         repository.database.refs.link(f"refs/remotes/{origin}/HEAD", remote.tracking(name))

@@ -70,7 +70,7 @@ def fetch(
             if trust:
                 repository.trust_all(repository.database.iter_commits(incoming.refs.values()))
             repository.database.tidy()
-            return Exchange(remote.name, address.url, tuple(updates), incoming.objects, incoming.size_bytes)
+            return Exchange(remote.name, address.shown, tuple(updates), incoming.objects, incoming.size_bytes)
     raise LockedError("the repository is being cleaned up", kind="locked", hint="try again")
 
 

@@ -95,7 +95,7 @@ def push(
     moves = [RefMove(update.target, update.old, update.new) for update in updates if update.is_change]
     sent = peer.send(repository, moves) if moves else Sent(0, 0)
     _remember(repository, remote, updates)
-    return Exchange(remote.name, address.url, tuple(updates), sent.objects, sent.size_bytes, sent.messages)
+    return Exchange(remote.name, address.shown, tuple(updates), sent.objects, sent.size_bytes, sent.messages)
 
 
 def _update(repository: Repository, spec: RefSpec, offered: Mapping[str, Oid], *, force: bool) -> RefUpdate:

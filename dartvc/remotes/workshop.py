@@ -11,15 +11,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import IO, BinaryIO, Self
 
 from dartvc.errors import RemoteError
 from dartvc.host.children import child_environment
 from dartvc.host.entropy import new_id
+from dartvc.host.progress import counting
 from dartvc.model import Oid
 from dartvc.store import ObjectDatabase
 from dartvc.store.durable import is_abandoned, storage_errors, sync_file, sync_folder
@@ -27,6 +30,8 @@ from dartvc.store.durable import is_abandoned, storage_errors, sync_file, sync_f
 __all__ = ["Workshop"]
 
 _PREFIX = "tmp_exchange_"
+_PROGRESS = re.compile(r"(?:remote: )?([A-Z][a-z]+ [a-z]+): +[0-9]+% \(([0-9]+)/([0-9]+)\)")
+"""What git says of how far it has come: ``Receiving objects:  42% (21/50), 1.20 MiB``."""
 _LOCATIONS = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR",
     "GIT_NAMESPACE", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_SHALLOW_FILE", "GIT_CONFIG", "GIT_REPLACE_REF_BASE",
@@ -98,15 +103,21 @@ class Workshop:
         overrides = [word for key, value in _OVERRIDES.items() for word in ("-c", f"{key}={value}")]
         added = {"GIT_ALLOW_PROTOCOL": protocols, "GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C", "GIT_DIR": str(self.path)}
         try:
-            return subprocess.run(
+            with subprocess.Popen(
                 ["git", *overrides, *words],
-                **({"input": given} if source is None else {"stdin": source}),
-                capture_output=True,
+                stdin=subprocess.PIPE if source is None else source,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
                 errors="surrogateescape",
                 env=child_environment(_LOCATIONS, added),
-                check=False,
-            )
+            ) as child:
+                if "--progress" not in words:
+                    out, said = child.communicate(given if source is None else None)
+                else:
+                    assert child.stderr is not None
+                    out, said = _followed(child, child.stderr, given)
+                return subprocess.CompletedProcess(child.args, child.returncode, out, said)
         except FileNotFoundError as error:
             message = "the git program is needed for ssh, https and bundles, and is not installed"
             raise RemoteError(message, kind="no-git", hint="apt install git; paths on this machine need no git") from error
@@ -134,6 +145,32 @@ class Workshop:
             if indexes:
                 sync_folder(target)
         self._database.adopt_packs(indexes)
+
+
+def _followed(child: subprocess.Popen[str], stderr: IO[str], given: str) -> tuple[str, str]:
+    """Shows how far git says that it has come while it works; returns what it wrote to stdout, and the rest of what it said."""
+    answered: list[str] = []
+    child.stderr = None  # `communicate` leaves it to us
+    answering = threading.Thread(target=lambda: answered.append(child.communicate(given)[0]), name="dartvc-git", daemon=True)
+    answering.start()
+    said: list[str] = []
+    with contextlib.ExitStack() as stack, stderr:
+        phase, done = "", 0
+        step: Callable[[], object] = int
+        for line in stderr:  # universal newlines: a carriage return ends one, too
+            found = _PROGRESS.match(line)
+            if found is None:
+                said.append(line)
+                continue
+            if found[1] != phase:
+                stack.close()
+                phase, done = found[1], 0
+                step = stack.enter_context(counting(phase.lower(), int(found[3])))
+            for _ in range(int(found[2]) - done):
+                step()
+            done = int(found[2])
+    answering.join()
+    return answered[0], "".join(said)
 
 
 def _sweep(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """When a run commits: as often as its overhead budget allows.
 
-The cost of a commit is what the program waits plus what the background writer takes from its cores: where cores stand idle, writing costs
-nothing. A commit is due when the budget (a share of the time since the run began) covers what commits have cost so far and what the next
-one will.
+The cost of a commit is what the program waits plus what the background writer takes from its cores: where cores stand idle, writing bytes costs
+nothing, but a few milliseconds of Python do, during which a program of pure Python cannot run. A commit is due when the budget (a share of the time
+since the run began, without that in which the program waited for a core) covers what commits have cost so far and what the next one will.
 
 The head of a long loop is the place where a commit is worth most: nothing is half done there. While one comes round often enough, commits wait for it.
 """
@@ -26,6 +26,8 @@ _SHORT_EXCESS_LIMIT = 1.5
 """Work at risk: at most 3 s and 5 % of the run where that takes no more than 1.5 times the budget, 8 s where it takes no more than 3 times."""
 _FIRST_COST_S = 0.008
 _WRITING_BYTES_PER_S = 400e6
+_WRITING_S = 0.005
+"""What the writer takes for the smallest commit, most of it holding the interpreter."""
 _LOOK_AGAIN_S = 1.0
 _LEAST_HEAD_SPACING_S = 0.1
 _HEAD_PATIENCE = 1.5
@@ -55,6 +57,8 @@ class Pace:
             busy: the share of the cores beside the main thread's own that the program itself keeps busy, 0 to 1.
         """
         cost = stall_s + busy * stored_bytes / _WRITING_BYTES_PER_S
+        if stored_bytes:
+            cost += _WRITING_S
         self.spent_s += cost
         self.expected_s = cost
 
@@ -112,6 +116,8 @@ class Pacer:
         self._request = request
         self._head = self._head_interval_s = 0.0
         self._began = self._last = self._looked = time.monotonic()
+        self._core_wait = _CoreWait()
+        self._waited_before = self._core_wait.seconds()
         self._used = time.process_time()
         self._wake = threading.Condition()
         self._is_open = False
@@ -119,6 +125,7 @@ class Pacer:
         self._is_paused = False
         self._is_started = False
         self._sleeps_until = 0.0
+        self._put_off_until = 0.0
         self._thread = threading.Thread(target=self._run, name="dartvc-pacer", daemon=True)
 
     def start(self) -> None:
@@ -134,6 +141,7 @@ class Pacer:
                 self._thread.start()
             self.pace.spent_s = 0.0
             self._began = self._last = time.monotonic()
+            self._waited_before = self._core_wait.seconds()
             self._head_interval_s = 0.0
             self._is_open = self._is_paused = False
             if self._began + self.pace.next_due_s(0.0, 0.0) < self._sleeps_until:
@@ -157,19 +165,32 @@ class Pacer:
             self._is_open = False
             self._wake.notify_all()
 
+    def put_off(self) -> None:
+        """Takes note that the writer is behind: the program goes on, and is asked again a little later."""
+        with self._wake:
+            self._put_off_until = time.monotonic() + _LOOK_AGAIN_S
+            self._is_open = False
+            self._wake.notify_all()
+
     def looked(self, seconds: float) -> None:
         """Takes note of how long the program was held up beside its commits, by looking for where it can be committed."""
         self.pace.spent_s += seconds
+
     def at_head(self, interval_s: float) -> bool:
         """Takes note that the program stands at the head of a loop, which takes so long; returns whether it is to be committed there."""
         with self._wake:
             now = time.monotonic()
             self._head, self._head_interval_s = now, interval_s
-            return not self._is_over and not self._is_paused and self.pace.is_due_at_head(now - self._began, now - self._last, interval_s)
+            return not self._is_over and not self._is_paused and self.pace.is_due_at_head(self._elapsed_s(now), now - self._last, interval_s)
 
     def _due_s(self, now: float) -> float:
-        held = self.pace.held_s(now - self._began, now - self._last, now - self._head, self._head_interval_s)
-        return max(self.pace.next_due_s(now - self._began, now - self._last), held)
+        elapsed = self._elapsed_s(now)
+        held = self.pace.held_s(elapsed, now - self._last, now - self._head, self._head_interval_s)
+        return max(self.pace.next_due_s(elapsed, now - self._last), held, self._put_off_until - now)
+
+    def _elapsed_s(self, now: float) -> float:
+        """Returns the time that the budget is a share of: on a machine that others use, a program gets less than the clock says."""
+        return max(now - self._began - (self._core_wait.seconds() - self._waited_before), 0.0)
 
     def _busy_share(self) -> float:
         """Returns the share of the other cores that the process has kept busy since it began to be looked at."""
@@ -199,3 +220,21 @@ class Pacer:
                     continue
                 self._is_open = True
                 self._request()
+
+
+class _CoreWait:
+    """How long the main thread has been ready to run without a core to run on (Linux); its file is opened once, and stays so: a program may have
+    given the descriptor to a file of its own."""
+
+    def __init__(self) -> None:
+        try:
+            self._descriptor = os.open("/proc/self/schedstat", os.O_RDONLY)
+        except OSError:
+            self._descriptor = -1
+
+    def seconds(self) -> float:
+        """Returns it; 0 where the kernel does not tell."""
+        try:
+            return int(os.pread(self._descriptor, 100, 0).split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0

@@ -40,6 +40,7 @@ __all__ = [
 
 
 EFFECTS = "effects"
+_MUCH_BYTES = 32 * 1024 * 1024
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -176,6 +177,7 @@ class RunRecorder:
         self._user_modules: list[str] = []
         self._started_over = 0
         self.tally = Tally()
+        self._last: Ticket | None = None
         self.last_stall_s = 0.0
         self._last_whole: tuple[Ticket | None, str, float] = (None, "", 0.0)
         self.files = UserFiles(run.folder, run.project)
@@ -232,7 +234,7 @@ class RunRecorder:
             used = {ENTRY: (None, self.ledger.described(files, is_last=exit_code is not None))} if self.ledger is not None else {}
             return [*self._changed_entries(used), *self._entries(place), *raised, *(_file_entry(state, self.run.project) for state in files)]
 
-        ticket = self.session.commit_run(
+        ticket = self._last = self.session.commit_run(
             names,
             message,
             kind,
@@ -250,6 +252,11 @@ class RunRecorder:
         if obstacle == "":
             self._last_whole = ticket, message, time.monotonic()
         return ticket
+
+    @property
+    def is_writing_much(self) -> bool:
+        """Whether the last commit is large and still on its way: its copies are held, and those of another one would come on top."""
+        return self._last is not None and self._last.size_bytes > _MUCH_BYTES and not self._last.durable.is_set()
 
     def standing(self) -> tuple[int, str]:
         """Returns how many commits can be resumed from, and a phrase about the newest one, and why none came since."""

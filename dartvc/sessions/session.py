@@ -233,6 +233,7 @@ class Session:
         if os.getpid() != self._pid:
             return None  # a forked child never commits to its parent's branch
         started = time.perf_counter()
+        self._writer.wait_for_room()
         failures = self._writer.failures
         if failures != self._failures_seen:
             self._start_over()
@@ -241,7 +242,6 @@ class Session:
         delta = self.working.stage(unit.mentioned)
         delta = delta.without_touched_omissions() if unit.is_idle else delta
         entries = (*self.process.stage(with_new=force), *process())
-        removed = delta.removed
         is_first = self._is_fresh
         if not (delta or entries or force):
             self._failures_seen = failures
@@ -259,7 +259,7 @@ class Session:
             code=unit.code,
             changed=with_freshness(delta),
             added=delta.added,
-            removed=removed,
+            removed=delta.removed,
             process=entries,
             environment=self._described_environment(),
             execution=unit.execution,
@@ -346,13 +346,11 @@ class Session:
 
     def close(self) -> None:
         """Flushes, tells that this session ended by itself, and stops its threads."""
-        if self not in _OPEN or os.getpid() != self._pid:
+        if os.getpid() != self._pid or (self.registration is not None and self not in _OPEN):
             return
-        _OPEN.remove(self)
-        try:
+        _OPEN.remove(self) if self in _OPEN else None
+        with suppress(DartvcError):
             self.flush()
-        except DartvcError:
-            pass
         self._writer.close()
         self._helper.shutdown(wait=False)
         if self.registration is not None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BackgroundWriter", "Ticket", "run_refs"]
 
-PENDING_BYTES_LIMIT = 256 * 1024 * 1024
+PENDING_BYTES_LIMIT = 160 * 1024 * 1024
 _RECIPE_STEPS_LIMIT = 50
 _LOCK_TIMEOUT_S = 60.0
 _TRIES = 5
@@ -93,8 +93,15 @@ class BackgroundWriter:
         """How often writing failed: a commit that was staged before the last time counts on what is not stored."""
         return self._failures
 
+    def wait_for_room(self) -> None:
+        """Blocks while more than `PENDING_BYTES_LIMIT` wait to be written; before a commit is staged, for its copies come on top of that."""
+        if self._pending_bytes > PENDING_BYTES_LIMIT:
+            with self._changed:
+                while self._pending_bytes > PENDING_BYTES_LIMIT:
+                    self._changed.wait()
+
     def submit(self, staged: StagedCommit, size_bytes: int, failures: int) -> Ticket:
-        """Queues a commit; blocks only while more than `PENDING_BYTES_LIMIT` wait to be written.
+        """Queues a commit; see `wait_for_room`.
 
         Args:
             staged: the commit.
@@ -102,10 +109,6 @@ class BackgroundWriter:
             failures: what `failures` was before it was staged; the commit fails if that is not what it is when its turn comes.
         """
         ticket = Ticket(staged, size_bytes, failures)
-        if self._pending_bytes > PENDING_BYTES_LIMIT:
-            with self._changed:
-                while self._pending_bytes > PENDING_BYTES_LIMIT:
-                    self._changed.wait()
         with InterruptsHeldBack(), self._changed:
             self._queue.append(ticket)
             self._pending_bytes += size_bytes

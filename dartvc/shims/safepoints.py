@@ -100,6 +100,9 @@ class SafePoints:
             self.pacer.looked(time.perf_counter() - began - self._stall_s)
 
     def _commit_at(self, frame: types.FrameType) -> types.FrameType | None:
+        if self.recorder.is_writing_much and not self._is_urgent:
+            self.pacer.put_off()
+            return None
         if len(self._tries) > _FRAMES_KEPT:
             self._tries.clear()
         try:

@@ -7,7 +7,7 @@ their new places by the first bytes of each (its anchor), at the speed of `bytes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -131,12 +131,14 @@ def fingerprint(stream: bytes, digests: Iterable[Digest]) -> str:
     return xxh3_128_hexdigest(b"".join([stream, *digests]))
 
 
-def chunk_buffer(buffer: memoryview, digests: Sequence[Digest], known: Set[Digest]) -> tuple[ChunkRef, ...]:
+def chunk_buffer(
+    buffer: memoryview, digests: Sequence[Digest], known: Set[Digest], copy: Callable[[memoryview], bytes | memoryview] = bytes
+) -> tuple[ChunkRef, ...]:
     """Copies the chunks of ``buffer`` that the version before did not have anywhere."""
     step = BUFFER_CHUNK_BYTES
     size = len(buffer)
     refs = []
     for index, digest in enumerate(digests):
         at = index * step
-        refs.append(ChunkRef(digest, min(step, size - at), None if digest in known else bytes(buffer[at : at + step])))
+        refs.append(ChunkRef(digest, min(step, size - at), None if digest in known else copy(buffer[at : at + step])))
     return tuple(refs)

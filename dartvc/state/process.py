@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dartvc.model import Omission, Payload, StagedName
+from dartvc.state.categories import described_filters, living_filters
 from dartvc.state.chunking import match_stream
 from dartvc.state.saving import Refusal, Saving, save
 from dartvc.state.settings import SETTINGS
@@ -162,13 +163,13 @@ def _apply_path(value: tuple[str, tuple[str, ...]]) -> None:
 
 
 def _capture_warnings() -> Any:
-    return tuple(warnings.filters)
+    return described_filters(warnings.filters)
 
 
 def _apply_warnings(filters: Any) -> None:
-    if tuple(warnings.filters) != filters:
+    if described_filters(warnings.filters) != filters:
         living: Any = warnings
-        living.filters[:] = list(filters)
+        living.filters[:] = living_filters(filters)
         if hasattr(living, "_filters_mutated"):
             living._filters_mutated()
 

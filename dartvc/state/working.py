@@ -20,6 +20,7 @@ from dartvc.model import Digest, Omission, Payload, StagedName, Summary
 from dartvc.state.adapters.guarded import is_proven, try_in_child
 from dartvc.state.candidates import is_hidden, touched_names
 from dartvc.state.chunking import StreamChunk, chunk_buffer, digest_buffers, match_stream
+from dartvc.state.copies import CopyPool
 from dartvc.state.covariables import ATOMIC_TYPES, Reach, group_by_sharing, reach
 from dartvc.state.culprits import find_culprit
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
@@ -82,6 +83,7 @@ class WorkingNamespace:
         self.namespace = namespace
         self.summarize = summarize
         self.helper = helper
+        self._copies = CopyPool()
         self.main_name = str(namespace.get("__name__", "__main__"))
         self._stored: dict[str, StoredVersion] = {}
         self._ids: dict[str, int] = {}
@@ -157,6 +159,7 @@ class WorkingNamespace:
             mentioned: the names in the code that ran; None when any name may have been touched.
         """
         namespace = self._view
+        self._copies.begin()
         new = self._new_names()
         removed = tuple(name for name in self._stored if name not in namespace)
         rebound = {name for name, identity in self._ids.items() if name in namespace and id(namespace[name]) != identity}
@@ -326,7 +329,7 @@ class WorkingNamespace:
         ):
             return set(saved.global_names) if saved.global_names != before.global_names else set()
         known = {digest for each in before.buffers for digest in each} if before is not None else set()
-        buffers = tuple(chunk_buffer(buffer, each, known) for buffer, each in zip(saved.buffers, digests, strict=True))
+        buffers = tuple(chunk_buffer(buffer, each, known, self._copies.copy) for buffer, each in zip(saved.buffers, digests, strict=True))
         version = StoredVersion(group, chunks, digests, saved.global_names)
         payload = Payload(group, refs, buffers)
         for name in group:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -283,3 +285,73 @@ async def main():
 asyncio.run(main())
 """
     survives(tmp_path, text)
+
+
+def test_ctrl_c_inside_asyncio_run_ends_as_in_plain_python_and_the_run_goes_on_from_there(tmp_path: Path) -> None:
+    text = """
+import asyncio, os, signal
+from helper import commit_and_die
+async def ticker(name):
+    try:
+        while True:
+            await asyncio.sleep(0)
+    finally:
+        print(name, "is over", flush=True)
+async def main():
+    tasks = [asyncio.create_task(ticker(name)) for name in "ab"]
+    for number in range(6):
+        await asyncio.sleep(0)
+        if number == 3 and not os.path.exists("interrupted"):
+            open("interrupted", "w").close()
+            os.kill(os.getpid(), signal.SIGINT)
+        print(number, flush=True)
+    for each in tasks:
+        each.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return "whole"
+print(asyncio.run(main()))
+"""
+    runs = []
+    for name in ("plain", "run"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "helper.py").write_text("def commit_and_die():\n    pass\n")
+        (tmp_path / name / "s.py").write_text(text)
+        words = [sys.executable, "s.py"] if name == "plain" else [sys.executable, "-m", "dartvc", "run", "s.py"]
+        runs.append(subprocess.run(words, cwd=tmp_path / name, capture_output=True, text=True, check=False, start_new_session=True))
+    plain, under = runs
+    assert plain.returncode == -signal.SIGINT and "KeyboardInterrupt" in plain.stderr
+    assert under.returncode in (-signal.SIGINT, 128 + signal.SIGINT) and "KeyboardInterrupt" in under.stderr
+    assert under.stdout.splitlines()[-2:] == plain.stdout.splitlines()[-2:] == ["a is over", "b is over"]
+    resumed = command("resume", cwd=tmp_path / "run")
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.splitlines()[-3:] == ["a is over", "b is over", "whole"]
+    assert [each for each in (under.stdout + resumed.stdout).split() if each.isdigit()][-2:] == ["4", "5"]
+
+
+def test_context_variables_of_libraries_come_back_by_name_and_never_with_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = tmp_path / "site-packages"
+    library.mkdir()
+    (library / "a_library.py").write_text(
+        "from contextvars import ContextVar\nlevel = ContextVar('level')\nengine = ContextVar('engine', default=None)\n"
+        "class Engine:\n    def __init__(self):\n        self.content = bytearray(range(256)) * 40_000\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(library), os.environ.get("PYTHONPATH", "")]))
+    text = """
+import asyncio, a_library
+from contextvars import ContextVar
+from helper import commit_and_die
+mine = ContextVar("mine")
+async def worker(number):
+    a_library.level.set(number)
+    a_library.engine.set(a_library.Engine())
+    mine.set([number])
+    await asyncio.sleep(0)
+    if number == 1:
+        commit_and_die()
+    return a_library.level.get(), mine.get()
+async def main():
+    return await asyncio.gather(*(worker(number) for number in range(3)))
+print(asyncio.run(main()))
+"""
+    survives(tmp_path, text)
+    assert max(each.stat().st_size for each in tmp_path.rglob("*.pack")) < 2_000_000

@@ -256,3 +256,70 @@ cell("n = look()")
     newest = json.loads(command(tmp_path, "log", "--json"))["items"][0]
     assert (newest["added"], newest["modified"]) == (["n"], [])
     assert newest["refs"] == ["main"]
+
+
+LIVING = """
+while line := sys.stdin.readline():
+    if line.startswith("cell "):
+        cell(line[5:])
+        dartvc.session().flush()
+    print(json.dumps([dartvc.session().branch, dartvc.session().head, shell.user_ns.get("x"), shell.user_ns.get("kept")]), flush=True)
+"""
+
+
+class Living:
+    """A session in a process of its own: `cell` runs code in it, `look` says where it stands."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = {**os.environ, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"), "IPYTHONDIR": str(folder / "ipython")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER + LIVING], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def _say(self, line: str) -> list[Any]:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        for answer in self.process.stdout:
+            if answer.startswith("["):
+                return list(json.loads(answer))
+        raise AssertionError("the session ended")
+
+    def cell(self, code: str) -> list[Any]:
+        return self._say(f"cell {code}")
+
+    def look(self) -> list[Any]:
+        return self._say("look")
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.wait(timeout=60) == 0
+
+
+def test_two_living_sessions_and_a_terminal_that_moves_undoes_and_collects_lose_nothing(tmp_path: Path) -> None:
+    first = Living(tmp_path)
+    made = [first.cell("x = 0; kept = 'first'")[1]]
+    second = Living(tmp_path)
+    made.append(second.cell("x = 100; kept = 'second'")[1])
+    assert first.look()[0] != second.look()[0]
+    ids = {each["pid"]: each["id"] for each in json.loads(command(tmp_path, "status", "--json"))["sessions"]}
+    one, two = ids[first.process.pid], ids[second.process.pid]
+    for number in range(1, 4):
+        made.append(first.cell(f"x = {number}")[1])
+        command(tmp_path, "--session", two, "checkout", made[1])
+        made.append(second.cell(f"x = {100 + number}")[1])
+        before = first.look()
+        command(tmp_path, "--session", two, "undo")
+        command(tmp_path, "gc")
+        assert first.look() == before
+        command(tmp_path, "--session", one, "undo")
+        assert first.look()[2:] == [number - 1, "first"]
+        command(tmp_path, "--session", one, "redo")
+        assert first.look() == before
+        assert second.look()[3] == "second"
+    first.end()
+    second.end()
+    assert command(tmp_path, "fsck")
+    for commit in made:
+        assert "x" in command(tmp_path, "show", commit)

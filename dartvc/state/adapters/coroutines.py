@@ -14,10 +14,11 @@ import gc
 import sys
 import types
 from collections.abc import Callable, Iterable
-from contextvars import Context
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from dartvc.host.places import is_library_file
 from dartvc.state.rebuild import door
 
 __all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "Revival", "why_loop_waits"]
@@ -30,6 +31,8 @@ _OWN_DESCRIPTORS = 1
 """The pipe by which a loop is woken."""
 _HANDLE_STATE = ("_callback", "_args", "_cancelled", "_loop", "_source_traceback", "_repr", "_context", "_when", "_scheduled")
 _DECIMAL = "decimal_context"
+_PLAIN_ITEMS, _PLAIN_BYTES = 64, 4096
+"""What is stored of a library's context variable: a setting, not an object of the library's."""
 _NUMPY = "numpy.ufunc.extobj"
 """The name of the one variable of the standard library that only C can reach."""
 _OF_SUBCLASSES = ("_children", "_cancel_requested")
@@ -115,9 +118,35 @@ def _reduce_context(context: Any, saving: Any) -> Any:
     for variable, value in context.items():
         if variable.name == _NUMPY:  # a pointer; what it stands for can be asked
             items.append((_NUMPY, context.run(sys.modules["numpy"].geterr)))
+        elif variable.name == _DECIMAL:
+            items.append((_DECIMAL, value))
+        elif (home := _library_homes(saving).get(id(variable))) is None:
+            items.append((variable, value))
+        elif _is_plain(value):
+            items.append((home, value))
         else:
-            items.append((_DECIMAL if variable.name == _DECIMAL else variable, value))
+            saving.notes.append(f"{'.'.join(home)} is a library's, its value in a task's context was not stored")
     return door("context"), (), saving.keep(items), None, None, door("context_state")
+
+
+def _library_homes(saving: Any) -> dict[int, tuple[str, str]]:
+    """Returns where libraries have their context variables, by identity: stored by name, for a copy would be no variable of theirs."""
+    known: dict[int, tuple[str, str]] | None = saving.regions.get("context variables")
+    if known is not None:
+        return known
+    homes: dict[int, tuple[str, str]] = {}
+    for name, module in list(sys.modules.items()):
+        own = vars(module) if isinstance(module, types.ModuleType) else {}
+        if name.startswith("dartvc.") or is_library_file(str(own.get("__file__") or "")):
+            homes.update({id(value): (name, key) for key, value in list(own.items()) if type(value) is ContextVar})
+    saving.regions["context variables"] = homes
+    return homes
+
+
+def _is_plain(value: object, depth: int = 3) -> bool:
+    if isinstance(value, tuple | frozenset):
+        return depth > 0 and len(value) <= _PLAIN_ITEMS and all(_is_plain(each, depth - 1) for each in value)
+    return type(value) in (bool, int, float, complex, type(None)) or (type(value) in (str, bytes) and len(value) <= _PLAIN_BYTES)  # type: ignore[arg-type]
 
 
 def _reduce_hooks(hooks: Any, saving: Any) -> Any:
@@ -356,6 +385,9 @@ def _set_context_state(loading: Any, context: Any, items: list[tuple[Any, Any]])
     for variable, value in items:
         if variable == _NUMPY:
             context.run(loading.library("numpy").seterr, **value)
+        elif isinstance(variable, tuple):
+            found = getattr(loading.library(variable[0]), variable[1], None)
+            context.run(found.set, value) if type(found) is ContextVar else loading.note(f"there is no {'.'.join(variable)} here")
         else:
             context.run(loading.library("decimal").setcontext if variable == _DECIMAL else variable.set, value)
 
