@@ -106,7 +106,7 @@ class Marker:
         self.outer: Context | None = None
         self.view: Any = None
         self.sites: dict[int, tuple[list[LoopState], int]] = {}
-        self.loops: dict[int, LoopState] | None = None
+        self.loops: dict[tuple[int, int], LoopState] | None = None
 
     def __call__(self, frame: types.FrameType, event: str, argument: object) -> None:
         """Asks for no trace events of its frame."""
@@ -120,9 +120,10 @@ class Marker:
             self.view = view_of(frame) or _NO_VIEW
         states = []
         for level in levels:
-            state = self.loops.get(level.place)
+            known = level.place, level.slot  # a resumed function has a loop more than once, at other depths
+            state = self.loops.get(known)
             if state is None:
-                state = self.loops[level.place] = LoopState(level)
+                state = self.loops[known] = LoopState(level)
             states.append(state)
         found = self.sites[lasti] = states, place
         return found

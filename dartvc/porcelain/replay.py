@@ -281,10 +281,16 @@ class _Replay:
             raise _Refused("it was made on another machine; repeat with --trust if you know its author")
         if not self.run.script.startswith(os.path.join(str(self.repository.root), "")):
             raise _Refused(f"its script {self.run.script} lies outside of the project")
-        sources = read_sources(self.repository, tip)
-        verdict = judge(self.repository.environment(tip), sources.values(), has_position=False)
-        if verdict.obstacles:
-            raise _Refused("; ".join(verdict.obstacles))
+        obstacles = self._obstacles(has_position=False)
+        if obstacles:
+            raise _Refused("; ".join(obstacles))
+
+    def _obstacles(self, *, has_position: bool) -> tuple[str, ...]:
+        """Returns what of the run's environment forbids to execute it here, from its beginning or in the middle."""
+        tip = self.past.tip.oid
+        environment, sources = self.repository.environment(tip), read_sources(self.repository, tip)
+        key = json.dumps([environment, sorted(sources.items()), has_position], sort_keys=True, default=str)
+        return self.turns.once(key, lambda: judge(environment, sources.values(), has_position=has_position).obstacles)
 
     def _replay(self) -> Replayed:
         own = names_recorded(self.repository, self.run.run_id)
@@ -373,7 +379,7 @@ class _Replay:
 
     def _find_skip(self, execution: Execution, names: Sequence[str]) -> Skip | None:
         """Returns how to have values from commits; None when that is not possible, or the packages here are others."""
-        if judge(self.repository.environment(self.past.tip.oid), (), has_position=True).obstacles:
+        if self._obstacles(has_position=True):
             return None
         commits = [each for each in self.past.commits(self.repository) if each.position is not None]
         return find_skip(self.repository, self.run, execution, commits[::-1], names)
@@ -404,7 +410,7 @@ class _Replay:
         is_short = self.past.took_s < _WORTH_CUTTING_S and not self.order.is_short_cut
         if count < 2 or is_short or self.past.tip.kind is not CommitKind.END:
             return []
-        if judge(self.repository.environment(self.past.tip.oid), (), has_position=True).obstacles:
+        if self._obstacles(has_position=True):
             return []
         commits = [each for each in self.past.commits(self.repository) if each.position is not None]
         chosen: list[Commit] = []

@@ -17,7 +17,7 @@ from dartvc.hindsight.records import LogRecord
 from dartvc.hindsight.replay.execution import Ending, Execution
 from dartvc.hindsight.replay.jobs import Answer, Head
 from dartvc.hindsight.replay.jumps import Jump, find_jump, is_entered_once, is_plain_path
-from dartvc.hindsight.replay.places import Boundary, BoundaryFrame
+from dartvc.hindsight.replay.places import Boundary, BoundaryFrame, BoundaryLoop
 from dartvc.hindsight.replay.results import are_equal, place_of, records_in
 from dartvc.history import Repository
 from dartvc.model import Commit, Oid
@@ -157,7 +157,7 @@ class Skip:
             text = str(repository.summary(entry).get("repr", "")) if entry is not None else ""
             if text.lstrip("-").isdigit():
                 number = (int(text) - base[0]) // base[1]
-                place = BoundaryFrame("", "", ((0, 0, number),), 0, 0, 0, "loop")
+                place = BoundaryFrame("", "", (BoundaryLoop(0, 0, number),), 0, 0, 0, "loop")
                 held.append((Head(commit.oid, (place,), (0,)), [], commit.time.timestamp()))
         if not held:
             return None
@@ -253,8 +253,8 @@ def _before(held: Sequence[tuple[Head, list[LogRecord], float]], index: int) -> 
     if index >= len(held):
         return ()
     *outer, last = held[index][0].boundary
-    *loops, (place, body, number) = last.loops
-    return (*outer, replace(last, loops=(*loops, (place, body, number - 1))))
+    *loops, innermost = last.loops
+    return (*outer, replace(last, loops=(*loops, innermost._replace(number=innermost.number - 1))))
 
 
 def _joined(
