@@ -29,8 +29,8 @@ _WRITING_BYTES_PER_S = 400e6
 _LOOK_AGAIN_S = 1.0
 _LEAST_HEAD_SPACING_S = 0.1
 _HEAD_EXCESS_LIMIT = 1.25
-_GLANCE_S, _GLANCE_SHARE, _LONGEST_GLANCE_S = 0.1, 0.02, 1.0
-"""How often the loops are looked at, which costs 20 to 50 microseconds: at first often, so that the first iteration of a long one is known, too."""
+_GLANCE_S, _GLANCE_SHARE, _LONGEST_GLANCE_S = 0.1, 0.1, 2.0
+"""How often the loops are looked at, at first often, so that the first iteration of a long one is known, too."""
 _HEAD_PATIENCE = 1.5
 """A head that is so many times later than usual is not waited for any more."""
 
@@ -172,6 +172,9 @@ class Pacer:
         """Takes note that the program stands at the head of a loop, which takes so long; returns whether it is to be committed there."""
         with self._wake:
             now = time.monotonic()
+            is_around = interval_s < self._head_interval_s <= _LONGEST_SPACING_S
+            if is_around and now - self._head <= _HEAD_PATIENCE * self._head_interval_s:
+                return False  # the loop around this one comes round soon enough
             self._head, self._head_interval_s = now, interval_s
             return not self._is_over and not self._is_paused and self.pace.is_due_at_head(now - self._began, now - self._last, interval_s)
 
