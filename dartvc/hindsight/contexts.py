@@ -178,6 +178,11 @@ class LoopReader:
     # -- frames ---------------------------------------------------------------------------------------------------------------
 
     def _mark(self, frame: types.FrameType) -> Marker:
+        holder: Any = frame.f_trace
+        while (kept := getattr(holder, "kept", None)) is not None:  # a stop that the program is on its way to has put something before it
+            if type(kept) is Marker:
+                return kept
+            holder = kept
         code = frame.f_code
         known = self._codes.get(id(code))
         if known is None or known.code is not code:
@@ -185,8 +190,10 @@ class LoopReader:
         marker = Marker(known, known.is_generator)
         if not known.is_module and not known.is_generator:
             marker.outer = self._outside(frame)
-        if frame.f_trace is None:
+        if holder is None:
             frame.f_trace = marker
+        elif hasattr(holder, "kept"):
+            holder.kept = marker
         return marker
 
     def _outside(self, frame: types.FrameType) -> Context | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -405,7 +406,7 @@ class _Replay:
         return Execution(self.repository, self.later, self.past.first.oid, started_s, program, self.turns, self.starter)
 
     def _commits_to_begin_at(self, execution: Execution) -> list[Commit]:
-        """Returns commits that cut the run into parts of about equal length, one for each process."""
+        """Returns commits that cut the run into parts that take about as long, one for each process."""
         count = self.processes
         is_short = self.past.took_s < _WORTH_CUTTING_S and not self.order.is_short_cut
         if count < 2 or is_short or self.past.tip.kind is not CommitKind.END:
@@ -413,9 +414,14 @@ class _Replay:
         if self._obstacles(has_position=True):
             return []
         commits = [each for each in self.past.commits(self.repository) if each.position is not None]
+        if not commits:
+            return []
+        start = commits[-1].time - self.past.first.time  # until then the program imported: each process does that, and loads a state
+        start = min(start, timedelta(seconds=self.past.took_s / 2 / count))
+        share = (self.past.tip.time - self.past.first.time + start * (count - 1)) / count
         chosen: list[Commit] = []
         for number in range(1, count):
-            wanted = self.past.first.time + (self.past.tip.time - self.past.first.time) * number / count
+            wanted = self.past.first.time + share * number - start * (number - 1)
             near = sorted(commits, key=lambda each: abs(each.time - wanted))[:_LOOKED_AT]
             found = next((each for each in near if each not in chosen and execution.can_begin(each.oid)), None)
             if found is not None:
