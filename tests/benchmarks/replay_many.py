@@ -1,6 +1,6 @@
 """What a value that nobody logged costs to have from ten past runs, against running them again.
 
-    python tests/benchmarks/replay_many.py [--runs N] [--epochs N] [--steps N] [--folder DIR] [--json FILE]
+    python tests/benchmarks/replay_many.py [--runs N] [--epochs N] [--steps N] [--names A,B] [-j N] [--folder DIR] [--json FILE]
 
 A PyTorch program trains a classifier; it is recorded with ten seeds and learning rates. Then it gets a log statement, once at the end of an epoch (a
 norm of the weights, which commits hold) and once inside the steps (the norm of a gradient, which no commit holds). The figures are CPU times of whole
@@ -127,20 +127,21 @@ def by_hand(folder: Path, name: str, runs: int, arguments: Sequence[str]) -> tup
     return spent, values
 
 
-def measured(folder: Path, name: str, runs: int, arguments: Sequence[str], options: Sequence[str] = ()) -> dict[str, object]:
+def measured(folder: Path, name: str, runs: int, arguments: Sequence[str], processes: int) -> dict[str, object]:
     """Replays one name in all runs and by hand.
 
     Raises:
         SystemExit: a value is another.
     """
-    text = program(name, "CALL").replace("CALL(", f'dartvc.log("{name}", ')
+    logged = f"{name}_{os.getpid()}"  # no earlier replay knows it
+    text = program(name, "CALL").replace("CALL(", f'dartvc.log("{logged}", ')
     (folder / "train.py").write_text(text)
-    replayed = run(["dvc-state", "replay", name, "--all", *options], folder)
-    told = json.loads(run(["dvc-state", "query", "--df", name, "--format", "json"], folder).stdout)["items"]
+    replayed = run(["dvc-state", "replay", logged, "--all", "-j", str(processes)], folder)
+    told = json.loads(run(["dvc-state", "query", "--df", logged, "--format", "json"], folder).stdout)["items"]
     (folder / "train.py").write_text(program("", ""))
     found: dict[str, list[float]] = {}
     for row in told:
-        found.setdefault(row["run"], []).append(row[name])
+        found.setdefault(row["run"], []).append(row[logged])
     plain_s, values = by_hand(folder, name, runs, arguments)
     if list(found.values()) != values:
         raise SystemExit(f"{name}: the replayed values are not those of a statement written by hand:\n{list(found.values())}\n{values}")
@@ -163,17 +164,18 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("-j", type=int, default=0)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--names", default=OUTER, help=f"{OUTER},{INNER}")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     arguments = [str(options.epochs), str(options.steps)]
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
+        folder = (options.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / ".dvc-state").exists():
             record(folder, options.runs, arguments)
-        facts = [measured(folder, name, options.runs, arguments) for name in options.names.split(",")]
+        facts = [measured(folder, name, options.runs, arguments, options.j) for name in options.names.split(",")]
     for each in facts:
         print(
             f"{each['name']}: {each['runs']} runs, {each['values']} values; by hand {each['plain_cpu_s']:.1f} s of CPU, "
