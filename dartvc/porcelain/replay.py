@@ -371,7 +371,7 @@ class _Replay:
         """
         skip = self._find_skip(execution, names)
         times = self.past.first.time.timestamp(), self.past.tip.time.timestamp()
-        ending = skip.execute(execution, max(self.processes, 1), *times, wanted) if skip is not None else None
+        ending = skip.execute(self.repository, execution, max(self.processes, 1), *times, wanted) if skip is not None else None
         if ending is not None and ending.answer is None:
             return ending  # the program's end was not executed
         commits = self._commits_to_begin_at(execution) if ending is None else []
