@@ -106,7 +106,7 @@ class Marker:
         self.outer: Context | None = None
         self.view: Any = None
         self.sites: dict[int, tuple[list[LoopState], int]] = {}
-        self.loops: dict[int, LoopState] | None = None
+        self.loops: dict[tuple[int, int], LoopState] | None = None
 
     def __call__(self, frame: types.FrameType, event: str, argument: object) -> None:
         """Asks for no trace events of its frame."""
@@ -120,9 +120,10 @@ class Marker:
             self.view = view_of(frame) or _NO_VIEW
         states = []
         for level in levels:
-            state = self.loops.get(level.place)
+            known = level.place, level.slot  # a resumed function has a loop more than once, at other depths
+            state = self.loops.get(known)
             if state is None:
-                state = self.loops[level.place] = LoopState(level)
+                state = self.loops[known] = LoopState(level)
             states.append(state)
         found = self.sites[lasti] = states, place
         return found
@@ -177,6 +178,11 @@ class LoopReader:
     # -- frames ---------------------------------------------------------------------------------------------------------------
 
     def _mark(self, frame: types.FrameType) -> Marker:
+        holder: Any = frame.f_trace
+        while (kept := getattr(holder, "kept", None)) is not None:  # a stop that the program is on its way to has put something before it
+            if type(kept) is Marker:
+                return kept
+            holder = kept
         code = frame.f_code
         known = self._codes.get(id(code))
         if known is None or known.code is not code:
@@ -184,8 +190,10 @@ class LoopReader:
         marker = Marker(known, known.is_generator)
         if not known.is_module and not known.is_generator:
             marker.outer = self._outside(frame)
-        if frame.f_trace is None:
+        if holder is None:
             frame.f_trace = marker
+        elif hasattr(holder, "kept"):
+            holder.kept = marker
         return marker
 
     def _outside(self, frame: types.FrameType) -> Context | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -281,10 +282,16 @@ class _Replay:
             raise _Refused("it was made on another machine; repeat with --trust if you know its author")
         if not self.run.script.startswith(os.path.join(str(self.repository.root), "")):
             raise _Refused(f"its script {self.run.script} lies outside of the project")
-        sources = read_sources(self.repository, tip)
-        verdict = judge(self.repository.environment(tip), sources.values(), has_position=False)
-        if verdict.obstacles:
-            raise _Refused("; ".join(verdict.obstacles))
+        obstacles = self._obstacles(has_position=False)
+        if obstacles:
+            raise _Refused("; ".join(obstacles))
+
+    def _obstacles(self, *, has_position: bool) -> tuple[str, ...]:
+        """Returns what of the run's environment forbids to execute it here, from its beginning or in the middle."""
+        tip = self.past.tip.oid
+        environment, sources = self.repository.environment(tip), read_sources(self.repository, tip)
+        key = json.dumps([environment, sorted(sources.items()), has_position], sort_keys=True, default=str)
+        return self.turns.once(key, lambda: judge(environment, sources.values(), has_position=has_position).obstacles)
 
     def _replay(self) -> Replayed:
         own = names_recorded(self.repository, self.run.run_id)
@@ -364,7 +371,7 @@ class _Replay:
         """
         skip = self._find_skip(execution, names)
         times = self.past.first.time.timestamp(), self.past.tip.time.timestamp()
-        ending = skip.execute(execution, max(self.processes, 1), *times, wanted) if skip is not None else None
+        ending = skip.execute(self.repository, execution, max(self.processes, 1), *times, wanted) if skip is not None else None
         if ending is not None and ending.answer is None:
             return ending  # the program's end was not executed
         commits = self._commits_to_begin_at(execution) if ending is None else []
@@ -373,7 +380,7 @@ class _Replay:
 
     def _find_skip(self, execution: Execution, names: Sequence[str]) -> Skip | None:
         """Returns how to have values from commits; None when that is not possible, or the packages here are others."""
-        if judge(self.repository.environment(self.past.tip.oid), (), has_position=True).obstacles:
+        if self._obstacles(has_position=True):
             return None
         commits = [each for each in self.past.commits(self.repository) if each.position is not None]
         return find_skip(self.repository, self.run, execution, commits[::-1], names)
@@ -399,17 +406,22 @@ class _Replay:
         return Execution(self.repository, self.later, self.past.first.oid, started_s, program, self.turns, self.starter)
 
     def _commits_to_begin_at(self, execution: Execution) -> list[Commit]:
-        """Returns commits that cut the run into parts of about equal length, one for each process."""
+        """Returns commits that cut the run into parts that take about as long, one for each process."""
         count = self.processes
         is_short = self.past.took_s < _WORTH_CUTTING_S and not self.order.is_short_cut
         if count < 2 or is_short or self.past.tip.kind is not CommitKind.END:
             return []
-        if judge(self.repository.environment(self.past.tip.oid), (), has_position=True).obstacles:
+        if self._obstacles(has_position=True):
             return []
         commits = [each for each in self.past.commits(self.repository) if each.position is not None]
+        if not commits:
+            return []
+        start = commits[-1].time - self.past.first.time  # until then the program imported: each process does that, and loads a state
+        start = min(start, timedelta(seconds=self.past.took_s / 2 / count))
+        share = (self.past.tip.time - self.past.first.time + start * (count - 1)) / count
         chosen: list[Commit] = []
         for number in range(1, count):
-            wanted = self.past.first.time + (self.past.tip.time - self.past.first.time) * number / count
+            wanted = self.past.first.time + share * number - start * (number - 1)
             near = sorted(commits, key=lambda each: abs(each.time - wanted))[:_LOOKED_AT]
             found = next((each for each in near if each not in chosen and execution.can_begin(each.oid)), None)
             if found is not None:

@@ -10,11 +10,12 @@ is false and nothing is ever read.
 from __future__ import annotations
 
 import ctypes
+import opcode
 import sys
 import types
 from typing import Any, NamedTuple
 
-__all__ = ["FrameLayout", "cells_of", "function_of", "is_supported", "local_slots", "replace_in_slot", "stack_of", "view_of"]
+__all__ = ["FrameLayout", "RunningLoop", "cells_of", "function_of", "is_in_call", "is_supported", "local_slots", "replace_in_slot", "stack_of", "view_of"]
 
 _WORD = ctypes.sizeof(ctypes.c_void_p)
 _SEARCHED_WORDS = 24
@@ -58,6 +59,7 @@ def _find_layout() -> FrameLayout | None:
 
 
 _LAYOUT = _find_layout()
+_CALLS = frozenset({"CALL", "CALL_KW", "CALL_FUNCTION_EX"})
 
 
 def is_supported() -> bool:
@@ -140,6 +142,55 @@ def replace_in_slot(frame: types.FrameType, slot: int, old: object, new: object)
     ctypes.c_size_t.from_address(address).value = id(new)
     ctypes.pythonapi.Py_DecRef(ctypes.py_object(old))
     return True
+
+
+class RunningLoop:
+    """A slot of a frame that another thread runs, while that waits for the interpreter's lock inside a call.
+
+    The other thread may go on whenever this one calls anything. So what was looked at before counts only if the frame is still at the same place, and
+    that is asked, and the slot read or written, in one expression without a call: CPython hands its lock over at calls and backward jumps alone.
+
+    Args:
+        frame: of the other thread.
+        lasti: the instruction it is at, a call.
+        slot: where the iterator lies.
+    """
+
+    def __init__(self, frame: types.FrameType, lasti: int, slot: int) -> None:
+        assert _LAYOUT is not None
+        self._frame = frame
+        self._lasti = lasti
+        self._index = slot
+        self._pointer = ctypes.c_size_t.from_address(id(frame) + _FRAME_POINTER)
+        self._address = self._pointer.value
+        base = self._address + _LAYOUT.localsplus * _WORD
+        self._view = (ctypes.py_object * (slot + 1)).from_address(base)
+        self._word = ctypes.c_size_t.from_address(base + slot * _WORD)
+
+    def read(self) -> object:
+        """Returns what lies there; None when the frame has gone on."""
+        pointer, address, frame, lasti, view, index = self._pointer, self._address, self._frame, self._lasti, self._view, self._index
+        return view[index] if pointer.value == address and frame.f_lasti == lasti else None
+
+    def replace(self, old: object, new: object) -> bool:
+        """Puts an object in place of another; False when the frame has gone on, or holds something else."""
+        pointer, address, frame, lasti, word = self._pointer, self._address, self._frame, self._lasti, self._word
+        before, after = id(old), id(new)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(new))
+        is_done = False
+        if pointer.value == address and frame.f_lasti == lasti and word.value == before:
+            word.value = after
+            is_done = True
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(old if is_done else new))
+        return is_done
+
+
+def is_in_call(frame: types.FrameType, lasti: int) -> bool:
+    """Whether an instruction of a frame's code is a plain call: during one the value stack below its arguments stays as it is."""
+    code = frame.f_code.co_code
+    while not code[lasti]:  # the caches behind an instruction are part of it
+        lasti -= 2
+    return opcode.opname[code[lasti]] in _CALLS
 
 
 def local_slots(code: types.CodeType) -> list[str]:

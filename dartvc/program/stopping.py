@@ -71,7 +71,6 @@ class Stopper:
         self._waiting_for: types.FrameType | None = None
         self._failures = 0
         self._foreign: Any = None
-        self._kept: list[tuple[types.FrameType, Any]] = []
         self._is_requested = False
 
     def request(self) -> None:
@@ -135,15 +134,14 @@ class Stopper:
     def _await_return(self, child: types.FrameType, frame: types.FrameType) -> None:
         """Leaves an object in ``child`` that tells when it has returned to ``frame``; one that is there already stays."""
         if type(child.f_trace) is not _Return:
-            child.f_trace = _Return(self, frame)
+            child.f_trace = _Return(self, frame, child.f_trace)
 
     def _trace(self, frame: types.FrameType) -> None:
         present = sys.gettrace()
         if present != self._on_call:
             self._foreign = present
-        if frame.f_trace is not None and frame.f_trace != self._on_line:
-            self._kept.append((frame, frame.f_trace))
-        frame.f_trace = self._on_line
+        if type(frame.f_trace) is not _Line:
+            frame.f_trace = _Line(self, frame.f_trace)
         sys.settrace(self._on_call)
 
     def _untrace(self) -> None:
@@ -154,9 +152,8 @@ class Stopper:
     def _release(self, frame: types.FrameType) -> None:
         """Puts back the trace functions of a frame and of those that called it."""
         for each in iter_stack(frame):
-            if each.f_trace == self._on_line:
-                each.f_trace = next((kept for of, kept in self._kept if of is each), None)
-        self._kept.clear()
+            if type(each.f_trace) is _Line:
+                each.f_trace = each.f_trace.kept
 
     def _hand_on(self, local: Any, frame: types.FrameType, event: str, argument: object) -> None:
         """Gives an event to the tool whose place ours stood in, as the interpreter would have done."""
@@ -185,7 +182,7 @@ class Stopper:
             self._hand_on(foreign, frame, event, argument)
             return self._try_again()
         if self._is_mine(frame.f_code) and self._waiting_for is None:
-            return self._on_line
+            return _Line(self, None)
         caller = frame.f_back
         if caller is None or frame.f_code.co_flags & _GENERATORS or str(frame.f_globals.get("__name__", "")).startswith("dartvc."):
             return None
@@ -196,7 +193,8 @@ class Stopper:
             self._wait(caller, self._waiting_for)
         return None
 
-    def _on_line(self, frame: types.FrameType, event: str, argument: object) -> Any:
+    def on_line(self, frame: types.FrameType, event: str, argument: object) -> None:
+        """A trace event of a frame in which a `_Line` was left."""
         is_here = event == "line" and self._is_requested and (self._waiting_for is None or frame is self._waiting_for)
         if self._foreign is not None:
             self._untrace()
@@ -207,7 +205,7 @@ class Stopper:
             if not is_here:
                 return self._try_again()
         elif not is_here:
-            return self._on_line if self._is_requested else None
+            return None
         self._untrace()
         self._release(frame)
         self._waiting_for = None
@@ -224,19 +222,34 @@ class Stopper:
             return None
         if wanted is frame:
             self._trace(frame)
-            return self._on_line
-        self._wait(frame, wanted)
+        else:
+            self._wait(frame, wanted)
         return None
 
 
+class _Line:
+    """Left in a frame whose next statement is waited for; ``kept`` is what lay there, and what others put there meanwhile."""
+
+    __slots__ = ("_stopper", "kept")
+
+    def __init__(self, stopper: Stopper, kept: Any) -> None:
+        self._stopper = stopper
+        self.kept = kept
+
+    def __call__(self, frame: types.FrameType, event: str, argument: object) -> None:
+        """Hands an event of the frame on; what lies in the frame afterwards stays there."""
+        self._stopper.on_line(frame, event, argument)
+
+
 class _Return:
-    """Left in a frame that will return: its destruction tells that it has."""
+    """Left in a frame that will return: its destruction tells that it has; ``kept`` as in `_Line`."""
 
-    __slots__ = ("_frame", "_stopper")
+    __slots__ = ("_frame", "_stopper", "kept")
 
-    def __init__(self, stopper: Stopper, frame: types.FrameType) -> None:
+    def __init__(self, stopper: Stopper, frame: types.FrameType, kept: Any) -> None:
         self._stopper = stopper
         self._frame = frame
+        self.kept = kept
 
     def __call__(self, frame: types.FrameType, event: str, argument: object) -> None:
         """Asks for no trace events of its frame."""

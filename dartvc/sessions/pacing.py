@@ -30,6 +30,9 @@ _WRITING_S = 0.005
 """What the writer takes for the smallest commit, most of it holding the interpreter."""
 _LOOK_AGAIN_S = 1.0
 _LEAST_HEAD_SPACING_S = 0.1
+_HEAD_EXCESS_LIMIT = 1.25
+_GLANCE_S, _GLANCE_SHARE, _LONGEST_GLANCE_S = 0.1, 0.1, 2.0
+"""How often the loops are looked at, at first often, so that the first iteration of a long one is known, too."""
 _HEAD_PATIENCE = 1.5
 """A head that is so many times later than usual is not waited for any more."""
 
@@ -91,8 +94,11 @@ class Pace:
         """
         if self.every_s:
             return since_last_s + interval_s / 2 >= self.every_s
-        if since_last_s >= _LEAST_HEAD_SPACING_S and self.spent_s + self.expected_s <= self.max_overhead * elapsed_s:
+        total_s = self.spent_s + self.expected_s
+        if since_last_s >= _LEAST_HEAD_SPACING_S and total_s <= self.max_overhead * elapsed_s:
             return True
+        if self.expected_s <= self.max_overhead * interval_s and total_s <= _HEAD_EXCESS_LIMIT * self.max_overhead * elapsed_s:
+            return True  # each iteration pays for its own: the first ones, too, when the first commits were dear
         return self.next_due_s(elapsed_s, since_last_s) <= interval_s / 2
 
     def held_s(self, elapsed_s: float, since_last_s: float, since_head_s: float, interval_s: float) -> float:
@@ -109,11 +115,13 @@ class Pacer:
     Args:
         pace: the budget.
         request: asks the program to stop at a safe point; called again while it has not.
+        look: looks at the program as it runs, in this thread.
     """
 
-    def __init__(self, pace: Pace, request: Callable[[], None]) -> None:
+    def __init__(self, pace: Pace, request: Callable[[], None], look: Callable[[], None] = lambda: None) -> None:
         self.pace = pace
         self._request = request
+        self._look = look
         self._head = self._head_interval_s = 0.0
         self._began = self._last = self._looked = time.monotonic()
         self._core_wait = _CoreWait()
@@ -180,6 +188,9 @@ class Pacer:
         """Takes note that the program stands at the head of a loop, which takes so long; returns whether it is to be committed there."""
         with self._wake:
             now = time.monotonic()
+            is_around = interval_s < self._head_interval_s <= _LONGEST_SPACING_S
+            if is_around and now - self._head <= _HEAD_PATIENCE * self._head_interval_s:
+                return False  # the loop around this one comes round soon enough
             self._head, self._head_interval_s = now, interval_s
             return not self._is_over and not self._is_paused and self.pace.is_due_at_head(self._elapsed_s(now), now - self._last, interval_s)
 
@@ -215,8 +226,10 @@ class Pacer:
                 now = time.monotonic()
                 due = self._due_s(now)
                 if due > 0:
-                    self._sleeps_until = now + due
-                    self._wake.wait(due)
+                    glance = min(_GLANCE_S + _GLANCE_SHARE * (now - self._began), _LONGEST_GLANCE_S)
+                    self._sleeps_until = now + min(due, glance)
+                    if not self._wake.wait(min(due, glance)) and glance < due:
+                        self._look()
                     continue
                 self._is_open = True
                 self._request()

@@ -13,15 +13,16 @@ import linecache
 import operator
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dartvc.hindsight.contexts import LoopReader
 from dartvc.hindsight.recording import Capture, capture_records
-from dartvc.hindsight.replay.jobs import Head, Heads, Job
-from dartvc.hindsight.replay.jumps import Definitions, Jump, Snapshot, find_jump, identifiers, why_not
+from dartvc.hindsight.replay.jobs import UNFIT, Head, Heads, Job
+from dartvc.hindsight.replay.jumps import Definitions, Jump, Snapshot, find_jump, identifiers, may_order_by_hash, why_not
 from dartvc.hindsight.replay.places import PatchedFile, boundary_of
 from dartvc.hindsight.replay.scratch import guard_folder
 from dartvc.model import Oid
@@ -44,11 +45,16 @@ __all__ = ["Evaluator"]
 _REACHED = "_dartvc_reached_"
 _SMALL_BYTES = 1 << 16
 _STREAMS = ("random", "numpy.random", "torch.random")
+_HASHED_BY_VALUE = frozenset({int, float, complex, bool, type(None)})
 _COUNTED: tuple[type, ...] = (type(iter(range(0))), type(iter(range(1 << 70))), type(iter([])), type(iter(())), type(iter("")))
 
 
 class _Reached(BaseException):
     """The log statement is over."""
+
+
+class _Unfit(Exception):
+    """The state holds an order that another seed of str hashes would change."""
 
 
 class _NoValue(Exception):
@@ -71,12 +77,17 @@ class Evaluator(Replayer):
         self._units = [self._unit(each, number) for number, each in enumerate(jump.units)]
         self._applied: object = None
         self._opened: list[str] = []
+        self._is_salted_otherwise = os.environ.get("PYTHONHASHSEED") != job.hash_seed
+        os.environ["PYTHONHASHSEED"] = job.hash_seed
 
     def execute(self) -> int:
-        """Answers for all commits; returns 0."""
+        """Answers for all commits; returns 0, or that this process is not fit for the job."""
+        if self._is_salted_otherwise and may_order_by_hash(self._definitions.reached(self._jump.units)):
+            return UNFIT
         os.makedirs(self.run.cwd, exist_ok=True)
         os.chdir(self.run.cwd)
         setattr(builtins, _REACHED, _Reached)
+        gc.freeze()  # what there is now is none of the program's
         capture_records(self.capture)
         guard_folder(self.job.repository, self.job.project, self.refused.append)
         sys.addaudithook(self._watch)
@@ -90,6 +101,8 @@ class Evaluator(Replayer):
             except (_NoValue, NotResumable, Unloadable, ImportError, ValueError, KeyError, AssertionError, OSError) as reason:
                 del self.capture.pending[count:]
                 head = replace(head, problem=f"{type(reason).__name__}: {reason}")
+            except _Unfit:
+                return UNFIT
             heads.append(head)
         Heads(tuple(heads)).write(self.folder)
         self.answer(0, "")
@@ -124,7 +137,7 @@ class Evaluator(Replayer):
             frame_at(self._files[each.filename].place(place), each.values, each.cells, each.stack)
             for each, place in zip(loaded.frames, described, strict=True)
         ]
-        boundary = boundary_of(placed, self._files)
+        boundary = boundary_of(placed, self._files, self.namespace_of)
         innermost = placed[-1]
         prefix = "" if innermost.qualname == MODULE_SCOPE else frame_prefixes([each.qualname for each in placed])[-1]
         payloads = {name: entry.payload_oid for name, entry in self.repository.names(oid).items()}
@@ -150,6 +163,8 @@ class Evaluator(Replayer):
         """Loads a commit into this process; what is loaded already and has not changed stays."""
         for name in read_modules(self.repository, oid):
             __import__(name)
+        if self._is_salted_otherwise and _is_any_ordered_by_hash(gc.get_objects()):
+            raise _Unfit
         gc.freeze()
         codec = PatchedGenerators(Reader(self.sources), self._files)
         names = self.main.__dict__
@@ -159,6 +174,8 @@ class Evaluator(Replayer):
         self.sources.supply({path: file.new_unit.text for path, file in self._files.items()})
         loaded.give_globals(names)
         self.rebind(self._files)
+        if self._is_salted_otherwise and _is_any_ordered_by_hash(gc.get_objects()):  # without those that are frozen
+            raise _Unfit
         modules = {each.filename: each.module for each in loaded.frames}
         for path in dict.fromkeys((self.run.script, self._jump.path)):
             setup = compile(ast.Module(list(self._files[path].setup()), []), path, "exec")
@@ -218,6 +235,28 @@ class Evaluator(Replayer):
         except Refusal as reason:
             raise _NoValue(f"what the statement reads cannot be compared: {reason}") from None
         return saved.stream, digest_buffers(saved.buffers)
+
+
+def _is_any_ordered_by_hash(values: Iterable[object]) -> bool:
+    """Whether one of all values in use is a set whose order follows from hashes that differ from process to process; constants of code are none."""
+    functions: list[types.FunctionType] = []
+    found: list[object] = []
+    for each in values:
+        kind = type(each)
+        if kind is types.FunctionType:
+            functions.append(each)  # type: ignore[arg-type]
+        elif (kind is set or kind is frozenset) and not all(type(item) in _HASHED_BY_VALUE for item in each):  # type: ignore[attr-defined]
+            found.append(each)
+    constants = {id(constant) for each in functions for constant in _constants(each.__code__)} if found else set()
+    return any(id(each) not in constants for each in found)
+
+
+def _constants(code: types.CodeType) -> Iterator[object]:
+    for each in code.co_consts:
+        if type(each) is types.CodeType:
+            yield from _constants(each)
+        else:
+            yield each
 
 
 def _left(iterator: object) -> int:

@@ -1,13 +1,14 @@
 """The heads of long loops, where nothing is half done: the program stops there for a commit, at no cost in between.
 
-Where the program is stopped for a commit, the loops around its place are looked at. One that is found in the same iteration again, or in
-one of the next few, takes long for an iteration: its iterator on the frame's value stack is replaced by a `LoopHead`, which tells before each
-iteration begins. A short loop is never touched; a long one pays a tenth of a microsecond an iteration.
+The loops around the program's place are looked at where it is stopped for a commit, and a few times a second from another thread.
+One that is found in the same iteration again, or in one of the next few, takes long for an iteration: its iterator on the frame's value
+stack is replaced by a `LoopHead`, which tells before each iteration begins. A short loop is never touched; a long one pays a tenth of a microsecond an iteration.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import types
@@ -16,7 +17,7 @@ from typing import Any
 
 from dartvc.hindsight.contexts import iteration_in
 from dartvc.hindsight.loops import CodeLoops
-from dartvc.program.frames import replace_in_slot, view_of
+from dartvc.program.frames import RunningLoop, is_in_call, is_supported, replace_in_slot, view_of
 from dartvc.program.standins import LoopHead, Once
 from dartvc.program.stopping import iter_stack
 
@@ -46,6 +47,7 @@ class LoopHeads:
         self._pid = os.getpid()
         self._codes: dict[types.CodeType, CodeLoops] = {}
         self._seen: dict[tuple[int, int, int], tuple[int, float]] = {}
+        self._glanced: dict[tuple[int, int, int], tuple[int, float]] = {}
 
     def look(self, innermost: types.FrameType) -> None:
         """Holds the loops around the place of a stopped program against those of the look before; called in a trace event of its frame."""
@@ -63,10 +65,7 @@ class LoopHeads:
             self._seen = {}  # whatever went wrong is ours: the program must not see it
 
     def _look_at(self, frame: types.FrameType, now: float, seen: dict[tuple[int, int, int], tuple[int, float]]) -> None:
-        known = self._codes.get(frame.f_code)
-        if known is None:
-            known = self._codes[frame.f_code] = CodeLoops(frame.f_code)
-        levels = known.site(frame.f_lasti).levels
+        levels = self._loops_of(frame.f_code).site(frame.f_lasti).levels
         view = view_of(frame) if levels else None
         for level in levels:
             if level.slot < 0 or view is None:
@@ -82,6 +81,47 @@ class LoopHeads:
             else:
                 seen[place] = first, since
 
+    def glance(self) -> None:
+        """Looks at the loops of the main thread from another one, while that goes on; only loops that are in a call are seen."""
+        if not is_supported() or sys.gettrace() is not None or sys.getprofile() is not None or os.getpid() != self._pid:
+            return  # what traces this thread, too, would let the other one go on anywhere
+        try:
+            now = time.monotonic()
+            seen: dict[tuple[int, int, int], tuple[int, float]] = {}
+            for depth, frame in enumerate(iter_stack(sys._current_frames().get(threading.main_thread().ident or 0))):
+                if depth > _DEPTH:
+                    break
+                if self._is_user(frame.f_code) and not frame.f_code.co_flags & _GENERATORS:
+                    self._glance_at(frame, now, seen)
+            self._glanced = seen
+        except Exception:
+            self._glanced = {}
+
+    def _glance_at(self, frame: types.FrameType, now: float, seen: dict[tuple[int, int, int], tuple[int, float]]) -> None:
+        lasti = frame.f_lasti
+        if lasti < 0 or not is_in_call(frame, lasti):
+            return
+        for level in self._loops_of(frame.f_code).site(lasti).levels:
+            if level.slot < 0:
+                continue
+            loop = RunningLoop(frame, lasti, level.slot)
+            held: Any = loop.read()
+            number = iteration_in(held, level) if type(held) not in (LoopHead, Once) and not _asks_generator(held) else None
+            if number is None:
+                continue
+            place = id(frame), level.slot, id(held)
+            first, since = self._glanced.get(place, (number, now))
+            if now - since >= self._long_s * max(1, number - first):
+                loop.replace(held, LoopHead(held, self._at_head, since))
+            else:
+                seen[place] = first, since
+
+    def _loops_of(self, code: types.CodeType) -> CodeLoops:
+        known = self._codes.get(code)
+        if known is None:
+            known = self._codes[code] = CodeLoops(code)
+        return known
+
     def _at_head(self, head: LoopHead, frame: types.FrameType) -> None:
         now = time.monotonic()
         interval, head.since_s = now - head.since_s, now
@@ -90,3 +130,10 @@ class LoopHeads:
                 self._tell(frame, interval)
             except Exception:
                 return  # ours, too
+
+
+def _asks_generator(iterator: Any) -> bool:
+    """Whether an iterator is, or is over, a generator, whose frame the other thread may be running in a moment."""
+    if type(iterator) in (enumerate, zip, map):
+        return any(map(_asks_generator, iterator.__reduce__()[1]))
+    return isinstance(iterator, types.GeneratorType)

@@ -56,7 +56,7 @@ class SafePoints:
         self.recorder = recorder
         self.stopper = Stopper(is_user, self._at_safe_point)
         self.heads = LoopHeads(is_user, self._at_head)
-        self.pacer = Pacer(pace, self.stopper.request)
+        self.pacer = Pacer(pace, self.stopper.request, self.heads.glance)
         self._is_user = is_user
         self._stack_of = stack_of
         self._around_commit = around_commit

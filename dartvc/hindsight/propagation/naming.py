@@ -117,7 +117,7 @@ class Namer:
                 needs.append(name)
                 self._check_free(node.id, scope, name)
             else:
-                spelling = self._variable(name, scope, owner)
+                spelling = self._variable(name, scope, owner, _function_of(program.scopes.of[root]))
                 variables[name] = spelling
             if spelling != node.id:
                 spellings[node] = spelling
@@ -160,8 +160,8 @@ class Namer:
                         found[node] = Whole(local)
         return found
 
-    def _variable(self, name: Name, scope: Scope, owner: Statement | None) -> str:
-        """Returns what a variable is called in a scope of OLD, by the votes of the matched statements."""
+    def _variable(self, name: Name, scope: Scope, owner: Statement | None, function: Scope) -> str:
+        """Returns what a variable of a function of NEW is called in a scope of OLD, by the votes of the matched statements."""
         home, spelled = name
         theirs = scope.home(spelled)
         if home is None:
@@ -184,7 +184,20 @@ class Namer:
             if rival is not None:
                 raise Unnamed(f"{spelled} does not exist in OLD, as far as can be told ({best[1]} is {rival[1]} there)")
         self._check_uses(name, best[1], owner)
+        self._check_rebinding(name, function, best, _function_of(scope))
         return best[1]
+
+    def _check_rebinding(self, name: Name, function: Scope, theirs: Name, their_function: Scope) -> None:
+        """What is the function's own in one version and lives outside of it in the other is not the same when other functions bind it anew."""
+        is_own, is_own_there = name[0] is function, theirs[0] is their_function
+        if is_own == is_own_there:
+            return
+        which, (home, spelled), around = ("OLD", theirs, their_function) if is_own else ("NEW", name, function)
+        program = self._alignment.old if is_own else self._alignment.new
+        for each in program.scopes.own.values():
+            declared = spelled in each.global_names or spelled in each.nonlocal_names
+            if declared and each is not around and spelled in each.bound and each.home(spelled) is home:
+                raise Unnamed(f"{spelled} lives outside of the function in {which}, where other functions bind it anew")
 
     def _check_uses(self, name: Name, spelled: str, owner: Statement | None) -> None:
         """A variable whose statements, or those nearby, mostly use something else in OLD is not the same one, whatever its name."""
@@ -229,6 +242,13 @@ class Namer:
             is_enough = len(call.args) >= required or any(each.arg is None for each in call.keywords)
             if not is_enough or (len(call.args) > len(positional) and arguments.vararg is None):
                 raise Unnamed(f"{old.node.name} takes other arguments in OLD")
+
+
+def _function_of(scope: Scope) -> Scope:
+    """Returns the scope of the function, class or module that a scope stands in: a comprehension's is that around it."""
+    while scope.kind == "comprehension" and scope.parent is not None:
+        scope = scope.parent
+    return scope
 
 
 def _iter_imports(program: Program) -> Iterator[Import]:

@@ -10,9 +10,10 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 from dartvc.hindsight.contexts import Context
 from dartvc.hindsight.loops import Loop
@@ -20,7 +21,7 @@ from dartvc.hindsight.records import LogRecord, open_state
 from dartvc.hindsight.replay.finished import Finished
 from dartvc.hindsight.replay.jobs import Answer, Begun, Heads, Job
 from dartvc.hindsight.replay.launching import Launcher, Started
-from dartvc.hindsight.replay.patching import PatchedProgram
+from dartvc.hindsight.replay.patching import PatchedProgram, libraries_of
 from dartvc.hindsight.replay.places import Boundary, PatchedFile
 from dartvc.hindsight.replay.results import are_equal, records_in
 from dartvc.hindsight.replay.scratch import open_scratch
@@ -33,7 +34,8 @@ from dartvc.sessions.runs import Run
 
 __all__ = ["Ending", "Execution", "Stopped", "Turns"]
 
-_POLL_S = 0.01
+_POLL_S, _LONGEST_POLL_S = 0.01, 0.1
+_T = TypeVar("_T")
 _ENDED = "it ended"
 
 
@@ -96,6 +98,7 @@ class Turns:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_over = threading.Event()
+        self._made: dict[object, object] = {}
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
@@ -111,6 +114,12 @@ class Turns:
             yield
         finally:
             self._lock.acquire()
+
+    def once(self, key: object, make: Callable[[], _T]) -> _T:
+        """Returns what was made for a key before, by the replay of another run; the caller holds the turn."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(_T, self._made[key])
 
     def stop(self) -> None:
         """Ends all that wait for processes; these are ended, too."""
@@ -235,8 +244,7 @@ class Execution:
                 file.setup()
             for frame in read_position(self._repository, oid)["frames"]:
                 path = Relocation(self._runs[0].moved_from, str(self._repository.root)).path(str(frame["file"]))
-                files[path].place(frame)
-                if files[path].is_in_while(frame):
+                if not files[path].is_counted(files[path].place(frame)):
                     return False
         except (NotResumable, KeyError, SyntaxError, ValueError):
             return False
@@ -244,12 +252,14 @@ class Execution:
 
     def _wait(self, stretches: Sequence[_Stretch]) -> None:
         """Waits for all; one that ended without having begun is said to have a problem, for those who wait for it."""
+        pause_s = _POLL_S
         with self._turns.given():
             while working := [each for each in stretches if not each.is_over(self._finished)]:
                 for each in stretches:
                     if each not in working and Begun.find(each.base) is None:
                         Begun(problem=_ENDED).write(each.base)
-                self._turns.pause(_POLL_S)
+                self._turns.pause(pause_s)
+                pause_s = min(pause_s * 1.1, _LONGEST_POLL_S)
 
     def files(self) -> dict[str, PatchedFile]:
         """Returns the files of the program, recorded and patched, by path."""
@@ -257,11 +267,12 @@ class Execution:
             recorded = read_sources(
                 self._repository, self._repository.database.refs.read(f"refs/runs/{self._runs[0].run_id}") or self._first
             )
-            self._known_files = {
-                path: PatchedFile(path, recorded[path], text, self._program.edits.get(path, ()))
-                for path, text in self._program.sources.items()
-            }
+            self._known_files = {path: self._file(path, recorded[path], text) for path, text in self._program.sources.items()}
         return self._known_files
+
+    def _file(self, path: str, old: str, new: str) -> PatchedFile:
+        passes = tuple(self._program.edits.get(path, ()))
+        return self._turns.once((path, old, new, passes), lambda: PatchedFile(path, old, new, passes))
 
     def _start(
         self,
@@ -294,8 +305,11 @@ class Execution:
             moved.path(path): [[(each.offset, each.rank, each.text) for each in insertions] for insertions in passes]
             for path, passes in self._program.edits.items()
         }
-        job = Job(str(root), oid, is_beginning, str(scratch.project), sources, edits, following, until, heads, names)
-        stretch = _Stretch(scratch.base, self._launcher.start(job.write(scratch.base), _environment(run)), kept)
+        environment = _environment(run)
+        seed = environment["PYTHONHASHSEED"]
+        job = Job(str(root), oid, is_beginning, str(scratch.project), sources, edits, following, until, heads, names, seed)
+        libraries = libraries_of(self._program.sources.values()) if heads else None
+        stretch = _Stretch(scratch.base, self._launcher.start(job.write(scratch.base), environment, libraries), kept)
         stack.callback(stretch.end)
         return stretch
 
@@ -328,13 +342,25 @@ def _joined(answers: Sequence[Answer]) -> list[LogRecord] | None:
 
 
 def _is_same(one: LogRecord, other: LogRecord) -> bool:
-    chains = [[(each.loop, each.iteration) for each in record.context.chain()] if record.context else [] for record in (one, other)]
+    """Whether a stretch ended with the record that the next one began with; ``while`` loops are counted anew by each."""
+    chains = [
+        [(each.loop, each.loop.is_for and each.iteration) for each in record.context.chain()] if record.context else []
+        for record in (one, other)
+    ]
     return one.name == other.name and chains[0] == chains[1] and are_equal(one.value, other.value)
 
 
 def _renumbered(records: Sequence[LogRecord], chain: Sequence[Context], entered: Mapping[Loop, int]) -> list[LogRecord]:
-    """Counts how often loops were entered on from where the stretch before was: ``chain`` are the iterations that it left open."""
+    """Counts on from where the stretch before was how often loops were entered, and the iterations of ``while`` loops that went on.
+
+    Args:
+        records: of the stretches behind the seam, the one at the seam first.
+        chain: the iterations that the stretch before left open, which are those of that record.
+        entered: how often it had entered loops that stand in no other.
+    """
     counts = [entered, *(each.entries or {} for each in chain)]
+    first = records[0].context.chain() if records[0].context is not None else []
+    ahead = [before.iteration - here.iteration for before, here in zip(chain, first, strict=False)]
     known: dict[int, tuple[Context, Context, int]] = {}  # of each context itself, its image, and its depth in the chain or -1
 
     def image(context: Context | None) -> tuple[Context | None, int]:
@@ -343,13 +369,14 @@ def _renumbered(records: Sequence[LogRecord], chain: Sequence[Context], entered:
         found = known.get(id(context))
         if found is None:
             parent, depth = image(context.parent)
-            entry, inside = context.entry, -1
+            entry, iteration, inside = context.entry, context.iteration, -1
             if depth >= 0:
                 is_open = depth < len(chain) and chain[depth].loop == context.loop
                 entry += max(0, counts[depth].get(context.loop, 0) - is_open)
-                if is_open and context.entry == 0 and context.iteration == chain[depth].iteration:
-                    inside = depth + 1
-            made = Context(parent, context.loop, entry, context.iteration, context.values)
+                if is_open and context.entry == 0:
+                    iteration += ahead[depth] if depth < len(ahead) else 0
+                    inside = depth + 1 if iteration == chain[depth].iteration else -1
+            made = Context(parent, context.loop, entry, iteration, context.values)
             found = known[id(context)] = context, made, inside
         return found[1], found[2]
 

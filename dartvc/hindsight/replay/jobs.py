@@ -10,11 +10,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dartvc.hindsight.replay.places import Boundary, BoundaryFrame
+from dartvc.hindsight.replay.places import Boundary, BoundaryFrame, BoundaryLoop
 
-__all__ = ["Answer", "Begun", "Head", "Heads", "Job"]
+__all__ = ["UNFIT", "Answer", "Begun", "Exited", "Head", "Heads", "Job"]
 
 _JOB, _BEGUN, _ANSWER, _RECORDS, _ATTACHED, _HEADS = "job.json", "begun.json", "answer.json", "records.jsonl", "attached", "heads.json"
+_EXITED = "exited"
+UNFIT = 97
+"""The exit code of a process that was forked and finds that the job needs one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Job:
         until: where it ends, its files as paths inside the project; empty: ``following`` tells.
         heads: commits at the head of a loop that hold the values of ``names`` already; nothing is executed but their log statements.
         names: see ``heads``.
+        hash_seed: for the hashes of str, of the run.
     """
 
     repository: str
@@ -44,6 +48,7 @@ class Job:
     until: Boundary = ()
     heads: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    hash_seed: str = ""
 
     def write(self, folder: Path) -> Path:
         """Writes it; returns the file."""
@@ -60,7 +65,7 @@ class Job:
 
 
 def _boundary(frames: Sequence[Mapping[str, Any]]) -> Boundary:
-    return tuple(BoundaryFrame(**{**each, "loops": tuple(tuple(loop) for loop in each["loops"])}) for each in frames)
+    return tuple(BoundaryFrame(**{**each, "loops": tuple(BoundaryLoop(*loop) for loop in each["loops"])}) for each in frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ class Head:
     @property
     def numbers(self) -> tuple[int, ...]:
         """The iterations that its loops are in, outermost first."""
-        return tuple(number for frame in self.boundary for _, _, number in frame.loops)
+        return tuple(loop.number for frame in self.boundary for loop in frame.loops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +180,23 @@ class Answer:
             return None
         attachments = {path.name: path.read_bytes() for path in (folder / _ATTACHED).iterdir()}
         return cls(**{**body, "refused": tuple(body["refused"])}, lines=(folder / _RECORDS).read_bytes(), attachments=attachments)
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The exit code of a job's process, where another one than whoever asked is its parent."""
+
+    code: int
+
+    def write(self, folder: Path) -> None:
+        """Writes it."""
+        (folder / (_EXITED + ".new")).write_text(str(self.code))
+        (folder / (_EXITED + ".new")).rename(folder / _EXITED)
+
+    @classmethod
+    def find(cls, folder: Path) -> Exited | None:
+        """Reads it; None when it is not there yet."""
+        try:
+            return cls(int((folder / _EXITED).read_text()))
+        except OSError:
+            return None

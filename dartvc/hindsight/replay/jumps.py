@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dartvc.hindsight.propagation.logcalls import LogCalls
+from dartvc.hindsight.replay.counters import may_continue
 from dartvc.hindsight.replay.patching import name_logged
 from dartvc.hindsight.replay.places import PatchedFile
 from dartvc.model import Oid
 from dartvc.program.sources import MODULE_SCOPE
 
-__all__ = ["Definitions", "Jump", "Snapshot", "find_jump", "identifiers", "is_entered_once", "is_plain_path", "why_not"]
+__all__ = ["Definitions", "Jump", "Snapshot", "find_jump", "identifiers", "is_entered_once", "is_plain_path", "may_order_by_hash", "why_not"]
 
 _UNFIT = (
     ast.Yield
@@ -43,6 +44,7 @@ _UNCERTAIN = ast.Yield | ast.YieldFrom | ast.Await | ast.Global | ast.Nonlocal |
 _REFLECTION = frozenset(
     {"globals", "locals", "vars", "eval", "exec", "setattr", "delattr", "__dict__", "_getframe", "f_locals", "f_globals"}
 )
+_HASHING = frozenset({"set", "frozenset", "hash", "union", "intersection", "difference", "symmetric_difference"})
 _FIXED = (
     int, float, complex, str, bytes, bool, type(None), range, slice, type, types.ModuleType, types.BuiltinFunctionType, types.CodeType,
 )  # fmt: skip
@@ -96,20 +98,9 @@ def find_jump(files: Mapping[str, PatchedFile], names: Iterable[str]) -> Jump | 
     units_found = tuple(each for each in loop.body if any(each is unit for _, _, unit in found))
     jump = Jump(path, loop, units_found)
     before = loop.body[: next(index for index, each in enumerate(loop.body) if each is units_found[-1])]
-    if any(isinstance(node, _UNFIT) for unit in units_found for node in ast.walk(unit)) or any(map(_may_continue, before)):
+    if any(isinstance(node, _UNFIT) for unit in units_found for node in ast.walk(unit)) or any(map(may_continue, before)):
         return None
     return jump
-
-
-def _may_continue(statement: ast.AST) -> bool:
-    """Whether a statement of a loop's body may go on with the next iteration."""
-    if isinstance(statement, ast.Continue):
-        return True
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-        return False
-    if isinstance(statement, ast.For | ast.While | ast.AsyncFor):
-        return any(map(_may_continue, statement.orelse))
-    return any(map(_may_continue, ast.iter_child_nodes(statement)))
 
 
 def is_plain_path(through: Sequence[tuple[ast.AST, str]]) -> bool:
@@ -176,6 +167,21 @@ class Definitions:
                 seen.add(name)
                 found += self._known.get(name, ())
         return found
+
+
+def may_order_by_hash(nodes: Iterable[ast.AST]) -> bool:
+    """Whether code may make something whose order, or value, follows from the hashes of str."""
+    for node in nodes:
+        mentioned = identifiers([node])
+        has_views = not mentioned.isdisjoint(("keys", "items"))
+        for each in ast.walk(node):
+            if isinstance(each, ast.Set | ast.SetComp):
+                return True
+            if has_views and isinstance(each, ast.BinOp) and isinstance(each.op, ast.BitAnd | ast.BitOr | ast.BitXor | ast.Sub):
+                return True
+        if not mentioned.isdisjoint(_HASHING):
+            return True
+    return False
 
 
 def identifiers(nodes: Iterable[ast.AST]) -> set[str]:

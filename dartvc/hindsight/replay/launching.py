@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from dartvc.errors import UsageError
+from dartvc.hindsight.replay.jobs import UNFIT, Exited
 
 __all__ = ["EXECUTORS", "Launcher", "LocalLauncher", "Started", "launcher"]
 
 EXECUTORS = ("local", "dask")
 _ENTRY = "from dartvc.shims.replaying import main; main()"
+_WARM_ENTRY = "from dartvc.shims.warming import main; main()"
+Libraries = Sequence[tuple[str, str]]
+"""What a program imports: modules, and names of them, which may be modules, too."""
 
 
 class Started(Protocol):
@@ -36,8 +42,14 @@ class Started(Protocol):
 class Launcher(Protocol):
     """Starts processes."""
 
-    def start(self, job: Path, environment: Mapping[str, str]) -> Started:
-        """Starts one for a job's file; its standard error goes beside that."""
+    def start(self, job: Path, environment: Mapping[str, str], libraries: Libraries | None = None) -> Started:
+        """Starts one for a job's file; its standard error goes beside that.
+
+        Args:
+            job: the file.
+            environment: added to that of this process.
+            libraries: what a process may have imported before it is told the job; None: it is started for the job.
+        """
         ...
 
 
@@ -66,12 +78,87 @@ class _Process:
         self._process.wait()
 
 
+class _Warm:
+    """A process that forks others, which have their libraries from it: `dartvc.shims.warming`."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _WARM_ENTRY],
+            cwd=os.sep,
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def ask(self, request: Mapping[str, object]) -> None:
+        """Sends a request; one that cannot be sent is no error, since the process has ended then."""
+        assert self._process.stdin is not None
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """Ends it, and those that it forked."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait()
+
+
+class _Forked:
+    """A process that was forked for a job; one of its own takes its place where the job needs that."""
+
+    def __init__(self, warm: _Warm, job: Path, environment: Mapping[str, str]) -> None:
+        self._warm = warm
+        self._job = job
+        self._environment = environment
+        self._own: _Process | None = None
+
+    def poll(self) -> int | None:
+        if self._own is not None:
+            return self._own.poll()
+        is_alive = self._warm.is_alive
+        exited = Exited.find(self._job.parent)
+        if exited is not None and exited.code != UNFIT:
+            return exited.code
+        if exited is not None or not is_alive:
+            self._own = _Process(self._job, self._environment)
+        return None
+
+    def end(self) -> None:
+        if self._own is not None:
+            self._own.end()
+        elif Exited.find(self._job.parent) is None:
+            self._warm.ask({"job": str(self._job), "is_over": True})
+
+
 class LocalLauncher:
     """Starts processes here."""
 
-    def start(self, job: Path, environment: Mapping[str, str]) -> Started:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._warm: _Warm | None = None
+
+    def start(self, job: Path, environment: Mapping[str, str], libraries: Libraries | None = None) -> Started:
         """Starts one."""
-        return _Process(job, environment)
+        if libraries is None or sys.platform != "linux":
+            return _Process(job, environment)
+        with self._lock:
+            self._warm = self._warm or _Warm(environment)
+        self._warm.ask({"job": str(job), "libraries": list(libraries)})
+        return _Forked(self._warm, job, environment)
+
+    def end(self) -> None:
+        """Ends the process that forks others."""
+        if self._warm is not None:
+            self._warm.end()
 
 
 def execute_here(job: str, environment: Mapping[str, str]) -> int:
@@ -114,7 +201,7 @@ class DaskLauncher:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def start(self, job: Path, environment: Mapping[str, str]) -> Started:
+    def start(self, job: Path, environment: Mapping[str, str], libraries: Libraries | None = None) -> Started:
         """Starts one."""
         return _Future(self._client.submit(execute_here, str(job), dict(environment), pure=False, retries=0))
 
@@ -127,7 +214,11 @@ def launcher(name: str, processes: int) -> Iterator[Launcher]:
         UsageError: there is no such executor, or Dask is not installed.
     """
     if name == "local":
-        yield LocalLauncher()
+        local = LocalLauncher()
+        try:
+            yield local
+        finally:
+            local.end()
         return
     if name != "dask":
         raise UsageError(f"there is no executor {name}", kind="executor", hint=f"--executor {' or '.join(EXECUTORS)}")

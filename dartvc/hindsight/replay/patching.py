@@ -20,7 +20,7 @@ from dartvc.hindsight.propagation.propagate import Propagation, propagate
 from dartvc.hindsight.propagation.sourcetext import Insertion, SourceText
 from dartvc.hindsight.propagation.versions import Version
 
-__all__ = ["PatchedProgram", "PresentFiles", "is_wanted", "name_logged", "names_logged_in"]
+__all__ = ["PatchedProgram", "PresentFiles", "is_wanted", "libraries_of", "name_logged", "names_logged_in"]
 
 _SUFFIXES = (".py", ".ipynb")
 
@@ -39,6 +39,18 @@ def names_logged_in(texts: Iterable[str]) -> frozenset[str | None]:
             tree = ast.parse(text)
             found.update(name_logged(call) for call in LogCalls(tree, list(ast.walk(tree))).calls)
     return frozenset(found)
+
+
+def libraries_of(texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Returns what sources import, wherever they do: modules, and what is taken from them, which may be modules, too; not relative to themselves."""
+    found: dict[tuple[str, str], None] = {}
+    for text in texts:
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                found.update(dict.fromkeys((each.name, "") for each in node.names))
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.update(dict.fromkeys((node.module, each.name if each.name != "*" else "") for each in node.names))
+    return list(found)
 
 
 @dataclass
@@ -79,6 +91,7 @@ class PresentFiles:
         self._texts: dict[str, str | None] = {}
         self._versions: dict[tuple[str, frozenset[str]], Version] = {}
         self._names: dict[str, frozenset[str | None]] = {}
+        self._propagations: dict[tuple[str, frozenset[str], str, str], Propagation] = {}
 
     def names_logged(self, script: str, folder: str) -> frozenset[str | None]:
         """Returns the names that the present program of a script logs; None stands for names that only running it tells."""
@@ -174,7 +187,10 @@ class PresentFiles:
 
     def _propagated(self, path: str, old: str, old_path: str, names: Sequence[str]) -> Propagation:
         unwanted = frozenset(each for each in self._names_of(path) if each is not None and not is_wanted(each, names))
-        return propagate(self._version(path, unwanted), [Version(SourceText(old, old_path))])[0]
+        key = path, unwanted, old, old_path
+        if key not in self._propagations:
+            self._propagations[key] = propagate(self._version(path, unwanted), [Version(SourceText(old, old_path))])[0]
+        return self._propagations[key]
 
     def _put(self, patched: PatchedProgram, path: str, names: Sequence[str]) -> None:
         if path in patched.sources:

@@ -10,22 +10,24 @@ from __future__ import annotations
 import ast
 import sys
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.hindsight.contexts import Context, iteration_of
 from dartvc.hindsight.loops import CodeLoops
 from dartvc.hindsight.propagation.sourcetext import Insertion, SourceText, apply_insertions
+from dartvc.hindsight.replay.counters import find_counter, number_of
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.places import NotResumable, block_of, path_of, path_to_call, pending_operands
-from dartvc.program.sources import Scope, SourceUnit, digest_of_code
+from dartvc.program.sources import MODULE_SCOPE, Scope, SourceUnit, digest_of_code
 
-__all__ = ["Boundary", "BoundaryFrame", "PatchedFile", "boundary_of", "is_behind"]
+__all__ = ["Boundary", "BoundaryFrame", "BoundaryLoop", "PatchedFile", "boundary_of", "is_behind"]
 
 _VERSION = sys.version_info[:2]
 _SETUP = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _ENDLESS = 1 << 60
+_EMPTY_CELL = types.CellType()
 _GENERATOR = 0x20 | 0x80 | 0x200
 
 
@@ -163,10 +165,14 @@ class PatchedFile:
             raise NotResumable(f"line {statement.lineno} holds something else in the patched program")
         return {**moved, "path": [list(step) for step in new_place.path], "call": new_call}
 
-    def is_in_while(self, frame: Mapping[str, Any]) -> bool:
-        """Whether a recorded frame stands in a ``while`` loop, which does not know the number of its iteration."""
-        scope, _ = self.old_unit.find(str(frame["function"]), int(frame["first_line"]))
-        return scope is not None and any(isinstance(each, ast.While) for each in _statement_at(scope, frame["path"])[1])
+    def is_counted(self, placed: Mapping[str, Any]) -> bool:
+        """Whether every ``while`` loop around a placed frame has a variable that counts its iterations."""
+        scope, _ = self.new_unit.find(str(placed["function"]), int(placed["first_line"]))
+        if scope is None:
+            return False
+        statement, through = _statement_at(scope, placed["path"])
+        whiles = [each for each in (*through, statement) if isinstance(each, ast.While)]
+        return all(find_counter(each, self.new_unit.tree) is not None for each in whiles)
 
     def _image(self, offset: int, *, is_end: bool = False) -> int:
         for insertions in self._passes:
@@ -223,16 +229,36 @@ def _lasts(statement: ast.stmt) -> bool:
     )
 
 
+class BoundaryLoop(NamedTuple):
+    """One loop around a position.
+
+    Attributes:
+        place: of the loop.
+        body: the first place inside.
+        number: of the iteration; of a ``while`` loop what orders its iterations.
+        counter: of a ``while`` loop the variable that counts them.
+        step: what is added to that.
+        counted: where that is done.
+    """
+
+    place: int
+    body: int
+    number: int
+    counter: str = ""
+    step: int = 0
+    counted: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class BoundaryFrame:
-    """One frame of a position: its loops as (place, first place inside, number of the iteration); then the statement, as places.
+    """One frame of a position: its loops; then the statement, as places.
 
-    ``end`` of a call is where the call ends; ``kind`` is that of the frame.
+    ``end`` of a call is where the call ends; ``kind`` is that of the frame, ``loop`` also at the head of a ``while`` loop.
     """
 
     file: str
     function: str
-    loops: tuple[tuple[int, int, int], ...]
+    loops: tuple[BoundaryLoop, ...]
     start: int
     end: int
     call_end: int
@@ -242,8 +268,15 @@ class BoundaryFrame:
 Boundary = tuple[BoundaryFrame, ...]
 
 
-def boundary_of(frames: Sequence[CapturedFrame], files: Mapping[str, PatchedFile]) -> Boundary:
+def boundary_of(
+    frames: Sequence[CapturedFrame], files: Mapping[str, PatchedFile], namespace_of: Callable[[str], Mapping[str, object]]
+) -> Boundary:
     """Returns where loaded frames, placed in the patched program, stand.
+
+    Args:
+        frames: the frames.
+        files: of the program.
+        namespace_of: returns the globals of a module.
 
     Raises:
         NotResumable: a loop around them cannot tell the number of its iteration.
@@ -255,23 +288,51 @@ def boundary_of(frames: Sequence[CapturedFrame], files: Mapping[str, PatchedFile
         if scope is None:
             raise NotResumable(f"{frame.qualname} is not in the source")
         statement, through = _statement_at(scope, frame.path)
-        if frame.kind == "loop":
+        kind, start = frame.kind, _number(statement.lineno, statement.col_offset)
+        if isinstance(statement, ast.While):
+            if kind != "statement":
+                raise NotResumable("it stands in the condition of a while loop")
+            kind = "loop"
+        if kind == "loop":
             through = [*through, statement]
         iterators = list(frame.stack)
         loops = []
         for each in through:
             if isinstance(each, ast.While):
-                raise NotResumable("a while loop does not know the number of its iteration")
+                loop = _counted_loop(each, unit.tree, start, _variables(frame, namespace_of))
+                loops.append(loop._replace(number=loop.number - 1) if each is statement else loop)
             if isinstance(each, ast.For):
                 number = iteration_of(_next_iterator(iterators), each.iter)
                 if number is None:
                     raise NotResumable(f"the loop at line {each.lineno} does not know the number of its iteration")
-                loops.append((_number(each.lineno, each.col_offset), _number(each.body[0].lineno, 0), number))
+                loops.append(BoundaryLoop(_number(each.lineno, each.col_offset), _number(each.body[0].lineno, 0), number))
         end = _number(statement.end_lineno or statement.lineno, statement.end_col_offset or 0)
         call_end = _number(frame.call[2], frame.call[3]) if frame.call else 0
-        start = _number(statement.lineno, statement.col_offset)
-        found.append(BoundaryFrame(frame.filename, frame.qualname, tuple(loops), start, end, call_end, frame.kind))
+        found.append(BoundaryFrame(frame.filename, frame.qualname, tuple(loops), start, end, call_end, kind))
     return tuple(found)
+
+
+def _counted_loop(loop: ast.While, tree: ast.AST, place: int, variables: Mapping[str, object]) -> BoundaryLoop:
+    """Returns a ``while`` loop around a place, numbered by the variable that counts its iterations.
+
+    Raises:
+        NotResumable: there is none.
+    """
+    counter = find_counter(loop, tree)
+    if counter is not None:
+        counted = _number(counter.statement.lineno, counter.statement.col_offset)
+        number = number_of(variables.get(counter.name), counter.step, place > counted)
+        if number is not None:
+            start, body = _number(loop.lineno, loop.col_offset), _number(loop.body[0].lineno, 0)
+            return BoundaryLoop(start, body, number, counter.name, counter.step, counted)
+    raise NotResumable(f"the loop at line {loop.lineno} does not know the number of its iteration")
+
+
+def _variables(frame: CapturedFrame, namespace_of: Callable[[str], Mapping[str, object]]) -> Mapping[str, object]:
+    if frame.qualname == MODULE_SCOPE:
+        return namespace_of(frame.module)
+    cells = {name: cell.cell_contents for name, cell in frame.cells.items() if cell != _EMPTY_CELL}
+    return {**frame.values, **cells}
 
 
 def _next_iterator(stack: list[Any]) -> object:
@@ -306,6 +367,12 @@ def is_behind(frames: Sequence[types.FrameType], context: Context | None, bounda
         own, numbers = numbers[: len(levels)], numbers[len(levels) :]
         if len(own) < len(levels):
             return None
+        for index, (loop, level) in enumerate(zip(there.loops, levels, strict=False)):
+            if loop.counter and level.place == loop.place:
+                number = number_of(frame.f_locals.get(loop.counter), loop.step, place > loop.counted)
+                if number is None:
+                    return None
+                own[index] = number
         decided = _within(there, [each.place for each in levels], own, place)
         if decided is not None:
             return decided
@@ -319,13 +386,13 @@ def is_behind(frames: Sequence[types.FrameType], context: Context | None, bounda
 
 def _within(there: BoundaryFrame, levels: Sequence[int], numbers: Sequence[int], place: int) -> bool | None:
     """Decides within one frame; None when both stand in the same statement of the same iterations."""
-    for depth, (loop, body, number) in enumerate(there.loops):
+    for depth, loop in enumerate(there.loops):
         if depth >= len(levels):
-            return place >= body
-        if levels[depth] != loop:
-            return levels[depth] > loop
-        if numbers[depth] != number:
-            return numbers[depth] > number
+            return place >= loop.body
+        if levels[depth] != loop.place:
+            return levels[depth] > loop.place
+        if numbers[depth] != loop.number:
+            return numbers[depth] > loop.number
     if there.kind == "loop":
         return False
     here = levels[len(there.loops)] if len(levels) > len(there.loops) else place

@@ -17,7 +17,7 @@ from dartvc.hindsight.records import LogRecord
 from dartvc.hindsight.replay.execution import Ending, Execution
 from dartvc.hindsight.replay.jobs import Answer, Head
 from dartvc.hindsight.replay.jumps import Jump, find_jump, is_entered_once, is_plain_path
-from dartvc.hindsight.replay.places import Boundary, BoundaryFrame
+from dartvc.hindsight.replay.places import Boundary, BoundaryFrame, BoundaryLoop
 from dartvc.hindsight.replay.results import are_equal, place_of, records_in
 from dartvc.history import Repository
 from dartvc.model import Commit, Oid
@@ -78,16 +78,22 @@ class Skip:
     names: tuple[str, ...]
     jump: Jump
 
-    def execute(self, execution: Execution, processes: int, began_s: float, ended_s: float, wanted: Wanted) -> Ending | None:
+    def execute(
+        self, repository: Repository, execution: Execution, processes: int, began_s: float, ended_s: float, wanted: Wanted
+    ) -> Ending | None:
         """Replays; None when it gave no certain answer, or would not save anything.
 
         Args:
+            repository: where.
             execution: of the patched program.
             processes: how many may work at once.
             began_s: when the run began.
             ended_s: when it ended.
             wanted: which iterations are.
         """
+        expected = self._expected(repository)
+        if expected is not None and not wanted.is_sample and (not expected or self._pieces(expected, began_s, ended_s, wanted) is None):
+            return None
         told = execution.evaluated([each.oid for each in self.commits], self.names)
         if told is None:
             return None
@@ -144,6 +150,19 @@ class Skip:
 
         Nothing is loaded: the numbers of iterations come from the summaries of the loop's variable.
         """
+        held = self._expected(repository)
+        if not held:
+            return None
+        if wanted.is_sample:
+            return len(wanted.sampled([each for each in held if self.is_wanted(each[0].numbers, wanted)])), 0.0
+        pieces = self._pieces(held, began_s, ended_s, wanted)
+        if pieces is None:
+            return None
+        times = [began_s, *(each for _, _, each in held), ended_s]
+        return len(held), sum(times[each.end + 1] - times[each.begin + 1] for each in pieces)
+
+    def _expected(self, repository: Repository) -> list[tuple[Head, list[LogRecord], float]] | None:
+        """Returns what the commits hold if each holds the values of its iteration, as summaries tell; None when they do not tell which that is."""
         base = base_of(self.jump.loop.iter)
         if base is None or not isinstance(self.jump.loop.target, ast.Name):
             return None
@@ -157,17 +176,11 @@ class Skip:
             text = str(repository.summary(entry).get("repr", "")) if entry is not None else ""
             if text.lstrip("-").isdigit():
                 number = (int(text) - base[0]) // base[1]
-                place = BoundaryFrame("", "", ((0, 0, number),), 0, 0, 0, "loop")
+                place = BoundaryFrame("", "", (BoundaryLoop(0, 0, number),), 0, 0, 0, "loop")
+                if held and held[-1][0].numbers > (number,):
+                    return None  # it was entered anew by a loop around it, of which summaries do not tell
                 held.append((Head(commit.oid, (place,), (0,)), [], commit.time.timestamp()))
-        if not held:
-            return None
-        if wanted.is_sample:
-            return len(wanted.sampled([each for each in held if self.is_wanted(each[0].numbers, wanted)])), 0.0
-        pieces = self._pieces(held, began_s, ended_s, wanted)
-        if pieces is None:
-            return None
-        times = [began_s, *(each for _, _, each in held), ended_s]
-        return len(held), sum(times[each.end + 1] - times[each.begin + 1] for each in pieces)
+        return held
 
     def is_wanted(self, numbers: Sequence[int], wanted: Wanted) -> bool:
         """Whether an iteration, by the numbers of its loops, may be wanted: what its variable is there is told by a ``range`` alone."""
@@ -253,8 +266,8 @@ def _before(held: Sequence[tuple[Head, list[LogRecord], float]], index: int) -> 
     if index >= len(held):
         return ()
     *outer, last = held[index][0].boundary
-    *loops, (place, body, number) = last.loops
-    return (*outer, replace(last, loops=(*loops, (place, body, number - 1))))
+    *loops, innermost = last.loops
+    return (*outer, replace(last, loops=(*loops, innermost._replace(number=innermost.number - 1))))
 
 
 def _joined(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from dartvc.hindsight.contexts import LoopReader, NamedLoop
 from dartvc.program.frames import is_supported
+from dartvc.program.stopping import Stopper
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="frames of this interpreter cannot be read")
 
@@ -285,3 +287,42 @@ def test_a_deep_recursion_below_a_loop_is_no_trouble(log: Log) -> None:
         down(600)
         assert k >= 0
     assert log.seen == [[("k", 0, 0)], [("k", 1, 1)]]
+
+
+def test_stops_that_the_program_is_on_its_way_to_displace_no_context(log: Log) -> None:
+    noted: Callable[[], object] = log
+
+    def inside() -> int:
+        for _part in range(2):
+            (ask(), noted())  # the stop comes behind this statement
+            noted()
+        return 0
+
+    def run() -> list[object]:
+        for _epoch in range(3):
+            for _step in range(2):
+                (ask(), noted())
+                (ask(), inside(), ask(), noted())
+        found = [*log.seen, *log.entries]
+        log.seen.clear()
+        log.entries.clear()
+        return found
+
+    def on_stop(frame: types.FrameType) -> types.FrameType | None:
+        stops.append(frame.f_lineno)
+        return frame.f_back if frame.f_code is inside.__code__ and len(stops) % 3 == 0 else None
+
+    ask: Callable[[], object] = object
+    undisturbed = run()
+    stops: list[int] = []
+    present = sys.gettrace()
+    sys.settrace(None)
+    stopper = Stopper(lambda code: code in (inside.__code__, run.__code__), on_stop)
+    log.reader = LoopReader()
+    ask = stopper.request
+    try:
+        assert run() == undisturbed
+    finally:
+        stopper.cancel()
+        sys.settrace(present)
+    assert stops

@@ -113,3 +113,29 @@ def test_a_trace_function_that_takes_over_while_a_stop_is_waited_for_stays() -> 
     finally:
         stopper.cancel()
         sys.settrace(present)
+
+
+def test_a_request_that_comes_while_an_earlier_one_is_answered_under_a_debugger_does_not_hang() -> None:
+    """On 3.11 a pending call that comes while another runs would send a traced function round in its first instruction for ever."""
+    present = sys.gettrace()
+    namespace: dict[str, Any] = {}
+    code = "def inner(i):\n    return i\ndef work(ask):\n    found = 0\n    for i in range(50):\n        ask()\n        found += inner(i)\n    return found\n"
+    exec(compile(code, NAME, "exec"), namespace)
+    asked: list[int] = []
+
+    def is_user(code: types.CodeType) -> bool:
+        asked.append(1)
+        stopper.request()  # answered only after this one is
+        return sum(map(len, [str(each) for each in range(100)])) > 0 and code.co_filename == NAME
+
+    def trace(frame: types.FrameType, event: str, argument: object) -> Any:
+        return trace
+
+    stopper = Stopper(is_user, lambda frame: None)
+    try:
+        sys.settrace(trace)
+        assert namespace["work"](stopper.request) == sum(range(50))
+    finally:
+        sys.settrace(present)
+        stopper.cancel()
+    assert asked

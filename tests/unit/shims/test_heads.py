@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import types
 
 import pytest
@@ -36,6 +37,82 @@ def test_the_head_of_a_long_loop_is_told_before_each_iteration_and_the_program_d
     assert walk(heads_of(told, 0.0), seen) == [10, 20, 30] * 4
     assert seen == [(0, 3), (1, 6), (2, 9), (3, 12)]
     assert [epoch for epoch in (1, 2, 3) if epoch in told] == [1, 2, 3]
+
+
+def glance_once(heads: LoopHeads) -> None:
+    other = threading.Thread(target=heads.glance)
+    other.start()
+    other.join()
+
+
+def counting(heads: LoopHeads) -> list[int]:
+    seen = []
+    for number in range(5):
+        if number == 1:
+            glance_once(heads)
+        seen.append(number)
+    return seen
+
+
+def counting_what_is_generated(heads: LoopHeads) -> list[int]:
+    seen = []
+    for number, _ in enumerate(each for each in "abc"):
+        if number == 1:
+            glance_once(heads)
+        seen.append(number)
+    return seen
+
+
+def test_a_loop_is_found_from_another_thread_while_the_program_goes_on() -> None:
+    told: list[int] = []
+    heads = LoopHeads(lambda code: code is counting.__code__, lambda frame, interval_s: told.append(frame.f_locals["number"]), long_s=0.0)
+    assert counting(heads) == [0, 1, 2, 3, 4]
+    assert told == [1, 2, 3, 4]
+
+
+def test_a_generator_is_not_looked_into_from_another_thread() -> None:
+    told: list[int] = []
+    code = counting_what_is_generated.__code__
+    heads = LoopHeads(lambda each: each is code, lambda frame, interval_s: told.append(frame.f_locals["number"]), long_s=0.0)
+    assert counting_what_is_generated(heads) == [0, 1, 2]
+    assert told == []
+
+
+def test_threads_that_glance_all_the_time_disturb_no_loop() -> None:
+    heads = LoopHeads(lambda code: code in (busy.__code__, inner.__code__), lambda frame, interval_s: None, long_s=0.0)
+    is_over = threading.Event()
+
+    def glancing() -> None:
+        while not is_over.is_set():
+            heads.glance()
+
+    threads = [threading.Thread(target=glancing) for _ in range(2)]
+    for each in threads:
+        each.start()
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        assert busy(300) == 300 * 20 * 5
+    finally:
+        sys.setswitchinterval(switching)
+        is_over.set()
+        for each in threads:
+            each.join()
+
+
+def busy(count: int) -> int:
+    found = 0
+    for _ in range(count):
+        for each in list(range(20)):
+            found += inner(each)
+    return found
+
+
+def inner(number: int) -> int:
+    found = 0
+    for _ in reversed([number] * 5):
+        found += len(str(number)) > 0
+    return found
 
 
 def test_a_short_loop_is_not_touched() -> None:
