@@ -7,6 +7,7 @@ import functools
 import importlib
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from dartvc.cli.context import Context, as_current, report
 from dartvc.cli.live import FORWARDED, find_session, send
 from dartvc.cli.progress import ProgressLine
 from dartvc.cli.words import split_common, verb_of
-from dartvc.errors import DartvcError
+from dartvc.errors import DartvcError, UsageError
 from dartvc.host.progress import watched_by
 
 __all__ = ["application", "dispatch"]
@@ -37,6 +38,8 @@ _ROOMS = {
     "caching": ("cache",),
 }
 _ROOM_OF = {verb: room for room, verbs in _ROOMS.items() for verb in verbs}
+_TAKE_THE_PROCESS = frozenset({"run", "resume", "shell"})
+"""Verbs that start the interpreter anew or load a past state into it: never in the process of a living session."""
 
 
 @functools.cache
@@ -78,6 +81,9 @@ def dispatch(argv: list[str], context: Context) -> int:
     if common.is_quiet or context.is_json:
         context.progress_after_s = None
     try:
+        if context.is_inside and verb_of(words) in _TAKE_THE_PROCESS and "--help" not in words:
+            where = "" if words[0] != "shell" or "-c" in words else ", in a terminal"
+            raise UsageError("a program is run from a terminal", kind="inside-session", hint=f"!dvc-state {shlex.join(words)}{where}")
         if not context.is_inside and verb_of(words) in FORWARDED and "--help" not in words:
             living = find_session(context.repository.path, session)
             if living is not None:
