@@ -71,7 +71,7 @@ def print_log(context: Context, options: LogOptions) -> None:
 
         condition = options.where
         found = (commit for commit in found if holds(repository, commit.oid, condition))
-    commits = islice(found, options.count) if options.count is not None else found
+    commits = islice(found, options.count) if options.count is not None and options.count >= 0 else found  # as in git: a negative one is no limit
     if options.is_json:
         context.json("log", {"items": [commit_item(commit) for commit in commits]})
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -226,7 +227,7 @@ def commit(message: Annotated[str, typer.Option("-m", "--message", help="what fo
 def op_log(count: Annotated[int, typer.Option("-n", help="how many")] = 20, is_json: Json = False) -> None:
     """Lists what moved refs, HEAD and the namespace, newest first."""
     context = current()
-    rows = [operation for _, operation in zip(range(count), context.repository.operations.iter_newest(), strict=False)]
+    rows = list(islice(context.repository.operations.iter_newest(), count if count >= 0 else None))
     if is_json:
         items = [
             {

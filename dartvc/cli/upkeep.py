@@ -105,6 +105,7 @@ def du(is_json: Json = False) -> None:
 
 def doctor(is_json: Json = False) -> None:
     """Looks for what could trouble a session: another Python, packages of other versions, names that are not stored, a full disk."""
+    import os
     import shutil
 
     from dartvc.history.environment import compare_environments, describe_environment
@@ -123,6 +124,8 @@ def doctor(is_json: Json = False) -> None:
                 findings.append(f"{recipe.get('path', name)} is not stored: {recipe.get('reason')} {recipe.get('remedy', '')}".rstrip())
         if not repository.is_trusted(head):
             findings.append(f"HEAD ({short(head)}) was made on another machine: dvc-state trust HEAD if you know its author")
+    if not os.access(repository.path, os.W_OK):
+        findings.append(f"{repository.path} is not writable: nothing can be recorded (is the file system mounted read-only? who owns the folder?)")
     free = shutil.disk_usage(repository.path).free
     if free < 1 << 30:
         findings.append(f"only {size(free)} are free on this disk")

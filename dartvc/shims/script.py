@@ -47,6 +47,7 @@ from dartvc.state import strings
 from dartvc.state.adapters.loaders import watch_workers
 from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
+from dartvc.store.durable import storage_errors
 
 if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
@@ -97,7 +98,8 @@ class _Runner:
         self.session.working.generators = GeneratorCodec(self.reader)
         self.session.working.keeps_strings = strings.is_supported()
         journal = repository.path / "runs" / run.run_id
-        journal.mkdir(parents=True, exist_ok=True)
+        with storage_errors(journal):
+            journal.mkdir(parents=True, exist_ok=True)
         ignored = (str(repository.path), str(config_folder()))
         self.effects = Effects(journal, ignored, on_fork=watch_workers, is_atomic=options.is_atomic)
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
