@@ -293,7 +293,10 @@ def bisect_run(
         else:
             low = middle + 1
     if low == len(line):
-        context.say(f"no commit has {expression} ({tested} tested)")
+        if is_json:
+            context.json("bisect", {"oid": None, "tested": tested})
+        else:
+            context.say(f"no commit has {expression} ({tested} tested)")
         raise typer.Exit(1)
     first = line[low]
     if is_json:

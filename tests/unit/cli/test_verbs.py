@@ -56,3 +56,41 @@ def test_a_negative_count_is_no_limit_as_in_git(project: Project) -> None:
     assert project("log", "-n", "-1", "--oneline") == project("log", "--oneline")
     assert project("op", "log", "-n", "-1").splitlines() == project("op", "log").splitlines() != []
     assert len(json.loads(project("log", "-n", "2", "--json"))["items"]) == 2
+
+
+@pytest.mark.parametrize("rule", ["max:x:1", "max:x 1"])
+def test_gc_keeps_the_best_in_both_spellings(project: Project, rule: str) -> None:
+    assert "thinned" in project("gc", "--dry-run", "--keep-best", rule)
+
+
+@pytest.mark.parametrize("words", [("--keep-last", "-1"), ("--keep-best", "max:x"), ("--keep-within", "-7d"), ("--keep-within", "nan")])
+def test_gc_refuses_rules_that_mean_nothing(project: Project, words: tuple[str, ...]) -> None:
+    assert "error: " in project("gc", "--dry-run", *words, expected=2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("dartvc.keepLast", "ten", "not a number"), ("dartvc.keepLast", "1.5", "not a number"), ("dartvc.keepWithin", "soon", "not a duration"),
+        ("dartvc.keepBest", "acc", "not a rule"), ("dartvc.maxOverhead", "nan", "not a percentage"), ("DARTVC.EVERY", "x", "dartvc.every cannot"),
+        ("dartvc.keeplasts", "5", "did you mean dartvc.keepLast?"), ("dartvx.keepLast", "5", "there is no setting"), ("author", "me", "there is no setting"),
+    ],
+)  # fmt: skip
+def test_settings_that_no_reader_understands_are_refused(project: Project, key: str, value: str, said: str) -> None:
+    before = (project.repository.path / "config").read_bytes()
+    assert said in project("config", key, value, expected=2)
+    assert (project.repository.path / "config").read_bytes() == before
+
+
+def test_settings_are_printed_as_json_and_git_keeps_its_own(project: Project) -> None:
+    assert json.loads(project("config", "dartvc.every", "60", "--json")) == {"schema": "dvc-state/config/1", "key": "dartvc.every", "value": "60"}
+    assert json.loads(project("config", "dartvc.every", "--json"))["value"] == "60"
+    assert project("config", "--list") == project("config") and "dartvc.every=60\n" in project("config")
+    project("config", "user.name", "me")
+    assert project("config", "user.name") == "me\n"
+    project("config", "--list", "user.name", expected=2)
+
+
+def test_a_bisection_without_result_is_json_too(project: Project) -> None:
+    assert json.loads(project("bisect", "run", "--expr", "x > 7", "--json", expected=1)) == {"schema": "dvc-state/bisect/1", "oid": None, "tested": 2}
+    assert json.loads(project("bisect", "run", "--expr", "x > 1", "--json"))["oid"] == project.session.head
