@@ -160,11 +160,13 @@ def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD"
         summary = repository.summary(entry)
         recipe = repository.recipe(entry) if entry.recipe_oid else {}
         if path:
-            summary = _inside(summary, path, target)
+            from dartvc.porcelain.inside import look_inside
+
+            summary = dict(look_inside(summary, path, target))
         if is_json:
-            context.json("show", {"name": name, "summary": summary, "recipe": recipe})
+            context.json("show", {"name": name + path, "summary": summary, "recipe": recipe})
             return
-        for line in render_summary(name, summary, color=context.color):
+        for line in render_summary(name + path, summary, color=context.color):
             context.out(line)
         if recipe:
             context.out(f"not stored: {recipe.get('reason')}")
@@ -184,18 +186,6 @@ def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD"
     if commit.parents:
         for line in render_diff(compare(repository, commit.parents[0], oid).names, color=context.color):
             context.out(line)
-
-
-def _inside(summary: dict[str, object], path: str, target: str) -> dict[str, object]:
-    """Returns the part of a summary that a path such as ``.weight`` or ``['age']`` names."""
-    key = path.strip(".[]'\"")
-    for group in ("attributes", "fields", "layers", "params", "fitted"):
-        part = summary.get(group)
-        if isinstance(part, dict) and key in part:
-            return {"type": str(part[key])}
-    if key in summary:
-        return {key: summary[key]}
-    raise NotFoundError(f"the summary says nothing of {target}", kind="unknown-path", hint=f"dvc-state show {target.removesuffix(path)}")
 
 
 def diff(

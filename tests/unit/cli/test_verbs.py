@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import io
 import json
 from collections.abc import Iterator
@@ -94,3 +95,55 @@ def test_settings_are_printed_as_json_and_git_keeps_its_own(project: Project) ->
 def test_a_bisection_without_result_is_json_too(project: Project) -> None:
     assert json.loads(project("bisect", "run", "--expr", "x > 7", "--json", expected=1)) == {"schema": "dvc-state/bisect/1", "oid": None, "tested": 2}
     assert json.loads(project("bisect", "run", "--expr", "x > 1", "--json"))["oid"] == project.session.head
+
+
+class Point:
+    """An instance with parts."""
+
+    def __init__(self) -> None:
+        self.x = 1.5
+        self.tags = {"a": [1, [2, 3]]}
+        self.inner = object()
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("d['k']", "int 1"), ("d.k", "int 1"), ("d[k]", "int 1"), ("d[3]", "float 2.5"), ("d['deep']['z'][1]", "str 'two'"), ("d['a.b']", "NoneType None"),
+        ("rows[0]", "int 10"), ("rows[-1]", "str 'last'"), ("rows[1]", "list [1, 2] length 2"), ("rows[1][0]", "int 1"),
+        ("p.x", "float 1.5"), ("p.tags['a'][0]", "int 1"), ("p.tags['a'][1]", "list length 2"),
+        ("p.inner", "object"), ("many[4]", "int 4"), ("many.length", "int 50"), ("pair.left", "int 1"),
+    ],
+)  # fmt: skip
+def test_a_path_leads_into_a_value_as_far_as_its_summary_tells(project: Project, path: str, shown: str) -> None:
+    pair = collections.namedtuple("pair", "left right")
+    project.commit(
+        "parts", d={"k": 1, 3: 2.5, "deep": {"z": [1, "two"]}, "a.b": None}, rows=[10, [1, 2], "last"], p=Point(), many=list(range(50)), pair=pair(1, 2)
+    )
+    assert project("show", f"HEAD:{path}").splitlines()[0] == f"{path}  {shown}"
+    answer = json.loads(project("show", f"HEAD:{path}", "--json"))
+    assert answer["name"] == path and answer["summary"]["type"] == shown.split()[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("d['kye']", "did you mean key?"), ("p.inner.deep", "dvc-state shell HEAD -c \"print(p.inner.deep)\""), ("many[40]", "dvc-state show HEAD:many, or"),
+        ("many[-1]", "does not tell of [-1]"), ("p.xx", "did you mean x?"),
+    ],
+)  # fmt: skip
+def test_where_a_summary_ends_the_error_says_what_can_tell(project: Project, path: str, said: str) -> None:
+    project.commit("parts", d={"key": 1}, p=Point(), many=list(range(50)))
+    assert said in project("show", f"HEAD:{path}", expected=3)
+    assert "does not lead into a value" in project("show", "HEAD:d[", expected=2)
+
+
+def test_columns_and_layers_are_parts(project: Project) -> None:
+    pandas = pytest.importorskip("pandas")
+    project.commit("frame", df=pandas.DataFrame({"v": [1, 2, 3]}))
+    assert project("show", "HEAD:df.v").splitlines()[0] == project("show", "HEAD:df['v']").splitlines()[0].replace("['v']", ".v")
+    assert project("show", "HEAD:df.v").startswith("df.v  pandas.Series int64 length 3")
+    assert project("show", "HEAD:df.v.max") == "df.v.max  int 3\n"
+    torch = pytest.importorskip("torch")
+    project.commit("net", net=torch.nn.Sequential(torch.nn.Linear(2, 3)))
+    assert project("show", "HEAD:net.0.weight").startswith("net.0.weight  parameter 3x2")
