@@ -17,7 +17,7 @@ from typer.main import get_command
 from dartvc.cli.context import Context, as_current, report
 from dartvc.cli.live import FORWARDED, find_session, send
 from dartvc.cli.progress import ProgressLine
-from dartvc.cli.words import split_common, verb_of
+from dartvc.cli.words import fill_revisions, split_common, verb_of
 from dartvc.errors import DartvcError, UsageError
 from dartvc.host.progress import watched_by
 
@@ -75,7 +75,7 @@ def dispatch(argv: list[str], context: Context) -> int:
     """Parses and runs one command line; returns the exit code."""
     context.is_json = "--json" in argv
     common = split_common(argv)
-    session, words = common.session, common.words
+    session, words = common.session, fill_revisions(common.words)
     if common.directory:
         context.directory = common.directory
     if common.is_quiet or context.is_json:

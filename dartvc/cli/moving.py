@@ -14,6 +14,7 @@ from dartvc.cli.text import age, render_moved
 from dartvc.errors import PartialError, UsageError
 from dartvc.model import CommitKind, short
 from dartvc.porcelain import moves
+from dartvc.porcelain.places import previous_place, sharer_of
 
 __all__ = ["register"]
 
@@ -55,7 +56,7 @@ def register(app: typer.Typer) -> None:
 
 
 def checkout(
-    revision: str,
+    revision: Annotated[str, typer.Argument(metavar="REV", help="where to; -: where HEAD was before; left out with -b or before --: HEAD")] = "",
     names: Names = None,
     new_branch: Annotated[str | None, typer.Option("-b", metavar="NAME", help="make a branch there and go to it")] = None,
     trust: Trust = False,
@@ -65,6 +66,9 @@ def checkout(
 ) -> None:
     """Goes to a revision; with names only brings these back."""
     context = current()
+    if not revision and not names and new_branch is None:
+        raise UsageError("checkout needs a revision, or names", kind="bad-arguments", hint="dvc-state checkout REV, or dvc-state checkout -- NAMES")
+    revision = _place(revision)
     if is_planned:
         show_checkout_plan(context, revision, names or (), is_json=is_json)
         return
@@ -73,6 +77,8 @@ def checkout(
         context.repository, context.workspace, revision, names=names, new_branch=new_branch, trust=trust, map_device=device
     )
     _show(moved, is_json)
+    if not names:
+        _tell_sharer(moved.branch)
 
 
 def restore(
@@ -93,8 +99,10 @@ def switch(
     trust: Trust = False,
     is_json: Json = False,
 ) -> None:
-    """Goes to a branch."""
+    """Goes to a branch; `-` is the one before."""
     context = current()
+    if name == "-" and not create:
+        name = _place(name)
     if not create and context.repository.database.refs.read(f"refs/heads/{name}") is None:
         context.repository.resolve(name, head=context.workspace.head)
         raise UsageError(
@@ -102,6 +110,22 @@ def switch(
         )
     target = revision if create else name
     _show(moves.checkout(context.repository, context.workspace, target, new_branch=name if create else None, trust=trust), is_json)
+    _tell_sharer(name)
+
+
+def _place(revision: str) -> str:
+    """Returns what a revision of a checkout stands for: nothing for HEAD, ``-`` for where HEAD was before."""
+    context = current()
+    return previous_place(context.repository, context.workspace) if revision == "-" else revision or "HEAD"
+
+
+def _tell_sharer(branch: str | None) -> None:
+    """Says when a branch is another living session's, whose commits stay apart."""
+    context = current()
+    other = sharer_of(context.repository, context.workspace, branch)
+    if other is not None:
+        where = f"session {other.session_id}, process {other.pid}"
+        context.say(f"{branch} is another session's ({where}): once it has moved, commits of this one go to a branch {branch}-...")
 
 
 def branch(

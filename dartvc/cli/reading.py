@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -199,6 +200,10 @@ def diff(
     context = current()
     repository = context.repository
     head = context.workspace.head
+    if ".." in before and not before.startswith(":/"):
+        if after:
+            raise UsageError(f"{before} says both ends already", kind="bad-arguments", hint=f"dvc-state diff {before} -- NAMES")
+        before, after = _ends(context, before)
     if not before and head is not None and not repository.commit(head).parents:
         raise UsageError("there is only one commit", kind="one-commit", hint="dvc-state show")
     first = repository.resolve(before or "HEAD~1", head=head)
@@ -211,6 +216,20 @@ def diff(
             context.out(line)
     if exit_code and found.names:
         raise typer.Exit(1)
+
+
+def _ends(context: Context, text: str) -> tuple[str, str]:
+    """Returns what ``A..B`` compares; ``A...B``: B with the last commit that both have."""
+    left, right = (each or "HEAD" for each in re.split(r"\.\.\.?", text, maxsplit=1))
+    if "..." not in text:
+        return left, right
+    from dartvc.history.revisions import merge_bases
+
+    repository, head = context.repository, context.workspace.head
+    bases = merge_bases(repository, repository.resolve(left, head=head), repository.resolve(right, head=head))
+    if not bases:
+        raise UsageError(f"{left} and {right} have no commit in common", kind="no-common-commit", hint=f"dvc-state diff {left} {right}")
+    return bases[0], right
 
 
 def ls(revision: Annotated[str, typer.Argument(help="of which commit")] = "HEAD", is_json: Json = False) -> None:

@@ -62,11 +62,13 @@ def checkout(
     if names:
         return restore(repository, workspace, names, revision, trust=trust, map_device=map_device)
     oid = repository.resolve(revision, head=workspace.head)
-    saved = workspace.checkpoint("before checkout", CommitKind.AUTO)
-    target = new_branch
     if new_branch is not None:
         _check_absent(repository, new_branch)
-    elif repository.database.refs.read(f"refs/heads/{revision}") is not None:
+    saved = workspace.checkpoint("before checkout", CommitKind.AUTO)
+    if new_branch is not None and revision in ("HEAD", "@"):
+        oid = saved or oid  # as in git, a new branch begins with what was not committed yet
+    target = new_branch
+    if new_branch is None and repository.database.refs.read(f"refs/heads/{revision}") is not None:
         target = revision
     report = workspace.restore(oid, trust=trust, map_device=map_device)
     description = f"checkout {revision}"

@@ -147,3 +147,55 @@ def test_columns_and_layers_are_parts(project: Project) -> None:
     torch = pytest.importorskip("torch")
     project.commit("net", net=torch.nn.Sequential(torch.nn.Linear(2, 3)))
     assert project("show", "HEAD:net.0.weight").startswith("net.0.weight  parameter 3x2")
+
+
+@pytest.mark.parametrize("name", ["HEAD", "@"])
+def test_branches_and_tags_are_never_named_as_head_is(project: Project, name: str) -> None:
+    for words in (("branch", name), ("tag", name), ("checkout", "-b", name), ("switch", "-c", name)):
+        assert "is not a valid name" in project(*words, expected=2)
+    assert project("log", "--oneline").count("\n") == 3
+
+
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_a_checkout_may_leave_head_out(project: Project, is_inside: bool) -> None:
+    project.namespace["x"] = "not committed"
+    project.session.is_dirty = True
+    assert "HEAD is new at " in project("checkout", "-b", "new", is_inside=is_inside)
+    assert project.repository.resolve("new") == project.repository.resolve("main")
+    assert project.namespace["x"] == "not committed"
+    assert "checkout needs a revision, or names" in project("checkout", expected=2, is_inside=is_inside)
+
+
+def test_names_after_two_dashes_are_names_of_head(project: Project) -> None:
+    project.namespace["x"] = [7]
+    assert "restored: x" in project("checkout", "--", "x") and project.namespace["x"] == 2
+    project("checkout", ":/step 1", "--", "x")
+    assert project.namespace["x"] == 1
+    assert "no branch or tag" in project("checkout", "x", expected=3)
+
+
+def test_a_diff_takes_ranges_and_names_as_git_does(project: Project) -> None:
+    project.commit("both", x=5, y=1)
+    apart = project("diff", "HEAD~3", "HEAD")
+    assert apart == project("diff", "HEAD~3..HEAD") == project("diff", "HEAD~3..") == project("diff", "HEAD~3...HEAD") != ""
+    assert project("diff", "HEAD~3..HEAD", "--", "y") == project("diff", "--", "y") == project("diff", "HEAD~1", "--", "y") == project("diff", "HEAD~1", "HEAD", "y")
+    assert "x" not in project("diff", "--", "y")
+    assert "says both ends" in project("diff", "HEAD~1..HEAD", "y", expected=2)
+
+
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_a_dash_is_where_head_was_before(project: Project, is_inside: bool) -> None:
+    def at() -> str | None:
+        return project.session.branch if is_inside else str(project.repository.database.refs.head().ref).removeprefix("refs/heads/")
+
+    assert "nowhere else" in project("switch", "-", expected=3, is_inside=is_inside)
+    project("checkout", "-b", "side", "HEAD~1", is_inside=is_inside)
+    if is_inside:
+        project.commit("on the side", x=9)
+    for place in ("main", "side", "main"):
+        project("switch", "-", is_inside=is_inside)
+        assert at() == place
+    assert project.namespace["x"] == 2
+    project("checkout", "HEAD~1", is_inside=is_inside)
+    project("checkout", "-", is_inside=is_inside)
+    assert at() == "main"
