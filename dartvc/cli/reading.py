@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +19,7 @@ from dartvc.porcelain.expressions import holds
 
 if TYPE_CHECKING:
     from dartvc.remotes import Standing
+    from dartvc.sessions.registry import LiveSession
 
 __all__ = ["register"]
 
@@ -60,6 +61,7 @@ def status(is_json: Json = False) -> None:
     head = workspace.head
     apart = _standing(context)
     sessions = living_sessions(repository.path)
+    meant = _meant_session(context, sessions)
     killed = open_runs(repository)
     omitted = []
     names = {}
@@ -68,7 +70,7 @@ def status(is_json: Json = False) -> None:
         omitted = [(name, repository.recipe(entry)) for name, entry in names.items() if entry.payload_oid is None]
     effects = read_effects(repository, head) if head is not None else []
     if is_json:
-        living = [{"id": each.session_id, "pid": each.pid, "branch": each.branch} for each in sessions]
+        living = [{"id": each.session_id, "pid": each.pid, "branch": each.branch, "meant": each.session_id == meant} for each in sessions]
         not_stored = [{"name": name, **recipe} for name, recipe in omitted]
         context.json(
             "status",
@@ -98,15 +100,31 @@ def status(is_json: Json = False) -> None:
             context.out(f"run {commit.run}: {describe_tally(so_far)}")
         if effects:
             context.out(f"the run has {printable(describe_acts(effects))}: that cannot be undone")
-    for each in sessions:
-        context.out(f"session {each.session_id}: process {each.pid}, branch {each.branch or 'detached'}")
-    if not sessions:
-        context.out("no session is alive")
+    for line in _session_lines(sessions, meant):
+        context.out(line)
     for run in killed:
         context.out(f"run {run.run_id} ({' '.join(run.command)}) was killed, its files stand half done: dvc-state resume, or dvc-state abort")
     for name, recipe in omitted:
         how = "computed at checkout" if recipe.get("plan") else "its recipe is kept" if recipe.get("steps") else "not stored"
         context.out(f"{recipe.get('path', name)}: {how}: {recipe.get('reason')}")
+
+
+def _session_lines(sessions: Sequence[LiveSession], meant: str) -> Iterator[str]:
+    for each in sessions:
+        mark = " (commands go to this one; --session ID chooses another)" if each.session_id == meant and len(sessions) > 1 else ""
+        yield f"session {each.session_id}: process {each.pid}, branch {each.branch or 'detached'}{mark}"
+    if not sessions:
+        yield "no session is alive"
+
+
+def _meant_session(context: Context, sessions: Sequence[LiveSession]) -> str:
+    """Returns the id of the session that a command such as this one acts on; empty when none lives."""
+    from dartvc.cli.live import find_session
+
+    if context.meant_session or context.is_inside:
+        return context.meant_session or context.workspace.session_id
+    youngest = find_session(context.repository.path) if sessions else None
+    return youngest.session_id if youngest is not None else ""
 
 
 def _standing(context: Context) -> Standing | None:
