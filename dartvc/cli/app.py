@@ -142,7 +142,8 @@ def _invoke(words: Sequence[str], context: Context) -> int:
             context.out(json.dumps({"error": {"code": "usage", "message": error.format_message()}}))
         else:
             context.say(f"error: {error.format_message()}")
-            context.say("  dvc-state --help")
+            failed = getattr(error, "ctx", None)
+            context.say(f"  {failed.command_path if failed is not None else 'dvc-state'} --help")
         return 2
 
 

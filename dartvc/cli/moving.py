@@ -11,7 +11,7 @@ from dartvc.cli.context import current
 from dartvc.cli.planning import show_checkout_plan
 from dartvc.cli.running import check_device
 from dartvc.cli.text import age, render_moved
-from dartvc.errors import PartialError, UsageError
+from dartvc.errors import NotFoundError, PartialError, UsageError
 from dartvc.model import CommitKind, short
 from dartvc.porcelain import moves
 from dartvc.porcelain.places import previous_place, sharer_of
@@ -236,7 +236,7 @@ def commit(message: Annotated[str, typer.Option("-m", "--message", help="what fo
     """Commits the living namespace under a message; such commits are never thinned."""
     context = current()
     if not context.workspace.is_live:
-        raise UsageError(
+        raise NotFoundError(
             "no session is alive whose state could be committed",
             kind="no-session",
             hint="%load_ext dartvc in a notebook, or dartvc.attach(globals())",
@@ -273,4 +273,17 @@ def op_log(count: Annotated[int, typer.Option("-n", help="how many")] = 20, is_j
 def op_restore(operation: str, is_json: Json = False) -> None:
     """Brings refs, HEAD and namespace to where they were after an operation."""
     context = current()
-    _show(moves.restore_operation(context.repository, context.workspace, operation), is_json)
+    refs = context.repository.database.refs
+    before = dict(refs.iter_refs())
+    moved = moves.restore_operation(context.repository, context.workspace, operation)
+    after = dict(refs.iter_refs())
+    if not is_json:
+        for word, names in (("removed", before.keys() - after.keys()), ("brought back", after.keys() - before.keys())):
+            if named := [_named(name) for name in sorted(names) if name.startswith(("refs/heads/", "refs/tags/"))]:
+                context.out(f"{word}: {', '.join(named)}")
+    _show(moved, is_json)
+
+
+def _named(ref: str) -> str:
+    kind, _, name = ref.removeprefix("refs/").partition("/")
+    return f"{'branch' if kind == 'heads' else 'tag'} {name}"

@@ -11,11 +11,11 @@ import typer
 from dartvc.cli.context import Context, current
 from dartvc.cli.loglines import LogOptions, commit_item, print_log
 from dartvc.cli.render import printable, render_diff, render_headline, render_summary
-from dartvc.cli.text import age, render_commit, size
+from dartvc.cli.text import age, counted, render_commit, size
 from dartvc.errors import NotFoundError, UsageError
 from dartvc.model import Commit, short
 from dartvc.porcelain.compare import compare
-from dartvc.porcelain.expressions import holds
+from dartvc.porcelain.expressions import holds, names_of, require_names
 
 if TYPE_CHECKING:
     from dartvc.remotes import Standing
@@ -93,7 +93,7 @@ def status(is_json: Json = False) -> None:
         context.out("no commit yet")
     else:
         commit = repository.commit(head)
-        context.out(f"{short(head)} {commit.subject[:60]} ({age(commit.time)}), {len(names)} names")
+        context.out(f"{short(head)} {commit.subject[:60]} ({age(commit.time)}), {counted(len(names), 'name')}")
         entry = repository.process(head).get("position") if commit.run else None
         so_far = repository.summary(entry).get("so_far") if entry is not None else None
         if isinstance(so_far, Mapping):
@@ -139,7 +139,7 @@ def _standing(context: Context) -> Standing | None:
 def _describe_standing(apart: Standing) -> str:
     """Returns how the branch stands to the one that it follows, with what to type."""
     if apart.ahead and apart.behind:
-        return f"apart from {apart.upstream}: {apart.ahead} commits only here, {apart.behind} only there"
+        return f"apart from {apart.upstream}: {counted(apart.ahead, 'commit')} only here, {apart.behind} only there"
     if apart.ahead:
         return f"ahead of {apart.upstream} by {apart.ahead}: dvc-state push"
     return f"behind {apart.upstream} by {apart.behind}: dvc-state pull" if apart.behind else f"up to date with {apart.upstream}"
@@ -198,7 +198,7 @@ def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD"
         return
     for line in (*render_commit(context, commit, context.workspace.head), *render_examination(context, found)):
         context.out(line)
-    if code and not found.frames:
+    if code and not found.frames and code.strip() != commit.message.strip():  # a cell of one line is its own message
         for line in code.splitlines():
             context.out(f"    >>> {line}")
         context.out("")
@@ -320,6 +320,7 @@ def bisect_run(
         else:
             low = middle + 1
     if low == len(line):
+        require_names(repository, [line[-1].oid], names_of(expression))
         if is_json:
             context.json("bisect", {"oid": None, "tested": tested})
         else:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dartvc.cli.context import current
-from dartvc.cli.text import size
+from dartvc.cli.text import counted, size
 from dartvc.errors import UsageError
 from dartvc.model import short
 
@@ -56,7 +56,7 @@ def gc(
     would = "would be " if dry_run else ""
     report = done.report
     context.out(
-        f"{len(done.thinned)} automatic commits {would}thinned, {report.dropped_objects} objects {would}dropped, "
+        f"{counted(len(done.thinned), 'automatic commit')} {would}thinned, {counted(report.dropped_objects, 'object')} {would}dropped, "
         f"{size(report.freed_bytes)} {would}freed"
     )
     if done.journals:

@@ -58,7 +58,7 @@ def checkout(
     ``map_device`` tells where tensors go that were on a graphics processor; empty: where they were, or on the CPU when that is not here.
     """
     if map_device and not workspace.is_live:
-        raise UsageError("no session is alive whose tensors could go to a device", kind="no-session", hint="dvc-state shell REV --map-device cpu")
+        raise NotFoundError("no session is alive whose tensors could go to a device", kind="no-session", hint="dvc-state shell REV --map-device cpu")
     if names:
         return restore(repository, workspace, names, revision, trust=trust, map_device=map_device)
     oid = repository.resolve(revision, head=workspace.head)
@@ -83,7 +83,7 @@ def restore(
     oid = repository.resolve(revision, head=workspace.head)
     saved = workspace.checkpoint("before restore", CommitKind.AUTO)
     if not workspace.is_live:
-        raise RefusedError(
+        raise NotFoundError(
             "no session is alive whose names could be restored", kind="no-session", hint="start one, or dvc-state checkout REV"
         )
     report = workspace.restore(oid, names, trust=trust, map_device=map_device)
@@ -173,7 +173,9 @@ def revert(repository: Repository, workspace: Workspace, revision: str, *, trust
 
 def _need_session(workspace: Workspace) -> None:
     if not workspace.is_live:
-        raise RefusedError("no session is alive whose names could change", kind="no-session", hint="start one first")
+        raise NotFoundError(
+            "no session is alive whose names could change", kind="no-session", hint="%load_ext dartvc in a notebook, or dartvc.attach(globals())"
+        )
 
 
 def stash(repository: Repository, workspace: Workspace) -> Moved:

@@ -73,7 +73,7 @@ class _Shim:
         resumed = self.cells.end()
         code = info.raw_cell or "" if resumed is None else resumed
         error = result.error_before_exec or result.error_in_exec
-        line = f"{type(error).__name__}: {error}" if error is not None else ""
+        line = f"{type(error).__name__}: {error}".rstrip(": ") if error is not None else ""
         quiet = not info.store_history or code.lstrip().startswith(("%dvc_state", "%dvc-state"))
         try:
             self.session.end_unit(
@@ -167,7 +167,7 @@ def load_extension(shell: Any) -> None:
     if report is not None and head is not None:
         lost = f", {len(report.omissions)} not as they were (dvc-state status)" if report.omissions else ""
         count = len(report.written) + len(report.recomputed)
-        print(f"dartvc: continued at {head[:8]}: {count} names restored{lost} ({where})", file=sys.stderr)
+        print(f"dartvc: continued at {head[:8]}: {count} name{'s' * (count != 1)} restored{lost} ({where})", file=sys.stderr)
         for omission in report.omissions:
             print(f"dartvc: {omission.path}: {omission.reason}", file=sys.stderr)
         interrupted = shim.cells.interrupted()

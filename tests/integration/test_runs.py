@@ -278,7 +278,7 @@ def test_an_interrupted_run_commits_first_and_goes_on_from_there(tmp_path: Path)
     stopped = command("run", "s.py", cwd=tmp_path, die=True)
     assert (stopped.returncode, stopped.stdout) == (130, "0\n1\n2\n")
     assert "KeyboardInterrupt" in stopped.stderr and "dvc-state resume goes on from the last commit" in stopped.stderr
-    assert "1 commits" in command("status", cwd=tmp_path).stdout
+    assert "1 commit, " in command("status", cwd=tmp_path).stdout
     resumed = command("resume", cwd=tmp_path)
     assert (resumed.returncode, resumed.stdout) == (0, "3\n4\ntotal 10\n"), resumed.stderr
 

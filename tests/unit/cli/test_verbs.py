@@ -200,3 +200,51 @@ def test_a_dash_is_where_head_was_before(project: Project, is_inside: bool) -> N
     project("checkout", "HEAD~1", is_inside=is_inside)
     project("checkout", "-", is_inside=is_inside)
     assert at() == "main"
+
+
+@pytest.mark.parametrize(
+    "words", [("log", "--var", "xs"), ("log", "--where", "xs > 3"), ("log", "--oneline", "--where", "x > 3 and xs > 1"), ("bisect", "run", "--expr", "xs > 1")]
+)
+def test_names_that_no_commit_has_are_an_error_and_no_answer(project: Project, words: tuple[str, ...]) -> None:
+    project.commit("more", xx=1)
+    assert "no commit has a variable 'xs'\n  did you mean " in project(*words, expected=3)
+
+
+def test_a_condition_that_never_holds_is_an_answer(project: Project) -> None:
+    project.namespace.pop("x")
+    project.session.is_dirty = True
+    project.commit("x is gone", y=1)
+    assert project("log", "--where", "x > 7") == "" == project("log", "--var", "x", "HEAD~1..HEAD~1")
+    assert project("log", "--where", "x > 1", "--json").count('"oid"') == 1
+
+
+def test_no_session_has_one_exit_code(project: Project) -> None:
+    for words in (("stash",), ("commit", "-m", "x"), ("restore", "x", "--from", "HEAD~1"), ("revert", "HEAD"), ("checkout", "HEAD", "--map-device", "cpu")):
+        assert "no session is alive" in project(*words, expected=3, is_inside=False)
+
+
+def test_a_usage_error_names_the_help_of_its_verb(project: Project) -> None:
+    assert project("log", "--nosuch", expected=2).endswith("\n  dvc-state log --help\n")
+    assert project("op", "restore", expected=2).endswith("\n  dvc-state op restore --help\n")
+    assert project("nosuch", expected=2).endswith("\n  dvc-state --help\n")
+
+
+def test_restoring_an_operation_says_which_branches_and_tags_went_and_came(project: Project) -> None:
+    number = json.loads(project("op", "log", "--json"))["items"][0]["id"]
+    project("tag", "best")
+    project("branch", "side")
+    later = json.loads(project("op", "log", "--json"))["items"][0]["id"]
+    assert project("op", "restore", number).startswith("removed: branch side, tag best\n")
+    assert project("op", "restore", later).startswith("brought back: branch side, tag best\n")
+
+
+def test_what_is_shown_reads_well(project: Project) -> None:
+    assert ", 1 name\n" in project("status")
+    assert all(line.endswith(" ago)") for line in project("log", "--oneline").splitlines())
+    project.session.begin_unit()
+    project.namespace["z"] = 1
+    project.session.end_unit("z = 1", source="z = 1", execution=1, error="KeyboardInterrupt: ", duration_s=0.1)
+    project.session.flush()
+    shown = project("show")
+    assert shown.count("z = 1") == 1 and "Error: KeyboardInterrupt\n" in shown
+    assert "Error:  KeyboardInterrupt\n" in project("log", "-n", "1")
