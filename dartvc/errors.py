@@ -7,7 +7,7 @@ A class says what a caller would do; ``kind`` says what happened (an append-only
 
     DartvcError                      1
     ├── UsageError                   2   the request makes no sense as written
-    ├── NotFoundError                3   no repository, unknown revision, unknown name
+    ├── NotFoundError                3   no repository, unknown revision, unknown name, no living session
     ├── RefusedError                 4   refused to protect data
     │   └── UntrustedError           4   the commit was made elsewhere
     ├── PartialError                 5   restored or saved only in part; .omissions lists the rest

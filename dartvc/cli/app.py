@@ -7,6 +7,7 @@ import functools
 import importlib
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -14,10 +15,10 @@ import typer
 from typer.main import get_command
 
 from dartvc.cli.context import Context, as_current, report
-from dartvc.cli.live import FORWARDED, find_session, send
+from dartvc.cli.live import FORWARDED, choose_session, send, sessions_elsewhere
 from dartvc.cli.progress import ProgressLine
-from dartvc.cli.words import split_common, verb_of
-from dartvc.errors import DartvcError
+from dartvc.cli.words import fill_revisions, split_common, verb_of
+from dartvc.errors import DartvcError, UsageError
 from dartvc.host.progress import watched_by
 
 __all__ = ["application", "dispatch"]
@@ -38,6 +39,8 @@ _ROOMS = {
     "caching": ("cache",),
 }
 _ROOM_OF = {verb: room for room, verbs in _ROOMS.items() for verb in verbs}
+_TAKE_THE_PROCESS = frozenset({"run", "resume", "shell"})
+"""Verbs that start the interpreter anew or load a past state into it: never in the process of a living session."""
 
 
 @functools.cache
@@ -73,22 +76,44 @@ def dispatch(argv: list[str], context: Context) -> int:
     """Parses and runs one command line; returns the exit code."""
     context.is_json = "--json" in argv
     common = split_common(argv)
-    session, words = common.session, common.words
+    session, words = common.session, fill_revisions(common.words)
     if common.directory:
         context.directory = common.directory
     if common.is_quiet or context.is_json:
         context.progress_after_s = None
     try:
-        if not context.is_inside and verb_of(words) in FORWARDED and "--help" not in words:
-            living = find_session(context.repository.path, session)
-            if living is not None:
-                code, out, err = send(living, words, context.color)
-                context.stdout.write(out)
-                context.stderr.write(err)
+        if context.is_inside and verb_of(words) in _TAKE_THE_PROCESS and "--help" not in words:
+            where = "" if words[0] != "shell" or "-c" in words else ", in a terminal"
+            raise UsageError("a program is run from a terminal", kind="inside-session", hint=f"!dvc-state {shlex.join(words)}{where}")
+        if "--help" not in words and (session or not context.is_inside):
+            code = _forward(words, context, session)
+            if code is not None:
                 return code
         return _invoke(words, context)
     except DartvcError as error:
         return report(error, context)
+
+
+def _forward(words: Sequence[str], context: Context, session: str) -> int | None:
+    """Has a living session of another process run a command that moves state; returns its exit code, None when the command is this process's.
+
+    Raises:
+        NotFoundError: the session that was asked for does not live.
+    """
+    is_moving = verb_of(words) in FORWARDED
+    if not (is_moving or session) or (session and context.is_inside and context.workspace.session_id.startswith(session)):
+        return None
+    sessions = sessions_elsewhere(context.repository.path)
+    living = choose_session(sessions, session)
+    if living is None or not is_moving:
+        context.meant_session = living.session_id if living is not None else ""
+        return None
+    code, out, err = send(living, words, context.color)
+    if len(sessions) > 1:
+        context.say(f"session {living.session_id} (process {living.pid}):")
+    context.stdout.write(out)
+    context.stderr.write(err)
+    return code
 
 
 def _invoke(words: Sequence[str], context: Context) -> int:
@@ -118,7 +143,8 @@ def _invoke(words: Sequence[str], context: Context) -> int:
             context.out(json.dumps({"error": {"code": "usage", "message": error.format_message()}}))
         else:
             context.say(f"error: {error.format_message()}")
-            context.say("  dvc-state --help")
+            failed = getattr(error, "ctx", None)
+            context.say(f"  {failed.command_path if failed is not None else 'dvc-state'} --help")
         return 2
 
 

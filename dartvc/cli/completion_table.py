@@ -82,7 +82,7 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("other",),
     ),
     "config": (
-        {"--json": None},
+        {"--json": None, "--list": None, "-l": None},
         ("setting", "other"),
     ),
     "diff": (

@@ -47,6 +47,7 @@ class Context:
         self.directory = directory
         self.is_json = False
         self.progress_after_s: float | None = None
+        self.meant_session = ""
         self.progress: ProgressLine | None = None
         self._workspace = workspace
         self._repository = repository
@@ -54,7 +55,7 @@ class Context:
     @property
     def is_inside(self) -> bool:
         """Whether the command runs inside the process of a living session."""
-        return self._workspace is not None
+        return self._workspace is not None and self._workspace.is_live
 
     @property
     def repository(self) -> Repository:

@@ -12,7 +12,7 @@ from dartvc.cli.context import Context, current
 from dartvc.cli.live import find_session, send
 from dartvc.cli.planning import PlanBandwidth, bundle_lightly, show_clone_plan, show_push_plan
 from dartvc.cli.render.units import printable
-from dartvc.cli.text import render_moved, size
+from dartvc.cli.text import counted, render_moved, size
 from dartvc.errors import PartialError, RefusedError, UsageError
 from dartvc.model import short
 
@@ -224,10 +224,10 @@ def pull(
         if done.exchange is not None:
             _print(context, done.exchange, "from")
         if done.moved is None:
-            ahead = f", {done.standing.ahead} commits ahead" if done.standing.ahead else ""
+            ahead = f", {counted(done.standing.ahead, 'commit')} ahead" if done.standing.ahead else ""
             context.out(f"up to date with {done.upstream}{ahead}")
         else:
-            context.out(f"{done.standing.behind} commits forward to {done.upstream}")
+            context.out(f"{counted(done.standing.behind, 'commit')} forward to {done.upstream}")
             for line in render_moved(context, done.moved):
                 context.out(line)
     lost = [each for each in done.moved.report.omissions if not each.remedy.startswith("restored")] if done.moved is not None else []

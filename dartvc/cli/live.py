@@ -11,26 +11,35 @@ from pathlib import Path
 from dartvc.errors import LockedError, NotFoundError
 from dartvc.sessions.registry import LiveSession, is_own, living_sessions
 
-__all__ = ["FORWARDED", "find_session", "send"]
+__all__ = ["FORWARDED", "choose_session", "find_session", "send", "sessions_elsewhere"]
 
 FORWARDED = frozenset({"checkout", "restore", "switch", "undo", "redo", "reset", "revert", "cherry-pick", "stash", "commit", "op restore"})
 _CONNECT_S = 2.0
 _ANSWER_S = 600.0
 
 
-def find_session(repository_path: Path, session_id: str = "") -> LiveSession | None:
-    """Returns the living session that commands go to: the one asked for, else the youngest; None when none lives.
+def sessions_elsewhere(repository_path: Path) -> list[LiveSession]:
+    """Returns the living sessions of other processes that answer commands, oldest first."""
+    return [each for each in living_sessions(repository_path) if not is_own(each.session_id) and os.access(each.socket_path, os.W_OK)]
+
+
+def choose_session(sessions: Sequence[LiveSession], session_id: str = "") -> LiveSession | None:
+    """Returns the session that commands go to: the one asked for, else the youngest; None when there is none.
 
     Raises:
         NotFoundError: the one asked for does not live.
     """
-    sessions = [each for each in living_sessions(repository_path) if not is_own(each.session_id) and os.access(each.socket_path, os.W_OK)]
     if session_id:
         for each in sessions:
             if each.session_id.startswith(session_id):
                 return each
         raise NotFoundError(f"no session {session_id!r} is alive", kind="unknown-session", hint="dvc-state status")
     return sessions[-1] if sessions else None
+
+
+def find_session(repository_path: Path) -> LiveSession | None:
+    """Returns the session that commands go to when none is asked for; None when none lives."""
+    return choose_session(sessions_elsewhere(repository_path))
 
 
 def send(session: LiveSession, argv: Sequence[str], color: bool) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dartvc.cli.context import Context
 from dartvc.cli.render.log import iter_blocks, render_log
-from dartvc.model import Commit
+from dartvc.model import Commit, Oid
 
 __all__ = ["LogOptions", "commit_item", "parse_plainly", "print_log"]
 
@@ -71,7 +71,9 @@ def print_log(context: Context, options: LogOptions) -> None:
 
         condition = options.where
         found = (commit for commit in found if holds(repository, commit.oid, condition))
-    commits = islice(found, options.count) if options.count is not None else found
+    if options.name is not None or options.where is not None:
+        found = _or_unknown(context, tips, found, options)
+    commits = islice(found, options.count) if options.count is not None and options.count >= 0 else found  # as in git: a negative one is no limit
     if options.is_json:
         context.json("log", {"items": [commit_item(commit) for commit in commits]})
         return
@@ -82,6 +84,24 @@ def print_log(context: Context, options: LogOptions) -> None:
     blocks = iter_blocks(commits, now_s=now_s, oneline=options.oneline, graph=options.graph, color=context.color, head=head or "")
     for batch in _batches(blocks):
         context.out("\n".join(batch))
+
+
+def _or_unknown(context: Context, tips: Sequence[Oid], found: Iterable[Commit], options: LogOptions) -> Iterator[Commit]:
+    """Yields the commits that were found; when there is none, the names that were asked for have to exist.
+
+    Raises:
+        NotFoundError: one of them does not.
+    """
+    commits = iter(found)
+    first = next(commits, None)
+    if first is None:
+        from dartvc.porcelain.expressions import names_of, require_names
+
+        asked = [*([options.name] if options.name is not None else []), *(names_of(options.where) if options.where is not None else [])]
+        require_names(context.repository, tips, asked)
+        return
+    yield first
+    yield from commits
 
 
 def _batches(blocks: Iterable[list[str]]) -> Iterator[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -10,9 +11,10 @@ from dartvc.cli.context import current
 from dartvc.cli.planning import show_checkout_plan
 from dartvc.cli.running import check_device
 from dartvc.cli.text import age, render_moved
-from dartvc.errors import PartialError, UsageError
+from dartvc.errors import NotFoundError, PartialError, UsageError
 from dartvc.model import CommitKind, short
 from dartvc.porcelain import moves, stashing
+from dartvc.porcelain.places import previous_place, sharer_of
 
 __all__ = ["register"]
 
@@ -56,7 +58,7 @@ def register(app: typer.Typer) -> None:
 
 
 def checkout(
-    revision: str,
+    revision: Annotated[str, typer.Argument(metavar="REV", help="where to; -: where HEAD was before; left out with -b or before --: HEAD")] = "",
     names: Names = None,
     new_branch: Annotated[str | None, typer.Option("-b", metavar="NAME", help="make a branch there and go to it")] = None,
     trust: Trust = False,
@@ -66,6 +68,9 @@ def checkout(
 ) -> None:
     """Goes to a revision; with names only brings these back."""
     context = current()
+    if not revision and not names and new_branch is None:
+        raise UsageError("checkout needs a revision, or names", kind="bad-arguments", hint="dvc-state checkout REV, or dvc-state checkout -- NAMES")
+    revision = _place(revision)
     if is_planned:
         show_checkout_plan(context, revision, names or (), is_json=is_json)
         return
@@ -74,6 +79,8 @@ def checkout(
         context.repository, context.workspace, revision, names=names, new_branch=new_branch, trust=trust, map_device=device
     )
     _show(moved, is_json)
+    if not names:
+        _tell_sharer(moved.branch)
 
 
 def restore(
@@ -94,8 +101,10 @@ def switch(
     trust: Trust = False,
     is_json: Json = False,
 ) -> None:
-    """Goes to a branch."""
+    """Goes to a branch; `-` is the one before."""
     context = current()
+    if name == "-" and not create:
+        name = _place(name)
     if not create and context.repository.database.refs.read(f"refs/heads/{name}") is None:
         context.repository.resolve(name, head=context.workspace.head)
         raise UsageError(
@@ -103,6 +112,22 @@ def switch(
         )
     target = revision if create else name
     _show(moves.checkout(context.repository, context.workspace, target, new_branch=name if create else None, trust=trust), is_json)
+    _tell_sharer(name)
+
+
+def _place(revision: str) -> str:
+    """Returns what a revision of a checkout stands for: nothing for HEAD, ``-`` for where HEAD was before."""
+    context = current()
+    return previous_place(context.repository, context.workspace) if revision == "-" else revision or "HEAD"
+
+
+def _tell_sharer(branch: str | None) -> None:
+    """Says when a branch is another living session's, whose commits stay apart."""
+    context = current()
+    other = sharer_of(context.repository, context.workspace, branch)
+    if other is not None:
+        where = f"session {other.session_id}, process {other.pid}"
+        context.say(f"{branch} is another session's ({where}): once it has moved, commits of this one go to a branch {branch}-...")
 
 
 def branch(
@@ -231,7 +256,7 @@ def commit(message: Annotated[str, typer.Option("-m", "--message", help="what fo
     """Commits the living namespace under a message; such commits are never thinned."""
     context = current()
     if not context.workspace.is_live:
-        raise UsageError(
+        raise NotFoundError(
             "no session is alive whose state could be committed",
             kind="no-session",
             hint="%load_ext dartvc in a notebook, or dartvc.attach(globals())",
@@ -246,7 +271,7 @@ def commit(message: Annotated[str, typer.Option("-m", "--message", help="what fo
 def op_log(count: Annotated[int, typer.Option("-n", help="how many")] = 20, is_json: Json = False) -> None:
     """Lists what moved refs, HEAD and the namespace, newest first."""
     context = current()
-    rows = [operation for _, operation in zip(range(count), context.repository.operations.iter_newest(), strict=False)]
+    rows = list(islice(context.repository.operations.iter_newest(), count if count >= 0 else None))
     if is_json:
         items = [
             {
@@ -268,4 +293,17 @@ def op_log(count: Annotated[int, typer.Option("-n", help="how many")] = 20, is_j
 def op_restore(operation: str, is_json: Json = False) -> None:
     """Brings refs, HEAD and namespace to where they were after an operation."""
     context = current()
-    _show(moves.restore_operation(context.repository, context.workspace, operation), is_json)
+    refs = context.repository.database.refs
+    before = dict(refs.iter_refs())
+    moved = moves.restore_operation(context.repository, context.workspace, operation)
+    after = dict(refs.iter_refs())
+    if not is_json:
+        for word, names in (("removed", before.keys() - after.keys()), ("brought back", after.keys() - before.keys())):
+            if named := [_named(name) for name in sorted(names) if name.startswith(("refs/heads/", "refs/tags/"))]:
+                context.out(f"{word}: {', '.join(named)}")
+    _show(moved, is_json)
+
+
+def _named(ref: str) -> str:
+    kind, _, name = ref.removeprefix("refs/").partition("/")
+    return f"{'branch' if kind == 'heads' else 'tag'} {name}"

@@ -10,7 +10,7 @@ import typer
 
 from dartvc.cli.context import Context
 from dartvc.cli.render.tables import render_table
-from dartvc.cli.text import size
+from dartvc.cli.text import counted, size
 from dartvc.errors import UsageError
 from dartvc.model import Oid, short
 
@@ -124,7 +124,7 @@ def show_checkout_plan(context: Context, revision: str, names: Sequence[str], *,
     for line in render_table(("", "names", "bytes", ""), cells):
         context.out(line)
     loaded = sum(row["bytes"] for row in rows if isinstance(row["bytes"], int))
-    context.out(f"{short(oid)}: {size(loaded)} to load, {seconds:.2g} s to compute, {len(plan.kept)} names stay as they are")
+    context.out(f"{short(oid)}: {size(loaded)} to load, {seconds:.2g} s to compute, {counted(len(plan.kept), 'name')} not touched")
 
 
 def _show(context: Context, plans: Sequence[TransferPlan], *, is_json: bool, verb: str) -> None:

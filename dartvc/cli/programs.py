@@ -11,7 +11,7 @@ from dartvc.cli.context import current
 from dartvc.cli.querying import QueryOptions, answer_query
 from dartvc.cli.render import printable
 from dartvc.cli.running import StartOptions, start
-from dartvc.cli.text import age
+from dartvc.cli.text import age, counted
 from dartvc.errors import PartialError, UsageError
 from dartvc.model import Omission, short
 from dartvc.porcelain.programs import abort as settle_run
@@ -115,7 +115,7 @@ def runs(is_json: Json = False) -> None:
     for each in listed:
         where = f"from {each.origin}" if each.origin else f"at {each.position}" if each.position and each.state in ("running", "crashed") else ""
         shown = printable(" ".join(each.command))
-        context.out(f"{each.run_id}  {each.state:8} {short(each.tip)}  {shown}  ({age(each.time)}, {each.commits} commits) {printable(where)}".rstrip())
+        context.out(f"{each.run_id}  {each.state:8} {short(each.tip)}  {shown}  ({age(each.time)}, {counted(each.commits, 'commit')}) {printable(where)}".rstrip())
         if each.error:
             context.out(f"          {printable(each.error)}: dvc-state shell {short(each.tip)}")
         if each.effects:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,14 +11,15 @@ import typer
 from dartvc.cli.context import Context, current
 from dartvc.cli.loglines import LogOptions, commit_item, print_log
 from dartvc.cli.render import printable, render_diff, render_headline, render_summary
-from dartvc.cli.text import age, render_commit, size
+from dartvc.cli.text import age, counted, render_commit, size
 from dartvc.errors import NotFoundError, UsageError
 from dartvc.model import Commit, short
 from dartvc.porcelain.compare import compare
-from dartvc.porcelain.expressions import holds
+from dartvc.porcelain.expressions import holds, names_of, require_names
 
 if TYPE_CHECKING:
     from dartvc.remotes import Standing
+    from dartvc.sessions.registry import LiveSession
 
 __all__ = ["register"]
 
@@ -59,6 +61,7 @@ def status(is_json: Json = False) -> None:
     head = workspace.head
     apart = _standing(context)
     sessions = living_sessions(repository.path)
+    meant = _meant_session(context, sessions)
     killed = open_runs(repository)
     omitted = []
     names = {}
@@ -67,7 +70,7 @@ def status(is_json: Json = False) -> None:
         omitted = [(name, repository.recipe(entry)) for name, entry in names.items() if entry.payload_oid is None]
     effects = read_effects(repository, head) if head is not None else []
     if is_json:
-        living = [{"id": each.session_id, "pid": each.pid, "branch": each.branch} for each in sessions]
+        living = [{"id": each.session_id, "pid": each.pid, "branch": each.branch, "meant": each.session_id == meant} for each in sessions]
         not_stored = [{"name": name, **recipe} for name, recipe in omitted]
         context.json(
             "status",
@@ -90,22 +93,38 @@ def status(is_json: Json = False) -> None:
         context.out("no commit yet")
     else:
         commit = repository.commit(head)
-        context.out(f"{short(head)} {commit.subject[:60]} ({age(commit.time)}), {len(names)} names")
+        context.out(f"{short(head)} {commit.subject[:60]} ({age(commit.time)}), {counted(len(names), 'name')}")
         entry = repository.process(head).get("position") if commit.run else None
         so_far = repository.summary(entry).get("so_far") if entry is not None else None
         if isinstance(so_far, Mapping):
             context.out(f"run {commit.run}: {describe_tally(so_far)}")
         if effects:
             context.out(f"the run has {printable(describe_acts(effects))}: that cannot be undone")
-    for each in sessions:
-        context.out(f"session {each.session_id}: process {each.pid}, branch {each.branch or 'detached'}")
-    if not sessions:
-        context.out("no session is alive")
+    for line in _session_lines(sessions, meant):
+        context.out(line)
     for run in killed:
         context.out(f"run {run.run_id} ({' '.join(run.command)}) was killed, its files stand half done: dvc-state resume, or dvc-state abort")
     for name, recipe in omitted:
         how = "computed at checkout" if recipe.get("plan") else "its recipe is kept" if recipe.get("steps") else "not stored"
         context.out(f"{recipe.get('path', name)}: {how}: {recipe.get('reason')}")
+
+
+def _session_lines(sessions: Sequence[LiveSession], meant: str) -> Iterator[str]:
+    for each in sessions:
+        mark = " (commands go to this one; --session ID chooses another)" if each.session_id == meant and len(sessions) > 1 else ""
+        yield f"session {each.session_id}: process {each.pid}, branch {each.branch or 'detached'}{mark}"
+    if not sessions:
+        yield "no session is alive"
+
+
+def _meant_session(context: Context, sessions: Sequence[LiveSession]) -> str:
+    """Returns the id of the session that a command such as this one acts on; empty when none lives."""
+    from dartvc.cli.live import find_session
+
+    if context.meant_session or context.is_inside:
+        return context.meant_session or context.workspace.session_id
+    youngest = find_session(context.repository.path) if sessions else None
+    return youngest.session_id if youngest is not None else ""
 
 
 def _standing(context: Context) -> Standing | None:
@@ -120,7 +139,7 @@ def _standing(context: Context) -> Standing | None:
 def _describe_standing(apart: Standing) -> str:
     """Returns how the branch stands to the one that it follows, with what to type."""
     if apart.ahead and apart.behind:
-        return f"apart from {apart.upstream}: {apart.ahead} commits only here, {apart.behind} only there"
+        return f"apart from {apart.upstream}: {counted(apart.ahead, 'commit')} only here, {apart.behind} only there"
     if apart.ahead:
         return f"ahead of {apart.upstream} by {apart.ahead}: dvc-state push"
     return f"behind {apart.upstream} by {apart.behind}: dvc-state pull" if apart.behind else f"up to date with {apart.upstream}"
@@ -160,11 +179,13 @@ def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD"
         summary = repository.summary(entry)
         recipe = repository.recipe(entry) if entry.recipe_oid else {}
         if path:
-            summary = _inside(summary, path, target)
+            from dartvc.porcelain.inside import look_inside
+
+            summary = dict(look_inside(summary, path, target))
         if is_json:
-            context.json("show", {"name": name, "summary": summary, "recipe": recipe})
+            context.json("show", {"name": name + path, "summary": summary, "recipe": recipe})
             return
-        for line in render_summary(name, summary, color=context.color):
+        for line in render_summary(name + path, summary, color=context.color):
             context.out(line)
         if recipe:
             context.out(f"not stored: {recipe.get('reason')}")
@@ -177,25 +198,13 @@ def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD"
         return
     for line in (*render_commit(context, commit, context.workspace.head), *render_examination(context, found)):
         context.out(line)
-    if code and not found.frames:
+    if code and not found.frames and code.strip() != commit.message.strip():  # a cell of one line is its own message
         for line in code.splitlines():
             context.out(f"    >>> {line}")
         context.out("")
     if commit.parents:
         for line in render_diff(compare(repository, commit.parents[0], oid).names, color=context.color):
             context.out(line)
-
-
-def _inside(summary: dict[str, object], path: str, target: str) -> dict[str, object]:
-    """Returns the part of a summary that a path such as ``.weight`` or ``['age']`` names."""
-    key = path.strip(".[]'\"")
-    for group in ("attributes", "fields", "layers", "params", "fitted"):
-        part = summary.get(group)
-        if isinstance(part, dict) and key in part:
-            return {"type": str(part[key])}
-    if key in summary:
-        return {key: summary[key]}
-    raise NotFoundError(f"the summary says nothing of {target}", kind="unknown-path", hint=f"dvc-state show {target.removesuffix(path)}")
 
 
 def diff(
@@ -209,6 +218,10 @@ def diff(
     context = current()
     repository = context.repository
     head = context.workspace.head
+    if ".." in before and not before.startswith(":/"):
+        if after:
+            raise UsageError(f"{before} says both ends already", kind="bad-arguments", hint=f"dvc-state diff {before} -- NAMES")
+        before, after = _ends(context, before)
     if not before and head is not None and not repository.commit(head).parents:
         raise UsageError("there is only one commit", kind="one-commit", hint="dvc-state show")
     first = repository.resolve(before or "HEAD~1", head=head)
@@ -221,6 +234,20 @@ def diff(
             context.out(line)
     if exit_code and found.names:
         raise typer.Exit(1)
+
+
+def _ends(context: Context, text: str) -> tuple[str, str]:
+    """Returns what ``A..B`` compares; ``A...B``: B with the last commit that both have."""
+    left, right = (each or "HEAD" for each in re.split(r"\.\.\.?", text, maxsplit=1))
+    if "..." not in text:
+        return left, right
+    from dartvc.history.revisions import merge_bases
+
+    repository, head = context.repository, context.workspace.head
+    bases = merge_bases(repository, repository.resolve(left, head=head), repository.resolve(right, head=head))
+    if not bases:
+        raise UsageError(f"{left} and {right} have no commit in common", kind="no-common-commit", hint=f"dvc-state diff {left} {right}")
+    return bases[0], right
 
 
 def ls(revision: Annotated[str, typer.Argument(help="of which commit")] = "HEAD", is_json: Json = False) -> None:
@@ -293,7 +320,11 @@ def bisect_run(
         else:
             low = middle + 1
     if low == len(line):
-        context.say(f"no commit has {expression} ({tested} tested)")
+        require_names(repository, [line[-1].oid], names_of(expression))
+        if is_json:
+            context.json("bisect", {"oid": None, "tested": tested})
+        else:
+            context.say(f"no commit has {expression} ({tested} tested)")
         raise typer.Exit(1)
     first = line[low]
     if is_json:

@@ -172,6 +172,8 @@ def _resume(options: StartOptions) -> int:
             kind="untrusted",
             hint="repeat with --trust if you know its author",
         )
+    sets, device = _pairs(options.sets), check_device(options.map_device)
+    _check_sets(repository, commit.oid, sets)
     _fix_hash_seed(run.hash_seed)
     sources = {**_last_sources(repository, run), **read_sources(repository, commit.oid)}
     _compare_environment(repository.environment(commit.oid), sources, commit, options.force)
@@ -184,8 +186,27 @@ def _resume(options: StartOptions) -> int:
     reuse = options.reuse or run.reuse
     run = replace(run, reuse=reuse)
     chosen = RunOptions(options.max_overhead / 100, options.every, options.grace, is_atomic=atomic is not None, reuse=reuse)
-    sets, device = _pairs(options.sets), check_device(options.map_device)
     return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=sets, map_device=device)
+
+
+def _check_sets(repository: Repository, oid: Oid, sets: Mapping[str, str]) -> None:
+    """Refuses values for variables that a commit does not have.
+
+    Raises:
+        NotFoundError: neither the script nor a frame has such a variable there.
+    """
+    if not sets:
+        return
+    known = set()
+    for entry in repository.names(oid):
+        place, _, name = entry.rpartition(".")
+        if not place or "()" in place:  # a variable of the script, or of a frame: main().lr
+            known.add(name)
+    for name in sets:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"dvc-state ls {oid[:8]}"
+            raise NotFoundError(f"there is no variable {name} at {oid[:8]}", kind="unknown-name", hint=hint)
 
 
 def _atomic_of(repository: Repository, tip: Oid) -> AtomicRun | None:

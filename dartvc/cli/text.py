@@ -9,7 +9,7 @@ from dartvc.cli.context import Context
 from dartvc.model import Commit, RestoreReport, short
 from dartvc.porcelain.moves import Moved
 
-__all__ = ["age", "render_commit", "render_moved", "size"]
+__all__ = ["age", "counted", "render_commit", "render_moved", "size"]
 
 _STEPS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -33,6 +33,11 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
+def counted(count: int, noun: str) -> str:
+    """Returns ``1 name`` or ``2 names``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def _refs(commit: Commit, head: str | None) -> list[str]:
     named = (ref.removeprefix("refs/heads/").removeprefix("refs/remotes/").replace("refs/tags/", "tag: ") for ref in commit.refs)
     return [*(["HEAD"] if commit.oid == head else []), *named]
@@ -48,7 +53,7 @@ def render_commit(context: Context, commit: Commit, head: str | None = None) -> 
     cost = f"{size(commit.size_bytes)} new, stalled {commit.stall_ms:.1f} ms"
     yield f"Kind:  {commit.kind} ({cost})"
     if commit.error:
-        yield context.paint(f"Error: {commit.error}", "31")
+        yield context.paint(f"Error: {commit.error.rstrip(': ')}", "31")
     yield ""
     yield from (f"    {line}" for line in commit.message.splitlines())
     for label, names in (

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from dartvc.cli.context import current
-from dartvc.cli.text import size
+from dartvc.cli.text import counted, size
+from dartvc.errors import UsageError
 from dartvc.model import short
 
 __all__ = ["register"]
@@ -27,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only tell what would go")] = False,
-    keep_last: Annotated[int | None, typer.Option("--keep-last", metavar="N", help="automatic commits to keep on each branch")] = None,
+    keep_last: Annotated[int | None, typer.Option("--keep-last", metavar="N", min=0, help="automatic commits to keep on each branch")] = None,
     keep_within: Annotated[str | None, typer.Option("--keep-within", metavar="AGE", help="keep automatic commits younger than 7d, 12h ...")] = None,
     keep_best: Annotated[str | None, typer.Option("--keep-best", metavar="WAY:NAME:K", help="keep the K commits with the best value: max:acc:3")] = None,
     is_json: Json = False,
@@ -35,8 +36,8 @@ def gc(
     """Thins automatic commits by age and gives space back to the disk; named commits always stay."""
     from dataclasses import replace
 
-    from dartvc.history.config import parse_duration_s
-    from dartvc.history.retention import parse_best, retention_of
+    from dartvc.history.config import parse_best, parse_duration_s
+    from dartvc.history.retention import retention_of
     from dartvc.porcelain.upkeep import clean
 
     context = current()
@@ -55,7 +56,7 @@ def gc(
     would = "would be " if dry_run else ""
     report = done.report
     context.out(
-        f"{len(done.thinned)} automatic commits {would}thinned, {report.dropped_objects} objects {would}dropped, "
+        f"{counted(len(done.thinned), 'automatic commit')} {would}thinned, {counted(report.dropped_objects, 'object')} {would}dropped, "
         f"{size(report.freed_bytes)} {would}freed"
     )
     if done.journals:
@@ -105,6 +106,7 @@ def du(is_json: Json = False) -> None:
 
 def doctor(is_json: Json = False) -> None:
     """Looks for what could trouble a session: another Python, packages of other versions, names that are not stored, a full disk."""
+    import os
     import shutil
 
     from dartvc.history.environment import compare_environments, describe_environment
@@ -123,6 +125,8 @@ def doctor(is_json: Json = False) -> None:
                 findings.append(f"{recipe.get('path', name)} is not stored: {recipe.get('reason')} {recipe.get('remedy', '')}".rstrip())
         if not repository.is_trusted(head):
             findings.append(f"HEAD ({short(head)}) was made on another machine: dvc-state trust HEAD if you know its author")
+    if not os.access(repository.path, os.W_OK):
+        findings.append(f"{repository.path} is not writable: nothing can be recorded (is the file system mounted read-only? who owns the folder?)")
     free = shutil.disk_usage(repository.path).free
     if free < 1 << 30:
         findings.append(f"only {size(free)} are free on this disk")
@@ -138,16 +142,22 @@ def doctor(is_json: Json = False) -> None:
 def config(
     key: Annotated[str | None, typer.Argument(help="none: list all")] = None,
     value: Annotated[str | None, typer.Argument(help="none: print it")] = None,
+    is_list: Annotated[bool, typer.Option("--list", "-l", help="list all, as without a key")] = False,
     is_json: Json = False,
 ) -> None:
     """Prints or sets the repository's configuration."""
     context = current()
     settings = context.repository.config
-    if key is not None and value is not None:
-        context.repository.configure(key, value)
-    elif key is not None:
+    if is_list and key is not None:
+        raise UsageError("--list goes without a key", kind="bad-arguments", hint=f"dvc-state config {key}, or dvc-state config --list")
+    if key is not None:
+        if value is not None:
+            context.repository.configure(key, value)
         found = settings.get(key)
-        context.out(str(found) if found is not None else "")
+        if is_json:
+            context.json("config", {"key": key, "value": found})
+        elif value is None:
+            context.out(found)
     else:
         items = dict(settings.list())
         if is_json:
@@ -168,7 +178,6 @@ def trust(revision: Annotated[str, typer.Argument(help="the commit whose author 
 def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) -> None:
     """Prints what a shell reads to complete revisions, names, runs and settings: source <(dvc-state completion bash)."""
     from dartvc.cli.completion import SHELLS, script_of
-    from dartvc.errors import UsageError
 
     if shell not in SHELLS:
         raise UsageError(f"there is no completion for {shell!r}", kind="unknown-shell", hint=f"one of {', '.join(SHELLS)}")

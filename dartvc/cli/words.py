@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["CommonWords", "split_common", "verb_of"]
+__all__ = ["CommonWords", "fill_revisions", "split_common", "verb_of"]
 
 _FLAGS = ("--no-pager", "-q", "--quiet")
 _VALUE_OPTIONS = ("-C", "--session")
+_REVISIONS = {"checkout": 1, "diff": 2}
+_WITH_VALUES = ("-b", "--map-device")
 _GROUPS = frozenset({"bundle", "cache", "op"})
 
 
@@ -42,3 +44,15 @@ def verb_of(words: Sequence[str]) -> str:
     if not words:
         return ""
     return " ".join(words[:2]) if words[0] in _GROUPS else words[0]
+
+
+def fill_revisions(words: Sequence[str]) -> list[str]:
+    """Puts empty words for the revisions that were left out before ``--``, so that what follows is names, as in ``git checkout -- FILE``."""
+    if not words or words[0] not in _REVISIONS or "--" not in words:
+        return list(words)
+    cut = words.index("--")
+    given, skip = 0, False
+    for word in words[1:cut]:
+        given += not skip and (word == "-" or not word.startswith("-"))
+        skip = not skip and word in _WITH_VALUES
+    return [*words[:cut], *[""] * max(0, _REVISIONS[words[0]] - given), *words[cut:]]

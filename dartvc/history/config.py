@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,19 +14,20 @@ from dartvc.host.entropy import new_id
 from dartvc.store.durable import replace_file, storage_errors
 from dartvc.store.locks import RepositoryLock
 
-__all__ = ["SETTINGS", "Config", "parse_duration_s", "parse_size"]
+__all__ = ["CACHE_POLICIES", "SETTINGS", "Config", "parse_best", "parse_count", "parse_duration_s", "parse_size"]
 
+CACHE_POLICIES = ("cost-and-size", "lru", "dag-height", "hybrid")
 SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "dartvc.author": ("", "Name <address> of the commits; empty: the user's name on this machine"),
         "dartvc.keepLast": ("1000", "retention: the last N automatic commits of each branch are kept"),
         "dartvc.keepWithin": ("7d", "retention: automatic commits younger than this are kept (30m, 12h, 7d, 4w)"),
-        "dartvc.keepBest": ("", "retention: max:NAME K or min:NAME K keeps the K commits with the best value of NAME"),
+        "dartvc.keepBest": ("", "retention: max:NAME:K or min:NAME:K keeps the K commits with the best value of NAME"),
         "dartvc.undoWindow": ("30d", "what operations younger than this need is kept by gc"),
         "dartvc.gracePeriod": ("1h", "gc keeps unreachable objects younger than this"),
         "dartvc.maxOverhead": ("1", "percent of run time that automatic commits may cost"),
         "core.pager": ("", "what long output is read in, on a terminal; empty: $PAGER, else less; cat: none"),
-        "dartvc.cachePolicy": ("cost-and-size", "which results for reuse go first: cost-and-size, lru, dag-height, hybrid"),
+        "dartvc.cachePolicy": ("cost-and-size", f"which results for reuse go first: {', '.join(CACHE_POLICIES)}"),
         "dartvc.cacheMemory": ("25%", "what results for reuse may take of the memory that is free at the start: 25%, 500M, 4G"),
         "dartvc.cacheSize": ("8G", "what results for reuse may take in the repository"),
         "dartvc.every": ("300", "seconds after which an automatic commit is due at the latest"),
@@ -35,6 +38,15 @@ SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
 _LOCK_TIMEOUT_S = 10.0
 _UNITS_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_BEST = re.compile(r"(?P<way>max|min):(?P<name>[^\s:]+)(?::\s*|\s+)(?P<count>\d+)")
+_SECTIONS_OF_GIT = frozenset(
+    (
+        "branch", "color", "core", "credential", "extensions", "fetch", "gc", "gpg", "http", "https",
+        "include", "includeif", "index", "init", "log", "merge", "pack", "protocol", "pull", "push",
+        "receive", "remote", "safe", "ssh", "transfer", "uploadpack", "url", "user",
+    )
+)  # fmt: skip
+"""Sections that git itself reads: their keys are its own to judge."""
 
 
 class Config:
@@ -64,13 +76,16 @@ class Config:
         """Sets a setting, durably.
 
         Raises:
-            UsageError: the key is not one git could hold.
+            UsageError: there is no such setting, it cannot have this value, or the key is not one git could hold.
             StorageError: the disk refused.
         """
-        self._edit({key: value})
+        self.update({key: value})
 
     def update(self, values: Mapping[str, str | None]) -> None:
         """Sets several settings, or unsets those that are None, durably and at once; raises what `set` does."""
+        for key, value in values.items():
+            if value is not None:
+                _check(key, value)
         self._edit(values)
 
     def subsections(self, section: str) -> list[str]:
@@ -149,6 +164,28 @@ def parse_size(text: str, whole: int = 0) -> int:
     raise UsageError(f"{text!r} is not a size", kind="bad-size", hint="write 500M, 8G" + (" or 25%" if whole else ""))
 
 
+def _check(key: str, value: str) -> None:
+    """Refuses what no reader of a setting could make sense of.
+
+    Raises:
+        UsageError: there is no such setting, or it cannot have this value.
+    """
+    known = {name.lower(): name for name in SETTINGS}
+    name = known.get(key.lower())
+    if name is None:
+        if key.partition(".")[0].lower() in _SECTIONS_OF_GIT:
+            return
+        import difflib  # only for a setting that there is not
+
+        close = difflib.get_close_matches(key.lower(), known, n=1)
+        hint = f"did you mean {known[close[0]]}?" if close else "dvc-state config --list"
+        raise UsageError(f"there is no setting {key!r}", kind="unknown-setting", hint=hint)
+    try:
+        _PARSERS.get(name, str)(value)
+    except UsageError as error:
+        raise UsageError(f"{name} cannot be set: {error.message}", kind="bad-setting", hint=error.hint) from None
+
+
 def parse_duration_s(text: str) -> float:
     """Reads a duration such as ``90s``, ``30m``, ``12h``, ``7d``, ``4w``; a bare number counts as seconds.
 
@@ -158,6 +195,67 @@ def parse_duration_s(text: str) -> float:
     plain = text.strip().lower()
     unit = _UNITS_S.get(plain[-1:], 0)
     try:
-        return float(plain[:-1]) * unit if unit else float(plain)
+        found = float(plain[:-1]) * unit if unit else float(plain)
     except ValueError:
-        raise UsageError(f"{text!r} is not a duration", kind="bad-duration", hint="write 30m, 12h, 7d or 4w") from None
+        found = -1.0
+    if not 0 <= found < math.inf:
+        raise UsageError(f"{text!r} is not a duration", kind="bad-duration", hint="write 30m, 12h, 7d or 4w")
+    return found
+
+
+def parse_count(text: str) -> int:
+    """Reads how many of something are meant: a whole number from 0 on.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not (text.strip().isascii() and text.strip().isdecimal()):
+        raise UsageError(f"{text!r} is not a number of commits", kind="bad-setting", hint="write 0, 10 or 1000")
+    return int(text)
+
+
+def parse_best(text: str) -> tuple[str, str, int] | None:
+    """Reads ``max:NAME:K`` or ``min:NAME:K``, also with a blank before K; an empty text is no rule.
+
+    Raises:
+        UsageError: it is malformed.
+    """
+    if not text.strip():
+        return None
+    found = _BEST.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"{text!r} is not a rule", kind="bad-setting", hint="write max:acc:3")
+    return found["way"], found["name"], int(found["count"])
+
+
+def _percent(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < math.inf:
+        raise UsageError(f"{text!r} is not a percentage", kind="bad-setting", hint="write 1 or 0.5")
+    return found
+
+
+def _policy(text: str) -> str:
+    if text not in CACHE_POLICIES:
+        raise UsageError(f"{text!r} is no policy for stored results", kind="bad-policy", hint=" or ".join(CACHE_POLICIES))
+    return text
+
+
+_PARSERS: Mapping[str, Callable[[str], object]] = MappingProxyType(
+    {
+        "dartvc.keepLast": parse_count,
+        "dartvc.keepWithin": parse_duration_s,
+        "dartvc.keepBest": parse_best,
+        "dartvc.undoWindow": parse_duration_s,
+        "dartvc.gracePeriod": parse_duration_s,
+        "dartvc.maxOverhead": _percent,
+        "dartvc.every": parse_duration_s,
+        "dartvc.cachePolicy": _policy,
+        "dartvc.cacheMemory": lambda text: parse_size(text, 1),
+        "dartvc.cacheSize": parse_size,
+    }
+)
+"""What reads each setting that is more than a text."""

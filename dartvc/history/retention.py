@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dartvc.errors import DartvcError, UsageError
-from dartvc.history.config import parse_duration_s
+from dartvc.errors import DartvcError
+from dartvc.history.config import parse_best, parse_count, parse_duration_s
 from dartvc.history.operations import RefMove
 from dartvc.history.reachability import logged_commits, named_commits
 from dartvc.history.replaced import DROPPED
@@ -60,26 +60,11 @@ def retention_of(repository: Repository) -> Retention:
         UsageError: a setting is malformed.
     """
     config = repository.config
-    try:
-        last = int(config.get("dartvc.keepLast"))
-    except ValueError:
-        raise UsageError("dartvc.keepLast is not a number", kind="bad-setting", hint="dvc-state config dartvc.keepLast 1000") from None
-    return Retention(last, parse_duration_s(config.get("dartvc.keepWithin")), parse_best(config.get("dartvc.keepBest")))
-
-
-def parse_best(text: str) -> tuple[str, str, int] | None:
-    """Reads ``max:NAME K`` or ``min:NAME K``; an empty text is no rule.
-
-    Raises:
-        UsageError: it is malformed.
-    """
-    if not text.strip():
-        return None
-    rule, _, count = text.strip().rpartition(" ")
-    way, _, name = rule.strip().partition(":")
-    if way not in ("max", "min") or not name or not count.isdecimal():
-        raise UsageError(f"{text!r} is not a rule", kind="bad-setting", hint="write max:acc 3")
-    return way, name, int(count)
+    return Retention(
+        parse_count(config.get("dartvc.keepLast")),
+        parse_duration_s(config.get("dartvc.keepWithin")),
+        parse_best(config.get("dartvc.keepBest")),
+    )
 
 
 def plan_thinning(repository: Repository, retention: Retention, *, now_s: float | None = None, held: Sequence[Oid] = ()) -> ThinningPlan:

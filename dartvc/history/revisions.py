@@ -16,7 +16,7 @@ from dartvc.model import Commit, Oid
 if TYPE_CHECKING:
     from dartvc.history.repository import Repository
 
-__all__ = ["range_tips", "resolve_revision", "split_path"]
+__all__ = ["merge_bases", "range_tips", "resolve_revision", "split_path"]
 
 _SUFFIX = re.compile(r"\^\{(?P<peel>[a-z]*)\}|\^\{/(?P<text>[^}]*)\}|\^(?P<parent>\d*)|~(?P<generation>\d*)|@\{(?P<position>\d+)\}")
 _BASE = re.compile(r"(?P<base>(?:@(?!\{)|[^~^@:]|@(?=[^{]))*)")

@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Protocol
 
 from dartvc.errors import UsageError
+from dartvc.history.config import CACHE_POLICIES
 
-__all__ = ["DEFAULT", "POLICIES", "Policy", "Ranked", "policy_named"]
+__all__ = ["POLICIES", "Policy", "Ranked", "policy_named"]
 
-DEFAULT = "cost-and-size"
 _LEAST_BYTES = 64
 
 
@@ -78,7 +78,7 @@ def hybrid(entries: Sequence[Ranked]) -> list[float]:
 
 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
-    {DEFAULT: cost_and_size, "lru": least_recently_used, "dag-height": dag_height, "hybrid": hybrid}
+    dict(zip(CACHE_POLICIES, (cost_and_size, least_recently_used, dag_height, hybrid), strict=True))
 )
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from dartvc.errors import UsageError
+from dartvc.errors import NotFoundError, UsageError
 from dartvc.history import Repository
 from dartvc.model import Oid
 
-__all__ = ["evaluate", "holds"]
+__all__ = ["evaluate", "holds", "names_of", "require_names"]
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Mod: operator.mod, ast.FloorDiv: operator.floordiv,
@@ -39,6 +40,30 @@ def holds(repository: Repository, oid: Oid, expression: str) -> bool:
         return bool(evaluate(tree.body, values))
     except (KeyError, TypeError, ZeroDivisionError):
         return False
+
+
+def names_of(expression: str) -> list[str]:
+    """Returns the names that a condition asks for, each once."""
+    return list(dict.fromkeys(node.id for node in ast.walk(_parse(expression)) if isinstance(node, ast.Name)))
+
+
+def require_names(repository: Repository, tips: Sequence[Oid], names: Iterable[str]) -> None:
+    """Looks for names that no commit ever had: for when nothing was found, so that a slip of the pen is not taken for an answer.
+
+    Raises:
+        NotFoundError: no commit up to ``tips`` has one of the names; the hint suggests what there is.
+    """
+    missing = set(names).difference(*(repository.names(tip) for tip in tips))
+    known: set[str] = set()
+    for commit in repository.iter_log(tips) if missing else ():
+        known.update(commit.added)
+        missing.difference_update(commit.added)
+        if not missing:
+            return
+    for name in sorted(missing):
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "dvc-state ls"
+        raise NotFoundError(f"no commit has a variable {name!r}", kind="unknown-name", hint=hint)
 
 
 def _parse(expression: str) -> ast.Expression:

@@ -61,15 +61,17 @@ def checkout(
     ``map_device`` tells where tensors go that were on a graphics processor; empty: where they were, or on the CPU when that is not here.
     """
     if map_device and not workspace.is_live:
-        raise UsageError("no session is alive whose tensors could go to a device", kind="no-session", hint="dvc-state shell REV --map-device cpu")
+        raise NotFoundError("no session is alive whose tensors could go to a device", kind="no-session", hint="dvc-state shell REV --map-device cpu")
     if names:
         return restore(repository, workspace, names, revision, trust=trust, map_device=map_device)
     oid = repository.resolve(revision, head=workspace.head)
-    saved = workspace.checkpoint("before checkout", CommitKind.AUTO)
-    target = new_branch
     if new_branch is not None:
         _check_absent(repository, new_branch)
-    elif repository.database.refs.read(f"refs/heads/{revision}") is not None:
+    saved = workspace.checkpoint("before checkout", CommitKind.AUTO)
+    if new_branch is not None and revision in ("HEAD", "@"):
+        oid = saved or oid  # as in git, a new branch begins with what was not committed yet
+    target = new_branch
+    if new_branch is None and repository.database.refs.read(f"refs/heads/{revision}") is not None:
         target = revision
     report = workspace.restore(oid, trust=trust, map_device=map_device)
     description = f"checkout {revision}"
@@ -84,7 +86,7 @@ def restore(
     oid = repository.resolve(revision, head=workspace.head)
     saved = workspace.checkpoint("before restore", CommitKind.AUTO)
     if not workspace.is_live:
-        raise RefusedError(
+        raise NotFoundError(
             "no session is alive whose names could be restored", kind="no-session", hint="start one, or dvc-state checkout REV"
         )
     report = workspace.restore(oid, names, trust=trust, map_device=map_device)
@@ -175,7 +177,9 @@ def revert(repository: Repository, workspace: Workspace, revision: str, *, trust
 def need_session(workspace: Workspace) -> None:
     """Refuses what only makes sense while a program runs whose names could change."""
     if not workspace.is_live:
-        raise RefusedError("no session is alive whose names could change", kind="no-session", hint="start one first")
+        raise NotFoundError(
+            "no session is alive whose names could change", kind="no-session", hint="%load_ext dartvc in a notebook, or dartvc.attach(globals())"
+        )
 
 
 def undo(repository: Repository, workspace: Workspace) -> Moved:

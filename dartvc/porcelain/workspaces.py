@@ -38,8 +38,11 @@ class HeadWorkspace:
     def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> RestoreReport:
         """Nothing lives, so there is nothing to restore; the next session begins at HEAD."""
         from dartvc.model import RestoreReport
+        from dartvc.store.durable import storage_errors
 
-        (self._repository.path / "restore-next").write_text(f"{oid}\n")
+        marker = self._repository.path / "restore-next"
+        with storage_errors(marker):
+            marker.write_text(f"{oid}\n")
         return RestoreReport()
 
     def set_head(self, oid: Oid | None, branch: str | None, *, operation: str, description: str) -> None:

@@ -64,5 +64,5 @@ def describe_tally(facts: Mapping[str, Any]) -> str:
     refused = facts["refused"]
     if not facts["commits"]:
         return "no commit that can be resumed from" + (f": {refused}" if refused else "")
-    waited = f"{facts['commits']} commits, {facts['bytes'] / 1e6:.1f} MB, {facts['stall_ms'] / 1e3:.2f} s waited for them"
+    waited = f"{facts['commits']} commit{'s' * (facts['commits'] != 1)}, {facts['bytes'] / 1e6:.1f} MB, {facts['stall_ms'] / 1e3:.2f} s waited for them"
     return f"{waited}, at most {facts['longest_gap_s']:.1f} s of work at risk" + (f"; not committed last: {refused}" if refused else "")

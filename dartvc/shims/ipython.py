@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 import time
 from typing import Any
@@ -15,6 +17,10 @@ from dartvc.shims.prompt import answer
 __all__ = ["load_extension", "unload_extension"]
 
 _ATTRIBUTE = "_dartvc_shim"
+_ERROR = "error: "
+_BRACED = re.compile(r"([@^])\{([^{}]*)\}")
+_CALLERS = 4
+"""Frames between where variables are put in and the code that the magic stands in."""
 
 
 class _Shim:
@@ -31,12 +37,14 @@ class _Shim:
         self._is_failure_told = False
 
     def attach(self) -> None:
+        from IPython.core.magic import no_var_expand
+
         events = self.shell.events
         events.register("pre_run_cell", self.pre_run_cell)
         events.register("post_run_cell", self.post_run_cell)
         events.register("post_execute", self.post_execute)
         for name in ("dvc_state", "dvc-state"):
-            self.shell.register_magic_function(self.magic, "line", name)
+            self.shell.register_magic_function(no_var_expand(lambda line: self.magic(line)), "line", name)
         self.session.serve(lambda argv, color: answer(self.session, argv, color))
 
     def detach(self) -> None:
@@ -67,7 +75,7 @@ class _Shim:
         resumed = self.cells.end()
         code = info.raw_cell or "" if resumed is None else resumed
         error = result.error_before_exec or result.error_in_exec
-        line = f"{type(error).__name__}: {error}" if error is not None else ""
+        line = f"{type(error).__name__}: {error}".rstrip(": ") if error is not None else ""
         quiet = not info.store_history or code.lstrip().startswith(("%dvc_state", "%dvc-state"))
         try:
             self.session.end_unit(
@@ -119,21 +127,30 @@ class _Shim:
         print(text, file=sys.stderr)
 
     def magic(self, line: str) -> None:
-        """Runs a dvc-state command line on this session."""
-        import shlex
-
+        """Runs a dvc-state command line on this session; what it cannot do is raised, so that a cell stops there."""
         from IPython.core.error import UsageError
 
-        if line.split()[:1] == ["resume"]:
+        try:
+            words = shlex.split(self._expanded(line))
+        except ValueError as error:
+            raise UsageError(f"{error}: quote the words as in a shell") from None
+        if words[:1] == ["resume"]:
             code, out, err = self.cells.refused()
         else:
-            code, out, err = answer(self.session, shlex.split(line), False)
-        if out:
-            print(out, end="")
-        if err:
-            print(err, end="", file=sys.stderr)
+            code, out, err = answer(self.session, words, False)
+        messages, marker, failure = err.partition(_ERROR if err.startswith(_ERROR) else f"\n{_ERROR}")
+        print(out, end="")
+        print(messages + "\n" * (bool(messages) and not messages.endswith("\n")), end="", file=sys.stderr)
+        if marker:
+            raise UsageError(failure.rstrip())
         if code not in (0, 1):
-            raise UsageError(err.strip().splitlines()[0] if err.strip() else f"dvc-state exited with {code}")
+            raise UsageError(f"dvc-state exited with code {code}")
+
+    def _expanded(self, line: str) -> str:
+        """Returns a line with variables of the cell put in, as IPython does (``{commit}``, ``$commit``), but for git's ``@{1}`` and ``^{/text}``."""
+        guarded = _BRACED.sub(lambda found: f"{found[1]}{{{{{found[2]}}}}}", line)
+        expanded = str(self.shell.var_expand(guarded, depth=_CALLERS))
+        return line if expanded == guarded else expanded
 
 
 def load_extension(shell: Any) -> None:
@@ -159,7 +176,7 @@ def load_extension(shell: Any) -> None:
     if report is not None and head is not None:
         lost = f", {len(report.omissions)} not as they were (dvc-state status)" if report.omissions else ""
         count = len(report.written) + len(report.recomputed)
-        print(f"dartvc: continued at {head[:8]}: {count} names restored{lost} ({where})", file=sys.stderr)
+        print(f"dartvc: continued at {head[:8]}: {count} name{'s' * (count != 1)} restored{lost} ({where})", file=sys.stderr)
         for omission in report.omissions:
             print(f"dartvc: {omission.path}: {omission.reason}", file=sys.stderr)
         interrupted = shim.cells.interrupted()

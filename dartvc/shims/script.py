@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,7 @@ from dartvc.state import strings
 from dartvc.state.adapters.loaders import watch_workers
 from dartvc.state.hooks import restore_hooks, watch_exits
 from dartvc.state.loading import Unloadable
+from dartvc.store.durable import storage_errors
 
 if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
@@ -72,6 +73,18 @@ class RunOptions:
     """``full`` or ``partial``: work already done is not done again; such a run commits at its start and end only."""
 
 
+class _Arguments(dict[str, str]):
+    """What a run was given for ``dartvc.arg``; knows what was asked for."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        super().__init__(given)
+        self.asked: set[str] = set()
+
+    def __contains__(self, name: object) -> bool:
+        self.asked.add(str(name))
+        return super().__contains__(name)
+
+
 class _Runner:
     """Runs one script in this process."""
 
@@ -92,12 +105,13 @@ class _Runner:
             self.session: Session = AtomicSession(repository, self.main.__dict__, run.run_id, parent)
         else:
             self.session = Session(repository, self.main.__dict__)
-        self.session.arguments = run.arguments
+        self.session.arguments = self.arguments = _Arguments(run.arguments)
         self.session.run_id = run.run_id
         self.session.working.generators = GeneratorCodec(self.reader)
         self.session.working.keeps_strings = strings.is_supported()
         journal = repository.path / "runs" / run.run_id
-        journal.mkdir(parents=True, exist_ok=True)
+        with storage_errors(journal):
+            journal.mkdir(parents=True, exist_ok=True)
         ignored = (str(repository.path), str(config_folder()))
         self.effects = Effects(journal, ignored, on_fork=watch_workers, is_atomic=options.is_atomic)
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
@@ -190,7 +204,17 @@ class _Runner:
         if self.reuse is not None:
             self.reuse.install()
             code = self.reuse.compile(self.run.script, self.unit.text)
-        return self.execute(lambda: exec(code, self.main.__dict__))
+        status = self.execute(lambda: exec(code, self.main.__dict__))
+        if not status:
+            self._tell_unasked()
+        return status
+
+    def _tell_unasked(self) -> None:
+        """Says which settings changed nothing, because the program has no ``dartvc.arg`` of their names."""
+        for name in self.arguments:
+            if name not in self.arguments.asked:
+                others = ", ".join(sorted(self.arguments.asked)) or "nothing"
+                print(f"dartvc: --set {name} changed nothing: no dartvc.arg({name!r}) was asked for, but {others}", file=sys.stderr)
 
     def go_on(self, oid: Oid, sets: dict[str, str], map_device: str) -> int:
         """Continues from a commit."""

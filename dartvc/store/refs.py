@@ -20,7 +20,7 @@ from dartvc.store.locks import RepositoryLock
 __all__ = ["Head", "Refs", "check_ref_name"]
 
 _OID = re.compile(r"[0-9a-f]{40}\Z")
-_BAD_REF = re.compile(r"[\x00-\x20~^:?*\[\\\x7f]|\.\.|@\{|//|\.lock(/|\Z)|\.\Z|(\A|/)\.|/\Z|\A/|\A@\Z|\A-")
+_BAD_REF = re.compile(r"[\x00-\x20~^:?*\[\\\x7f]|\.\.|@\{|//|\.lock(/|\Z)|\.\Z|(\A|/)\.|/\Z|\A/|\A(@|HEAD)\Z|\A-")
 _LINK_MAX = 5
 
 

@@ -30,6 +30,18 @@ LOOKING = (
 )
 
 
+WRITING = (
+    ["branch", "new"],
+    ["tag", "new"],
+    ["gc"],
+    ["config", "dartvc.keepLast", "3"],
+    ["undo"],
+    ["checkout", "HEAD~1"],
+    ["op", "restore", "1"],
+    ["run", "train.py"],
+)
+
+
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Runs dvc-state."""
     return subprocess.run(
@@ -46,6 +58,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     face = Face(history)
     for step in (1, 2):
         face.commit({"__name__": "__main__", "step": step, "data": bytearray(100_000)})
+    (folder / "train.py").write_text("print('ran')\n")
     try:
         subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
@@ -78,10 +91,15 @@ def test_a_commit_names_the_path_and_the_way_out(project: Path) -> None:
     assert face.load("HEAD")["step"] == 2
 
 
-@pytest.mark.parametrize("words", (["branch", "new"], ["tag", "new"], ["gc"], ["config", "dartvc.keepLast", "3"]), ids=" ".join)
+@pytest.mark.parametrize("words", WRITING, ids=" ".join)
 def test_a_command_that_writes_names_the_path(project: Path, words: list[str]) -> None:
     done = run(project, *words)
     assert done.returncode == 1 and str(project) in done.stderr and "read-only" in done.stderr
+    assert "Traceback" not in done.stderr and not done.stdout, done.stderr
+
+
+def test_the_doctor_says_that_nothing_can_be_recorded(project: Path) -> None:
+    assert f"{project}/.dvc-state is not writable" in run(project, "doctor").stdout
 
 
 def test_a_batch_of_a_read_only_repository_leaves_nothing(project: Path) -> None:

@@ -74,7 +74,7 @@ def test_two_projects_work_through_a_shared_place(tmp_path: Path, shared: tuple[
     dvc(first, "fetch")
     assert parsed(first, "status")["upstream"] == {"upstream": "origin/main", "ahead": 0, "behind": 1}
     assert "behind origin/main by 1" in dvc(first, "status").stdout
-    assert "1 commits forward" in dvc(first, "pull").stdout
+    assert "1 commit forward" in dvc(first, "pull").stdout
     assert messages(first) == messages(second)
     assert "up to date" in dvc(first, "pull").stdout
     for project in (first, second):

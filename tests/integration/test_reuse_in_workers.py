@@ -75,7 +75,8 @@ def test_what_one_worker_computes_the_others_await(kind: str, tmp_path: Path) ->
     assert run(tmp_path, *COMMAND, "run", "--reuse", "script.py", *kind.split()) == plain
     found = sites(tmp_path)["clean"]
     assert (found["calls"], found["executions"], found["reused"]) == (8, 1, 7)
-    assert not list((tmp_path / ".dvc-state").glob("sharing/*"))
+    if "loky" not in kind:  # whose workers outlive the run
+        assert not list((tmp_path / ".dvc-state").glob("sharing/*"))
     assert run(tmp_path, *COMMAND, "run", "--reuse", "script.py", *kind.split()) == plain
     assert sites(tmp_path)["clean"]["executions"] == 0
 

@@ -180,6 +180,25 @@ def test_a_value_can_be_changed_on_resume(tmp_path: Path) -> None:
     assert "0.25 9" in resumed.stdout, resumed.stderr
 
 
+def test_a_value_of_a_variable_that_there_is_not_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    script = "rate = 0.5\ndef main():\n    steps = 2\n    def inner():\n        return steps\n    commit_and_die()\n    print(rate, inner())\nmain()\n"
+    folder = project(tmp_path / "run", script)
+    command("run", "train.py", cwd=folder, die=True)
+    for wrong, said in (("ratee=1", "did you mean rate?"), ("nosuch=1", "dvc-state ls")):
+        refused = command("resume", "--set", wrong, cwd=folder)
+        assert refused.returncode == 3 and not refused.stdout and said in refused.stderr
+    assert command("resume", "--set", "rate=0.25", "--set", "steps=9", cwd=folder).stdout == "0.25 9\n"
+
+
+def test_settings_that_nothing_asked_for_are_told_at_the_end(tmp_path: Path) -> None:
+    folder = project(tmp_path / "run", "import dartvc\nprint(dartvc.arg('lr', 0.1), dartvc.arg('size', 3))\n")
+    done = command("run", "--set", "lr=0.5", "--set", "rate=2", "train.py", cwd=folder)
+    assert done.stdout == "0.5 3\n"
+    assert [line for line in done.stderr.splitlines() if "--set" in line] == [
+        "dartvc: --set rate changed nothing: no dartvc.arg('rate') was asked for, but lr, size"
+    ]
+
+
 def test_parameters_are_set_from_the_command_line_and_kept_on_resume(tmp_path: Path) -> None:
     script = "import dartvc\nprint(dartvc.arg('lr', 0.1), dartvc.arg('name', 'x'), flush=True)\ncommit_and_die()\nprint(dartvc.arg('lr', 0.1))\n"
     folder = project(tmp_path / "run", script)
@@ -259,7 +278,7 @@ def test_an_interrupted_run_commits_first_and_goes_on_from_there(tmp_path: Path)
     stopped = command("run", "s.py", cwd=tmp_path, die=True)
     assert (stopped.returncode, stopped.stdout) == (130, "0\n1\n2\n")
     assert "KeyboardInterrupt" in stopped.stderr and "dvc-state resume goes on from the last commit" in stopped.stderr
-    assert "1 commits" in command("status", cwd=tmp_path).stdout
+    assert "1 commit, " in command("status", cwd=tmp_path).stdout
     resumed = command("resume", cwd=tmp_path)
     assert (resumed.returncode, resumed.stdout) == (0, "3\n4\ntotal 10\n"), resumed.stderr
 

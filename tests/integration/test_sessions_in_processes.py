@@ -195,6 +195,43 @@ cell("%dvc_state undo"); print("SEEN", shell.user_ns["b"], dartvc.session().bran
     assert not other_ends_first or (tmp_path / ".dvc-state" / "HEAD").read_text().strip() == "ref: refs/heads/main"
 
 
+def test_of_several_sessions_the_one_that_a_command_acts_on_is_named(tmp_path: Path) -> None:
+    code = DRIVER + "\ncell('x = 1')\ncell('x = 2')\ndartvc.session().flush()\nprint(dartvc.session().session_id, flush=True)\nsys.stdin.readline()"
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config"), "IPYTHONDIR": str(tmp_path / "ipython")}
+
+    def say(*words: str) -> tuple[int, str, str]:
+        program = "import sys; from dartvc.cli.entry import main; sys.exit(main())"
+        done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    processes: list[Any] = []
+    ids = []
+    try:
+        for _ in range(2):
+            process = subprocess.Popen(
+                [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+            processes.append(process)
+            ids.append(process.stdout.readline().strip())  # type: ignore[union-attr]
+            if len(processes) == 1:
+                assert say("undo")[2] == "" and say("redo")[2] == ""
+                assert "commands go to" not in say("status")[1]
+        first, second = (f"session {name} (process {process.pid}):\n" for name, process in zip(ids, processes, strict=True))
+        assert say("undo")[2].startswith(second)
+        assert say("--session", ids[0][:4], "undo")[2].startswith(first)
+        for words, meant in ((["status"], ids[1]), (["--session", ids[0], "status"], ids[0])):
+            marked = [line for line in say(*words)[1].splitlines() if "commands go to this one" in line]
+            assert len(marked) == 1 and marked[0].startswith(f"session {meant}:")
+        listed = json.loads(say("status", "--json")[1])["sessions"]
+        assert {each["id"]: each["meant"] for each in listed} == {ids[0]: False, ids[1]: True}
+        assert say("--session", "zzz", "status")[::2] == (3, "error: no session 'zzz' is alive\n  dvc-state status\n")
+        code_, out, err = say("switch", "main")
+        assert code_ == 0 and f"main is another session's (session {ids[0]}, process {processes[0].pid})" in err, (out, err)
+    finally:
+        for process in processes:
+            process.communicate("\n", timeout=60)
+
+
 def test_the_repository_of_a_stranger_is_read_but_not_restored(tmp_path: Path) -> None:
     python(tmp_path, DRIVER + 'cell("x = [1]")')
     os.rename(tmp_path / "config", tmp_path / "their-config")

@@ -69,7 +69,7 @@ def _oneline(commit: Commit, refs: str, paint: Paint, ages: Ages) -> list[str]:
     subject = printable(commit.message.partition("\n")[0]) or "(no message)"
     error = f" {paint.removed}[failed]{paint.off}" if commit.error else ""
     age = ages.format(commit.time.timestamp())
-    return [f"{paint.oid}{commit.oid[:8]}{paint.off}{refs} {subject}{error} {paint.faint}{age}{paint.off}"]
+    return [f"{paint.oid}{commit.oid[:8]}{paint.off}{refs} {subject}{error} {paint.faint}({age}){paint.off}"]
 
 
 def _medium(commit: Commit, refs: str, paint: Paint, ages: Ages) -> list[str]:
@@ -89,7 +89,7 @@ def _medium(commit: Commit, refs: str, paint: Paint, ages: Ages) -> list[str]:
         place = commit.position
         lines.append(f"At:     {printable(place.file)}:{place.line} in {printable(place.function)}")
     if commit.error:
-        lines.append(f"{paint.removed}Error:  {printable(commit.error)}{paint.off}")
+        lines.append(f"{paint.removed}Error:  {printable(commit.error).rstrip(': ')}{paint.off}")
     lines.append("")
     for line in message.split("\n"):
         lines.append(f"    {printable(line)}".rstrip())

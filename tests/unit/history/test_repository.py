@@ -204,9 +204,9 @@ def test_settings_of_several_programs_at_once_all_stand(tmp_path: Path) -> None:
     repository = Repository.init(tmp_path)
     program = (
         "import sys; from dartvc.history import Repository; config = Repository.open().config\n"
-        "for number in range(15): config.set(f'dartvc.test-{sys.argv[1]}{number}', 'x')"
+        "for number in range(15): config.set(f'branch.{sys.argv[1]}{number}.remote', 'x')"
     )
     running = [subprocess.Popen([sys.executable, "-c", program, name], cwd=tmp_path) for name in ("a", "b", "c")]
     assert [each.wait(timeout=120) for each in running] == [0, 0, 0]
-    assert len([key for key in repository.config.list() if key.startswith("dartvc.test-")]) == 45
+    assert len(repository.config.subsections("branch")) == 45
     assert subprocess.run(["git", "config", "-f", repository.path / "config", "--list"], capture_output=True, check=False).returncode == 0

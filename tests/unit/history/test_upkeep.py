@@ -12,9 +12,10 @@ from dartvc.errors import CorruptError, DartvcError, NotFoundError, UsageError
 from dartvc.history import RefMove, Repository
 from dartvc.history.bisect import bisect_commits
 from dartvc.history.blame import blame
+from dartvc.history.config import parse_best
 from dartvc.history.fsck import check_repository
 from dartvc.history.gc import collect_garbage
-from dartvc.history.retention import Retention, parse_best, plan_thinning, thin
+from dartvc.history.retention import Retention, plan_thinning, thin
 from dartvc.history.usage import usage_by_branch, usage_by_name
 from dartvc.model import Commit as CommitRecord
 from dartvc.model import CommitKind, Oid
@@ -213,10 +214,12 @@ def test_thinning_never_seals_what_came_from_elsewhere(repository: Repository, c
 
 
 def test_best_rules() -> None:
-    assert parse_best("max:acc 3") == ("max", "acc", 3)
+    assert parse_best("max:acc 3") == parse_best("max:acc:3") == parse_best(" max:acc:  3 ") == ("max", "acc", 3)
+    assert parse_best("min:net.loss:10") == ("min", "net.loss", 10)
     assert parse_best("") is None
-    with pytest.raises(UsageError):
-        parse_best("acc 3")
+    for wrong in ("acc 3", "max:acc", "max:acc:", "max::3", "mean:acc:3", "max:acc:-1", "max:acc:3:4"):
+        with pytest.raises(UsageError):
+            parse_best(wrong)
 
 
 def test_blame_names_the_last_writer(repository: Repository, commit: Commit) -> None:

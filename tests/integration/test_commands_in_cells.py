@@ -1,0 +1,81 @@
+"""Command lines in the cells of a living shell: what they answer, what they raise, and what they leave alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("IPython")
+
+DRIVER = """
+import json, os, sys
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from traitlets.config import Config
+config = Config(); config.HistoryManager.enabled = False; config.InteractiveShell.colors = "nocolor"
+shell = InteractiveShell.instance(config=config)
+with capture_output():
+    shell.run_cell("%load_ext dartvc", silent=True)
+for code in json.loads(sys.argv[1]):
+    with capture_output() as caught:
+        result = shell.run_cell(code, store_history=True)
+    error = result.error_before_exec or result.error_in_exec
+    kind = type(error).__name__ if error is not None else ""
+    print(json.dumps({"pid": os.getpid(), "out": caught.stdout, "err": caught.stderr, "error": kind, "text": str(error or "")}), flush=True)
+"""
+
+
+def cells(folder: Path, *codes: str) -> list[dict[str, Any]]:
+    """Runs cells in one shell of a folder; returns what each printed and raised."""
+    environment = {**os.environ, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"), "IPYTHONDIR": str(folder / "ipython")}
+    environment.pop("PYTHONHASHSEED", None)
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, json.dumps(codes)], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(codes)
+    return answers
+
+
+def test_what_would_take_the_process_is_refused_and_the_names_live_on(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("print('ran')\n")
+    *refused, helped, after = cells(
+        tmp_path, "x = 5", "%dvc_state run train.py", "%dvc_state shell", "%dvc_state -q shell HEAD -c 'print(x)'", "%dvc_state --no-pager resume HEAD",
+        "%dvc_state run --help", "print(x)",
+    )  # fmt: skip
+    assert not refused[0]["error"]
+    for each, hint in zip(
+        refused[1:],
+        ("!dvc-state run train.py", "!dvc-state shell, in a terminal", "!dvc-state shell HEAD -c 'print(x)'", "!dvc-state resume HEAD"),
+        strict=True,
+    ):
+        assert (each["error"], each["text"]) == ("UsageError", f"a program is run from a terminal\n  {hint}")
+    assert not helped["error"] and "--every" in helped["out"]
+    assert after["out"] == "5\n" and after["pid"] == refused[0]["pid"]
+
+
+def test_an_error_comes_once_with_its_hint_after_what_was_said_before_it(tmp_path: Path) -> None:
+    _, unknown, unquoted, detached = cells(tmp_path, "x = 5", "%dvc_state show HEAD:y", "%dvc_state diff -- 'x", "%dvc_state fsck")
+    assert unknown["error"] == "UsageError" and unknown["text"].splitlines()[0].startswith("'y' is not in ")
+    assert "dvc-state ls" in unknown["text"].splitlines()[1]
+    assert unknown["out"].count("is not in") + unknown["err"].count("is not in") == 1  # IPython's own line
+    assert unquoted["error"] == "UsageError" and unquoted["text"] == "No closing quotation: quote the words as in a shell"
+    assert not detached["error"]
+
+
+def test_positions_in_the_log_are_not_variables_and_variables_are(tmp_path: Path) -> None:
+    *_, there, named, looped, called = cells(
+        tmp_path, "x = 5", "x = 6", "name = 'x'",
+        "%dvc_state show @{1}:x", "%dvc_state show HEAD~1:{name}", "for back in (2, 1):\n    %dvc_state show HEAD~{back}:{name}",
+        "def look(place):\n    %dvc_state show HEAD~$place:x\nlook(3)",
+    )  # fmt: skip
+    assert there["out"] == "x  int 6\n" == named["out"], (there, named)
+    assert looped["out"] == "x  int 5\nx  int 6\n", looped
+    assert called["out"] == "x  int 5\n", called
