@@ -82,9 +82,10 @@ def dispatch(argv: list[str], context: Context) -> int:
     if common.is_quiet or context.is_json:
         context.progress_after_s = None
     try:
-        if context.is_inside and verb_of(words) in _TAKE_THE_PROCESS and "--help" not in words:
-            where = "" if words[0] != "shell" or "-c" in words else ", in a terminal"
-            raise UsageError("a program is run from a terminal", kind="inside-session", hint=f"!dvc-state {shlex.join(words)}{where}")
+        if context.is_inside and verb_of(words) in _TAKE_THE_PROCESS and words[1:] != ["--help"]:
+            typed = f"dvc-state {shlex.join(words)}"
+            hint = f"{typed}, in a terminal" if words[0] == "shell" and "-c" not in words else f"!{typed}"
+            raise UsageError("a program is run from a terminal", kind="inside-session", hint=hint)
         if "--help" not in words and (session or not context.is_inside):
             code = _forward(words, context, session)
             if code is not None:

@@ -47,13 +47,14 @@ def cells(folder: Path, *codes: str) -> list[dict[str, Any]]:
 def test_what_would_take_the_process_is_refused_and_the_names_live_on(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print('ran')\n")
     *refused, helped, after = cells(
-        tmp_path, "x = 5", "%dvc_state run train.py", "%dvc_state shell", "%dvc_state -q shell HEAD -c 'print(x)'", "%dvc_state --no-pager resume HEAD",
+        tmp_path, "x = 5", "%dvc_state run train.py", "%dvc_state run train.py --help",
+        "%dvc_state shell", "%dvc_state -q shell HEAD -c 'print(x)'", "%dvc_state --no-pager resume HEAD",
         "%dvc_state run --help", "print(x)",
     )  # fmt: skip
     assert not refused[0]["error"]
     for each, hint in zip(
         refused[1:],
-        ("!dvc-state run train.py", "!dvc-state shell, in a terminal", "!dvc-state shell HEAD -c 'print(x)'", "!dvc-state resume HEAD"),
+        ("!dvc-state run train.py", "!dvc-state run train.py --help", "dvc-state shell, in a terminal", "!dvc-state shell HEAD -c 'print(x)'", "!dvc-state resume HEAD"),
         strict=True,
     ):
         assert (each["error"], each["text"]) == ("UsageError", f"a program is run from a terminal\n  {hint}")
