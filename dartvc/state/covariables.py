@@ -7,13 +7,14 @@ its base meet even where no Python object is shared.
 
 from __future__ import annotations
 
+import builtins
 import gc
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dartvc.state import adapters
-from dartvc.state.definitions import code_names, is_by_value
+from dartvc.state.definitions import code_names, home_of_globals, is_by_value
 
 __all__ = ["ATOMIC_TYPES", "SHARED_FREELY", "Reach", "group_by_sharing", "reach"]
 
@@ -83,7 +84,7 @@ def reach(value: object, namespace: Mapping[str, object], main_name: str) -> Rea
     """Walks everything that ``value`` refers to."""
     found = Reach()
     kinds = _Kinds(main_name)
-    seen = {id(namespace)}
+    seen = {id(namespace), id(vars(builtins))}
     level: list[Any] = [value]
     collecting = gc.isenabled()
     gc.disable()
@@ -113,7 +114,7 @@ def reach(value: object, namespace: Mapping[str, object], main_name: str) -> Rea
                     seen.add(identity)
                     if is_by_value(item, main_name):
                         found.identities.add(identity)
-                        following.extend(_parts_of_definition(item, found))
+                        following.extend(_parts_of_definition(item, found, namespace, main_name))
             if expand:
                 following.extend(gc.get_referents(*expand))
             if kinds.user_classes:
@@ -143,7 +144,7 @@ def _take_special(children: Iterable[object], found: Reach, following: list[obje
             following.append(child)
 
 
-def _parts_of_definition(definition: Any, found: Reach) -> list[object]:
+def _parts_of_definition(definition: Any, found: Reach, namespace: Mapping[str, object], main_name: str) -> list[object]:
     if isinstance(definition, types.FunctionType):
         found.global_names.update(code_names(definition.__code__))
         parts: list[object] = [definition.__dict__, *(definition.__closure__ or ())]
@@ -151,6 +152,8 @@ def _parts_of_definition(definition: Any, found: Reach) -> list[object]:
         parts.extend((definition.__kwdefaults__ or {}).values())
         if hasattr(definition, "__wrapped__"):
             parts.append(definition.__wrapped__)
+        if home_of_globals(definition.__globals__, namespace, main_name) is None:
+            parts.append(definition.__globals__)
         return parts
     return [*definition.__bases__, *(value for key, value in vars(definition).items() if key not in ("__dict__", "__weakref__"))]
 

@@ -45,6 +45,10 @@ MISSED_BY_OTHERS = {
     "a class attribute": (["class A: k = 1", "A.k = 2"], {"A"}),
     "deletion": (["x = 1", "del x"], {"-x"}),
     "only looking": (["x = [1]", "y = len(x)"], {"y"}),
+    "the globals of an exec, through its function": (
+        ["ns = {}; exec('K = []\\ndef f(): K.append(1)', ns); f = ns['f']; other = {}; exec('def g(): pass', other)", "f()"],
+        {"ns", "f"},
+    ),
     "a dict subclass": (["class D(dict): pass\nd = D()", "d['a'] = 1"], {"D", "d"}),
 }  # fmt: skip
 
