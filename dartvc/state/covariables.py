@@ -33,12 +33,16 @@ _ATOMIC, _IMMUTABLE, _MUTABLE, _FUNCTION, _CLASS, _SPECIAL = range(6)
 
 
 class Reach:
-    """What can be reached from one value: identities of mutable objects and memory, and the names that its functions mention."""
+    """What can be reached from one value: identities of mutable objects and memory, and the names that its functions mention.
 
-    __slots__ = ("global_names", "identities")
+    ``guarded`` is memory that its holder never writes to while another has it too (copy on write): shared only with who has it bare.
+    """
+
+    __slots__ = ("global_names", "guarded", "identities")
 
     def __init__(self) -> None:
         self.identities: set[int] = set()
+        self.guarded: set[int] = set()
         self.global_names: set[str] = set()
 
 
@@ -55,13 +59,13 @@ class _Kinds(dict[type, tuple[int, Any]]):
         self.user_classes: list[object] = []
 
     def __missing__(self, kind: type) -> tuple[int, Any]:
-        found = self[kind] = _classify(kind)
+        found = self[kind] = _classify(kind, self.main_name)
         if found[0] in (_MUTABLE, _SPECIAL) and is_by_value(kind, self.main_name):
             self.user_classes.append(kind)
         return found
 
 
-def _classify(kind: type) -> tuple[int, Any]:
+def _classify(kind: type, main_name: str) -> tuple[int, Any]:
     if kind in ATOMIC_TYPES:
         return _ATOMIC, None
     if kind is types.FunctionType:
@@ -76,6 +80,8 @@ def _classify(kind: type) -> tuple[int, Any]:
     module = kind.__module__
     root = module.partition(".")[0] if isinstance(module, str) else ""
     if module in SHARED_FREELY or root in SHARED_FREELY or root in _OPAQUE_ROOTS:
+        return _ATOMIC, None
+    if adapters.is_unchanging(kind) and not is_by_value(kind, main_name):
         return _ATOMIC, None
     return _MUTABLE, None
 
@@ -138,8 +144,8 @@ def _without_atoms(level: list[Any]) -> list[Any]:
 
 def _take_special(children: Iterable[object], found: Reach, following: list[object]) -> None:
     for child in children:
-        if type(child) is tuple and len(child) == 2 and child[0] == "memory":
-            found.identities.add(-int(child[1]))
+        if type(child) is tuple and len(child) == 2 and child[0] in ("memory", "guarded"):
+            (found.identities if child[0] == "memory" else found.guarded).add(-int(child[1]))
         else:
             following.append(child)
 
@@ -180,6 +186,12 @@ def group_by_sharing(reaches: Mapping[str, Reach]) -> list[tuple[str, ...]]:
     if largest:  # intersected as a set, so that one huge value costs the small ones' size
         for identity in reaches[largest].identities & owner.keys():
             parent[root(owner[identity])] = root(largest)
+    for name, reached in reaches.items():
+        for identity in reached.guarded:
+            if identity in owner:
+                parent[root(name)] = root(owner[identity])
+            if identity in reaches[largest].identities:
+                parent[root(name)] = root(largest)
     groups: dict[str, list[str]] = {}
     for name in reaches:
         groups.setdefault(root(name), []).append(name)
