@@ -75,16 +75,22 @@ def _changed(
             kind, line = str(second.get("type", "")), headline(second)
             return NameDiff(right.name, DiffKind.CHANGED, kind, kind, line, line, (Change("", None, None, f"stored together with {mate}"),))
         return diff_summaries(right.name, first, second)
-    if first == second and _digest(before) == _digest(after):
+    if first == second and _is_same(before, after):
         return None
     return diff_summaries(
         right.name, first, second, diff_values=diff_elements(before, after), diff_parts=lambda: diff_contents(before, after)
     )
 
 
-def _digest(contents: Contents) -> bytes:
-    buffers = [[chunk.digest for chunk in chunks] for chunks in contents.buffers]
-    return content_digest(contents.value, buffers, foreign=contents.foreign)
+def _is_same(before: Contents, after: Contents) -> bool:
+    try:
+        first, second = (
+            content_digest(each.value, [[chunk.digest for chunk in chunks] for chunks in each.buffers], foreign=each.foreign)
+            for each in (before, after)
+        )
+    except Unreadable:
+        return False
+    return first == second
 
 
 class _Stored:
@@ -120,7 +126,7 @@ class _Stored:
             stream = payload.read_stream()
             read: Node = read_pickle(stream)
             return read.pairs(), payload, int.from_bytes(stream[-_FOREIGN_BYTES:], "little")
-        except (DartvcError, Unreadable):
+        except (DartvcError, Unreadable, ValueError):
             return None
 
     def _chunks(self, payload: StoredPayload, chunks: Sequence[StoredChunk]) -> list[ArrayChunk]:

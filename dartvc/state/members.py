@@ -25,7 +25,7 @@ def digest_members(stream: bytes, buffers: Sequence[Sequence[bytes]]) -> dict[st
         members = read_pickle(stream).pairs()
         foreign = int.from_bytes(stream[-_FOREIGN_BYTES:], "little")
         return {name: content_digest(value, buffers, foreign=foreign) for name, value in members.items() if name != STRINGS}
-    except (Unreadable, IndexError):
+    except (Unreadable, ValueError):
         return {}
 
 

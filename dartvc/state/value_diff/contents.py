@@ -16,15 +16,20 @@ from dartvc.state.value_diff.tables import Contents, diff_elements, dtype_of
 __all__ = ["diff_contents"]
 
 _MOST_CHANGES = 20
+_MOST_STEPS = 5_000_000
 _DEEPEST = 60
 _LONG_TEXT = 80
+_LONG_INT_BITS = 1024
 _LINES_COMPARED = 20_000
 
 
 def diff_contents(before: Contents, after: Contents) -> tuple[Change, ...]:
     """Tells which items, attributes and lines differ, where it can."""
     walk = _Walk(before, after)
-    walk.compare(before.value, after.value, "", 0)
+    try:
+        walk.compare(before.value, after.value, "", 0)
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, struct.error):
+        pass  # a stranger's stream need not make sense; what was found until here holds
     more = len(walk.changes) - _MOST_CHANGES
     kept = walk.changes[:_MOST_CHANGES]
     return (*kept, Change("", None, more, f"{more} more changed")) if more > 0 else tuple(kept)
@@ -36,8 +41,12 @@ class _Walk:
         self.after = after
         self.changes: list[Change] = []
         self.seen: set[tuple[int, int]] = set()
+        self.left = _MOST_STEPS
 
     def compare(self, old: Any, new: Any, path: str, depth: int) -> None:
+        self.left -= 1
+        if self.left < 0:
+            return
         if not isinstance(old, Node) or not isinstance(new, Node):
             if type(old) is not type(new) or (old != new and not (old != old and new != new)):
                 self.changes.append(_scalar_change(path, old, new))
@@ -64,15 +73,25 @@ class _Walk:
                 self.compare(left, right, f"{path}[{place}]", depth + 1)
             return
         start = 0
-        while start < min(len(old), len(new)) and _is_equal(old[start], new[start]):
+        while start < min(len(old), len(new)) and self._is_equal(old[start], new[start]):
             start += 1
         end = 0
-        while end < min(len(old), len(new)) - start and _is_equal(old[-1 - end], new[-1 - end]):
+        while end < min(len(old), len(new)) - start and self._is_equal(old[-1 - end], new[-1 - end]):
             end += 1
         for place in range(start, len(old) - end):
             self.changes.append(Change(f"{path}[{place}]", _text(old[place]), None, "item removed"))
         for place in range(start, len(new) - end):
             self.changes.append(Change(f"{path}[{place}]", None, _text(new[place]), "item added"))
+
+    def _is_equal(self, old: Any, new: Any) -> bool:
+        """Whether two items are the same as far as a look tells; each look counts towards what this walk may do."""
+        if not isinstance(old, Node) and not isinstance(new, Node):
+            return type(old) is type(new) and (old == new or (old != old and new != new))
+        walk = _Walk(self.before, self.after)
+        walk.left = self.left
+        walk.compare(old, new, "", 0)
+        self.left = walk.left
+        return not walk.changes
 
     def _compare_pairs(self, old: Mapping[Any, Any], new: Mapping[Any, Any], path: str, depth: int, spell: Callable[[Any], str]) -> None:
         for key in dict.fromkeys((*old, *new)):
@@ -132,16 +151,6 @@ def _states(old: Any, new: Any) -> list[tuple[Any, Any]]:
     return [(old, new)]
 
 
-def _is_equal(old: Any, new: Any) -> bool:
-    """Whether two items are the same as far as a look tells: scalars by value, others by their words."""
-    if isinstance(old, Node) or isinstance(new, Node):
-        nothing = Contents(None, ())
-        walk = _Walk(nothing, nothing)
-        walk.compare(old, new, "", 0)
-        return not walk.changes
-    return type(old) is type(new) and (old == new or (old != old and new != new))
-
-
 def _scalar_change(path: str, old: Any, new: Any) -> Change:
     if isinstance(old, str) and isinstance(new, str) and ("\n" in old or "\n" in new):
         return _lines_change(path, old.splitlines(), new.splitlines())
@@ -173,8 +182,10 @@ def _long_change(path: str, old: str | bytes, new: str | bytes) -> Change:
     return Change(path, f"...{old[room]!r}...", f"...{new[room]!r}...", f"from {start} on")
 
 
-def _text(value: Any) -> Any:
+def _text(value: Any, depth: int = 0) -> Any:
     """Returns how people are shown a value: numbers as they are."""
+    if isinstance(value, int) and value.bit_length() > _LONG_INT_BITS:
+        return f"an int of {value.bit_length()} bits"
     if not isinstance(value, Node):
         return value if isinstance(value, int | float) else repr(value) if not isinstance(value, str | bytes) else repr(value[:_LONG_TEXT])
     if value.kind == "global":
@@ -184,7 +195,7 @@ def _text(value: Any) -> Any:
         head = value.calls().rpartition(".")[2]
         return number if number is not None else {"numpy_array": "array"}.get(head, head or "object")
     size = len(value.parts) // (2 if value.kind == "dict" else 1)
-    shown = ", ".join(str(_text(part)) for part in islice(value.parts, 4)) if value.kind != "dict" else ""
+    shown = ", ".join(str(_text(part, depth + 1)) for part in islice(value.parts, 4)) if value.kind != "dict" and depth < 2 else ""
     return f"{value.kind} of {size}" if size > 4 or not shown else f"{value.kind}({shown})"
 
 

@@ -215,14 +215,24 @@ def content_digest(value: Any, buffers: Sequence[Sequence[bytes]], *, foreign: i
         value: a node or scalar of a stream.
         buffers: the digests of the chunks of each of its buffers.
         foreign: how many of these, the last ones, belong to pickle's own buffers.
+
+    Raises:
+        Unreadable: the value names a buffer that is not there.
     """
+    try:
+        return _digest(value, buffers, len(buffers) - foreign)
+    except (IndexError, TypeError, ValueError) as error:
+        raise Unreadable(str(error)) from error
+
+
+def _digest(value: Any, buffers: Sequence[Sequence[bytes]], first_foreign: int) -> bytes:
     pieces: list[bytes] = []
     numbers: dict[int, int] = {}
     stack = [value]
     while stack:
         each = stack.pop()
         if not isinstance(each, Node):
-            pieces.append(f"{type(each).__name__}{len(each)}:".encode() + each if type(each) is bytes else f"{type(each).__name__}{each!r}".encode())
+            pieces.append(_scalar_bytes(each))
             continue
         known = numbers.get(id(each))
         if known is not None:
@@ -232,7 +242,7 @@ def content_digest(value: Any, buffers: Sequence[Sequence[bytes]], *, foreign: i
         pieces.append(b"(%s %d %d" % (each.kind.encode(), len(each.parts), len(each.given)))
         for how, given in reversed(each.given):
             stack.extend((given, how))
-        position = _buffer_of(each, len(buffers) - foreign)
+        position = _buffer_of(each, first_foreign)
         if position is not None:
             pieces.extend(buffers[position])
             if each.kind == "call":
@@ -241,6 +251,14 @@ def content_digest(value: Any, buffers: Sequence[Sequence[bytes]], *, foreign: i
         else:
             stack.extend(reversed(each.parts))
     return xxh3_128_digest(b"\0".join(pieces))
+
+
+def _scalar_bytes(value: Any) -> bytes:
+    if type(value) is bytes:
+        return b"bytes%d:%s" % (len(value), value)
+    if type(value) is int:
+        return f"int{value:x}".encode()  # hexadecimal has no limit of digits
+    return f"{type(value).__name__}{value!r}".encode()
 
 
 def _buffer_of(node: Node, first_foreign: int) -> int | None:

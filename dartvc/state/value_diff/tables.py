@@ -59,7 +59,7 @@ def diff_elements(before: Contents, after: Contents) -> ArrayDiff | Mapping[str,
         found = {name: diff for name in old.keys() & new.keys() if (diff := _diff_columns(old[name], new[name])) is not None}
         ordered = {str(name): found[name] for name in new if name in found}
         return ordered.get("") if list(new) == [""] else ordered
-    except (DartvcError, ValueError, TypeError, IndexError, KeyError, struct.error):
+    except (DartvcError, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, struct.error):
         return None
 
 
@@ -153,13 +153,17 @@ def _split(contents: Contents, values: Node) -> list[_Column]:
     if found is None or len(found.shape) < 2:
         if values.calls() == _OBJECT_ARRAY:
             (count, rows), items = values.arguments()[1].parts, values.state().parts
+            if count * rows != len(items) or not rows:
+                raise ValueError("not as many cells as the shape says")
             return [_Column(None, tuple(items[place * rows : (place + 1) * rows])) for place in range(count)]
         return [_column(contents, values)]
     if sum(chunk.size_bytes for chunk in found.chunks) > _READ_BYTES:
         raise ValueError("too large")
     data = found.read()
     count, rows = found.shape if found.order == (0, 1) else found.shape[::-1]
-    size = len(data) // (count * rows) if count * rows else 1
+    size = len(data) // max(1, count * rows)
+    if not size:
+        raise ValueError("no cells")
     columns = []
     for place in range(count):
         if found.order == (0, 1):

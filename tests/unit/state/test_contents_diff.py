@@ -60,6 +60,9 @@ PLAIN = {
         "a77: 77 -> -1",
     ),
     "bytes": ("v = bytes(500)", "v = bytes(400) + b'x' + bytes(99)", "from 400 on"),
+    "a number of many digits": ("v = [0] * 300", "v[250] = 10 ** 9000", "[250]: 0 -> an int of 29898 bits"),
+    "a new cycle": ("v = list(range(500))", "v[3] = v", "[3]: 3 -> list of 500"),
+    "a new small cycle": ("v = {n: n for n in range(500)}", "v[3] = [0]; v[3][0] = v[3]", "3: 3 -> list(list(list of 1))"),
     "a cycle": ("v = list(range(500)); v.append(v)", "v[3] = 'x'", "[3]: 3 -> 'x'"),
 }  # fmt: skip
 
@@ -137,9 +140,23 @@ def test_values_have_one_digest_and_no_differences_exactly_when_they_are_equal(l
 def test_strangers_bytes_are_read_or_refused(data: bytes) -> None:
     for stream in (data, b"\x80\x05" + data, pickle.dumps({"v": [1, "x", {2: 3}]}, 5)[:-20] + data + b"."):
         try:
-            read_pickle(stream)
+            node = read_pickle(stream)
+            content_digest(node, ())
         except Unreadable:
             continue
+        other = read_pickle(pickle.dumps({"v": [1, "y", {2: [3]}]}, 5))
+        diff_contents(Contents(node, ()), Contents(other, ()))
+        diff_contents(Contents(other, ()), Contents(node, ()))
+        diff_elements(Contents(node, ()), Contents(node, ()))
+
+
+def test_a_stranger_s_stream_of_doublings_is_compared_once() -> None:
+    value: list[Any] = [1]
+    for _ in range(50):
+        value = [value, value]
+    first, second = stored({"v": value, "n": 1}), stored({"v": value, "n": 2})
+    assert [change.path for change in diff_contents(first, second)] == ["n"]
+    content_digest(first.value, ())
 
 
 def test_reading_a_stranger_s_pickle_calls_nothing(tmp_path: Any) -> None:

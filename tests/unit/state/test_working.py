@@ -71,6 +71,7 @@ REALLY_CHANGED = {
     "a list that no dict holds any longer": (["x = [1, 2]; y = {'k': x}", "y = 1"], {"y"}),
     "a long list that a dict holds": (["x = [[n, str(n)] for n in range(5000)]; y = {'k': x}", "y['z'] = 1"], {"y"}),
     "deep inside a long list that a dict holds": (["x = [[n, str(n)] for n in range(5000)]; y = {'k': x}", "x[2000][0] = -1"], {"x", "y"}),
+    "a number of many digits beside it": (["x = [10 ** 9000]; y = {'k': x}", "y['z'] = 1"], {"y"}),
     "a name for what is there": (["x = [1, 2]", "y = x"], {"y"}),
     "one of two that know each other": (["a = []; b = [a]; a.append(b); c = {'a': a}", "c['n'] = 1"], {"c"}),
 }  # fmt: skip
