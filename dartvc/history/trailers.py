@@ -35,7 +35,7 @@ def message_of(staged: StagedCommit, size_bytes: int) -> str:
     text = staged.message or _first_line(staged.code)
     lines = [OPENING, f"Kind: {staged.kind.value}"]
     added = frozenset(staged.added)
-    modified = [changed.name for changed in staged.changed if changed.name not in added]
+    modified = [changed.name for changed in staged.changed if changed.name not in added and not changed.is_same]
     omitted = [changed.name for changed in staged.changed if changed.payload is None]
     for key, all_names in (("Added", staged.added), ("Modified", modified), ("Removed", staged.removed), ("Omitted", omitted)):
         names = [name for name in all_names if "._." not in name]  # values of a program's stack are not the user's

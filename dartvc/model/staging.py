@@ -62,13 +62,17 @@ class Omission:
 
 @dataclass(frozen=True, slots=True)
 class StagedName:
-    """One name whose stored form changes: its summary, and its payload or the omission that stands for it."""
+    """One name whose stored form changes: its summary, and its payload or the omission that stands for it.
+
+    ``is_same`` tells that its value did not change: it is stored anew together with one that did.
+    """
 
     name: str
     summary: Summary
     payload: Payload | None
     omission: Omission | None = None
     recipe: Mapping[str, object] | None = None
+    is_same: bool = False
 
 
 @dataclass(frozen=True, slots=True)

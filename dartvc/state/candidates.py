@@ -71,7 +71,7 @@ HIDDEN_NAMES = frozenset(
         "__session__",
         "_exit_code",
     }
-    | {"__conditional_annotations__"}
+    | {"__conditional_annotations__", "__nonzero__"}  # the latter: of the module that %run makes
 )
 _INFRASTRUCTURE_THREADS = ("dartvc", "IPython", "tqdm", "pydevd")
 

@@ -7,13 +7,14 @@ its base meet even where no Python object is shared.
 
 from __future__ import annotations
 
+import builtins
 import gc
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dartvc.state import adapters
-from dartvc.state.definitions import code_names, is_by_value
+from dartvc.state.definitions import code_names, home_of_globals, is_by_value
 
 __all__ = ["ATOMIC_TYPES", "SHARED_FREELY", "Reach", "group_by_sharing", "reach"]
 
@@ -32,12 +33,16 @@ _ATOMIC, _IMMUTABLE, _MUTABLE, _FUNCTION, _CLASS, _SPECIAL = range(6)
 
 
 class Reach:
-    """What can be reached from one value: identities of mutable objects and memory, and the names that its functions mention."""
+    """What can be reached from one value: identities of mutable objects and memory, and the names that its functions mention.
 
-    __slots__ = ("global_names", "identities")
+    ``guarded`` is memory that its holder never writes to while another has it too (copy on write): shared only with who has it bare.
+    """
+
+    __slots__ = ("global_names", "guarded", "identities")
 
     def __init__(self) -> None:
         self.identities: set[int] = set()
+        self.guarded: set[int] = set()
         self.global_names: set[str] = set()
 
 
@@ -54,13 +59,13 @@ class _Kinds(dict[type, tuple[int, Any]]):
         self.user_classes: list[object] = []
 
     def __missing__(self, kind: type) -> tuple[int, Any]:
-        found = self[kind] = _classify(kind)
+        found = self[kind] = _classify(kind, self.main_name)
         if found[0] in (_MUTABLE, _SPECIAL) and is_by_value(kind, self.main_name):
             self.user_classes.append(kind)
         return found
 
 
-def _classify(kind: type) -> tuple[int, Any]:
+def _classify(kind: type, main_name: str) -> tuple[int, Any]:
     if kind in ATOMIC_TYPES:
         return _ATOMIC, None
     if kind is types.FunctionType:
@@ -76,6 +81,8 @@ def _classify(kind: type) -> tuple[int, Any]:
     root = module.partition(".")[0] if isinstance(module, str) else ""
     if module in SHARED_FREELY or root in SHARED_FREELY or root in _OPAQUE_ROOTS:
         return _ATOMIC, None
+    if adapters.is_unchanging(kind) and not is_by_value(kind, main_name):
+        return _ATOMIC, None
     return _MUTABLE, None
 
 
@@ -83,7 +90,7 @@ def reach(value: object, namespace: Mapping[str, object], main_name: str) -> Rea
     """Walks everything that ``value`` refers to."""
     found = Reach()
     kinds = _Kinds(main_name)
-    seen = {id(namespace)}
+    seen = {id(namespace), id(vars(builtins))}
     level: list[Any] = [value]
     collecting = gc.isenabled()
     gc.disable()
@@ -113,7 +120,7 @@ def reach(value: object, namespace: Mapping[str, object], main_name: str) -> Rea
                     seen.add(identity)
                     if is_by_value(item, main_name):
                         found.identities.add(identity)
-                        following.extend(_parts_of_definition(item, found))
+                        following.extend(_parts_of_definition(item, found, namespace, main_name))
             if expand:
                 following.extend(gc.get_referents(*expand))
             if kinds.user_classes:
@@ -137,13 +144,13 @@ def _without_atoms(level: list[Any]) -> list[Any]:
 
 def _take_special(children: Iterable[object], found: Reach, following: list[object]) -> None:
     for child in children:
-        if type(child) is tuple and len(child) == 2 and child[0] == "memory":
-            found.identities.add(-int(child[1]))
+        if type(child) is tuple and len(child) == 2 and child[0] in ("memory", "guarded"):
+            (found.identities if child[0] == "memory" else found.guarded).add(-int(child[1]))
         else:
             following.append(child)
 
 
-def _parts_of_definition(definition: Any, found: Reach) -> list[object]:
+def _parts_of_definition(definition: Any, found: Reach, namespace: Mapping[str, object], main_name: str) -> list[object]:
     if isinstance(definition, types.FunctionType):
         found.global_names.update(code_names(definition.__code__))
         parts: list[object] = [definition.__dict__, *(definition.__closure__ or ())]
@@ -151,6 +158,8 @@ def _parts_of_definition(definition: Any, found: Reach) -> list[object]:
         parts.extend((definition.__kwdefaults__ or {}).values())
         if hasattr(definition, "__wrapped__"):
             parts.append(definition.__wrapped__)
+        if home_of_globals(definition.__globals__, namespace, main_name) is None:
+            parts.append(definition.__globals__)
         return parts
     return [*definition.__bases__, *(value for key, value in vars(definition).items() if key not in ("__dict__", "__weakref__"))]
 
@@ -177,6 +186,12 @@ def group_by_sharing(reaches: Mapping[str, Reach]) -> list[tuple[str, ...]]:
     if largest:  # intersected as a set, so that one huge value costs the small ones' size
         for identity in reaches[largest].identities & owner.keys():
             parent[root(owner[identity])] = root(largest)
+    for name, reached in reaches.items():
+        for identity in reached.guarded:
+            if identity in owner:
+                parent[root(name)] = root(owner[identity])
+            if identity in reaches[largest].identities:
+                parent[root(name)] = root(largest)
     groups: dict[str, list[str]] = {}
     for name in reaches:
         groups.setdefault(root(name), []).append(name)

@@ -9,6 +9,7 @@ What importable modules define is left to pickle.
 from __future__ import annotations
 
 import abc
+import builtins
 import dataclasses
 import enum
 import linecache
@@ -17,7 +18,7 @@ import os
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,7 +28,7 @@ from dartvc.state.strings import with_interned_keys
 if TYPE_CHECKING:
     from dartvc.state.saving import Reduction, Saving
 
-__all__ = ["BUILDERS", "REDUCERS", "code_names", "is_by_value", "reduce_class", "reduce_function"]
+__all__ = ["BUILDERS", "REDUCERS", "code_names", "home_of_globals", "is_by_value", "reduce_class", "reduce_function"]
 
 _CLASS_ATTRIBUTES_MADE_ANEW = frozenset(
     {"__dict__", "__weakref__", "_abc_impl", "__module__", "__qualname__", "__slots__", "__orig_bases__", "__slotnames__"}
@@ -92,17 +93,33 @@ def reduce_function(function: Any, saving: Saving) -> Reduction:
     return door("function"), arguments, (attributes, tuple(contents)), None, None, door("function_state")
 
 
-def _globals_of(function: Any, saving: Saving) -> object:
-    """Returns what stands for a function's globals: the living namespace, a module's, or the dict itself."""
-    names = function.__globals__
-    if names is saving.namespace:
-        return door("namespace")
-    module = sys.modules.get(names.get("__name__", ""))
+def home_of_globals(names: dict[str, Any], namespace: Mapping[str, object], main_name: str) -> str | None:
+    """Returns whose a function's globals are: a module's name, an empty one for the program's namespace, None for a dict of their own."""
+    if names is namespace:
+        return ""
+    name = names.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
     if module is not None and module.__dict__ is names:
-        return (names["__name__"],)
-    if names.get("__name__") in ("__main__", saving.main_name):
-        return door("namespace")
-    return {key: value for key, value in names.items() if key != "__builtins__"}
+        return name
+    return "" if name in ("__main__", main_name) else None
+
+
+def _globals_of(function: Any, saving: Saving) -> object:
+    """Returns what stands for a function's globals: the living namespace, a module's, or the dict itself.
+
+    Pickle writes the dict itself once, before its items: whoever holds it still does, and a function in it finds it there.
+    """
+    home = home_of_globals(function.__globals__, saving.namespace, saving.main_name)
+    if home is None:
+        return function.__globals__
+    return (home,) if home else door("namespace")
+
+
+def _reduce_spec(spec: Any, saving: Saving) -> Reduction:
+    """Tells that the dict of the builtins is being written out: what holds it (an `exec`'s globals) gets the builtins of the restore."""
+    if spec is builtins.__spec__ and not saving.knows_builtins:
+        raise saving.meet_builtins()
+    return NotImplemented
 
 
 _KNOWN_CODES: dict[int, tuple[weakref.ReferenceType[types.CodeType], tuple[bytes, int, str, str], frozenset[str]]] = {}
@@ -243,6 +260,7 @@ REDUCERS: dict[str, Callable[[Any, Saving], Reduction]] = {
     "builtins.code": reduce_code,
     "builtins.cell": reduce_cell,
     "builtins.module": reduce_module,
+    "_frozen_importlib.ModuleSpec": _reduce_spec,
     "builtins.property": _reduce_property,
     "builtins.classmethod": _reduce_wrapper,
     "builtins.staticmethod": _reduce_wrapper,
@@ -374,6 +392,7 @@ def _build_lru_cache(loading: Any, function: Any, maxsize: int | None, typed: bo
 
 
 BUILDERS: dict[str, Callable[..., Any]] = {
+    "builtins_dict": lambda loading: vars(builtins),
     "code": _build_code,
     "function": _build_function,
     "function_state": _set_function_state,

@@ -7,6 +7,7 @@ Python pickler with the same reducers. Nothing is executed here but the objects'
 
 from __future__ import annotations
 
+import builtins
 import copyreg
 import gc
 import io
@@ -92,7 +93,7 @@ class Saved:
 
 
 class Unsettled(Exception):
-    """Pickling an object changed another one that may have been pickled already; nothing is left to change when it begins again."""
+    """Pickling has to begin again: an object that may have been pickled already was changed, or has to be known from the start."""
 
 
 class UserCodeMet(Exception):
@@ -106,6 +107,7 @@ class Saving:
         namespace: the living namespace; functions whose globals it is come back bound to the namespace of the restore.
         global_names: names that the functions met so far mention.
         buffers: out-of-band buffers by position.
+        knows_builtins: the dict of the builtins is in the pickler's memo from the start, and the stream begins with what makes it.
         spares_user_code: raise `UserCodeMet` instead of running a hook of the user's (``__reduce__``, ``__getstate__`` ...) on a living object.
     """
 
@@ -125,6 +127,7 @@ class Saving:
         self.generators: GeneratorCodec | None = None
         self.keeps_strings = False
         self.spares_user_code = False
+        self.knows_builtins = False
         self._reducers: dict[type, adapters.Reducer | None] = {}
 
     def fresh(self) -> Saving:
@@ -133,6 +136,7 @@ class Saving:
         other.generators = self.generators
         other.keeps_strings = self.keeps_strings
         other.spares_user_code = self.spares_user_code
+        other.knows_builtins = self.knows_builtins
         return other
 
     def reducer_of(self, kind: type) -> adapters.Reducer | None:
@@ -153,6 +157,11 @@ class Saving:
 
     def begin_again(self) -> Unsettled:
         """Returns what to raise when an object was changed (flushed) by being pickled."""
+        return Unsettled()
+
+    def meet_builtins(self) -> Unsettled:
+        """Returns what to raise when the dict of the builtins is met: it is written as what makes it, which must stand first."""
+        self.knows_builtins = True
         return Unsettled()
 
     def keep(self, value: object) -> Any:
@@ -298,8 +307,12 @@ def save_unshared(value: object, saving: Saving) -> Saved:
     sink = io.BytesIO()
     pickler = _StatePickler(sink, saving)
     pickler.fast = True
+    if saving.knows_builtins:
+        pickler.memo = _memo_of_builtins()
     try:
         pickler.dump(value)
+    except Unsettled:
+        return save_unshared(value, saving.fresh())
     except Exception as error:
         raise Refusal(_reason_of(error)) from error
     return _saved(sink.getvalue(), saving)
@@ -312,10 +325,26 @@ def _reason_of(error: BaseException) -> str:
 
 def _save(value: object, saving: Saving) -> Saved:
     sink = io.BytesIO()
-    _StatePickler(sink, saving).dump(value)
+    pickler = _StatePickler(sink, saving)
+    if saving.knows_builtins:
+        pickler.memo = _memo_of_builtins()
+    pickler.dump(value)
+    return _saved(_stream_of(sink, saving), saving)
+
+
+_PROTO = b"\x80\x05"
+_MAKING_BUILTINS = b"cdartvc.state.rebuild\nbuiltins_dict\n)R\x940"  # GLOBAL, EMPTY_TUPLE, REDUCE, MEMOIZE (as 0), POP
+
+
+def _memo_of_builtins() -> Any:
+    names = vars(builtins)
+    return {id(names): (0, names)}
+
+
+def _stream_of(sink: io.BytesIO, saving: Saving) -> bytes:
     with sink.getbuffer() as pickled:
         stream = unframe(pickled)
-    return _saved(stream, saving)
+    return _PROTO + _MAKING_BUILTINS + stream[len(_PROTO) :] if saving.knows_builtins else stream
 
 
 def _saved(stream: bytes, saving: Saving) -> Saved:
@@ -338,9 +367,11 @@ def _save_deep(value: object, saving: Saving) -> Saved:
     def work() -> None:
         sink = io.BytesIO()
         try:
-            _DeepPickler(sink, fresh).dump(value)
-            with sink.getbuffer() as pickled:
-                outcome.append(unframe(pickled))
+            pickler = _DeepPickler(sink, fresh)
+            if fresh.knows_builtins:
+                pickler.memo = _memo_of_builtins()
+            pickler.dump(value)
+            outcome.append(_stream_of(sink, fresh))
         except Exception as error:
             outcome.append(error)
 
@@ -357,7 +388,7 @@ def _save_deep(value: object, saving: Saving) -> Saved:
     if isinstance(result, Refusal | UserCodeMet):
         raise result
     if isinstance(result, Unsettled):
-        return save(value, saving.fresh())
+        return save(value, fresh.fresh())
     if isinstance(result, Exception):
         raise Refusal(_reason_of(result)) from result
     return _saved(cast(bytes, result), fresh)

@@ -24,6 +24,7 @@ from dartvc.state.copies import CopyPool
 from dartvc.state.covariables import ATOMIC_TYPES, Reach, group_by_sharing, reach
 from dartvc.state.culprits import find_culprit
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
+from dartvc.state.members import SMALL_STREAM_BYTES, digest_members, digest_summaries, unchanged_members
 from dartvc.state.saving import GeneratorCodec, Refusal, Saved, Saving, UserCodeMet, save
 from dartvc.state.strings import STRINGS, find_interned
 
@@ -44,6 +45,15 @@ class StoredVersion(NamedTuple):
     live: bytes | None = None
     """Digest of what the living values pickle to, where that is not the stored stream: loaded strings are other objects than those that
     were saved, so the same state has another pickle."""
+    small: bytes = b""
+    """The living values' stream, where it is short: read for `members` when they are asked for."""
+    members: Mapping[str, bytes] = {}
+    """Digests of what each name leads to."""
+
+    def digest_of(self, name: str) -> bytes | None:
+        """Returns the digest of what a name leads to, None where it is not known."""
+        members = digest_members(self.small, self.buffers) if self.small and not self.members else self.members
+        return members.get(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +131,8 @@ class WorkingNamespace:
         """
         saved = self._pickled_unchanged(version.names, load_again) if all(name in self._view for name in version.names) else None
         if saved is not None:
-            version = version._replace(live=xxh3_128_digest(saved.stream), global_names=saved.global_names)
+            short = saved.stream if len(saved.stream) <= SMALL_STREAM_BYTES else b""
+            version = version._replace(live=xxh3_128_digest(saved.stream), global_names=saved.global_names, small=short)
         for name in version.names:
             self._stored[name] = version
             self._ids[name] = id(self._view.get(name))
@@ -330,12 +341,25 @@ class WorkingNamespace:
             return set(saved.global_names) if saved.global_names != before.global_names else set()
         known = {digest for each in before.buffers for digest in each} if before is not None else set()
         buffers = tuple(chunk_buffer(buffer, each, known, self._copies.copy) for buffer, each in zip(saved.buffers, digests, strict=True))
+        summaries = {name: self.summarize(self._view[name]) for name in group}
         version = StoredVersion(group, chunks, digests, saved.global_names)
+        version, same = self._told_apart(version, saved.stream, summaries)
         payload = Payload(group, refs, buffers)
         for name in group:
             self._stored[name] = version
-            changed.append(StagedName(name, self.summarize(self._view[name]), payload))
+            changed.append(StagedName(name, summaries[name], payload, is_same=name in same))
         return set(saved.global_names)
+
+    def _told_apart(self, version: StoredVersion, stream: bytes, summaries: Mapping[str, Summary]) -> tuple[StoredVersion, frozenset[str]]:
+        """Returns a co-variable's new version with what tells its names apart, and those of them that did not change."""
+        is_short = len(stream) <= SMALL_STREAM_BYTES
+        group = version.names
+        if is_short and len(group) == 1 and (group[0] not in self._stored or self._stored[group[0]].names == group):
+            return version._replace(small=stream), frozenset()  # Fast path: alone before and now, it is what changed
+        now = digest_members(stream, version.buffers) if is_short else digest_summaries(summaries)
+        known = {name: self._stored[name].digest_of(name) for name in group if name in self._stored}
+        before = {name: digest for name, digest in known.items() if digest is not None}
+        return version._replace(members=now), unchanged_members(before, now, group)
 
     def _is_as_restored(self, group: tuple[str, ...], saved: Saved, before: StoredVersion | None) -> bool:
         """Whether values that were loaded from the repository are still as they were loaded."""

@@ -45,7 +45,7 @@ def render_name_diff(diff: NameDiff, *, color: bool = False) -> Iterator[str]:
 def _change_text(change: Change, diff: NameDiff, paint: Paint) -> str:
     if change.note.endswith(("added", "removed")):
         return f"{_text(change.after if change.before is None else change.before)} ({change.note})"
-    if change.note.endswith(" changed") or " changed, " in change.note:
+    if change.note.endswith(" changed") or " changed, " in change.note or change.note.startswith("stored together "):
         kind = "" if change.path or len(diff.changes) > 1 else f"{diff.after_type}: "
         return f"{kind}{change.note}"
     remark = f" {paint.faint}({change.note}){paint.off}" if change.note else ""

@@ -2,7 +2,8 @@
 
 A module each for a library. Tables are keyed by a type's dotted name, so nothing is imported to look something up: an adapter's
 functions run only when a value of its library is met. `REDUCERS` answers the pickler, `BUILDERS` the loader, `CHILDREN` the
-aliasing walk (for types whose references the garbage collector cannot see, or should not follow), `TRANSIENT` tells at the price of a look
+aliasing walk (for types whose references the garbage collector cannot see, or should not follow), `UNCHANGING` names types that this walk passes
+over because nothing can change their objects, `TRANSIENT` tells at the price of a look
 whether a value stands in the middle of something, so that a run had better be committed a statement later.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 from dartvc.state import definitions
 from dartvc.state.adapters import arrays, buffers, coroutines, files, frames, guarded, loaders, pools, standard, tensors
 
-__all__ = ["BUILDERS", "CHILDREN", "Reducer", "Revival", "find_children", "find_reducer", "reducers_by_type", "why_not_now"]
+__all__ = ["BUILDERS", "CHILDREN", "Reducer", "Revival", "find_children", "find_reducer", "is_unchanging", "reducers_by_type", "why_not_now"]
 
 Reducer = Callable[[Any, Any], Any]
 Revival = coroutines.Revival
@@ -25,6 +26,7 @@ REDUCERS: dict[str, Reducer] = dict(definitions.REDUCERS)
 BUILDERS: dict[str, Callable[..., Any]] = dict(definitions.BUILDERS)
 CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {}
 TRANSIENT: dict[str, Callable[[Any], str]] = {}
+UNCHANGING: frozenset[str] = arrays.UNCHANGING | frames.UNCHANGING
 for _module in _MODULES:
     REDUCERS.update(_module.REDUCERS)
     BUILDERS.update(_module.BUILDERS)
@@ -79,6 +81,11 @@ def find_children(kind: type) -> Callable[[Any], Iterable[object]] | None:
         if found is not None:
             return found
     return None
+
+
+def is_unchanging(kind: type) -> bool:
+    """Whether nothing can change objects of this type, so that two names which share one share nothing."""
+    return any(f"{base.__module__}.{base.__qualname__}" in UNCHANGING for base in kind.__mro__[:-1])
 
 
 def why_not_now(value: object) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from dartvc.state.rebuild import door
 
-__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "memory_address", "reduce_array"]
+__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "UNCHANGING", "memory_address", "reduce_array"]
 
 IN_BAND_BYTES = 64 * 1024
 _STORED_OWNERS = (bytes, bytearray, array.array)
@@ -254,4 +254,5 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "numpy_subclass": lambda loading, kind, plain: plain.view(kind),
     "numpy_subclass_state": _set_subclass_state,
 }
-CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {"numpy.ndarray": _children, "numpy.dtype": lambda dtype: ()}
+CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {"numpy.ndarray": _children}
+UNCHANGING: frozenset[str] = frozenset({"numpy.dtype"})

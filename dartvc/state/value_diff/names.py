@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -12,13 +12,14 @@ from itertools import islice
 from dartvc.model import Summary
 from dartvc.state.value_diff.chunks import ArrayDiff
 
-__all__ = ["Change", "DiffKind", "NameDiff", "diff_summaries", "headline"]
+__all__ = ["Change", "DiffKind", "NameDiff", "change_of", "diff_summaries", "elements_note", "headline"]
 
 _HEADLINE = ("name", "repr", "signature", "shape", "dtype", "rows", "columns", "length", "parameters", "stored", "version", "path", "state")
 _BARE = frozenset({"name", "repr", "signature", "shape", "dtype", "path"})
 _STATISTICS = ("min", "max", "mean", "norm", "max_abs", "grad_norm")
 _PARTS = {"layers": "layer", "attributes": "attribute", "items": "item", "methods": "method", "params": "parameter", "fitted": "fitted attribute",
           "closure": "closure variable", "keywords": "keyword"}  # fmt: skip
+_TOLD_BY_SUMMARY = frozenset({"source", "shape", "fields", "layers"})
 _ECHOES = frozenset({"repr", "item_types", "key_types"})
 
 
@@ -61,7 +62,14 @@ class NameDiff:
 Values = ArrayDiff | Mapping[str, ArrayDiff] | None
 
 
-def diff_summaries(name: str, before: Summary | None, after: Summary | None, *, diff_values: Values = None) -> NameDiff:
+def diff_summaries(
+    name: str,
+    before: Summary | None,
+    after: Summary | None,
+    *,
+    diff_values: Values = None,
+    diff_parts: Callable[[], Sequence[Change]] = tuple,
+) -> NameDiff:
     """Tells how a name differs between two commits.
 
     Args:
@@ -69,6 +77,7 @@ def diff_summaries(name: str, before: Summary | None, after: Summary | None, *, 
         before: the summary there, None if there was no such name.
         after: the summary here.
         diff_values: what `diff_arrays` found, for an array, or by column or layer for a frame or a model.
+        diff_parts: tells what differs inside, which the summaries need not show; not asked for what has a shape or a source.
     """
     old, new = before or {}, after or {}
     types = str(old.get("type", "")), str(new.get("type", ""))
@@ -78,12 +87,25 @@ def diff_summaries(name: str, before: Summary | None, after: Summary | None, *, 
     if after is None:
         return NameDiff(name, DiffKind.REMOVED, *types, *lines)
     if types[0] != types[1]:
-        return NameDiff(name, DiffKind.RETYPED, *types, *lines, (_change("", lines[0], lines[1]),))
+        return NameDiff(name, DiffKind.RETYPED, *types, *lines, (change_of("", lines[0], lines[1]),))
     changes = [*_value_changes(diff_values), *_differ(old)(old, new)]
     source = tuple(_source_diff(old.get("source"), new.get("source")))
+    if not changes or not _TOLD_BY_SUMMARY.intersection(old):
+        changes = _joined(changes, diff_parts())
     if not changes and not source:
         changes = [Change("", None, None, "contents changed")]
     return NameDiff(name, DiffKind.CHANGED, *types, *lines, tuple(changes), source)
+
+
+def _joined(told: Sequence[Change], found: Sequence[Change]) -> list[Change]:
+    """Returns the changes that summaries tell, and those found inside the values that are not among them."""
+    paths = {change.path for change in told}
+    fresh = [change for change in found if not any(_is_within(change.path, path) for path in paths)]
+    return [change for change in told if change.path or not fresh or change.before is not None] + fresh
+
+
+def _is_within(path: str, other: str) -> bool:
+    return path == other if not other or path == other else path.startswith((f"{other}[", f"{other}."))
 
 
 def headline(summary: Summary) -> str:
@@ -125,9 +147,9 @@ def _plain_changes(old: Summary, new: Summary) -> Iterator[Change]:
         if isinstance(left, Mapping) and isinstance(right, Mapping):
             yield from _part_changes(key, left, right)
         elif key == "repr":
-            yield _change("", left, right)
+            yield change_of("", left, right)
         elif key != "code" or not ("source" in old and "source" in new):
-            yield _change(key, left, right)
+            yield change_of(key, left, right)
     yield from found
 
 
@@ -143,7 +165,7 @@ def _part_changes(key: str, left: object, right: object) -> Iterator[Change]:
         elif name not in new:
             yield Change(path, old[name], None, f"{noun} removed")
         elif old[name] != new[name]:
-            yield _change(path, old[name], new[name])
+            yield change_of(path, old[name], new[name])
 
 
 def _array_changes(old: Summary, new: Summary) -> Iterator[Change]:
@@ -157,16 +179,16 @@ def _array_changes(old: Summary, new: Summary) -> Iterator[Change]:
         if isinstance(left, Mapping) and isinstance(right, Mapping):
             yield from _part_changes(key, left, right)
         elif key == "repr":
-            yield _change("", left, right)
+            yield change_of("", left, right)
         else:
-            yield _change(key, *(_shape_text(part) if isinstance(part, list) else part for part in (left, right)))
+            yield change_of(key, *(_shape_text(part) if isinstance(part, list) else part for part in (left, right)))
     yield from _statistic_changes("", old, new)
 
 
 def _statistic_changes(prefix: str, old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[Change]:
     for key in _STATISTICS:
         if old.get(key) != new.get(key):
-            change = _change(f"{prefix}{key}", old.get(key), new.get(key))
+            change = change_of(f"{prefix}{key}", old.get(key), new.get(key))
             sampled = "in a sample" if "sampled" in old or "sampled" in new else ""
             yield Change(change.path, change.before, change.after, ", ".join(filter(None, (change.note, sampled))))
 
@@ -177,9 +199,9 @@ def _frame_changes(old: Summary, new: Summary) -> Iterator[Change]:
     assert isinstance(left, Mapping) and isinstance(right, Mapping)
     for key in dict.fromkeys((*old, *new)):
         if key not in ("fields", "type", "columns", "more_columns") and old.get(key) != new.get(key):
-            yield _change(key, old.get(key), new.get(key))
+            yield change_of(key, old.get(key), new.get(key))
     if old.get("columns") != new.get("columns"):
-        yield _change("columns", old.get("columns"), new.get("columns"))
+        yield change_of("columns", old.get("columns"), new.get("columns"))
     for name in dict.fromkeys((*left, *right)):
         if name not in left:
             if not old.get("more_columns"):
@@ -196,7 +218,7 @@ def _frame_changes(old: Summary, new: Summary) -> Iterator[Change]:
 def _column_changes(name: str, left: Mapping[str, object], right: Mapping[str, object]) -> Iterator[Change]:
     for key in dict.fromkeys((*left, *right)):
         if key not in _STATISTICS and key not in ("sampled", "item_types") and left.get(key) != right.get(key):
-            change = _change(f"{name}.{key}", left.get(key), right.get(key))
+            change = change_of(f"{name}.{key}", left.get(key), right.get(key))
             is_sampled = key == "nulls" and ("sampled" in left or "sampled" in right)
             yield Change(change.path, change.before, change.after, f"{change.note}, in a sample".lstrip(", ")) if is_sampled else change
     yield from _statistic_changes(f"{name}.", left, right)
@@ -220,7 +242,7 @@ def _model_changes(old: Summary, new: Summary) -> Iterator[Change]:
             continue
         for key in ("shape", "norm"):
             if left[name].get(key) != right[name].get(key):
-                yield _change(f"{name}.{key}", left[name].get(key), right[name].get(key))
+                yield change_of(f"{name}.{key}", left[name].get(key), right[name].get(key))
 
 
 def _layer_text(layer: Mapping[str, object] | None) -> str | None:
@@ -235,11 +257,17 @@ def _value_changes(values: Values) -> Iterator[Change]:
         noun = "cells"
     for name, found in (values or {}).items():
         if found.changed:
-            most = f", max abs {found.max_abs:.6g}" if found.max_abs is not None else ""
-            yield Change(name, None, found.changed, f"{found.changed} of {found.count} {noun} changed{most}")
+            yield Change(name, None, found.changed, elements_note(found, noun))
 
 
-def _change(path: str, before: object, after: object) -> Change:
+def elements_note(found: ArrayDiff, noun: str) -> str:
+    """Returns in words what the comparison of raw values found: ``2 of 2000 elements changed, max abs 0.5``."""
+    most = f", max abs {found.max_abs:.6g}" if found.max_abs is not None else ""
+    return f"{found.changed} of {found.count} {noun} changed{most}"
+
+
+def change_of(path: str, before: object, after: object) -> Change:
+    """Returns a change with its remark: by how much a number changed."""
     return Change(path, before, after, _distance(before, after))
 
 

@@ -94,6 +94,18 @@ CASES = {
         "class N: pass\nh = N(); h.v = 0; c = h\nfor i in range(1, 20000):\n  c.n = N(); c = c.n; c.v = i\ndel c",
         "h.n.n.v == 2",
     ),
+    "a function of an exec keeps the globals of that exec": (
+        "ns = {}\nexec('K = 1\\ndef f(): return K\\ndef g(): return len(\\'ab\\') + f()', ns)\nf = ns['f']; g = ns['g']",
+        "f.__globals__ is ns and ns['f'] is f and g() == 3 and (ns.update(K=7) or f() == 7) and ns['__builtins__'] is vars(__import__('builtins'))",
+    ),
+    "a function whose exec's globals nobody else holds": (
+        "def make():\n  ns = {}\n  exec('def f(): return len(K)\\nK = [1]', ns)\n  return ns['f']\nf = make()",
+        "f() == 1",
+    ),
+    "a deep chain beside an exec's globals": (
+        "class N: pass\nh = N(); c = h\nfor i in range(20000):\n  c.n = N(); c = c.n\nc.ns = {}; exec('def f(): return f', c.ns); f = c.ns['f']\ndel c",
+        "f() is f and 'len' in f.__globals__['__builtins__']",
+    ),
     "an in-memory database": (
         "import sqlite3\nc = sqlite3.connect(':memory:'); c.execute('create table t (a)'); c.execute('insert into t values (5)'); c.commit()",
         "c.execute('select a from t').fetchone() == (5,)",
@@ -186,6 +198,22 @@ def test_a_stored_value_cannot_name_a_forbidden_function() -> None:
     with pytest.raises(Unloadable) as caught:
         load(stream, Loading({}, LiveBuffers([])))
     assert "posix.system" in caught.value.reason
+
+
+def test_what_a_shell_puts_into_the_builtins_is_no_part_of_an_exec_s_globals() -> None:
+    import builtins
+
+    class Shell:
+        def __reduce_ex__(self, protocol: object) -> Any:
+            raise RuntimeError("the shell is not the program's")
+
+    vars(builtins)["shell_of_a_test"] = Shell()
+    try:
+        fresh = through(run("ns = {}; exec('def f(): return 1', ns); module = {'__builtins__': __import__('builtins')}"))
+    finally:
+        del vars(builtins)["shell_of_a_test"]
+    assert fresh["ns"]["f"]() == 1
+    assert fresh["module"]["__builtins__"] is builtins
 
 
 def test_saving_leaves_threads_and_the_recursion_limit_as_they_were() -> None:

@@ -45,6 +45,10 @@ MISSED_BY_OTHERS = {
     "a class attribute": (["class A: k = 1", "A.k = 2"], {"A"}),
     "deletion": (["x = 1", "del x"], {"-x"}),
     "only looking": (["x = [1]", "y = len(x)"], {"y"}),
+    "the globals of an exec, through its function": (
+        ["ns = {}; exec('K = []\\ndef f(): K.append(1)', ns); f = ns['f']; other = {}; exec('def g(): pass', other)", "f()"],
+        {"ns", "f"},
+    ),
     "a dict subclass": (["class D(dict): pass\nd = D()", "d['a'] = 1"], {"D", "d"}),
 }  # fmt: skip
 
@@ -56,6 +60,53 @@ def test_notices(claim: str) -> None:
     for cell in cells[:-1]:
         program.cell(cell)
     assert program.cell(cells[-1]) == expected
+
+
+REALLY_CHANGED = {
+    "an attribute of an instance is not its class": (["class A: pass", "a = A()", "a.n = 1"], {"a"}),
+    "a class that got an instance": (["class A: pass", "a = A()"], {"a"}),
+    "an attribute of a class is what its instances have, too": (["class A: pass", "a = A()", "A.k = 2"], {"A", "a"}),
+    "a dict that holds a list": (["x = [1, 2]; y = {'k': x}", "y['z'] = 1"], {"y"}),
+    "a list that a dict holds": (["x = [1, 2]; y = {'k': x}", "x.append(3)"], {"x", "y"}),
+    "a list that no dict holds any longer": (["x = [1, 2]; y = {'k': x}", "y = 1"], {"y"}),
+    "a long list that a dict holds": (["x = [[n, str(n)] for n in range(5000)]; y = {'k': x}", "y['z'] = 1"], {"y"}),
+    "deep inside a long list that a dict holds": (["x = [[n, str(n)] for n in range(5000)]; y = {'k': x}", "x[2000][0] = -1"], {"x", "y"}),
+    "a number of many digits beside it": (["x = [10 ** 9000]; y = {'k': x}", "y['z'] = 1"], {"y"}),
+    "a name for what is there": (["x = [1, 2]", "y = x"], {"y"}),
+    "one of two that know each other": (["a = []; b = [a]; a.append(b); c = {'a': a}", "c['n'] = 1"], {"c"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("claim", REALLY_CHANGED)
+def test_only_the_names_whose_contents_changed_are_said_to_have_changed(claim: str) -> None:
+    cells, expected = REALLY_CHANGED[claim]
+    program = Program()
+    for cell in cells[:-1]:
+        program.cell(cell)
+    exec(cells[-1], program.namespace)
+    changed = program.working.stage(names_in_source(cells[-1])).changed
+    assert {name.name for name in changed if not name.is_same} == expected
+
+
+def test_a_restored_co_variable_s_names_are_told_apart() -> None:
+    program = Program()
+    program.cell("x = [1, 2]; y = {'k': x}")
+    version = program.working.stored("x")
+    assert version is not None
+    program.working.forget(["x", "y"])
+    program.working.adopt(version._replace(members={}, small=b""))
+    exec("y['z'] = 1", program.namespace)
+    assert [(name.name, name.is_same) for name in program.working.stage({"y"}).changed] == [("x", True), ("y", False)]
+
+
+def test_the_elements_of_a_large_array_are_part_of_what_holds_it() -> None:
+    pytest.importorskip("numpy")
+    program = Program()
+    program.cell("import numpy as np\na = np.zeros(100_000); d = {'a': a}")
+    exec("d['b'] = 1", program.namespace)
+    assert [name.name for name in program.working.stage({"d"}).changed if not name.is_same] == ["d"]
+    exec("a[5] = 1", program.namespace)
+    assert [name.name for name in program.working.stage({"a"}).changed if not name.is_same] == ["a", "d"]
 
 
 def test_sharing_an_immutable_is_not_aliasing() -> None:
