@@ -23,11 +23,13 @@ from pathlib import Path
 from dartvc.sessions.registry import Registration
 session = Registration(Path(sys.argv[1]), "0badcafe")
 session.write("main")
-if len(sys.argv) > 2 and not (child := os.fork()):
+if len(sys.argv) > 2 and not os.fork():
     session.write("of the child")
+    print(os.getpid(), flush=True)  # nothing of its parent's is held any more
     sys.stdin.readline()
     os._exit(0)
-print(child if len(sys.argv) > 2 else os.getpid(), flush=True)
+if len(sys.argv) <= 2:
+    print(os.getpid(), flush=True)
 sys.stdin.readline()
 session.end()
 """
