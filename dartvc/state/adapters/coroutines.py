@@ -74,6 +74,8 @@ def _reduce_future(future: Any, saving: Any) -> Any:
     is_task = hasattr(kind, "get_coro")
     if (is_task and kind.__module__ != "_asyncio") or future._source_traceback is not None:
         raise saving.refuse(future, "a task of a class of its own, or of a loop in debug mode, cannot be stored")
+    if future._state == "PENDING" and saving.generators is None:  # outside of a program whose frames are stored with it
+        raise saving.refuse(future, "what would complete it belongs to this process", "await it first")
     state: dict[str, Any] = {"loop": future.get_loop() if future._loop is not None else None, "state": future._state}
     if future._state == "PENDING":
         state["callbacks"] = list(future._callbacks or ())

@@ -234,3 +234,13 @@ def test_how_numpy_treats_errors_belongs_to_a_task_and_comes_back() -> None:
     context.run(numpy.seterr, divide="ignore", over="raise")
     other = again((loop, task, future, log, context))[-1]
     assert other.run(numpy.geterr) == context.run(numpy.geterr) and numpy.geterr()["divide"] == "warn"
+
+
+def test_a_future_that_waits_is_refused_outside_of_a_program_that_is_stored_with_it() -> None:
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    with pytest.raises(Refusal, match="belongs to this process"):
+        save({"future": future}, Saving({}, "__main__"))
+    future.set_result(1)
+    assert save({"future": future}, Saving({}, "__main__")).stream
+    loop.close()
