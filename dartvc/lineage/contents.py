@@ -44,9 +44,14 @@ class _Allocation:
 
 
 class Contents:
-    """Digests of the large arrays of this process."""
+    """Digests of the large arrays of this process.
+
+    Attributes:
+        whole_of: what an estimator is known by; None walks it each time.
+    """
 
     def __init__(self) -> None:
+        self.whole_of: Callable[[Any], Any] | None = None
         self._watch = WriteWatch()
         self._allocations: dict[int, _Allocation] = {}
         self._lock = threading.RLock()

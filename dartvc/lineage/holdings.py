@@ -68,7 +68,7 @@ class _Constant:
     def __init__(self, value: object) -> None:
         self._value = value
 
-    def take(self) -> Any:
+    def take(self, *, is_borrowed: bool = False) -> Any:
         return self._value
 
 
@@ -78,11 +78,11 @@ class _Array:
         self._digest = digest
         self._expected = digest(value)
 
-    def take(self) -> Any:
+    def take(self, *, is_borrowed: bool = False) -> Any:
         is_alone = sys.getrefcount(self._value) <= _ALONE
         if self._digest(self._value) != self._expected:
             raise Lost("its result was changed in place")
-        return self._value if is_alone else self._value.copy(order="K")
+        return self._value if is_alone or is_borrowed else self._value.copy(order="K")
 
 
 class _Frame:
@@ -91,7 +91,7 @@ class _Frame:
         self._digest = digest
         self._expected = digest(value)
 
-    def take(self) -> Any:
+    def take(self, *, is_borrowed: bool = False) -> Any:
         if self._digest(self._value) != self._expected:
             raise Lost("its result was changed in place")
         return self._value.copy(deep=False)
@@ -102,8 +102,8 @@ class _Sequence:
         self._kind = kind
         self._parts = parts
 
-    def take(self) -> Any:
-        return self._kind(part.take() for part in self._parts)
+    def take(self, *, is_borrowed: bool = False) -> Any:
+        return self._kind(part.take(is_borrowed=is_borrowed) for part in self._parts)
 
 
 class _Mapping:
@@ -111,8 +111,8 @@ class _Mapping:
         self._keys = keys
         self._parts = parts
 
-    def take(self) -> Any:
-        return {key: part.take() for key, part in zip(self._keys, self._parts, strict=True)}
+    def take(self, *, is_borrowed: bool = False) -> Any:
+        return {key: part.take(is_borrowed=is_borrowed) for key, part in zip(self._keys, self._parts, strict=True)}
 
 
 class _Pickled:
@@ -120,7 +120,7 @@ class _Pickled:
         self._frozen = frozen
         self._namespace = namespace
 
-    def take(self) -> Any:
+    def take(self, *, is_borrowed: bool = False) -> Any:
         return thaw(self._frozen, self._namespace)
 
 
@@ -137,7 +137,7 @@ class Holder:
         self._namespace = namespace
 
     def hold(self, value: Any) -> Any:
-        """Returns a holding: ``take()`` gives an independent value, or raises `Lost`.
+        """Returns a holding: ``take()`` gives an independent value, or raises `Lost`; one that is borrowed is only looked at.
 
         Raises:
             Refused: the value cannot be kept.
@@ -173,11 +173,11 @@ class Holder:
         numpy = sys.modules["numpy"]
         if isinstance(value, numpy.generic) and not value.dtype.hasobject and value.dtype.names is None:
             return _Constant(value)
-        if type(value) is not numpy.ndarray or value.dtype.hasobject or value.base is not None:
+        if type(value) is not numpy.ndarray or value.dtype.hasobject:
             return None
         if not (value.flags.c_contiguous or value.flags.f_contiguous) or value.dtype.kind not in "biufcmMSUV":
             return None
-        return _Array(value, self._digest)
+        return _Array(value if value.base is None else value.copy(order="K"), self._digest)
 
     def _hold_frame(self, value: Any) -> Any:
         pandas = sys.modules["pandas"]

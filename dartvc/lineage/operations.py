@@ -28,7 +28,7 @@ _FLOPS_PER_S = 2e10
 _READ_BYTES_PER_S = 1e10
 _HASH_BYTES_PER_S = 6e9
 _MARGIN = 3.0
-_CHEAP_LIMIT = 6
+_CHEAP_LIMIT = 64
 _AT_ONCE = frozenset(
     {
         "fit",
@@ -71,9 +71,14 @@ class Operation:
         self._cheap = 0
         self._is_timed = False
         site.turn_back.append(self._switch_off)
+        site.turn_on.append(self._switch_on)
 
     def _switch_off(self) -> None:
         setattr(builtins, self._switch, None)
+
+    def _switch_on(self) -> None:
+        self._cheap = 0
+        setattr(builtins, self._switch, self)
 
     def __call__(self, first: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Does the operation, or answers it from a store."""
@@ -119,7 +124,7 @@ class Operation:
     def _is_cheap(self) -> None:
         self._cheap += 1
         if self._cheap >= _CHEAP_LIMIT and not self.site.reused and not self.site.partial:
-            self.site.turn_off("the operation is cheap")
+            self.site.rest("the operation is cheap")
 
     # -- calls ----------------------------------------------------------------------------------------------------------------
 

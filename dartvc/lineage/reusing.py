@@ -12,12 +12,14 @@ from typing import Any
 
 from dartvc.history import Repository
 from dartvc.lineage.account import write_account
+from dartvc.lineage.blocks import Block
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.contents import Contents
 from dartvc.lineage.deferring import Deferral
 from dartvc.lineage.memory import Memory, available_bytes
 from dartvc.lineage.operations import Operation
+from dartvc.lineage.recollections import Recollections
 from dartvc.lineage.recycling import Recycler, teach_allocator
 from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.shelf import Shelf
@@ -26,7 +28,7 @@ from dartvc.lineage.stacking import Stacking
 from dartvc.lineage.witness import Witness
 from dartvc.program.instrument import ANNOUNCE, HAND, Compiler, UserModules, switch_name
 from dartvc.program.sources import Sources, UserFiles
-from dartvc.program.trampolines import bind_trampoline, make_trampoline
+from dartvc.program.trampolines import make_trampoline
 
 __all__ = ["Reuse"]
 
@@ -57,18 +59,20 @@ class Reuse:
         paths = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(repository.path)}
         libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self._folder)
         self._libraries = tuple(path for path in libraries if not self._folder.startswith(path)) or libraries
-        self.compiler = Compiler(sources, self._next_operation)
+        self.compiler = Compiler(sources, self._next_operation, self._next_block)
         self.plans = Plans(self.is_user, self.compiler.plain)
         self.witness = Witness(self._libraries)
         self.shelf = Shelf(repository, _SHELF_LIMIT_BYTES)
         self.memory = Memory(available_bytes() // _MEMORY_SHARE)
         self.contents = Contents()
-        self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace, self.contents)
+        self.contents.whole_of = Recollections(self.plans, self.contents).whole
+        self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace, self.contents, is_partial=is_partial)
         self.rewrites = Rewrites(self.memory, self.calls.digest_alone) if is_partial else None
         self.recycler = Recycler(self.memory.budget_bytes // 2, self.contents)
         self.deferral = Deferral(self.compiler.lendable, lambda: not self.witness.has_other_threads())
         self.sites: dict[types.CodeType, Site] = {}
         self.operations: list[Site] = []
+        self.calls.wake_others = self._wake
 
     def is_user(self, path: str) -> bool:
         """Whether a file is the user's own code."""
@@ -102,8 +106,13 @@ class Reuse:
             hook = Hook(function, site, self.calls.invoke)
             if not site.is_off:
                 self.plans.originals[function] = code
-                function.__code__ = bind_trampoline(site.template, hook)
+                hook.take()
         return function
+
+    def _wake(self, elapsed_s: float) -> None:
+        """Tries resting sites again."""
+        for site in (*self.sites.values(), *self.operations):
+            site.wake(elapsed_s)
 
     def _next_operation(self, name: str, filename: str, line: int, reads: frozenset[str] | None) -> int:
         number = len(self.operations)
@@ -111,6 +120,13 @@ class Reuse:
         self.operations.append(site)
         stacking = Stacking(self.recycler, self.rewrites, self.deferral, reads)
         setattr(builtins, switch_name(number), Operation(site, switch_name(number), self.calls, stacking, self.rewrites))
+        return number
+
+    def _next_block(self, name: str, filename: str, line: int) -> int:
+        number = len(self.operations)
+        site = Site(f"a part of {name}", filename, line, is_part=True)
+        self.operations.append(site)
+        setattr(builtins, switch_name(number), Block(site, switch_name(number), self.calls))
         return number
 
     def _give_back(self) -> None:
@@ -125,14 +141,14 @@ class Reuse:
                     value.__code__ = code
 
     @property
-    def remark(self) -> str:
-        """What a commit of this run has to say about its values: empty when they are what plain Python would have computed."""
-        count = sum(each.partial for each in self.operations)
-        return f" (approximate: {count} results assembled from parts)" if count else ""
+    def approximate(self) -> int:
+        """How many results were assembled from parts: with none, all values are what plain Python would have computed."""
+        return sum(each.partial for each in self.operations)
 
     def close(self) -> None:
         """Writes what waits, and the account of this run."""
         self._give_back()
+        self.calls.close()
         self.shelf.close()
         sites = [*self.sites.values(), *self.calls.library_sites, *(each for each in self.operations if each.calls)]
         facts = {

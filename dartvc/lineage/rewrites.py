@@ -24,6 +24,7 @@ __all__ = ["BlocksOfResult", "ColumnBlocks", "GrowingProduct", "Products", "Rewr
 _PARTS_LIMIT = 64
 _SMALL_PART = 1 << 16
 _TRIALS = 8
+_WIDEST_LIMIT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,39 +184,44 @@ class BlocksOfResult:
         return None
 
 
+def _wider(array: Any) -> Any:
+    """Returns the matrix whose first columns an array is, else None; an index such as ``V[:, order]`` leaves it transposed."""
+    base = array.base
+    if array.ndim != 2 or base is None or type(base) is not type(array) or base.ndim != 2:
+        return None
+    for whole in (base, base.T):
+        if whole.shape[0] == array.shape[0] and whole.shape[1] >= array.shape[1] and whole.strides == array.strides:
+            return whole if whole.__array_interface__["data"] == array.__array_interface__["data"] else None
+    return None
+
+
 class GrowingProduct:
     """``A @ V[:, :k]`` grows from the widest ``A @ V[:, :j]`` so far: PCA and SVD with growing numbers of components."""
 
     def __init__(self) -> None:
-        self._widest: dict[tuple[bytes, bytes], Any] = {}
+        self._widest: dict[tuple[bytes, bytes], tuple[Any, int]] = {}
 
     def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
         """Returns the product, or None when the right operand is no prefix of another array's columns."""
         numpy = sys.modules["numpy"]
         if type(left) is not numpy.ndarray or type(right) is not numpy.ndarray:
             return None
-        base = right.base
-        if right.ndim != 2 or left.ndim != 2 or base is None or not isinstance(base, numpy.ndarray) or not _are_floats(left, right):
-            return None
-        if base.ndim != 2 or base.shape[0] != right.shape[0] or base.strides != right.strides or base.shape[1] < right.shape[1]:
-            return None
-        if base.__array_interface__["data"] != right.__array_interface__["data"] or base.nbytes > 8 * right.nbytes + (1 << 22):
+        base = _wider(right)
+        if base is None or left.ndim != 2 or not _are_floats(left, right) or base.nbytes > 8 * right.nbytes + (1 << 22):
             return None
         key = products.digest(left), products.digest(base)
-        known, width = self._widest.get(key), right.shape[1]
-        if known is None or known.shape[1] < width:
-            done = 0 if known is None else known.shape[1]
-            product = numpy.empty((left.shape[0], width), left.dtype)
-            if known is not None:
-                product[:, :done] = known
-                products.hits += 1
-            product[:, done:] = left @ right[:, done:]
-            if len(self._widest) >= 4 and key not in self._widest:
+        width = right.shape[1]
+        product, done = self._widest.get(key, (None, 0))
+        if product is None:
+            product = numpy.empty((left.shape[0], base.shape[1]), left.dtype)
+            if len(self._widest) >= _WIDEST_LIMIT:
                 self._widest.pop(next(iter(self._widest)))
-            known = self._widest[key] = product
         else:
             products.hits += 1
-        return known[:, :width].copy()
+        if done < width:
+            product[:, done:width] = left @ right[:, done:]
+            self._widest[key] = product, width
+        return product[:, :width].copy()
 
 
 class Rewrites:

@@ -18,6 +18,7 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dartvc.program.blocks import BLOCK, cut_into_blocks, name_blocks
 from dartvc.program.deferrable import find_uses, lendable_parameters
 from dartvc.program.sources import Sources, iter_codes
 
@@ -44,16 +45,38 @@ NextSite = Callable[[str, str, int, frozenset[str] | None], int]
 """Is called for each switch with the name of the operation, file, line, and for a stack that may be put off the names read meanwhile."""
 
 
+NextBlock = Callable[[str, str, int], int]
+"""Is called for each block with the name of its function, file and line; returns the number of its switch."""
+
+
 def switch_name(number: int) -> str:
     """Returns the builtin that holds the hook of an operation."""
     return f"__dvc_{number}"
+
+
+class _Cutter(ast.NodeTransformer):
+    """Cuts functions into blocks, except those whose stacks may be put off; notes which parameters may be given such a stack."""
+
+    def __init__(self, next_block: NextBlock, filename: str) -> None:
+        self.next_block = next_block
+        self.filename = filename
+        self.lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        parameters, uses = lendable_parameters(node), find_uses(node)
+        if parameters:
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            self.lendable[self.filename, node.name, first] = parameters
+        if not uses.deferrable and not uses.handing:
+            cut_into_blocks(node, lambda line: switch_name(self.next_block(node.name, self.filename, line)))
+        return node
 
 
 class _Instrumenter(ast.NodeTransformer):
     def __init__(self, next_site: NextSite, filename: str) -> None:
         self.next_site = next_site
         self.filename = filename
-        self.lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
         self._deferrable: dict[int, frozenset[str]] = {}
         self._handing: set[int] = set()
 
@@ -69,11 +92,9 @@ class _Instrumenter(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self._look_at(node)
-        parameters = lendable_parameters(node)
-        if parameters:
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            self.lendable[self.filename, node.name, first] = parameters
         node.body = [self.visit(each) for each in node.body]
+        if node.name.startswith(BLOCK):
+            return node
         is_plain = all(_decorator(each) in _TRANSPARENT for each in node.decorator_list)
         if is_plain and not _is_special(node.name) and not _is_generator(node):
             mark = ast.copy_location(ast.Name(ANNOUNCE, ast.Load()), node)
@@ -139,11 +160,13 @@ class Compiler:
     Args:
         sources: the source files of the process.
         next_site: returns the number of a switch.
+        next_block: returns the number of the switch of a block.
     """
 
-    def __init__(self, sources: Sources, next_site: NextSite) -> None:
+    def __init__(self, sources: Sources, next_site: NextSite, next_block: NextBlock) -> None:
         self._sources = sources
         self._next_site = next_site
+        self._next_block = next_block
         self._plain: dict[tuple[str, str, int], types.CodeType] = {}
         self._lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
 
@@ -154,11 +177,14 @@ class Compiler:
             unit = self._sources.add(filename, text)
         for code in iter_codes(unit.code):
             self._plain[filename, code.co_qualname, code.co_firstlineno] = code
-        tree = ast.parse(text, filename)
+        cutter = _Cutter(self._next_block, filename)
+        tree = ast.fix_missing_locations(cutter.visit(ast.parse(text, filename)))
+        for code in iter_codes(name_blocks(compile(tree, filename, "exec", dont_inherit=True))):
+            self._plain.setdefault((filename, code.co_qualname, code.co_firstlineno), code)  # those of the blocks
         instrumenter = _Instrumenter(self._next_site, filename)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
-        self._lendable.update(instrumenter.lendable)
-        return compile(tree, filename, "exec", dont_inherit=True)
+        self._lendable.update(cutter.lendable)
+        return name_blocks(compile(tree, filename, "exec", dont_inherit=True))
 
     def lendable(self, code: types.CodeType) -> dict[str, frozenset[str]]:
         """Returns the parameters of a function that may be given a stack that was put off; see `lendable_parameters`."""

@@ -83,6 +83,7 @@ class Session:
         self.times_started_over = 0
         self.arguments: Mapping[str, str] = {}
         self.run_id = ""
+        self.approximate = 0
         self.log_source: LogSource | None = None
         self.registration = Registration(repository.path, self.session_id) if is_shared else None
         self._pid = os.getpid()
@@ -242,14 +243,12 @@ class Session:
         self._failures_seen = None  # until what is staged below is handed over: an interrupt may come between
         delta = self.working.stage(unit.mentioned)
         entries = (*self.process.stage(with_new=force), *process())
-        removed = delta.removed
         is_first = self._is_fresh
         if not (delta or entries or force):
             self._failures_seen = failures
             self.working.replace_absent(delta.removed)
             return None
-        self._is_fresh = False
-        self.is_dirty = False
+        self._is_fresh = self.is_dirty = False
         now, offset = local_now()
         staged = StagedCommit(
             message=message,
@@ -259,13 +258,14 @@ class Session:
             code=unit.code,
             changed=with_freshness(delta),
             added=delta.added,
-            removed=removed,
+            removed=delta.removed,
             process=entries,
             environment=self._described_environment(),
             execution=unit.execution,
             duration_ms=unit.duration_ms,
             stall_ms=(time.perf_counter() - started) * 1e3,
             error=unit.error,
+            approximate=self.approximate,
             run=run,
             position=position,
             keep_names=not is_first,
