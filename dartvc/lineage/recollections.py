@@ -12,7 +12,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
 
@@ -26,6 +26,7 @@ _KEPT = 64
 _SIZE_LIMIT_BYTES = 256 << 20
 _DEPTH_LIMIT = 8
 
+_Shape = tuple[type, tuple[Any, ...], tuple[Any, ...]]
 _Check = tuple[Callable[[Any, Any, Contents | None], bool], Any, Any]
 
 
@@ -48,6 +49,16 @@ class Whole:
     kept: list[object]
 
 
+@dataclass(slots=True)
+class _Known:
+    """One estimator that was walked; nothing here holds it: it goes when the program lets go of it."""
+
+    reference: weakref.ref[Any]
+    whole: Whole | None = None
+    shape: _Shape | None = None
+    checks: list[_Check] = field(default_factory=list)
+
+
 class Recollections:
     """The estimators that were walked lately.
 
@@ -59,7 +70,7 @@ class Recollections:
     def __init__(self, plans: Plans, contents: Contents) -> None:
         self._plans = plans
         self._contents = contents
-        self._wholes: dict[int, tuple[weakref.ref[Any], Whole | None, list[_Check]]] = {}
+        self._known: dict[int, _Known] = {}
 
     def whole(self, value: Any) -> Whole:
         """Returns what an estimator is known by.
@@ -70,30 +81,36 @@ class Recollections:
             Refused: it has no content that could be compared.
         """
         number = id(value)
-        found = self._wholes.get(number)
-        is_seen = found is not None and found[0]() is value
-        if found is not None and is_seen and found[1] is not None and self._holds(found[2]):
-            return found[1]
-        recorder = _Recorder(self._plans, self._contents, is_recording=is_seen)
+        known = self._known.get(number)
+        if known is None or known.reference() is not value:
+            while len(self._known) >= _KEPT:
+                self._known.pop(next(iter(self._known)), None)
+            known = self._known[number] = _Known(weakref.ref(value, lambda gone: self._forget(number, gone)))
+            recorder = _Recorder(self._plans, self._contents, is_recording=False)
+            recorder.instance(value)
+            return recorder.whole(value)
+        if known.whole is not None and self._holds(known, value):
+            return known.whole
+        recorder = _Recorder(self._plans, self._contents, is_recording=True)
+        known.whole, known.shape, known.checks = None, _shape_of(value), []
         recorder.instance(value)
-        whole = recorder.whole()
-        while len(self._wholes) >= _KEPT:
-            self._wholes.pop(next(iter(self._wholes)), None)
-        reference = found[0] if found is not None and is_seen else weakref.ref(value, lambda gone: self._forget(number, gone))
-        checks = recorder.checks
-        is_steady = checks is not None and not whole.has_user_code and not whole.has_code and whole.size_bytes <= _SIZE_LIMIT_BYTES
-        self._wholes[number] = (reference, whole, checks) if is_steady and checks else (reference, None, [])
+        whole = recorder.whole(value)
+        is_steady = known.shape is not None and recorder.checks is not None and not whole.has_user_code and not whole.has_code
+        if is_steady and whole.size_bytes <= _SIZE_LIMIT_BYTES:
+            known.whole, known.checks = whole, recorder.checks or []
         return whole
 
     def _forget(self, number: int, reference: object) -> None:
-        found = self._wholes.get(number)
-        if found is not None and found[0] is reference:
-            del self._wholes[number]
+        known = self._known.get(number)
+        if known is not None and known.reference is reference:
+            del self._known[number]
 
-    def _holds(self, checks: list[_Check]) -> bool:
+    def _holds(self, known: _Known, value: Any) -> bool:
         contents = self._contents
         try:
-            return all(check(value, expected, contents) for check, value, expected in checks)
+            return _is_same_instance(value, known.shape, contents) and all(
+                check(part, expected, contents) for check, part, expected in known.checks
+            )
         except Exception:
             return False  # then it is walked, and whatever is wrong comes out there
 
@@ -108,11 +125,12 @@ class _Recorder(Fingerprint):
         self.checks: list[_Check] | None = [] if is_recording else None
         self._is_inside = False
 
-    def whole(self) -> Whole:
-        """Returns what the walk came to."""
+    def whole(self, root: Any) -> Whole:
+        """Returns what the walk over an estimator came to."""
+        kept = [each for each in self._kept if each is not root]
         return Whole(
             self.digest(), tuple(self.identities), frozenset(self.owners), self.size_bytes,
-            self.has_code, self.has_user_code, self.has_stream, self.definitions, self._kept,
+            self.has_code, self.has_user_code, self.has_stream, self.definitions, kept,
         )  # fmt: skip
 
     def add(self, value: Any) -> None:
@@ -134,12 +152,6 @@ class _Recorder(Fingerprint):
         super().add(value)
         if is_compiled:
             self._is_inside = False
-
-    def instance(self, value: Any) -> None:
-        """Adds an estimator: the one that the walk begins with, and those inside it."""
-        if self.checks is not None and not self._is_inside and not self.identities:
-            self.checks.append((_is_same_instance, value, _shape_of_instance(value)))
-        super().instance(value)
 
 
 def _check_of(handler: Any, value: Any, contents: Contents | None) -> _Check | None:
@@ -169,7 +181,14 @@ def _check_of(handler: Any, value: Any, contents: Contents | None) -> _Check | N
     raise _Unsteady
 
 
-def _shape_of_instance(value: Any) -> tuple[type, tuple[Any, ...], tuple[Any, ...]]:
+def _shape_of(value: Any) -> _Shape | None:
+    try:
+        return _shape_of_instance(value)
+    except _Unsteady:
+        return None
+
+
+def _shape_of_instance(value: Any) -> _Shape:
     kind = type(value)
     if not hasattr(value, "__dict__") or any("__slots__" in vars(base) and vars(base)["__slots__"] for base in kind.__mro__):
         raise _Unsteady

@@ -89,7 +89,7 @@ def _segments(body: list[ast.stmt], used: set[str]) -> list[tuple[list[ast.stmt]
         is_step = isinstance(statement, _STEP) and not any(isinstance(each, _LEAVING) for each in ast.walk(statement))
         is_step = is_step and not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
         may_be_cut_off = is_step and seen < used
-        if runs and not fresh and runs[-1][1] == may_be_cut_off:
+        if runs and runs[-1][1] == may_be_cut_off and (not fresh or fresh == seen):
             runs[-1][0].append(statement)
         else:
             runs.append(([statement], may_be_cut_off))
@@ -113,7 +113,14 @@ def _loads(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def _stores(nodes: Iterable[ast.AST]) -> set[str]:
-    return _names(nodes, ast.Store)
+    """Returns the names that are bound, other than in comprehensions, which have their own."""
+    pending, names = list(nodes), set()
+    while pending:
+        each = pending.pop()
+        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+            names.add(each.id)
+        pending.extend([each.iter, *each.ifs] if isinstance(each, ast.comprehension) else ast.iter_child_nodes(each))
+    return names
 
 
 class _Flow:
