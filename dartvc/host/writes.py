@@ -84,8 +84,8 @@ class WriteWatch:
         """Ends the watch over a range; one that is not watched is left as it is."""
         try:
             self._ask(self._faults, _UNREGISTER, struct.pack("2Q", start, stop - start))
-        except (OSError, ImportError):
-            pass  # the interpreter ends: so does the watch
+        except OSError:
+            pass
 
     def protect(self, start: int, stop: int) -> None:
         """Takes the marks of a watched range off: from now on `is_unwritten` until somebody writes.

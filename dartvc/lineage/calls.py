@@ -249,7 +249,7 @@ class Calls:
 
         walker.note(self._facts)
         is_user = type(function) is types.FunctionType and self.plans.is_user_module(function.__module__)
-        walker.note(function.__qualname__)
+        walker.note(function.__qualname__ if not site.is_part else "part")
         if is_user:
             walker.note(self.plans.plan(function).digest.hex())
         else:
@@ -379,6 +379,8 @@ class Calls:
         try:
             if record.refusal:
                 raise Refused(record.refusal)
+            if site.is_part and record.inner_s > _INNER_SHARE * (cost_s + record.saved_s):
+                raise Refused("what it calls is answered by itself", is_final=True)
             if cost_s + record.saved_s >= _WORTH_KEEPING_S:
                 with self.witness.looking_away():
                     self._keep(site, function, args, kwargs, key, before, record, result, cost_s + record.saved_s, expected)
@@ -393,8 +395,6 @@ class Calls:
             self.saved_s += record.saved_here_s
         elif not site.is_off:
             self.witness.stack[-1].inner_s += cost_s + record.saved_s
-        if site.is_part and record.inner_s > _INNER_SHARE * (cost_s + record.saved_s):
-            site.turn_off("what it calls is answered by itself")
         site.judge(time.perf_counter() - self._begun)
 
     def _keep(

@@ -86,6 +86,12 @@ class Contents:
         with self._lock:
             self._release(id(owner_of(values)))
 
+    def close(self) -> None:
+        """Forgets everything: what the interpreter throws away at its end is not asked about any more."""
+        with self._lock:
+            self._allocations.clear()
+            self._watch.close()
+
     def _known(self, allocation: _Allocation, view: _View) -> bytes | None:
         found = allocation.digests.get(view)
         if found is None:

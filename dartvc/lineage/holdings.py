@@ -8,6 +8,7 @@ Everything else is kept pickled.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,10 @@ class _Array:
         self._digest = digest
         self._expected = digest(value)
 
+    def is_like(self, other: _Array) -> bool:
+        """Whether both hold the same array, with the same content."""
+        return self._value is other._value and self._expected == other._expected
+
     def take(self, *, is_borrowed: bool = False) -> Any:
         is_alone = sys.getrefcount(self._value) <= _ALONE
         if self._digest(self._value) != self._expected:
@@ -130,11 +135,16 @@ class Holder:
     Args:
         digest: the fingerprint of one result, alone.
         namespace: the program's globals, to which functions among the results belong.
+
+    Attributes:
+        let_go: is called with each array that is kept; whoever else of ours holds it lets go of it, so that it can be handed out itself.
     """
 
     def __init__(self, digest: Callable[[Any], bytes], namespace: dict[str, Any]) -> None:
         self._digest = digest
         self._namespace = namespace
+        self._arrays: weakref.WeakValueDictionary[int, _Array] = weakref.WeakValueDictionary()  # kept once, for all that return them
+        self.let_go: Callable[[Any], None] = lambda array: None
 
     def hold(self, value: Any) -> Any:
         """Returns a holding: ``take()`` gives an independent value, or raises `Lost`; one that is borrowed is only looked at.
@@ -177,7 +187,14 @@ class Holder:
             return None
         if not (value.flags.c_contiguous or value.flags.f_contiguous) or value.dtype.kind not in "biufcmMSUV":
             return None
-        return _Array(value if value.base is None else value.copy(order="K"), self._digest)
+        self.let_go(value)
+        if value.base is not None:
+            return _Array(value.copy(order="K"), self._digest)
+        held, known = _Array(value, self._digest), self._arrays.get(id(value))
+        if known is not None and known.is_like(held):
+            return known
+        self._arrays[id(value)] = held
+        return held
 
     def _hold_frame(self, value: Any) -> Any:
         pandas = sys.modules["pandas"]

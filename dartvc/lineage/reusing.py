@@ -69,6 +69,7 @@ class Reuse:
         self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace, self.contents, is_partial=is_partial)
         self.rewrites = Rewrites(self.memory, self.calls.digest_alone) if is_partial else None
         self.recycler = Recycler(self.memory.budget_bytes // 2, self.contents)
+        self.calls.holder.let_go = self.recycler.let_go
         self.deferral = Deferral(self.compiler.lendable, lambda: not self.witness.has_other_threads())
         self.sites: dict[types.CodeType, Site] = {}
         self.operations: list[Site] = []
@@ -150,6 +151,7 @@ class Reuse:
         self._give_back()
         self.calls.close()
         self.shelf.close()
+        self.contents.close()
         sites = [*self.sites.values(), *self.calls.library_sites, *(each for each in self.operations if each.calls)]
         facts = {
             "saved_s": round(max(self.calls.saved_s, 0.0) + sum(each.saved_s for each in self.operations if each.partial), 6),

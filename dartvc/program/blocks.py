@@ -3,8 +3,8 @@
 The statements of a function are cut where a parameter is used for the first time. What stands before such a cut becomes a block::
 
     if __dvc_7:
-        def __dvc_block_lm(X, intercept): <statements>; return (X,)
-        (X,) = __dvc_7(__dvc_block_lm, X, intercept)
+        def __dvc_block(X, intercept): <statements>; return (X,)
+        (X,) = __dvc_7(__dvc_block, X, intercept)
     else:
         <statements>
 
@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable
 
 __all__ = ["BLOCK", "cut_into_blocks", "is_block", "name_blocks"]
 
-BLOCK = "__dvc_block_"
-_MARK = "__dvc_block__"
+BLOCK = "__dvc_block"
+_MARK = "__dvc_part__"
 _OPAQUE = frozenset({"locals", "vars", "eval", "exec", "dir", "globals", "super", "__class__"})
 _CLOSED = (
     ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef | ast.GeneratorExp | ast.NamedExpr | ast.Yield | ast.YieldFrom
@@ -59,7 +59,7 @@ def cut_into_blocks(function: ast.FunctionDef, next_block: Callable[[int], str])
         results = sorted(flow.stored & _loads(following))
         if is_cut_off and results and needed <= bound and _is_work(segment) and segment[0].lineno not in lines:
             lines.add(segment[0].lineno)
-            body.append(_block(function.name, segment, sorted(needed), results, next_block))
+            body.append(_block(segment, sorted(needed), results, next_block))
         else:
             body += segment
         bound |= flow.bound
@@ -67,10 +67,14 @@ def cut_into_blocks(function: ast.FunctionDef, next_block: Callable[[int], str])
 
 
 def name_blocks(code: types.CodeType) -> types.CodeType:
-    """Returns code whose blocks bear the name of the function that they are a part of, and a mark by which `is_block` knows them."""
+    """Returns code whose blocks bear the name of the function that they are a part of, and a mark by which `is_block` knows them.
+
+    Without that, equal blocks of two functions are equal code: what one has computed answers the other.
+    """
     constants = tuple(name_blocks(each) if isinstance(each, types.CodeType) else each for each in code.co_consts)
-    if code.co_name.startswith(BLOCK):
-        return code.replace(co_consts=(*constants, _MARK), co_name=code.co_name.removeprefix(BLOCK))
+    if code.co_name == BLOCK:
+        function = code.co_qualname.removesuffix(f".<locals>.{BLOCK}").rpartition(".")[2]
+        return code.replace(co_consts=(*constants, _MARK), co_name=function)
     return code.replace(co_consts=constants)
 
 
@@ -184,21 +188,19 @@ class _Flow:
             self._read(node)
 
 
-def _block(function: str, segment: list[ast.stmt], needed: list[str], results: list[str], next_block: Callable[[int], str]) -> ast.stmt:
+def _block(segment: list[ast.stmt], needed: list[str], results: list[str], next_block: Callable[[int], str]) -> ast.stmt:
     first, last = segment[0], segment[-1]
-    name = BLOCK + function
-
     def load(text: str) -> ast.expr:
         return ast.Name(text, ast.Load())
 
     switch = next_block(first.lineno)
     given = ast.arguments([], [ast.arg(each) for each in needed], None, [], [], None, [])
     body = [*copy.deepcopy(segment), ast.Return(ast.Tuple([load(each) for each in results], ast.Load()))]
-    definition = ast.FunctionDef(name, given, body, [], None, None)
+    definition = ast.FunctionDef(BLOCK, given, body, [], None, None)
     if hasattr(definition, "type_params"):
         definition.type_params = []
     target = ast.Tuple([ast.Name(each, ast.Store()) for each in results], ast.Store())
-    call = ast.Assign([target], ast.Call(load(switch), [load(name), *(load(each) for each in needed)], []))
+    call = ast.Assign([target], ast.Call(load(switch), [load(BLOCK), *(load(each) for each in needed)], []))
     whole = ast.If(load(switch), [definition, call], segment)
     for each in (body[-1], definition, given, call, whole, whole.test, *ast.walk(body[-1]), *ast.walk(given), *ast.walk(call)):
         ast.copy_location(each, last if each is body[-1] else first)

@@ -93,7 +93,7 @@ class _Instrumenter(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self._look_at(node)
         node.body = [self.visit(each) for each in node.body]
-        if node.name.startswith(BLOCK):
+        if node.name == BLOCK:
             return node
         is_plain = all(_decorator(each) in _TRANSPARENT for each in node.decorator_list)
         if is_plain and not _is_special(node.name) and not _is_generator(node):
@@ -179,7 +179,7 @@ class Compiler:
             self._plain[filename, code.co_qualname, code.co_firstlineno] = code
         cutter = _Cutter(self._next_block, filename)
         tree = ast.fix_missing_locations(cutter.visit(ast.parse(text, filename)))
-        for code in iter_codes(name_blocks(compile(tree, filename, "exec", dont_inherit=True))):
+        for code in iter_codes(compile(tree, filename, "exec", dont_inherit=True)):
             self._plain.setdefault((filename, code.co_qualname, code.co_firstlineno), code)  # those of the blocks
         instrumenter = _Instrumenter(self._next_site, filename)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
