@@ -161,9 +161,11 @@ class Fingerprint:
             self._state.update(self.contents.digest(values, lambda: hash_of(laid_out(values))))
 
     def stack(self, values: Deferred) -> None:
-        """Adds a stack that was put off: its parts, in order."""
+        """Adds an array that was put off: its parts, in order, and which rows of them it is."""
         if not self._is_known(values):
             self.note(f"S{values.axis}")
+            if values.rows is not None:
+                self.array(values.rows)
             for part in values.parts:
                 self.array(part)
 

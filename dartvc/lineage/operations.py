@@ -84,7 +84,17 @@ class Operation:
         """Does the operation, or answers it from a store."""
         if self.site.name == "@":
             return self._multiply(first, args[0])
+        if self.site.name == "[]":
+            return self._gather(first, args[0])
         return self._call(first, args, kwargs)
+
+    def _gather(self, values: Any, rows: Any) -> Any:
+        result, is_large = self._stacking.gather(self.site, values, rows, sys._getframe(2))
+        if is_large:
+            self._cheap = 0
+        else:
+            self._is_cheap()
+        return result
 
     # -- products -------------------------------------------------------------------------------------------------------------
 

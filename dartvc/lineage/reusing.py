@@ -144,7 +144,7 @@ class Reuse:
     @property
     def approximate(self) -> int:
         """How many results were assembled from parts: with none, all values are what plain Python would have computed."""
-        return sum(each.partial for each in self.operations)
+        return sum(each.assembled for each in self.operations)
 
     def close(self) -> None:
         """Writes what waits, and the account of this run."""

@@ -24,6 +24,7 @@ __all__ = ["BlocksOfResult", "ColumnBlocks", "GrowingProduct", "Products", "Rewr
 _PARTS_LIMIT = 64
 _SMALL_PART = 1 << 16
 _TRIALS = 8
+_WEIGHT_LEFT = 0.05
 _WIDEST_LIMIT = 4
 
 
@@ -72,13 +73,17 @@ class Products:
         return self._find(b"rows" + left_digest + right_digest, left, right)
 
     def _find(self, key: bytes, left: Any, right: Any) -> Any:
+        return self.lazily(key, lambda: left @ right)
+
+    def lazily(self, key: bytes, make: Callable[[], Any]) -> Any:
+        """Returns what is kept under a key, else makes and keeps it; never changed by anybody."""
         for entry in self._memory.iter_entries(key):
             entry.uses += 1
             self.hits += 1
             self.saved_s += entry.cost_s
             return entry.holding
         begin = time.perf_counter()
-        product = left @ right
+        product = make()
         product = product.copy() if product.base is not None else product
         self._memory.add(key, Entry("@", product, product.nbytes, time.perf_counter() - begin))
         return product
@@ -109,6 +114,47 @@ def _are_floats(left: Any, right: Any) -> bool:
     return bool(left.dtype == right.dtype and left.dtype.kind == "f" and left.dtype.itemsize >= 8)
 
 
+class RowSubset:
+    """``X[rows].T @ Y[rows]`` = ``X.T @ Y`` less the same of the rows that are left out: the folds of a cross-validation.
+
+    The difference is taken only where most rows are in, and where no column has nearly all of its weight in the others: there it would cancel.
+    """
+
+    def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
+        """Returns the product, or None when the left operand is no transpose of most rows of an array."""
+        numpy = sys.modules["numpy"]
+        subset = _untransposed(left)
+        if type(subset) is not Deferred or subset.rows is None or type(right) is not Deferred or not _are_floats(left, right):
+            return None
+        if right is not subset and (right.rows is None or right.rows is not subset.rows or len(right.parts[0]) != len(subset.parts[0])):
+            return None
+        (whole,), (other,), rows = subset.parts, right.parts, subset.rows
+        is_out = numpy.ones(len(whole), bool)
+        is_out[rows] = False
+        out = numpy.flatnonzero(is_out)
+        if len(out) + subset.shape[0] != len(whole) or len(out) > subset.shape[0]:
+            return None
+        digests = products.digest(whole), products.digest(other), products.digest(out)
+        if not (_keeps_weight(whole, digests[0], out, digests[2], products) and _keeps_weight(other, digests[1], out, digests[2], products)):
+            return None
+        total = products.transposed(whole, other, digests[0], digests[1])
+        less = products.lazily(b"less" + b"".join(digests), lambda: _multiplied(whole, other, out))
+        return total - less
+
+
+def _multiplied(whole: Any, other: Any, out: Any) -> Any:
+    picked = whole[out]
+    return picked.T @ (picked if other is whole else other[out])
+
+
+def _keeps_weight(whole: Any, digest: bytes, out: Any, out_digest: bytes, products: Products) -> bool:
+    """Whether each column of an array has a good part of its sum of squares in the rows that are not left out."""
+    numpy = sys.modules["numpy"]
+    total = products.lazily(b"squares" + digest, lambda: numpy.atleast_1d(numpy.einsum("i...,i...->...", whole, whole)))
+    less = products.lazily(b"squares" + digest + out_digest, lambda: numpy.atleast_1d(numpy.einsum("i...,i...->...", whole[out], whole[out])))
+    return bool(numpy.isfinite(total).all() and (total - less >= _WEIGHT_LEFT * total).all())
+
+
 class RowBlocks:
     """``vstack(X_1, ..., X_n).T @ Y`` = the sum of ``X_i.T @ Y_i``."""
 
@@ -120,7 +166,7 @@ class RowBlocks:
             return None
         if right is whole:
             others = blocks.parts
-        elif type(right) is Deferred and right.axis == 0 and right.bounds == blocks.bounds:
+        elif type(right) is Deferred and right.rows is None and right.axis == 0 and right.bounds == blocks.bounds:
             others = right.parts
         else:
             array = settled(right)
@@ -235,7 +281,7 @@ class Rewrites:
     def __init__(self, memory: Memory, digest: Callable[[Any], bytes]) -> None:
         self._products = Products(memory, digest)
         self._stacked: dict[int, Stacked] = {}
-        self._rewrites: tuple[Rewrite, ...] = (RowBlocks(), ColumnBlocks(), GrowingProduct(), BlocksOfResult())
+        self._rewrites: tuple[Rewrite, ...] = (RowSubset(), RowBlocks(), ColumnBlocks(), GrowingProduct(), BlocksOfResult())
 
     def note(self, result: Any, parts: Any, axis: int) -> None:
         """Notes where the parts of a stacked array lie: a hint only, parts are known by their content."""
@@ -252,7 +298,7 @@ class Rewrites:
 
     def _find(self, array: Any) -> Blocks | None:
         if type(array) is Deferred:
-            return Blocks(array.axis, array.parts, array.bounds)
+            return Blocks(array.axis, array.parts, array.bounds) if array.rows is None else None
         stacked = self._stacked.get(id(array))
         is_found = stacked is not None and stacked.reference() is array
         if stacked is None or not is_found:
@@ -271,6 +317,7 @@ class Rewrites:
             answer = rewrite.apply(left, right, self._find, self._products)
             if answer is not None:
                 site.calls += 1
+                site.assembled += 1
                 if self._products.hits > hits:
                     site.partial += 1
                     site.saved_s += self._products.saved_s - saved_s

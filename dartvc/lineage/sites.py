@@ -32,6 +32,8 @@ class Site:
 
     Attributes:
         executions: calls that ran.
+        partial: results that were assembled with parts that were there.
+        assembled: all results that were assembled from parts.
         reused: calls that were answered from a store.
         cost_s: what the executions took.
         overhead_s: what watching took.
@@ -47,6 +49,7 @@ class Site:
     executions: int = 0
     reused: int = 0
     partial: int = 0
+    assembled: int = 0
     refusals: int = 0
     cost_s: float = 0.0
     overhead_s: float = 0.0

@@ -114,6 +114,11 @@ class _Instrumenter(ast.NodeTransformer):
         self.generic_visit(node)
         return self._switch(node, "@", [node.left, node.right], []) if isinstance(node.op, ast.MatMult) else node
 
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        is_deferrable = id(node) in self._deferrable
+        self.generic_visit(node)
+        return self._switch(node, "[]", [node.value, node.slice], []) if is_deferrable else node
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""

@@ -1051,3 +1051,103 @@ def test_pipelines_that_repeat_work_print_the_same_with_reuse_and_done_by_hand(p
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
     assert outputs[1:] == [outputs[0]] * (len(outputs) - 1)
+
+
+FOLDS = {
+    "folds by number and by mask": """
+        for train, test in folds(X):
+            print(total(X[train], y[train]).hex(), total(X[test], y[test]).hex())
+        for fold in range(3):
+            held = np.arange(len(X)) % 3 == fold
+            rest = ~held
+            print(total(X[rest], y[rest]).hex())
+    """,
+    "rows that are there twice, from behind, or not there": """
+        from itertools import product
+        for train in (np.array([0, 0, 1] * 9000), np.arange(-20000, 0), np.arange(30000)):
+            print(total(X[train], y[train]).hex())
+        def broken():
+            inside = np.flatnonzero(y > 0.5)
+            outside = np.concatenate([inside, [len(X)]])
+            return total(X[outside], y[outside])
+        for _ in range(3):
+            try:
+                print(broken())
+            except IndexError as error:
+                print(error)
+    """,
+    "rows that are changed between and after": """
+        for turn in range(3):
+            for train, test in folds(X):
+                got = total(X[train], y[train])
+                X[0, turn] += got
+                train[0] = 5
+                print(got.hex())
+    """,
+    "a function that writes to what it is given": """
+        def spoil(Z, w):
+            Z[0] = 7.0
+            return float((Z.T @ w).sum())
+        for turn in range(2):
+            for train, test in folds(X):
+                print(spoil(X[train], y[train]).hex(), X.sum().hex())
+    """,
+    "a name for the rows": """
+        def every(reg):
+            out = []
+            for train, test in folds(X):
+                Z = X[train]
+                G = Z.T @ Z + reg * np.eye(Z.shape[1])
+                b = Z.T @ y[train]
+                out.append(float(np.linalg.solve(G, b).sum()).hex())
+            return out
+        print([every(reg) for reg in (1.0, 2.0, 3.0)])
+    """,
+    "columns in another order, lists, frames, few rows": """
+        import pandas as pd
+        F, frame, short = np.asfortranarray(X), pd.Series(y), list(range(100000))
+        for train, test in folds(X):
+            print(total(F[train], y[train]).hex(), float(frame[train].sum()).hex())
+            few = np.flatnonzero(y[:100] > 0.5)
+            print(total(X[few], y[few]).hex())
+    """,
+}
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_output_is_plain_pythons_whatever_is_done_to_rows_that_could_be_put_off(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    start = """
+        import numpy as np
+        from sklearn.model_selection import KFold
+        X = np.random.default_rng(0).random((30000, 20))
+        y = np.random.default_rng(1).random((30000, 2))[:, 0]
+        def folds(X):
+            return KFold(3, shuffle=True, random_state=0).split(X)
+        def total(Z, w):
+            return float((Z.T @ Z).sum() + (Z.T @ w).sum() + len(Z))
+    """
+    plain, reused = plain_and_reused(tmp_path, textwrap.dedent(start) + textwrap.dedent(FOLDS[name]))
+    assert reused == [plain, plain]
+
+
+def test_the_rows_of_a_fold_are_not_picked_when_only_their_products_are_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    text = """
+        import numpy as np
+        from sklearn.model_selection import KFold
+        X = np.random.default_rng(0).random((40000, 40))
+        def gram(Z, reg):
+            return Z.T @ Z + np.diag(np.full(Z.shape[1], reg))
+        for reg in (1.0, 2.0, 3.0):
+            for train, test in KFold(4).split(X):
+                A = gram(X[train], reg)
+                print(round(float(A.sum()), 3))
+    """
+    plain, reused = plain_and_reused(tmp_path, textwrap.dedent(text), mode="--partial-reuse", times=1)
+    assert reused == [plain]
+    found = sites(tmp_path)
+    assert (found["[]"]["calls"], found["[]"]["executions"]) == (12, 0)
+    plain, reused = plain_and_reused(tmp_path, textwrap.dedent(text), times=1)
+    assert reused == [plain]
+    assert sites(tmp_path)["[]"]["executions"] == 4
