@@ -147,5 +147,6 @@ def commit_item(commit: Commit) -> dict[str, object]:
         "bytes": commit.size_bytes,
         "stall_ms": commit.stall_ms,
         "error": commit.error,
+        "approximate": commit.approximate,
         "execution": commit.execution,
     }

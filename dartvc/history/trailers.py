@@ -55,6 +55,8 @@ def message_of(staged: StagedCommit, size_bytes: int) -> str:
     lines.append(f"Duration-Ms: {staged.duration_ms:g}")
     if staged.error:
         lines.append(f"Error: {quote_line(staged.error)}")
+    if staged.approximate:
+        lines.append(f"Approximate: {staged.approximate}")
     lines.append(f"Time: {staged.time_s:.6f} {staged.utc_offset_min}")
     plain = _plain_text(text)
     if plain != text:
@@ -115,6 +117,7 @@ def commit_of_message(oid: Oid, tree: Oid, parents: tuple[Oid, ...], message: st
         _number(find("Duration-Ms", "")),
         unquote(find("Error", "")),
         seal,
+        approximate=_integer(find("Approximate", "")),
     )
 
 

@@ -33,7 +33,7 @@ def row_of(site: Site) -> dict[str, Any]:
     """Returns one site's line of the account."""
     figures = {
         name: getattr(site, name)
-        for name in ("name", "line", "calls", "executions", "reused", "partial", "reason", "is_off", "last", "components")
+        for name in ("name", "line", "calls", "executions", "reused", "partial", "assembled", "reason", "is_off", "last", "components")
     }
     times = {name: round(getattr(site, name), 6) for name in ("cost_s", "overhead_s", "saved_s")}
     return {**figures, **times, "file": os.path.basename(site.file)}

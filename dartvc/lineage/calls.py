@@ -8,7 +8,6 @@ result must share no memory with them. What fails any of this is simply executed
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import threading
 import time
@@ -21,52 +20,28 @@ from dartvc.lineage.codekeys import Plans, Refused, Unkept
 from dartvc.lineage.contents import Contents
 from dartvc.lineage.fingerprints import Fingerprint
 from dartvc.lineage.flights import Flight, Flights
-from dartvc.lineage.handover import Handover
+from dartvc.lineage.ground import facts_of_process
 from dartvc.lineage.heights import Heights
-from dartvc.lineage.holdings import Holder, Lost, StoredValue, freeze
+from dartvc.lineage.holdings import Holder, Lost, StoredValue
 from dartvc.lineage.memory import Entry, Memory
-from dartvc.lineage.shelf import Shelf, Stored
+from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.sites import Site
+from dartvc.lineage.storing import Storing
 from dartvc.lineage.witness import Record, Witness, digest_of_file, joined
 
-__all__ = ["Calls", "facts_of_process"]
+__all__ = ["Calls"]
 
-_VERSION = 2
 _WORTH_KEEPING_S = 1e-3
-_WORTH_STORING_S = 5e-3
-_WORTH_STORING_INSIDE_S = 5e-2  # in a call whose own result is stored, more often than not
 _HOPELESS_CALLS = 256
 _PRODUCT_TRIALS = 16
 _COPY_BYTES_PER_S = 2e9
-_READ_BYTES_PER_S = 1.5e9
-_WRITE_BYTES_PER_S = 4e8
-_OPENING_S = 1e-3
-_KEY_BYTES = 16
-_STORED_AT_ONCE_BYTES = 256 << 20
-_STORED_BYTES_PER_S = 1e8
 _MARGIN = 3.0
-_THREAD_SETTINGS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "OPENBLAS_CORETYPE",
-    "PYTHONHASHSEED",
-)
+_INNER_SHARE = 0.5
+_WAKING_S = 0.05
+_WAKING_SHARE = 0.01
+_DOUBTFUL_EXECUTIONS = 4  # of a site without hits: what it keeps is memory that the program has to get anew
 _NOTHING = object()
 _NO_CODE = (lambda: None).__code__
-
-
-def facts_of_process(folder: str = "") -> str:
-    """Returns what every result of this process depends on: interpreter, machine, threads of linear algebra, working directory, hash seed."""
-    model = platform.processor()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            model = next((line for line in file if line.startswith("model name")), model)
-    except OSError:
-        pass
-    threads = [os.environ.get(name) for name in _THREAD_SETTINGS]
-    return repr((_VERSION, sys.version, platform.machine(), model, os.cpu_count(), threads, folder or os.getcwd()))
 
 
 class Calls:
@@ -80,11 +55,12 @@ class Calls:
         namespace: the program's globals.
         contents: knows large arrays without reading them.
         stands_in: the working directory of the run that this process stands in for; empty: its own.
+        is_partial: whether results may be assembled from parts: these are never an exact run's.
     """
 
     def __init__(
         self, plans: Plans, witness: Witness, memory: Memory, shelf: Shelf | None, namespace: dict[str, Any], contents: Contents,
-        stands_in: str = "",
+        *, stands_in: str = "", is_partial: bool = False,
     ) -> None:  # fmt: skip
         self.plans = plans
         self.witness = witness
@@ -96,22 +72,23 @@ class Calls:
         self.library_sites: list[Site] = []
         self.saved_s = 0.0
         self.overhead_s = 0.0
-        self.spilled = 0
         self.heights = Heights()
-        self._facts = facts_of_process(stands_in)
+        self.wake_others: Callable[[float], None] = lambda elapsed_s: None
+        self._waken_at = 0.0
+        self._facts = facts_of_process(stands_in) + (" partial" if is_partial else "")
         self._local = threading.local()
         self._seen: set[bytes] = set()
         self.flights = Flights()
-        self.handover: Handover | None = None
         self.report: Callable[[Site], None] | None = None
         self._begun = time.perf_counter()
-        self._stored_bytes = 0
-        memory.spill = self._spill
+        self.storing = Storing(shelf, namespace)
+        memory.spill = self.storing.spill
 
     def begin_anew(self) -> None:
         """Makes a forked child ready: what its parent was in the middle of, other threads do there."""
         self._local = threading.local()
         self.flights.begin_anew()
+        self.storing.begin_anew()
         self.saved_s = self.overhead_s = 0.0
 
     def digest_alone(self, value: Any) -> bytes:
@@ -130,13 +107,19 @@ class Calls:
 
     # -- answering ------------------------------------------------------------------------------------------------------------
 
-    def invoke(self, site: Site, function: Any, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Returns what the function returns for these arguments, from a store when that is known to be the same."""
+    def invoke(
+        self, site: Site, function: Any, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, changes: bool = False
+    ) -> Any:
+        """Returns what the function returns for these arguments, from a store when that is known to be the same.
+
+        Args:
+            changes: whether ``plain`` itself sees to it that nothing is changed but what may be.
+        """
         active = self._active
         if site in active:
             site.turn_off("it calls itself")
             return plain(*args, **kwargs)
-        begin = time.perf_counter()
+        begin = self._look_around()
         site.calls += 1
         try:
             before = self.walk(site, function, args, kwargs, site.components)
@@ -149,6 +132,7 @@ class Calls:
         answer = self.answer(site, key, begin)
         if answer is not _NOTHING:
             return answer
+        expected = key if not changes else self._digest_of_closures(before)
         flight = self._take_off(site, key)
         if flight is None:
             answer = self.answer(site, key, time.perf_counter())
@@ -173,7 +157,7 @@ class Calls:
                 if flight is not None:
                     self.flights.land(flight)
         try:
-            self._learn(site, function, args, kwargs, key, before, record, result, cost_s)
+            self._learn(site, function, args, kwargs, key, before, record, result, cost_s, expected)
         finally:
             if flight is not None:
                 self.flights.land(flight)
@@ -202,12 +186,12 @@ class Calls:
                 return Unkept("it is cheap")
             return change.describe(results[0], Fingerprint(self.plans, self.contents))
 
-        described = self.invoke(site, function, plain, args, kwargs)
+        described = self.invoke(site, function, plain, args, kwargs, changes=True)
         return results[0] if results else change.apply(described)
 
     def compute(self, site: Site, label: str, operands: tuple[Any, ...], function: Any) -> Any:
         """Returns ``function(*operands)`` for a function of ours that has no effect, so that nothing has to be proved."""
-        begin = time.perf_counter()
+        begin = self._look_around()
         site.calls += 1
         walker = Fingerprint(self.plans, self.contents)
         walker.note(self._facts)
@@ -244,10 +228,20 @@ class Calls:
         site.overhead_s += spent
         self.overhead_s += spent
         if site.reused == 0 and site.executions >= _HOPELESS_CALLS:
-            site.turn_off("its work never came again")
+            site.rest("its work never came again")
         if site.executions > _PRODUCT_TRIALS:  # that it is worth a key was asked before
             site.judge(time.perf_counter() - self._begun)
         return result
+
+    def _look_around(self) -> float:
+        """Now and then wakes sites that rest, while watching has cost little so far; returns the time."""
+        now = time.perf_counter()
+        if now >= self._waken_at:
+            self._waken_at = now + _WAKING_S
+            elapsed_s = now - self._begun
+            if self.overhead_s - max(self.saved_s, 0.0) < _WAKING_SHARE * elapsed_s:
+                self.wake_others(elapsed_s)
+        return now
 
     def walk(
         self,
@@ -272,7 +266,7 @@ class Calls:
 
         walker.note(self._facts)
         is_user = type(function) is types.FunctionType and self.plans.is_user_module(function.__module__)
-        walker.note(function.__qualname__)
+        walker.note(function.__qualname__ if not site.is_part else "part")
         if is_user:
             walker.note(self.plans.plan(function).digest.hex())
         else:
@@ -281,11 +275,16 @@ class Calls:
             report("code" if is_user or getattr(function, "__self__", None) is None else "the object")
         code = function.__code__ if is_user else _NO_CODE
         names = code.co_varnames
+        unused = self.plans.facts(self.plans.code_of(function)).unused if is_user else frozenset()
         for position, value in enumerate(args):
+            if position < code.co_argcount and names[position] in unused:
+                continue
             walker.add(value)
             if report is not None:
                 report(f"argument {names[position] if position < code.co_argcount else position}")
         for name, value in kwargs.items():
+            if name in unused:
+                continue
             walker.note(name)
             walker.add(value)
             if report is not None:
@@ -293,6 +292,13 @@ class Calls:
         if is_user:
             walker.plan_of(function, report)
         return walker
+
+    def _digest_of_closures(self, before: Fingerprint) -> bytes:
+        """Returns the digest of what the program's code reads that a call may run."""
+        walker = Fingerprint(self.plans, self.contents)
+        for definition in before.definitions:
+            walker.plan_of(definition)
+        return walker.digest()
 
     def answer(self, site: Site, key: bytes, begin: float) -> Any:
         """Returns a stored result with its effects done again, or `_NOTHING`."""
@@ -308,6 +314,7 @@ class Calls:
         if stack:
             stack[-1].files.update(dict.fromkeys(entry.files, (-1, -1)))
             stack[-1].saved_s += entry.cost_s
+            stack[-1].inner_s += entry.cost_s
         self.memory.note_use(entry)
         self.heights.note(value, entry.height)
         spent = time.perf_counter() - begin
@@ -334,14 +341,15 @@ class Calls:
                     except (Lost, Refused):
                         self.memory.drop(key, entry)
         stored = self.shelf.find(key) if self.shelf is not None else None
-        if stored is None and self.handover is not None:
-            stored = self.handover.find(key.hex())
+        if stored is None and self.storing.handover is not None:
+            stored = self.storing.handover.find(key.hex())
         if stored is None:
             return None, None
         facts = stored.facts
         entry = Entry(
             facts["name"], None, stored.frozen.size_bytes, facts["cost_s"], dict(facts["files"]),
             tuple(bytes.fromhex(each) for each in facts["streams"]), None, [(stream, text) for stream, text in facts["output"]],
+            height=int(facts.get("height", 1)),
         )  # fmt: skip
         if not self._is_valid(entry):
             return None, None
@@ -362,7 +370,7 @@ class Calls:
 
     def _learn(
         self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes,
-        before: Fingerprint, record: Record, result: Any, cost_s: float,
+        before: Fingerprint, record: Record, result: Any, cost_s: float, expected: bytes,
     ) -> None:  # fmt: skip
         """Keeps the result of a call if it is sound and pays."""
         begin = time.perf_counter()
@@ -372,9 +380,11 @@ class Calls:
         try:
             if record.refusal:
                 raise Refused(record.refusal)
+            if site.is_part and record.inner_s > _INNER_SHARE * (cost_s + record.saved_s):
+                raise Refused("what it calls is answered by itself", is_final=True)
             if cost_s + record.saved_s >= _WORTH_KEEPING_S:
                 with self.witness.looking_away():
-                    self._keep(site, function, args, kwargs, key, before, record, result, cost_s + record.saved_s)
+                    self._keep(site, function, args, kwargs, key, before, record, result, cost_s + record.saved_s, expected)
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
         except RecursionError:
@@ -384,16 +394,20 @@ class Calls:
         self.overhead_s += spent
         if not self.witness.stack:
             self.saved_s += record.saved_here_s
+        elif not site.is_off:
+            self.witness.stack[-1].inner_s += cost_s + record.saved_s
         site.judge(time.perf_counter() - self._begun)
         if self.report is not None:
             self.report(site)
 
     def _keep(
         self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes,
-        before: Fingerprint, record: Record, result: Any, cost_s: float,
+        before: Fingerprint, record: Record, result: Any, cost_s: float, expected: bytes,
     ) -> None:  # fmt: skip
-        is_quiet = not before.has_user_code  # a library's function that is not known to change its arguments: see Operation
-        if not is_quiet and self.walk(site, function, args, kwargs).digest() != key:
+        is_quiet = not before.has_user_code and not before.has_stream  # a library's function that is not known to change its arguments: see Operation
+        if expected is not key:
+            is_quiet = self._digest_of_closures(before) == expected
+        if not is_quiet and (expected is not key or self.walk(site, function, args, kwargs).digest() != key):
             raise Refused("it changes its arguments or globals")
         after = Fingerprint(self.plans, self.contents, is_result=True)
         after.add(result)
@@ -412,50 +426,23 @@ class Calls:
 
     def _retain(self, site: Site, key: bytes, entry: Entry, result: Any, size_bytes: int) -> None:
         """Keeps a sound result in memory and in the repository, as far as that pays."""
-        is_cheap_to_keep = entry.cost_s > _MARGIN * size_bytes / _COPY_BYTES_PER_S
-        if key in self._seen or is_cheap_to_keep or self.flights.is_awaited(key):
-            entry.holding = self.holder.hold(result)
-            self.memory.add(key, entry)
-        self._seen.add(key)
-        if entry.cost_s < max(_WORTH_STORING_S, 2 * size_bytes / _READ_BYTES_PER_S):
-            return
-        may_store = (not self._active or entry.cost_s >= _WORTH_STORING_INSIDE_S) and self._may_store(size_bytes)
-        if may_store or self.handover is not None:
-            facts = {
-                "name": site.name, "cost_s": entry.cost_s, "files": entry.files, "streams": [each.hex() for each in entry.streams],
-                "output": entry.output, "components": list(site.components), "height": entry.height,
-            }  # fmt: skip
-            stored = Stored(key.hex(), facts, freeze((result, entry.streams_after), self.namespace))
-            if self.handover is not None:
-                with self.witness.looking_away():
-                    self.handover.give(stored)
-            if may_store and self.shelf is not None:
-                self.shelf.add(stored)
+        doubt = 1.0 if site.reused else 1.0 + site.executions / _DOUBTFUL_EXECUTIONS
+        is_cheap_to_keep = entry.cost_s > _MARGIN * doubt * size_bytes / _COPY_BYTES_PER_S
+        with self.witness.looking_away():
+            is_kept = key in self._seen or is_cheap_to_keep or self.flights.is_awaited(key)
+            if is_kept:
+                entry.holding = self.holder.hold(result)
+            self._seen.add(key)
+            try:
+                self.storing.offer(key, entry, site.components, result, size_bytes, is_inside=bool(self._active))
+            finally:
+                if is_kept:
+                    self.memory.add(key, entry)
 
-    def _spill(self, key: bytes, entry: Entry) -> None:
-        """Takes to the repository what there is no room for in memory, when computing it again costs more than writing and reading it."""
-        size = entry.size_bytes
-        if self.shelf is None or self.shelf.is_reading_only or len(key) != _KEY_BYTES or self.shelf.has(key):
-            return
-        if entry.cost_s < _OPENING_S + size / _READ_BYTES_PER_S + size / _WRITE_BYTES_PER_S or not self._may_store(size):
-            return
-        facts = {
-            "name": entry.site, "cost_s": entry.cost_s, "files": entry.files, "streams": [each.hex() for each in entry.streams],
-            "output": entry.output, "components": [], "height": entry.height,
-        }  # fmt: skip
-        try:
-            frozen = freeze((entry.holding.take(), entry.streams_after), self.namespace)
-        except (Lost, Refused):
-            return
-        self.spilled += self.shelf.add(Stored(key.hex(), facts, frozen))
-
-    def _may_store(self, size_bytes: int) -> bool:
-        """Whether the disk is to be given a result: writing keeps to a rate, so that it does not slow the program down."""
-        allowed = _STORED_AT_ONCE_BYTES + _STORED_BYTES_PER_S * (time.perf_counter() - self._begun)
-        if self.shelf is None or self._stored_bytes + size_bytes > allowed:
-            return False
-        self._stored_bytes += size_bytes
-        return True
+    def close(self) -> None:
+        """Stores what had to wait for the end of the run."""
+        with self.witness.looking_away():
+            self.storing.close()
 
     def _streams_after(self, record: Record) -> Any:
         """Returns where the random streams stand when the call moved them, else None."""

@@ -10,7 +10,7 @@ import builtins
 import dis
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ _CLASS_FURNITURE = frozenset(
 _MAIN = frozenset({"__main__", "__mp_main__"})
 """The names of the script: the second in processes that `multiprocessing` starts."""
 _VERSIONS: dict[str, str] = {}
+_READING_ALL = frozenset({"locals", "vars", "dir", "eval", "exec", "super"})
 
 
 class Refused(Exception):
@@ -63,13 +64,14 @@ def version_of_package(top: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known from a code object alone."""
+    """What is known from a code object alone; ``unused`` are the parameters that it never reads, on which nothing depends."""
 
     digest: bytes
     names: tuple[str, ...]
     attributes: frozenset[str]
     imports: tuple[str, ...]
     refusal: str
+    unused: frozenset[str]
 
 
 def read_facts(code: types.CodeType) -> Facts:
@@ -97,7 +99,18 @@ def read_facts(code: types.CodeType) -> Facts:
             elif step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
                 refusal = refusal or f"assigns the global {step.argval}"
     refusal = refusal or forbidden_names(names, attributes, imports)
-    return Facts(state.digest(), tuple(sorted(names)), frozenset(attributes), tuple(imports), refusal)
+    return Facts(state.digest(), tuple(sorted(names)), frozenset(attributes), tuple(imports), refusal, _unused(code, names))
+
+
+def _unused(code: types.CodeType, names: Iterable[str]) -> frozenset[str]:
+    """Returns the parameters, other than collected ones, that no instruction mentions."""
+    if _READING_ALL.intersection(names):
+        return frozenset()
+    mentioned: set[object] = set(code.co_cellvars)
+    for step in dis.get_instructions(code):
+        if "FAST" in step.opname:
+            mentioned.update(step.argval if isinstance(step.argval, tuple) else (step.argval,))
+    return frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) - mentioned
 
 
 def _nested(code: types.CodeType) -> Iterator[types.CodeType]:

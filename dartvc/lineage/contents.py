@@ -44,9 +44,14 @@ class _Allocation:
 
 
 class Contents:
-    """Digests of the large arrays of this process."""
+    """Digests of the large arrays of this process.
+
+    Attributes:
+        whole_of: what an estimator is known by; None walks it each time.
+    """
 
     def __init__(self) -> None:
+        self.whole_of: Callable[[Any], Any] | None = None
         self._watch = WriteWatch()
         self._allocations: dict[int, _Allocation] = {}
         self._lock = threading.RLock()
@@ -87,6 +92,12 @@ class Contents:
         """Ends the watch over an array's memory, which is going to be written."""
         with self._lock:
             self._release(id(owner_of(values)))
+
+    def close(self) -> None:
+        """Forgets everything: what the interpreter throws away at its end is not asked about any more."""
+        with self._lock:
+            self._allocations.clear()
+            self._watch.close()
 
     def _known(self, allocation: _Allocation, view: _View) -> bytes | None:
         found = allocation.digests.get(view)

@@ -1,4 +1,4 @@
-"""Stacked arrays that are put off: `Deferred` stands for ``np.vstack(parts)`` where the program only multiplies it and asks for its shape.
+"""Arrays that are put off: `Deferred` stands for ``np.vstack(parts)``, or ``X[rows]``, where the program only multiplies it and asks for its shape.
 
 The compiler says where that is so (`dartvc.program.deferrable`); here is checked, when it happens, that the names read meanwhile stand for
 numbers and arrays, so that nothing that runs before the last use can change a part. Whatever else is asked makes the array, once.
@@ -7,6 +7,7 @@ numbers and arrays, so that nothing that runs before the last use can change a p
 from __future__ import annotations
 
 import builtins
+import math
 import sys
 import types
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from typing import Any
 __all__ = ["Deferral", "Deferred", "Transposed", "settled"]
 
 _WORTH_BYTES = 1 << 20
+_WORTH_ROWS_BYTES = 1 << 16
 _PARTS_LIMIT = 64
 _ITEMS_LIMIT = 1024
 _PLAIN: frozenset[type] = frozenset({bool, int, float, complex, str, bytes, type(None), range, slice, types.BuiltinFunctionType})
@@ -27,17 +29,19 @@ class Deferred:
         parts: its parts, which nobody changes as long as this is in use.
         axis: along which they lie.
         stack: makes the array.
+        rows: which rows of the only part it is; None for a stack.
     """
 
     __array_ufunc__ = None  # numpy leaves ``array @ deferred`` to `__rmatmul__`
 
-    def __init__(self, parts: list[Any], axis: int, stack: Callable[[], Any]) -> None:
+    def __init__(self, parts: list[Any], axis: int, stack: Callable[[], Any], rows: Any = None) -> None:
         self.parts = parts
         self.axis = axis
+        self.rows = rows
         self._stack = stack
         self._array: Any = None
         shape = list(parts[0].shape)
-        shape[axis] = sum(part.shape[axis] for part in parts)
+        shape[axis] = sum(part.shape[axis] for part in parts) if rows is None else _count(rows)
         self.shape = tuple(shape)
         self.dtype = parts[0].dtype
         self.ndim = len(shape)
@@ -53,12 +57,12 @@ class Deferred:
     @property
     def size(self) -> int:
         """How many elements it has."""
-        return sum(part.size for part in self.parts)
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
         """How many bytes they take."""
-        return sum(part.nbytes for part in self.parts)
+        return int(self.size * self.dtype.itemsize)
 
     @property
     def T(self) -> Transposed:
@@ -134,10 +138,15 @@ class Deferral:
             return None
         if sum(part.nbytes for part in parts) < _WORTH_BYTES or not self._is_quiet():
             return None
-        namespaces = (frame.f_locals, frame.f_globals, vars(builtins))
-        if not all(_is_plain(_found(name, namespaces)) for name in reads):
+        return Deferred(list(parts), axis, stack) if _are_plain(reads, frame) else None
+
+    def defer_rows(self, values: Any, rows: Any, reads: frozenset[str], frame: types.FrameType, gather: Callable[[], Any]) -> Deferred | None:
+        """Returns rows of an array that are put off, or None when they have to be picked now."""
+        if not _can_be_picked_from(values) or not _are_rows(rows, len(values)) or not self._is_quiet():
             return None
-        return Deferred(list(parts), axis, stack)
+        if _count(rows) * (values.nbytes // max(len(values), 1)) < _WORTH_ROWS_BYTES or not _are_plain(reads, frame):
+            return None
+        return Deferred([values], 0, gather, rows)
 
     def hand(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Calls a function, with arrays in place of stacks that it might use in other ways than these were put off for."""
@@ -160,6 +169,32 @@ class Deferral:
             return False  # a cell that was not filled yet
         reads = frozenset().union(*(lendable[name] for name in borrowed))
         return all(name in given or _is_plain(_found(name, (outer, function.__globals__, vars(builtins)))) for name in reads)
+
+
+def _are_plain(reads: frozenset[str], frame: types.FrameType) -> bool:
+    namespaces = (frame.f_locals, frame.f_globals, vars(builtins))
+    return all(_is_plain(_found(name, namespaces)) for name in reads)
+
+
+def _can_be_picked_from(values: Any) -> bool:
+    """Whether rows of an array come out in row order whatever they are."""
+    if type(values) is not sys.modules["numpy"].ndarray or values.dtype.kind != "f" or values.dtype.byteorder not in "=|":
+        return False
+    return values.ndim == 1 or bool(values.ndim == 2 and values.flags.c_contiguous)
+
+
+def _are_rows(rows: Any, count: int) -> bool:
+    """Whether an index picks rows of an array that has so many: one mask, or numbers that are all in range."""
+    numpy = sys.modules["numpy"]
+    if type(rows) is not numpy.ndarray or rows.ndim != 1 or not len(rows):
+        return False
+    if rows.dtype == numpy.bool_:
+        return len(rows) == count
+    return bool(rows.dtype == numpy.intp) and int(rows.min()) >= 0 and int(rows.max()) < count
+
+
+def _count(rows: Any) -> int:
+    return int(rows.sum()) if rows.dtype == bool else len(rows)
 
 
 def _found(name: str, namespaces: Iterable[Any]) -> Any:

@@ -21,27 +21,15 @@ from xxhash import xxh3_128
 from dartvc.lineage.codekeys import Plans, Refused, Unkept, version_of_package
 from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, laid_out, owner_of
 from dartvc.lineage.deferring import Deferred, Transposed
+from dartvc.lineage.kinds import described, name_alone, numpy_scalar, slots_of, walk_of_instance
 
-__all__ = ["Fingerprint"]
+__all__ = ["SCALARS", "Fingerprint", "find_handler"]
 
-_SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
+SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 _TRUSTED = frozenset(
-    [
-        "numpy",
-        "scipy",
-        "sklearn",
-        "pandas",
-        "torch",
-        "statsmodels",
-        "xgboost",
-        "lightgbm",
-        "networkx",
-        "pyarrow",
-        "polars",
-        "dateutil",
-        "pytz",
-    ]
+    {"numpy", "scipy", "sklearn", "pandas", "torch", "statsmodels", "xgboost", "lightgbm", "networkx", "pyarrow", "polars"} | {"dateutil", "pytz"}
 )
+_STREAMS = frozenset({"RandomState", "Generator", "Random"})
 _MARSHAL = 2
 _DEPTH_LIMIT = 400
 
@@ -56,11 +44,15 @@ class Fingerprint:
 
     Attributes:
         has_code: whether a function or class of the program is among the values.
+        has_stream: whether a random stream is among them, which a library's function may move.
+        definitions: the program's functions and classes whose closures were walked.
         has_user_code: whether calling a method of one of the values may run the program's own code.
         identities: ids of the mutable objects that were met.
         owners: ids of the objects that own the memory of the arrays that were met.
         size_bytes: about how much was walked.
     """
+
+    takes_wholes = True
 
     def __init__(self, plans: Plans, contents: Contents | None = None, *, is_result: bool = False) -> None:
         self.plans = plans
@@ -71,6 +63,8 @@ class Fingerprint:
         self.size_bytes = 0
         self.has_code = False
         self.has_user_code = False
+        self.has_stream = False
+        self.definitions: list[Any] = []
         self._state = xxh3_128()
         self._kept: list[object] = []
         self._depth = 0
@@ -91,14 +85,12 @@ class Fingerprint:
             Refused: something in it has no content that could be compared.
         """
         kind = type(value)
-        if kind in _SCALARS:
+        if kind in SCALARS:
             packed = marshal.dumps(value, _MARSHAL)
             self.size_bytes += len(packed)
             self._state.update(packed)
             return
-        handler = _HANDLERS.get(kind)
-        if handler is None:
-            handler = _find_handler(kind, value)
+        handler = _HANDLERS.get(kind) or _find_handler(kind, value)
         self._depth += 1
         if self._depth > _DEPTH_LIMIT:
             raise Refused("an input is nested too deeply")
@@ -117,7 +109,7 @@ class Fingerprint:
         return False
 
     def _items(self, values: Any) -> None:
-        if _SCALARS.issuperset(map(type, values)):
+        if SCALARS.issuperset(map(type, values)):
             packed = marshal.dumps(values if type(values) in (list, tuple) else list(values), _MARSHAL)
             self.size_bytes += len(packed)
             self._state.update(packed)
@@ -155,7 +147,7 @@ class Fingerprint:
         dtype = values.dtype
         strides = tuple(stride if count > 1 else 0 for stride, count in zip(values.strides, values.shape, strict=True))
         self.note(
-            f"A{dtype.str if dtype.names is None else _described(dtype)}{values.shape}{strides if values.size else ''}{values.flags.writeable}"
+            f"A{dtype.str if dtype.names is None else described(dtype)}{values.shape}{strides if values.size else ''}{values.flags.writeable}"
         )
         if dtype.hasobject or dtype.kind not in "biufcmMSUV":
             self._items(numpy.ravel(values).tolist())
@@ -169,9 +161,11 @@ class Fingerprint:
             self._state.update(self.contents.digest(values, lambda: hash_of(laid_out(values))))
 
     def stack(self, values: Deferred) -> None:
-        """Adds a stack that was put off: its parts, in order."""
+        """Adds an array that was put off: its parts, in order, and which rows of them it is."""
         if not self._is_known(values):
             self.note(f"S{values.axis}")
+            if values.rows is not None:
+                self.array(values.rows)
             for part in values.parts:
                 self.array(part)
 
@@ -283,6 +277,7 @@ class Fingerprint:
     def plan_of(self, definition: Any, report: Callable[[str], None] | None = None) -> None:
         """Adds the closure of a user's function or class: its code, and the globals and cells that it reads, by content."""
         self.has_user_code = True
+        self.definitions.append(definition)
         plan = self.plans.plan(definition)
         if plan.refusal:
             raise Refused(plan.refusal, is_final=True)
@@ -368,10 +363,35 @@ class Fingerprint:
             names = vars(value)
             self._items(list(names))
             self._items(list(names.values()))
-        for name in _slots(kind):  # type: ignore[arg-type]
+        for name in slots_of(kind):  # type: ignore[arg-type]
             self.note(name)
             if hasattr(value, name):
                 self.add(getattr(value, name))
+
+    def estimator(self, value: Any) -> None:
+        """Adds one of scikit-learn's estimators: what it is by itself, and which of its parts were met before."""
+        whole_of = self.contents.whole_of if self.contents is not None and self.takes_wholes and not self.is_result else None
+        if whole_of is None or id(value) in self.identities:
+            self.instance(value)
+            return
+        whole = whole_of(value)
+        self._kept.append(whole)
+        self._state.update(whole.digest)
+        if not self.identities.keys().isdisjoint(whole.identities):
+            self.note(f"={[(self.identities.get(each), number) for number, each in enumerate(whole.identities) if each in self.identities]}")
+        for each in whole.identities:
+            self.identities.setdefault(each, len(self.identities))
+        self.owners |= whole.owners
+        self.size_bytes += whole.size_bytes
+        self.has_code |= whole.has_code
+        self.has_user_code |= whole.has_user_code
+        self.has_stream |= whole.has_stream
+        self.definitions += whole.definitions
+
+    def stream(self, value: Any) -> None:
+        """Adds a random stream: where it stands."""
+        self.has_stream = True
+        self.reduced(value)
 
     def reduced(self, value: Any) -> None:
         """Adds a library's object by what pickle would store."""
@@ -391,20 +411,6 @@ class Fingerprint:
         for part in parts:
             self._kept.append(part)
             self.add(part)
-
-
-@functools.lru_cache(256)
-def _described(dtype: Any) -> str:
-    return repr(dtype)
-
-
-@functools.lru_cache(1024)
-def _slots(kind: type) -> tuple[str, ...]:
-    import copyreg
-
-    if all("__slots__" not in vars(base) for base in kind.__mro__):
-        return ()
-    return tuple(copyreg._slotnames(kind))  # type: ignore[attr-defined]
 
 
 _HANDLERS: dict[type, Callable[[Fingerprint, Any], None]] = {
@@ -428,37 +434,26 @@ _HANDLERS: dict[type, Callable[[Fingerprint, Any], None]] = {
 }
 
 
+def find_handler(value: Any) -> Callable[[Fingerprint, Any], None]:
+    """Returns the method that adds a value."""
+    return _HANDLERS.get(type(value)) or _find_handler(type(value), value)
+
+
 def _find_handler(kind: type, value: Any) -> Callable[[Fingerprint, Any], None]:
     top, name = kind.__module__.split(".")[0], kind.__name__
+    if name in _STREAMS:
+        return Fingerprint.stream
+    if name == "cython_function_or_method":
+        return name_alone
     if issubclass(kind, type):
         return Fingerprint.type
     if issubclass(kind, enum.Enum):
         return Fingerprint.member
     if kind.__module__ == "__main__" or (top not in sys.stdlib_module_names and top not in _TRUSTED):
-        return _handler_of_instance(kind)
+        return walk_of_instance(kind)
     handler = _handler_of_library(kind, top, name, value)
     _HANDLERS[kind] = handler
     return handler
-
-
-def _handler_of_instance(kind: type) -> Callable[[Fingerprint, Any], None]:
-    """Returns how to walk an instance of a class that is not of a library known here: only when Python can see all of its state."""
-    known = (object, dict, list, tuple, set, frozenset, str, int, float, bytes, Exception, BaseException)
-
-    def walk(walker: Fingerprint, value: Any) -> None:
-        for base in kind.__mro__:
-            top = base.__module__.split(".")[0]
-            if (
-                not walker.plans.is_user_module(base.__module__)
-                and base not in known
-                and top not in {"abc", "typing", "collections", "sklearn"}
-            ):
-                if top == "torch" or top == "sklearn":
-                    continue
-                raise Refused(f"a {kind.__qualname__} has no content that could be compared")
-        walker.instance(value)
-
-    return walk
 
 
 def _handler_of_library(kind: type, top: str, name: str, value: Any) -> Callable[[Fingerprint, Any], None]:
@@ -467,9 +462,9 @@ def _handler_of_library(kind: type, top: str, name: str, value: Any) -> Callable
         if kind in (numpy.ndarray, numpy.memmap):
             return Fingerprint.array
         if issubclass(kind, numpy.generic):
-            return _numpy_scalar
+            return numpy_scalar
         if isinstance(value, numpy.dtype) or name in ("ufunc", "_ArrayFunctionDispatcher"):
-            return Fingerprint.named if name != "_ArrayFunctionDispatcher" else _by_name
+            return Fingerprint.named if name != "_ArrayFunctionDispatcher" else name_alone
     if top == "pandas":
         pandas = sys.modules["pandas"]
         if kind in (pandas.DataFrame, pandas.Series):
@@ -483,14 +478,5 @@ def _handler_of_library(kind: type, top: str, name: str, value: Any) -> Callable
         and getattr(kind, "__reduce__", None) is object.__reduce__
         and hasattr(value, "__dict__")
     ):
-        return Fingerprint.instance
+        return Fingerprint.estimator if top == "sklearn" and hasattr(kind, "get_params") else Fingerprint.instance
     return Fingerprint.reduced
-
-
-def _numpy_scalar(walker: Fingerprint, value: Any) -> None:
-    walker.note(f"s{value.dtype.str}")
-    walker.add(value.tobytes())
-
-
-def _by_name(walker: Fingerprint, value: Any) -> None:
-    walker.note(f"n{value.__module__}.{value.__qualname__} {version_of_package('numpy')}")

@@ -8,6 +8,7 @@ Everything else is kept pickled.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,7 @@ class _Constant:
     def __init__(self, value: object) -> None:
         self._value = value
 
-    def take(self) -> Any:
+    def take(self, *, is_borrowed: bool = False) -> Any:
         return self._value
 
 
@@ -78,11 +79,15 @@ class _Array:
         self._digest = digest
         self._expected = digest(value)
 
-    def take(self) -> Any:
+    def is_like(self, other: _Array) -> bool:
+        """Whether both hold the same array, with the same content."""
+        return self._value is other._value and self._expected == other._expected
+
+    def take(self, *, is_borrowed: bool = False) -> Any:
         is_alone = sys.getrefcount(self._value) <= _ALONE
         if self._digest(self._value) != self._expected:
             raise Lost("its result was changed in place")
-        return self._value if is_alone else self._value.copy(order="K")
+        return self._value if is_alone or is_borrowed else self._value.copy(order="K")
 
 
 class _Frame:
@@ -91,7 +96,7 @@ class _Frame:
         self._digest = digest
         self._expected = digest(value)
 
-    def take(self) -> Any:
+    def take(self, *, is_borrowed: bool = False) -> Any:
         if self._digest(self._value) != self._expected:
             raise Lost("its result was changed in place")
         return self._value.copy(deep=False)
@@ -102,8 +107,8 @@ class _Sequence:
         self._kind = kind
         self._parts = parts
 
-    def take(self) -> Any:
-        return self._kind(part.take() for part in self._parts)
+    def take(self, *, is_borrowed: bool = False) -> Any:
+        return self._kind(part.take(is_borrowed=is_borrowed) for part in self._parts)
 
 
 class _Mapping:
@@ -111,8 +116,8 @@ class _Mapping:
         self._keys = keys
         self._parts = parts
 
-    def take(self) -> Any:
-        return {key: part.take() for key, part in zip(self._keys, self._parts, strict=True)}
+    def take(self, *, is_borrowed: bool = False) -> Any:
+        return {key: part.take(is_borrowed=is_borrowed) for key, part in zip(self._keys, self._parts, strict=True)}
 
 
 class _Pickled:
@@ -120,7 +125,7 @@ class _Pickled:
         self._frozen = frozen
         self._namespace = namespace
 
-    def take(self) -> Any:
+    def take(self, *, is_borrowed: bool = False) -> Any:
         return thaw(self._frozen, self._namespace)
 
 
@@ -136,7 +141,7 @@ class StoredValue:
         value, streams_after = thaw(self._frozen, self._namespace)
         return value, streams_after
 
-    def take(self) -> Any:
+    def take(self, *, is_borrowed: bool = False) -> Any:
         """Returns the value."""
         return self.take_all()[0]
 
@@ -147,14 +152,19 @@ class Holder:
     Args:
         digest: the fingerprint of one result, alone.
         namespace: the program's globals, to which functions among the results belong.
+
+    Attributes:
+        let_go: is called with each array that is kept; whoever else of ours holds it lets go of it, so that it can be handed out itself.
     """
 
     def __init__(self, digest: Callable[[Any], bytes], namespace: dict[str, Any]) -> None:
         self._digest = digest
         self._namespace = namespace
+        self._arrays: weakref.WeakValueDictionary[int, _Array] = weakref.WeakValueDictionary()  # kept once, for all that return them
+        self.let_go: Callable[[Any], None] = lambda array: None
 
     def hold(self, value: Any) -> Any:
-        """Returns a holding: ``take()`` gives an independent value, or raises `Lost`.
+        """Returns a holding: ``take()`` gives an independent value, or raises `Lost`; one that is borrowed is only looked at.
 
         Raises:
             Refused: the value cannot be kept.
@@ -190,11 +200,18 @@ class Holder:
         numpy = sys.modules["numpy"]
         if isinstance(value, numpy.generic) and not value.dtype.hasobject and value.dtype.names is None:
             return _Constant(value)
-        if type(value) is not numpy.ndarray or value.dtype.hasobject or value.base is not None:
+        if type(value) is not numpy.ndarray or value.dtype.hasobject:
             return None
         if not (value.flags.c_contiguous or value.flags.f_contiguous) or value.dtype.kind not in "biufcmMSUV":
             return None
-        return _Array(value, self._digest)
+        self.let_go(value)
+        if value.base is not None:
+            return _Array(value.copy(order="K"), self._digest)
+        held, known = _Array(value, self._digest), self._arrays.get(id(value))
+        if known is not None and known.is_like(held):
+            return known
+        self._arrays[id(value)] = held
+        return held
 
     def _hold_frame(self, value: Any) -> Any:
         pandas = sys.modules["pandas"]

@@ -29,7 +29,7 @@ _FLOPS_PER_S = 2e10
 _READ_BYTES_PER_S = 1e10
 _HASH_BYTES_PER_S = 6e9
 _MARGIN = 3.0
-_CHEAP_LIMIT = 6
+_CHEAP_LIMIT = 64
 _AT_ONCE = frozenset(
     {
         "fit",
@@ -73,15 +73,30 @@ class Operation:
         self._cheap = 0
         self._is_timed = False
         site.turn_back.append(self._switch_off)
+        site.turn_on.append(self._switch_on)
 
     def _switch_off(self) -> None:
         setattr(builtins, self._switch, None)
+
+    def _switch_on(self) -> None:
+        self._cheap = 0
+        setattr(builtins, self._switch, self)
 
     def __call__(self, first: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Does the operation, or answers it from a store."""
         if self.site.name == "@":
             return self._multiply(first, args[0])
+        if self.site.name == "[]":
+            return self._gather(first, args[0])
         return self._call(first, args, kwargs)
+
+    def _gather(self, values: Any, rows: Any) -> Any:
+        result, is_large = self._stacking.gather(self.site, values, rows, sys._getframe(2))
+        if is_large:
+            self._cheap = 0
+        else:
+            self._is_cheap()
+        return result
 
     # -- products -------------------------------------------------------------------------------------------------------------
 
@@ -121,7 +136,7 @@ class Operation:
     def _is_cheap(self) -> None:
         self._cheap += 1
         if self._cheap >= _CHEAP_LIMIT and not self.site.reused and not self.site.partial:
-            self.site.turn_off("the operation is cheap")
+            self.site.rest("the operation is cheap")
 
     # -- calls ----------------------------------------------------------------------------------------------------------------
 
@@ -173,6 +188,7 @@ class Operation:
             return self._calls.change(self.site, whole.fit, whole, args[:1], {})
 
         is_done, answer = _COMPONENTS.apply(self.site.name, estimator, args, fit)
+        self.site.assembled += is_done
         if is_done and self.site.reused > hits:
             self.site.reused -= 1
             self.site.partial += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dartvc.lineage.calls import Calls
@@ -13,6 +15,7 @@ from dartvc.lineage.sites import Site
 __all__ = ["watch_pipelines"]
 
 _STEP = "_fit_transform_one"
+_CONTEXT = "_parent_callback_ctx"  # since scikit-learn 1.9: new for each fit, with the time, and without effect when there are no callbacks
 
 
 def watch_pipelines(calls: Calls) -> Site | None:
@@ -27,8 +30,24 @@ def watch_pipelines(calls: Calls) -> Site | None:
     def fit_transform_one(transformer: Any, *args: Any, **kwargs: Any) -> Any:
         if site.is_off or not is_estimator(transformer):
             return original(transformer, *args, **kwargs)
-        return calls.change(site, original, transformer, (transformer, *args), kwargs)
+        with _without_idle_context(transformer):
+            return calls.change(site, original, transformer, (transformer, *args), kwargs)
 
     setattr(module, _STEP, fit_transform_one)
     calls.library_sites.append(site)
     return site
+
+
+@contextmanager
+def _without_idle_context(transformer: Any) -> Iterator[None]:
+    """Takes the context of callbacks off a transformer that has no callbacks, while the step is fitted."""
+    names = vars(transformer)
+    context = names.get(_CONTEXT)
+    if context is None or getattr(context, "_callbacks", True) or names.get("_skl_callbacks"):
+        yield
+        return
+    del names[_CONTEXT]
+    try:
+        yield
+    finally:
+        names[_CONTEXT] = context

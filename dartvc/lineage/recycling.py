@@ -79,6 +79,11 @@ class Recycler:
                     self._pool.insert(0, array)
                     del self._pool[_HELD:]
 
+    def let_go(self, array: Any) -> None:
+        """Holds an array no longer that has become somebody else's."""
+        with self._lock:
+            self._pool = [each for each in self._pool if each is not array]
+
 
 def teach_allocator() -> None:
     """Lets glibc keep freed blocks of up to 32 MB, as it does by itself once a program has freed one.

@@ -14,6 +14,7 @@ from typing import Any
 from dartvc.history import Repository
 from dartvc.history.config import parse_size
 from dartvc.lineage.account import write_account
+from dartvc.lineage.blocks import Block
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.contents import Contents
@@ -21,6 +22,7 @@ from dartvc.lineage.deferring import Deferral
 from dartvc.lineage.eviction import policy_named
 from dartvc.lineage.memory import Memory, available_bytes
 from dartvc.lineage.operations import Operation
+from dartvc.lineage.recollections import Recollections
 from dartvc.lineage.recycling import Recycler, teach_allocator
 from dartvc.lineage.rewrites import METHODS, Rewrites
 from dartvc.lineage.shelf import Shelf
@@ -30,7 +32,7 @@ from dartvc.lineage.witness import Witness
 from dartvc.lineage.workers import Team, gather_abandoned
 from dartvc.program.instrument import ANNOUNCE, HAND, Compiler, UserModules, switch_name
 from dartvc.program.sources import Sources, UserFiles
-from dartvc.program.trampolines import bind_trampoline, make_trampoline
+from dartvc.program.trampolines import make_trampoline
 
 __all__ = ["Reuse"]
 
@@ -63,7 +65,7 @@ class Reuse:
         paths = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(repository.path)}
         libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self.folder)
         self._libraries = tuple(path for path in libraries if not self.folder.startswith(path)) or libraries
-        self.compiler = Compiler(sources, self._next_operation, METHODS if is_partial else frozenset())
+        self.compiler = Compiler(sources, self._next_operation, self._next_block, METHODS if is_partial else frozenset())
         self.plans = Plans(self.is_user, self.compiler.plain)
         self.witness = Witness(self._libraries)
         config = repository.config
@@ -71,12 +73,17 @@ class Reuse:
         self.shelf = Shelf(repository, parse_size(config.get("dartvc.cacheSize")), policy)
         self.memory = Memory(parse_size(config.get("dartvc.cacheMemory"), available_bytes()), policy, self.shelf.pins)
         self.contents = Contents()
-        self.calls = Calls(self.plans, self.witness, self.memory, self.shelf, namespace, self.contents, stands_in)
+        self.contents.whole_of = Recollections(self.plans, self.contents).whole
+        self.calls = Calls(
+            self.plans, self.witness, self.memory, self.shelf, namespace, self.contents, stands_in=stands_in, is_partial=is_partial
+        )
         self.rewrites = Rewrites(self.memory, self.calls.digest_alone) if is_partial else None
         self.recycler = Recycler(self.memory.budget_bytes // 2, self.contents)
+        self.calls.holder.let_go = self.recycler.let_go
         self.deferral = Deferral(self.compiler.lendable, lambda: not self.witness.has_other_threads())
         self.sites: dict[types.CodeType, Site] = {}
         self.operations: list[Site] = []
+        self.calls.wake_others = self._wake
         self.team = Team(self, script, member_of)
         if member_of is not None or stands_in:
             self.shelf.begin_reading_only()
@@ -119,7 +126,7 @@ class Reuse:
             hook = Hook(function, site, self.calls.invoke, is_guest=is_guest)
             if not site.is_off:
                 self.plans.originals[function] = code
-                function.__code__ = bind_trampoline(site.template, hook)
+                hook.take()
         return function
 
     def adopt(self, function: types.FunctionType, *, is_guest: bool = False) -> bool:
@@ -144,6 +151,10 @@ class Reuse:
             for each in vars(value).values() if isinstance(value, type) else (value,):
                 if type(each) is types.FunctionType and each not in self.plans.originals:
                     self.adopt(each)
+    def _wake(self, elapsed_s: float) -> None:
+        """Tries resting sites again."""
+        for site in (*self.sites.values(), *self.operations):
+            site.wake(elapsed_s)
 
     def _next_operation(self, name: str, filename: str, line: int, reads: frozenset[str] | None) -> int:
         number = len(self.operations)
@@ -151,6 +162,13 @@ class Reuse:
         self.operations.append(site)
         stacking = Stacking(self.recycler, self.rewrites, self.deferral, reads)
         setattr(builtins, switch_name(number), Operation(site, switch_name(number), self.calls, stacking, self.rewrites))
+        return number
+
+    def _next_block(self, name: str, filename: str, line: int) -> int:
+        number = len(self.operations)
+        site = Site(f"a part of {name}", filename, line, is_part=True)
+        self.operations.append(site)
+        setattr(builtins, switch_name(number), Block(site, switch_name(number), self.calls))
         return number
 
     def _give_back(self) -> None:
@@ -165,16 +183,17 @@ class Reuse:
                     value.__code__ = code
 
     @property
-    def remark(self) -> str:
-        """What a commit of this run has to say about its values: empty when they are what plain Python would have computed."""
-        count = sum(each.partial for each in self.operations)
-        return f" (approximate: {count} results assembled from parts)" if count else ""
+    def approximate(self) -> int:
+        """How many results were assembled from parts: with none, all values are what plain Python would have computed."""
+        return sum(each.assembled for each in self.operations)
 
     def close(self) -> None:
         """Writes what waits, and the account of this run; in a forked child nothing."""
         self._give_back()
+        self.calls.close()
         others = self.team.close()
         self.shelf.close()
+        self.contents.close()
         if self.team.is_member:
             return
         sites = [*self.sites.values(), *self.calls.library_sites, *(each for each in self.operations if each.calls), *others]
@@ -183,7 +202,7 @@ class Reuse:
             "overhead_s": round(self.calls.overhead_s, 6),
             "bytes_in_memory": self.memory.size_bytes,
             "evicted": self.memory.evicted,
-            "spilled": self.calls.spilled,
+            "spilled": self.calls.storing.spilled,
             "problem": self.shelf.problem,
         }
         try:

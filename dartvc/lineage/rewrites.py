@@ -32,7 +32,9 @@ _HASH_BYTES_PER_S = 1e10
 _COPY_BYTES_PER_S = 5e9
 _MARGIN = 2.0
 _TRIALS = 8
+_WEIGHT_LEFT = 0.05
 _CALL_REWRITES: tuple[CallRewrite, ...] = (GroupBy(), ValueCounts(), Aggregate(), Elementwise())
+_WIDEST_LIMIT = 4
 CONCATENATION = "concat"
 METHODS = frozenset({CONCATENATION}).union(*(each.names for each in _CALL_REWRITES))
 """Names of calls that only partial reuse looks at."""
@@ -69,7 +71,7 @@ class Products:
         states = []
         for part in call.blocks.parts:
             key = f"call {call.label} ".encode() + self._digest(part)
-            states.append(self._known(key, lambda part=part: call.compute(part)))  # type: ignore[misc]
+            states.append(self.lazily(key, lambda part=part: call.compute(part)))  # type: ignore[misc]
         return call.merge(states)
 
     def _find(self, key: bytes, left: Any, right: Any) -> Any:
@@ -77,9 +79,10 @@ class Products:
             product = left @ right
             return product.copy() if product.base is not None else product
 
-        return self._known(key, multiply)
+        return self.lazily(key, multiply)
 
-    def _known(self, key: bytes, make: Callable[[], Any]) -> Any:
+    def lazily(self, key: bytes, make: Callable[[], Any]) -> Any:
+        """Returns what is kept under a key, else makes and keeps it; never changed by anybody."""
         for entry in self._memory.iter_entries(key):
             self._memory.note_use(entry)
             self.hits += 1
@@ -113,6 +116,47 @@ def _are_floats(left: Any, right: Any) -> bool:
     return bool(left.dtype == right.dtype and left.dtype.kind == "f" and left.dtype.itemsize >= 8)
 
 
+class RowSubset:
+    """``X[rows].T @ Y[rows]`` = ``X.T @ Y`` less the same of the rows that are left out: the folds of a cross-validation.
+
+    The difference is taken only where most rows are in, and where no column has nearly all of its weight in the others: there it would cancel.
+    """
+
+    def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
+        """Returns the product, or None when the left operand is no transpose of most rows of an array."""
+        numpy = sys.modules["numpy"]
+        subset = _untransposed(left)
+        if type(subset) is not Deferred or subset.rows is None or type(right) is not Deferred or not _are_floats(left, right):
+            return None
+        if right is not subset and (right.rows is None or right.rows is not subset.rows or len(right.parts[0]) != len(subset.parts[0])):
+            return None
+        (whole,), (other,), rows = subset.parts, right.parts, subset.rows
+        is_out = numpy.ones(len(whole), bool)
+        is_out[rows] = False
+        out = numpy.flatnonzero(is_out)
+        if len(out) + subset.shape[0] != len(whole) or len(out) > subset.shape[0]:
+            return None
+        digests = products.digest(whole), products.digest(other), products.digest(out)
+        if not (_keeps_weight(whole, digests[0], out, digests[2], products) and _keeps_weight(other, digests[1], out, digests[2], products)):
+            return None
+        total = products.transposed(whole, other, digests[0], digests[1])
+        less = products.lazily(b"less" + b"".join(digests), lambda: _multiplied(whole, other, out))
+        return total - less
+
+
+def _multiplied(whole: Any, other: Any, out: Any) -> Any:
+    picked = whole[out]
+    return picked.T @ (picked if other is whole else other[out])
+
+
+def _keeps_weight(whole: Any, digest: bytes, out: Any, out_digest: bytes, products: Products) -> bool:
+    """Whether each column of an array has a good part of its sum of squares in the rows that are not left out."""
+    numpy = sys.modules["numpy"]
+    total = products.lazily(b"squares" + digest, lambda: numpy.atleast_1d(numpy.einsum("i...,i...->...", whole, whole)))
+    less = products.lazily(b"squares" + digest + out_digest, lambda: numpy.atleast_1d(numpy.einsum("i...,i...->...", whole[out], whole[out])))
+    return bool(numpy.isfinite(total).all() and (total - less >= _WEIGHT_LEFT * total).all())
+
+
 class RowBlocks:
     """``vstack(X_1, ..., X_n).T @ Y`` = the sum of ``X_i.T @ Y_i``."""
 
@@ -124,7 +168,7 @@ class RowBlocks:
             return None
         if right is whole:
             others = blocks.parts
-        elif type(right) is Deferred and right.axis == 0 and right.bounds == blocks.bounds:
+        elif type(right) is Deferred and right.rows is None and right.axis == 0 and right.bounds == blocks.bounds:
             others = right.parts
         else:
             array = settled(right)
@@ -188,39 +232,44 @@ class BlocksOfResult:
         return None
 
 
+def _wider(array: Any) -> Any:
+    """Returns the matrix whose first columns an array is, else None; an index such as ``V[:, order]`` leaves it transposed."""
+    base = array.base
+    if array.ndim != 2 or base is None or type(base) is not type(array) or base.ndim != 2:
+        return None
+    for whole in (base, base.T):
+        if whole.shape[0] == array.shape[0] and whole.shape[1] >= array.shape[1] and whole.strides == array.strides:
+            return whole if whole.__array_interface__["data"] == array.__array_interface__["data"] else None
+    return None
+
+
 class GrowingProduct:
     """``A @ V[:, :k]`` grows from the widest ``A @ V[:, :j]`` so far: PCA and SVD with growing numbers of components."""
 
     def __init__(self) -> None:
-        self._widest: dict[tuple[bytes, bytes], Any] = {}
+        self._widest: dict[tuple[bytes, bytes], tuple[Any, int]] = {}
 
     def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
         """Returns the product, or None when the right operand is no prefix of another array's columns."""
         numpy = sys.modules["numpy"]
         if type(left) is not numpy.ndarray or type(right) is not numpy.ndarray:
             return None
-        base = right.base
-        if right.ndim != 2 or left.ndim != 2 or base is None or not isinstance(base, numpy.ndarray) or not _are_floats(left, right):
-            return None
-        if base.ndim != 2 or base.shape[0] != right.shape[0] or base.strides != right.strides or base.shape[1] < right.shape[1]:
-            return None
-        if base.__array_interface__["data"] != right.__array_interface__["data"] or base.nbytes > 8 * right.nbytes + (1 << 22):
+        base = _wider(right)
+        if base is None or left.ndim != 2 or not _are_floats(left, right) or base.nbytes > 8 * right.nbytes + (1 << 22):
             return None
         key = products.digest(left), products.digest(base)
-        known, width = self._widest.get(key), right.shape[1]
-        if known is None or known.shape[1] < width:
-            done = 0 if known is None else known.shape[1]
-            product = numpy.empty((left.shape[0], width), left.dtype)
-            if known is not None:
-                product[:, :done] = known
-                products.hits += 1
-            product[:, done:] = left @ right[:, done:]
-            if len(self._widest) >= 4 and key not in self._widest:
+        width = right.shape[1]
+        product, done = self._widest.get(key, (None, 0))
+        if product is None:
+            product = numpy.empty((left.shape[0], base.shape[1]), left.dtype)
+            if len(self._widest) >= _WIDEST_LIMIT:
                 self._widest.pop(next(iter(self._widest)))
-            known = self._widest[key] = product
         else:
             products.hits += 1
-        return known[:, :width].copy()
+        if done < width:
+            product[:, done:width] = left @ right[:, done:]
+            self._widest[key] = product, width
+        return product[:, :width].copy()
 
 
 class Rewrites:
@@ -235,7 +284,7 @@ class Rewrites:
         self._products = Products(memory, digest)
         self._stacked: dict[int, Stacked] = {}
         self._tables: dict[int, Stacked] = {}
-        self._rewrites: tuple[Rewrite, ...] = (RowBlocks(), ColumnBlocks(), GrowingProduct(), BlocksOfResult())
+        self._rewrites: tuple[Rewrite, ...] = (RowSubset(), RowBlocks(), ColumnBlocks(), GrowingProduct(), BlocksOfResult())
         self._rates: dict[int, float] = {}
 
     def note(self, result: Any, parts: Any, axis: int) -> None:
@@ -291,6 +340,7 @@ class Rewrites:
         except Refused:
             return False, None
         site.calls += 1
+        site.assembled += 1
         if self._products.hits > hits:
             site.partial += 1
             site.saved_s += self._products.saved_s - saved_s
@@ -302,7 +352,7 @@ class Rewrites:
 
     def _find(self, array: Any) -> Blocks | None:
         if type(array) is Deferred:
-            return Blocks(array.axis, array.parts, array.bounds)
+            return Blocks(array.axis, array.parts, array.bounds) if array.rows is None else None
         if hasattr(array, "iloc"):
             return self._find_table(array)
         stacked = self._stacked.get(id(array))
@@ -331,6 +381,7 @@ class Rewrites:
             answer = rewrite.apply(left, right, self._find, self._products)
             if answer is not None:
                 site.calls += 1
+                site.assembled += 1
                 if self._products.hits > hits:
                     site.partial += 1
                     site.saved_s += self._products.saved_s - saved_s

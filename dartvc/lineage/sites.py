@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dartvc.program.trampolines import bind_trampoline
+
 __all__ = ["Hook", "Site"]
 
 _INSTANCES_LIMIT = 64
@@ -19,6 +21,9 @@ _TRIAL_SHARE = 0.1
 _TRIAL_S = 8e-3
 _PATIENCE = 0.005
 _CHEAP_S = 5e-5
+_PATIENCE_AGAIN = 0.001
+_TRIAL_AGAIN_S = 4e-3
+_REST_S = 0.2
 
 
 @dataclass
@@ -27,11 +32,14 @@ class Site:
 
     Attributes:
         executions: calls that ran.
+        partial: results that were assembled with parts that were there.
+        assembled: all results that were assembled from parts.
         reused: calls that were answered from a store.
         cost_s: what the executions took.
         overhead_s: what watching took.
         reason: why calls of this site are not reused, as far as something speaks against it.
         may_wait: whether results that somebody else computes are awaited: not after that was in vain.
+        is_part: whether it is a part of a function, whose calls may be answered themselves.
         components: what the last call that ran depended on: label to digest, in order.
     """
 
@@ -42,6 +50,7 @@ class Site:
     executions: int = 0
     reused: int = 0
     partial: int = 0
+    assembled: int = 0
     refusals: int = 0
     cost_s: float = 0.0
     overhead_s: float = 0.0
@@ -51,17 +60,24 @@ class Site:
     components: list[tuple[str, str]] = field(default_factory=list)
     last: str = ""
     may_wait: bool = True
+    is_part: bool = False
     template: types.CodeType | None = None
     turn_back: list[Callable[[], None]] = field(default_factory=list)
+    turn_on: list[Callable[[], None]] = field(default_factory=list)
+    rests: int = 0
+    is_resting: bool = False
+    _rested_at_s: float = 0.0
+    _before: tuple[int, int, int, float, float, float] = (0, 0, 0, 0.0, 0.0, 0.0)
 
     def begin_anew(self) -> None:
         """Counts from nothing, in a forked child."""
-        self.calls = self.executions = self.reused = self.partial = 0
+        self.calls = self.executions = self.reused = self.partial = self.assembled = 0
         self.cost_s = self.overhead_s = self.saved_s = 0.0
+        self._before = self._figures()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Adds what another process of the run has counted at the same place."""
-        for name in ("calls", "executions", "reused", "partial", "cost_s", "overhead_s", "saved_s"):
+        for name in ("calls", "executions", "reused", "partial", "assembled", "cost_s", "overhead_s", "saved_s"):
             setattr(self, name, getattr(self, name) + row[name])
         self.last = row["last"] or self.last
         self.reason = self.reason or row["reason"]
@@ -73,7 +89,36 @@ class Site:
         self.is_off = True
         for each in self.turn_back:
             each()
+        self.is_resting = False
         self.turn_back.clear()
+        self.turn_on.clear()
+
+    def rest(self, reason: str) -> None:
+        """Gives the site its plain code back until it is woken: what does not pay now may pay when the program has gone on."""
+        self.reason = self.reason or reason
+        self.is_off = self.is_resting = True
+        self._rested_at_s = -1.0
+        for each in self.turn_back:
+            each()
+
+    def wake(self, elapsed_s: float) -> bool:
+        """Tries a resting site again when the run has gone on for twice as long as it had; tells whether it does."""
+        if not self.is_resting:
+            return False
+        if self._rested_at_s < 0.0:
+            self._rested_at_s = elapsed_s
+        if elapsed_s < 2.0 * self._rested_at_s + _REST_S:
+            return False
+        self.is_off = self.is_resting = False
+        self.reason = ""
+        self.rests += 1
+        self._before = self._figures()
+        for each in self.turn_on:
+            each()
+        return True
+
+    def _figures(self) -> tuple[int, int, int, float, float, float]:
+        return self.calls, self.executions, self.reused, self.cost_s, self.overhead_s, self.saved_s
 
     def refuse(self, reason: str, *, is_final: bool = False) -> None:
         """Notes that a call could not be reused; a site where this is the rule is left alone."""
@@ -84,15 +129,20 @@ class Site:
 
     def judge(self, elapsed_s: float) -> None:
         """Leaves the site alone when watching it does not pay; the longer the run, the more patience it can afford."""
-        if self.executions < _TRIAL_CALLS or self.is_off:
+        if self.is_off:
             return
-        patience_s = _TRIAL_S + _PATIENCE * elapsed_s
-        if self.reused == 0:
-            share = _TOLERATED_SHARE if self.executions > _LONG_TRIAL_CALLS else _TRIAL_SHARE
-            if self.overhead_s > share * self.cost_s + patience_s or self.cost_s < _CHEAP_S * self.executions:
-                self.turn_off("watching it costs more than could be saved")
-        elif self.calls >= _LONG_TRIAL_CALLS and self.saved_s + patience_s < self.overhead_s:
-            self.turn_off("watching it costs more than was saved")
+        calls, executions, reused, cost_s, overhead_s, saved_s = (
+            now - before for now, before in zip(self._figures(), self._before, strict=True)
+        )
+        if executions < _TRIAL_CALLS:
+            return
+        patience_s = _TRIAL_AGAIN_S + _PATIENCE_AGAIN * elapsed_s if self.rests else _TRIAL_S + _PATIENCE * elapsed_s
+        if reused == 0:
+            share = _TOLERATED_SHARE if executions > _LONG_TRIAL_CALLS else _TRIAL_SHARE
+            if overhead_s > share * cost_s + patience_s or cost_s < _CHEAP_S * executions:
+                self.rest("watching it costs more than could be saved")
+        elif calls >= _LONG_TRIAL_CALLS and saved_s + patience_s < overhead_s:
+            self.rest("watching it costs more than was saved")
 
 
 class Hook:
@@ -110,11 +160,19 @@ class Hook:
         self._site = site
         self._invoke = invoke
         if is_guest:
-            site.turn_back[:] = site.turn_back[-_INSTANCES_LIMIT // 2 :]  # those before are gone
+            for turns in (site.turn_back, site.turn_on):
+                del turns[: -_INSTANCES_LIMIT // 2]  # those before are gone
         if len(site.turn_back) >= _INSTANCES_LIMIT:
             site.turn_off("it is defined anew again and again")
         else:
             site.turn_back.append(self.give_back)
+            site.turn_on.append(self.take)
+
+    def take(self) -> None:
+        """Lets the function ask before it runs."""
+        function, template = self._reference(), self._site.template
+        if function is not None and template is not None and function.__code__ is self.plain.__code__:
+            function.__code__ = bind_trampoline(template, self)
 
     def give_back(self) -> None:
         """Gives the function its own code back."""

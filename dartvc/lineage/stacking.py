@@ -59,6 +59,24 @@ class Stacking:
         result = self._make(function, parts, kwargs, axis) if is_known else function(parts, **kwargs)
         return result, type(result) is numpy.ndarray and result.nbytes >= _SMALL_BYTES
 
+    def gather(self, site: Site, values: Any, rows: Any, frame: types.FrameType) -> tuple[Any, bool]:
+        """Returns ``values[rows]``, and whether it is large; the site counts what was put off, and what was picked after all."""
+        values, rows = settled(values), settled(rows)
+        numpy = sys.modules.get("numpy")
+        if numpy is None or type(values) is not numpy.ndarray or self._reads is None:
+            return values[rows], False
+
+        def pick() -> Any:
+            site.executions += 1
+            return values[rows]
+
+        deferred = self._deferral.defer_rows(values, rows, self._reads, frame, pick)
+        if deferred is not None:
+            site.calls += 1
+            return deferred, True
+        result = values[rows]
+        return result, type(result) is numpy.ndarray and result.nbytes >= _SMALL_BYTES
+
     def _make(self, function: Any, parts: Any, kwargs: dict[str, Any], axis: int) -> Any:
         result = self._recycler.concatenate(parts, axis)
         if result is None:

@@ -69,7 +69,7 @@ def digest_of_file(path: str) -> str:
 
 @dataclass
 class Record:
-    """What one call did so far."""
+    """What one call did so far; ``inner_s`` is what the calls in it take that can be answered themselves."""
 
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     output: list[tuple[str, str]] = field(default_factory=list)
@@ -77,6 +77,7 @@ class Record:
     refusal: str = ""
     saved_s: float = 0.0
     saved_here_s: float = 0.0
+    inner_s: float = 0.0
     streams: tuple[bytes, ...] = ()
     threads: int = 0
 

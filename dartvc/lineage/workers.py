@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import sys
+import time
 import types
 from collections import deque
 from collections.abc import Callable
@@ -83,7 +84,7 @@ class Team:
     def begin(self) -> None:
         """From now on there may be others."""
         calls = self._reuse.calls
-        if calls.handover is not None:
+        if calls.storing.handover is not None:
             return
         try:
             self.handover.folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +93,7 @@ class Team:
                 fcntl.flock(self._owner, fcntl.LOCK_EX)
         except OSError:
             return
-        calls.handover = self.handover
+        calls.storing.handover = self.handover
         calls.flights.claims = Claims(self.handover.claims)
 
     def enter_child(self) -> None:
@@ -112,7 +113,7 @@ class Team:
 
         def report(site: Site) -> None:
             with self._reuse.witness.looking_away():
-                self.handover.report({**row_of(site), "process": os.getpid(), "process_saved_s": calls.saved_s})
+                self.handover.report({**row_of(site), "process": os.getpid(), "process_saved_s": calls.saved_s, "process_cpu_s": time.process_time()})
 
         calls.report = report
 
@@ -127,7 +128,7 @@ class Team:
         def get_preparation_data(*args: Any, **kwargs: Any) -> dict[str, Any]:
             data: dict[str, Any] = plain(*args, **kwargs)
             self.begin()
-            if self._reuse.calls.handover is not None:
+            if self._reuse.calls.storing.handover is not None:
                 data["dartvc"] = _Attachment(self._text())
             return data
 
@@ -183,11 +184,12 @@ class Team:
 
     def close(self) -> list[Site]:
         """Takes what the workers left: their results to the repository, their accounts to this one; returns sites that only they had."""
-        if self.is_member or self._reuse.calls.handover is None:
+        if self.is_member or self._reuse.calls.storing.handover is None:
             return []
         known = {(each.name, os.path.basename(each.file), each.line): each for each in self._reuse.all_sites()}
         others: list[Site] = []
         saved_s: dict[int, float] = {}
+        cpu_s: dict[int, float] = {}
         for row in self.handover.iter_rows():
             place = row["name"], row["file"], row["line"]
             if place not in known:
@@ -195,8 +197,9 @@ class Team:
                 others.append(known[place])
             known[place].add(row)
             saved_s[row["process"]] = max(saved_s.get(row["process"], 0.0), row["process_saved_s"])
+            cpu_s[row["process"]] = max(cpu_s.get(row["process"], 0.0), row["process_cpu_s"])
         self._reuse.calls.saved_s += sum(saved_s.values())
-        _store(self.handover, self._reuse.shelf)
+        self._reuse.calls.storing.take_over(self.handover, sum(cpu_s.values()))
         self.handover.remove()
         return others
 
@@ -229,14 +232,10 @@ def gather_abandoned(repository: Repository, shelf: Shelf) -> None:
     for folder in (repository.path / _FOLDER).glob("*"):
         if is_abandoned(folder / _OWNER):
             handover = Handover(folder, repository.seals)
-            _store(handover, shelf)
+            for stored in handover.iter_results():
+                if not shelf.has(bytes.fromhex(stored.key)):
+                    shelf.add(stored)
             handover.remove()
-
-
-def _store(handover: Handover, shelf: Shelf) -> None:
-    for stored in handover.iter_results():
-        if stored.key not in shelf.index:
-            shelf.add(stored)
 
 
 def _ignore(_: object) -> None:

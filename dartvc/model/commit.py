@@ -59,6 +59,7 @@ class Commit(NamedTuple):
     error: str = ""
     seal: str = ""
     refs: tuple[str, ...] = ()
+    approximate: int = 0
 
     @property
     def subject(self) -> str:

@@ -130,6 +130,8 @@ class StagedCommit:
     duration_ms: float = 0.0
     stall_ms: float = 0.0
     error: str = ""
+    approximate: int = 0
+    """How many results of the program were assembled from parts, with other last bits than one computation would give."""
     run: str = ""
     position: Position | None = None
     keep_names: bool = True

@@ -1,4 +1,4 @@
-"""Which stacked arrays a function reads only in ways that do not need the stack: its products, its shape.
+"""Which stacked arrays, and rows picked by an index, a function reads only in ways that do not need the array: its products, its shape.
 
 ``A = np.vstack(parts)`` can be put off when every use of ``A`` stands in the statements right behind it, and these do nothing that could change
 a part: arithmetic, calls of numpy that have no effect, and a last hand-over to a function that uses its parameter in the same way. What the
@@ -76,6 +76,9 @@ _UNARY = frozenset(
     }
 )
 _THREE = frozenset({"where", "clip", "linspace", "arange"})
+_INDEXING = frozenset(
+    {"setdiff1d", "flatnonzero", "permutation", "delete", "choice", "concatenate", "hstack", "argsort", "isin", "in1d", "logical_not"}
+)
 _COMPOUND = ast.For | ast.While | ast.If | ast.With | ast.Try
 _OPAQUE = frozenset({"locals", "vars", "eval", "exec", "dir", "globals"})
 
@@ -85,7 +88,7 @@ class Uses:
     """What was found in one function.
 
     Attributes:
-        deferrable: the stacking calls that may be put off, by identity of their node, with the names read until the last use.
+        deferrable: the stacking calls, and subscripts by an index array, that may be put off, by identity of their node, with the names read until the last use.
         handing: the calls that hand a stack over to a function, by identity of their node.
     """
 
@@ -98,7 +101,8 @@ def find_uses(function: ast.FunctionDef | ast.Module) -> Uses:
     uses = Uses()
     if _is_opaque(function):
         return uses
-    candidates = dict(_iter_candidates(function)) if isinstance(function, ast.FunctionDef) else {}
+    indexes = _index_arrays(function)
+    candidates = dict(_iter_candidates(function, indexes)) if isinstance(function, ast.FunctionDef) else {}
     candidates = {name: candidates[name] for name in _agreeing({name: place[1:] for name, place in candidates.items()})}
     for name, place in candidates.items():
         reader = _Reader(set(candidates))
@@ -107,7 +111,7 @@ def find_uses(function: ast.FunctionDef | ast.Module) -> Uses:
         uses.handing |= reader.handing
     for block in _iter_blocks(function):
         for statement in block:
-            reader = _Reader(set())
+            reader = _Reader(set(), indexes)
             if reader.statement(statement, is_handing_over=True):
                 for call in reader.handed_over:
                     uses.deferrable[id(call)] = frozenset(reader.reads)
@@ -161,12 +165,50 @@ def _iter_blocks(function: ast.FunctionDef | ast.Module) -> Iterator[list[ast.st
         pending.extend(getattr(node, "handlers", ()))
 
 
-def _iter_candidates(function: ast.FunctionDef) -> Iterator[tuple[str, list[ast.stmt]]]:
-    """Yields each name that is stored to once, by a stacking call, and loaded in the same block only; with the block from there on."""
+def _index_arrays(function: ast.FunctionDef | ast.Module) -> frozenset[str]:
+    """Returns the names that only ever stand for what looks like an array of row numbers or a mask: the folds of a ``split``, a comparison."""
+    found: dict[str, bool] = {}
+    for node in ast.walk(function):
+        targets, is_index = [], False
+        if isinstance(node, ast.For):
+            call = node.iter.args[0] if isinstance(node.iter, ast.Call) and _called(node.iter) == "enumerate" and node.iter.args else node.iter
+            targets, is_index = [node.target], isinstance(call, ast.Call) and _called(call) == "split"
+        elif isinstance(node, ast.Assign):
+            is_mask = isinstance(node.value, ast.Compare) or (isinstance(node.value, ast.UnaryOp) and isinstance(node.value.op, ast.Invert))
+            targets, is_index = node.targets, is_mask or (isinstance(node.value, ast.Call) and _called(node.value) in _INDEXING)
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.NamedExpr | ast.comprehension):
+            targets = [node.target]
+        elif isinstance(node, ast.arg):
+            found[node.arg] = False
+        for target in targets:
+            for each in ast.walk(target):
+                if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+                    found[each.id] = is_index and found.get(each.id, True)
+    return frozenset(name for name, is_index in found.items() if is_index)
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _is_gathering(node: ast.expr, indexes: frozenset[str]) -> bool:
+    return (
+        isinstance(node, ast.Subscript)
+        and isinstance(node.ctx, ast.Load)
+        and isinstance(node.value, ast.Name)
+        and isinstance(node.slice, ast.Name)
+        and node.slice.id in indexes
+    )
+
+
+def _iter_candidates(function: ast.FunctionDef, indexes: frozenset[str]) -> Iterator[tuple[str, list[ast.stmt]]]:
+    """Yields each name that is stored to once, by a stacking call or such a subscript, and loaded in the same block only; with the block from there on."""
     parameters = {each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)}
     for block in _iter_blocks(function):
         for position, statement in enumerate(block):
-            if not isinstance(statement, ast.Assign) or len(statement.targets) != 1 or not _is_stacking(statement.value):
+            if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+                continue
+            if not _is_stacking(statement.value) and not _is_gathering(statement.value, indexes):
                 continue
             target, rest = statement.targets[0], block[position:]
             if not isinstance(target, ast.Name) or target.id in parameters or _count(function, target.id, ast.Store) != 1:
@@ -199,10 +241,12 @@ class _Reader:
 
     Args:
         held: these names.
+        indexes: names of index arrays; rows picked by them may be handed over.
     """
 
-    def __init__(self, held: set[str]) -> None:
+    def __init__(self, held: set[str], indexes: frozenset[str] = frozenset()) -> None:
         self.held = held
+        self.indexes = indexes
         self.reads: set[str] = set()
         self.handing: set[int] = set()
         self.handed_over: list[ast.expr] = []
@@ -235,7 +279,7 @@ class _Reader:
         for each in (*node.args, *(keyword.value for keyword in node.keywords)):
             if isinstance(each, ast.Name) and each.id in self.held:
                 is_handing = True
-            elif _is_stacking(each) and self.simple(each):
+            elif (_is_stacking(each) or _is_gathering(each, self.indexes)) and self.simple(each):
                 is_handing = True
                 self.handed_over.append(each)
             elif not self.simple(each):

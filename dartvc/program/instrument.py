@@ -18,6 +18,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dartvc.program.blocks import BLOCK, cut_into_blocks, name_blocks
 from dartvc.program.deferrable import find_uses, lendable_parameters
 from dartvc.program.sources import Sources, iter_codes
 
@@ -44,9 +45,32 @@ NextSite = Callable[[str, str, int, frozenset[str] | None], int]
 """Is called for each switch with the name of the operation, file, line, and for a stack that may be put off the names read meanwhile."""
 
 
+NextBlock = Callable[[str, str, int], int]
+"""Is called for each block with the name of its function, file and line; returns the number of its switch."""
+
+
 def switch_name(number: int) -> str:
     """Returns the builtin that holds the hook of an operation."""
     return f"__dvc_{number}"
+
+
+class _Cutter(ast.NodeTransformer):
+    """Cuts functions into blocks, except those whose stacks may be put off; notes which parameters may be given such a stack."""
+
+    def __init__(self, next_block: NextBlock, filename: str) -> None:
+        self.next_block = next_block
+        self.filename = filename
+        self.lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        parameters, uses = lendable_parameters(node), find_uses(node)
+        if parameters:
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            self.lendable[self.filename, node.name, first] = parameters
+        if not uses.deferrable and not uses.handing:
+            cut_into_blocks(node, lambda line: switch_name(self.next_block(node.name, self.filename, line)))
+        return node
 
 
 class _Instrumenter(ast.NodeTransformer):
@@ -54,7 +78,6 @@ class _Instrumenter(ast.NodeTransformer):
         self.next_site = next_site
         self.methods = methods
         self.filename = filename
-        self.lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
         self.announced: set[tuple[str, str, int]] = set()
         self._deferrable: dict[int, frozenset[str]] = {}
         self._handing: set[int] = set()
@@ -71,11 +94,9 @@ class _Instrumenter(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self._look_at(node)
-        parameters = lendable_parameters(node)
-        if parameters:
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            self.lendable[self.filename, node.name, first] = parameters
         node.body = [self.visit(each) for each in node.body]
+        if node.name == BLOCK:
+            return node
         is_plain = all(_decorator(each) in _TRANSPARENT for each in node.decorator_list)
         if is_plain and not _is_special(node.name) and not _is_generator(node):
             mark = ast.copy_location(ast.Name(ANNOUNCE, ast.Load()), node)
@@ -95,6 +116,11 @@ class _Instrumenter(ast.NodeTransformer):
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         return self._switch(node, "@", [node.left, node.right], []) if isinstance(node.op, ast.MatMult) else node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        is_deferrable = id(node) in self._deferrable
+        self.generic_visit(node)
+        return self._switch(node, "[]", [node.value, node.slice], []) if is_deferrable else node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -144,13 +170,15 @@ class Compiler:
     Args:
         sources: the source files of the process.
         next_site: returns the number of a switch.
+        next_block: returns the number of the switch of a block.
         methods: names of attributes whose calls get a switch beside `OPERATIONS`.
     """
 
-    def __init__(self, sources: Sources, next_site: NextSite, methods: frozenset[str] = frozenset()) -> None:
+    def __init__(self, sources: Sources, next_site: NextSite, next_block: NextBlock, methods: frozenset[str] = frozenset()) -> None:
         self._sources = sources
         self._methods = methods
         self._next_site = next_site
+        self._next_block = next_block
         self._plain: dict[tuple[str, str, int], types.CodeType] = {}
         self._lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
         self._watched: dict[tuple[str, str, int], types.CodeType] = {}
@@ -163,12 +191,15 @@ class Compiler:
             unit = self._sources.add(filename, text)
         for code in iter_codes(unit.code):
             self._plain[filename, code.co_qualname, code.co_firstlineno] = code
-        tree = ast.parse(text, filename)
+        cutter = _Cutter(self._next_block, filename)
+        tree = ast.fix_missing_locations(cutter.visit(ast.parse(text, filename)))
+        for code in iter_codes(compile(tree, filename, "exec", dont_inherit=True)):
+            self._plain.setdefault((filename, code.co_qualname, code.co_firstlineno), code)  # those of the blocks
         instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
-        self._lendable.update(instrumenter.lendable)
+        self._lendable.update(cutter.lendable)
         self._announced |= instrumenter.announced
-        whole = compile(tree, filename, "exec", dont_inherit=True)
+        whole = name_blocks(compile(tree, filename, "exec", dont_inherit=True))
         self._watched.update({(filename, code.co_qualname, code.co_firstlineno): code for code in iter_codes(whole)})
         return whole
 

@@ -75,6 +75,7 @@ class Session:
         self.times_started_over = 0
         self.arguments: Mapping[str, str] = {}
         self.run_id = ""
+        self.approximate = 0
         self.log_source: LogSource | None = None
         self.registration = Registration(repository.path, self.session_id) if is_shared else None
         self._pid = os.getpid()
@@ -247,8 +248,7 @@ class Session:
             self._failures_seen = failures
             self.working.replace_absent(delta.removed)
             return None
-        self._is_fresh = False
-        self.is_dirty = False
+        self._is_fresh = self.is_dirty = False
         now, offset = local_now()
         logs = self.log_source.cut() if self.log_source is not None else None
         staged = StagedCommit(
@@ -266,6 +266,7 @@ class Session:
             duration_ms=unit.duration_ms,
             stall_ms=(time.perf_counter() - started) * 1e3,
             error=unit.error,
+            approximate=self.approximate,
             run=run,
             position=position,
             keep_names=not is_first,

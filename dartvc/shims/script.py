@@ -21,6 +21,7 @@ from dartvc.history import Repository
 from dartvc.host.entropy import new_id
 from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
+from dartvc.program.blocks import is_block
 from dartvc.program.capture import Reader
 from dartvc.program.coroutines import is_loop_pass, why_not_at_loop
 from dartvc.program.effects import Effects, put_back
@@ -171,7 +172,9 @@ class _Runner:
             remark = ""
             if self.reuse is not None:
                 self.reuse.close()
-                remark = self.reuse.remark
+                self.session.approximate = self.reuse.approximate
+                if self.session.approximate:
+                    remark = f" (approximate: {self.session.approximate} results assembled from parts)"
             kind = CommitKind.EXCEPTION if error else CommitKind.END
             trace = Trace.of(failure, self._is_user, self.main.__dict__) if failure is not None else None
             self.recorder.commit((), (error or f"exit {code}") + remark, kind, error=error, exit_code=code, trace=trace)
@@ -367,15 +370,19 @@ def _is_ours(frame: types.FrameType) -> bool:
 
 def _print_exception(error: BaseException) -> None:
     """Shows a traceback of the user's own frames, and leaves the exception where post-mortem tools look for it."""
-    trace = error.__traceback__
-    while trace is not None and _is_ours(trace.tb_frame):
-        trace = trace.tb_next
-    before = trace
-    while before is not None and before.tb_next is not None:
-        if _is_ours(before.tb_next.tb_frame):
-            before.tb_next = before.tb_next.tb_next
-        else:
-            before = before.tb_next
+    entries: list[types.TracebackType] = []
+    each = error.__traceback__
+    while each is not None:
+        if not _is_ours(each.tb_frame):
+            if entries and is_block(each.tb_frame.f_code):
+                entries.pop()  # the function that it is a part of
+            entries.append(each)
+        each = each.tb_next
+    for entry, following in itertools.pairwise(entries):
+        entry.tb_next = following
+    if entries:
+        entries[-1].tb_next = None
+    trace = entries[0] if entries else None
     error.__traceback__ = trace
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
     if sys.version_info >= (3, 12):

@@ -853,7 +853,7 @@ def test_output_is_plain_pythons_when_there_is_hardly_any_memory(policy: str, tm
 
 
 def test_an_unknown_policy_stops_the_run_before_it_begins(worked: Path) -> None:
-    dvc_state(worked, "config", "dartvc.cachePolicy", "fifo")
+    subprocess.run(["git", "config", "--file", worked / ".dvc-state" / "config", "dartvc.cachePolicy", "fifo"], check=True)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     words = [sys.executable, *COMMAND, "run", "--reuse", "script.py"]
     done = subprocess.run(words, cwd=worked, env=environment, capture_output=True, text=True, check=False)
@@ -992,3 +992,287 @@ def test_a_traceback_shows_the_users_lines_alone(tmp_path: Path) -> None:
     ] or [line.strip().rpartition("/")[2] for line in plain.stderr.splitlines()] == [
         line.strip().rpartition("/")[2] for line in reused.stderr.splitlines()
     ]
+
+
+PARTS = {
+    "a part that depends on some parameters": """
+        def prepare(X, scaled, reg, tol):
+            if scaled:
+                X = (X - X.mean(axis=0)) / np.sort(X, axis=0)[-1]
+            Z = np.column_stack([np.sort(X, axis=0), np.ones(len(X))])
+            return float((Z * reg).sum())
+        X = np.random.default_rng(0).random((60000, 12))
+        for scaled in (0, 1):
+            for reg in (1.0, 2.0, 3.0):
+                for tol in (1e-3, 1e-4):
+                    print(prepare(X, scaled, reg, tol).hex())
+                    X[0, 0] += 0.25 if (reg, tol) == (2.0, 1e-4) else 0.0
+    """,
+    "a part whose result is changed afterwards": """
+        def work(X, step):
+            Z = np.sort(np.sort(X, axis=0), axis=1)
+            Z[0] += step
+            return float(Z.sum())
+        X = np.random.default_rng(0).random((60000, 12))
+        print([work(X, step).hex() for step in range(6)], X.sum().hex())
+    """,
+    "a part that changes what it is given": """
+        def work(X, step):
+            X.sort(axis=0)
+            total = X[0].sum()
+            X += 1.0
+            return total * step
+        X = np.random.default_rng(0).random((60000, 12))
+        print([float(work(X, step)).hex() for step in range(6)], X.sum().hex())
+    """,
+    "a part that hands on what it was given": """
+        def work(X, sort, step):
+            if sort:
+                X = np.sort(X, axis=0)
+            Y = np.sort(X, axis=1)
+            X[0] += step
+            return float(Y.sum() + X.sum())
+        X = np.random.default_rng(0).random((60000, 12))
+        print([work(X, sort, step).hex() for sort in (0, 1) for step in range(5)], X.sum().hex())
+    """,
+    "a part that draws from a stream": """
+        def work(X, rng, step):
+            noise = rng.standard_normal(X.shape)
+            Z = np.sort(X + noise, axis=0)
+            return float(Z.sum()) * step
+        X, rng = np.random.default_rng(0).random((60000, 12)), np.random.default_rng(1)
+        print([work(X, rng, step).hex() for step in range(5)])
+        np.random.seed(0)
+        def again(X, step):
+            Z = np.sort(X + np.random.random(X.shape), axis=0)
+            return float(Z.sum()) * step
+        print([again(X, step).hex() for step in range(5)], np.random.random())
+    """,
+    "a part that prints, and one that raises": """
+        def work(X, step):
+            Z = np.sort(X, axis=0)
+            print("sorted", len(Z))
+            return Z.sum() + step
+        def broken(X, step):
+            Z = np.sort(X, axis=0)
+            first = Z[len(X)]
+            return first + step
+        X = np.random.default_rng(0).random((60000, 12))
+        print([float(work(X, step)).hex() for step in range(5)])
+        for step in range(5):
+            try:
+                broken(X, step)
+            except IndexError as error:
+                print(error)
+    """,
+    "a part that reads a global that changes": """
+        power = 1.0
+        def work(X, step):
+            Z = np.sort(X * power, axis=0)
+            return float(Z.sum()) + step
+        X = np.random.default_rng(0).random((60000, 12))
+        for power in (1.0, 2.0, 1.0):
+            print([work(X, step).hex() for step in range(4)])
+    """,
+    "a library's function that moves a stream": """
+        from sklearn.model_selection import train_test_split
+        X, stream = np.random.default_rng(0).random((200000, 4)), np.random.RandomState(3)
+        for _ in range(4):
+            a, b = train_test_split(X, random_state=stream)
+            print(a.sum().hex())
+        print(stream.random_sample())
+    """,
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_output_is_plain_pythons_whatever_parts_of_functions_do(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    plain, reused = plain_and_reused(tmp_path, "import numpy as np\n" + textwrap.dedent(PARTS[name]))
+    assert reused == [plain, plain]
+
+
+def test_what_depends_on_some_parameters_is_computed_once_for_all_values_of_the_others(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    text = """
+        import numpy as np
+        def prepare(X, scaled, reg, unused):
+            if scaled:
+                X = (X - X.mean(axis=0)) / X.std(axis=0)
+            Z = np.column_stack([np.tanh(np.exp(X)), np.ones(len(X))])
+            return float((Z * reg).sum())
+        X = np.random.default_rng(0).random((200000, 20))
+        for scaled in (0, 1):
+            for reg in range(6):
+                print([prepare(X, scaled, reg, unused).hex() for unused in range(4)])
+    """
+    plain, reused = plain_and_reused(tmp_path, textwrap.dedent(text), times=1)
+    assert reused == [plain]
+    found = sites(tmp_path)
+    assert (found["prepare"]["executions"], found["prepare"]["reused"]) == (12, 36)
+    assert found["a part of prepare"]["reused"] >= 7
+
+
+def test_a_traceback_through_a_part_of_a_function_is_plain_pythons(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import time\n\ndef work(values, k):\n    ordered = sorted(values)\n    for _ in range(20000):\n        ordered.sort()\n"
+        "    head = ordered[len(values) - fail]\n    return head + k\n\nfail = 1\nfor k in range(4):\n    work([3, 1, 2], k)\nfail = 0\nwork([3, 1, 2], 9)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    shown = []
+    for words in ([], [*COMMAND, "run", "--reuse"]):
+        done = subprocess.run(
+            [sys.executable, *words, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        shown.append([line.replace(f"{tmp_path}/", "").strip() for line in done.stderr.splitlines() if "^" not in line and not line.startswith("dartvc:")])
+    assert shown[0] == shown[1]
+
+
+def test_an_exact_run_never_gets_what_an_approximate_one_stored_and_the_commit_says_which_it_was(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+        import numpy as np
+        parts = [np.random.default_rng(i).random((40000, 40)) for i in range(4)]
+        def gram(i):
+            X = np.vstack([parts[j] for j in range(4) if j != i])
+            return X.T @ X
+        print([gram(i).tobytes().hex()[:4000] for i in range(4)])
+    """)
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    outputs = []
+    for words in ([], [*COMMAND, "run", "--partial-reuse"], [*COMMAND, "run", "--reuse"]):
+        done = subprocess.run(
+            [sys.executable, *words, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        outputs.append(done.stdout)
+    assert outputs[2] == outputs[0]
+    exact, _, approximate, _ = json.loads(dvc_state(tmp_path, "log", "--json"))["items"]
+    assert exact["approximate"] == 0
+    assert approximate["approximate"] >= 3
+    assert "\nApproximate: " in subprocess.run(
+        ["git", "--git-dir", str(tmp_path / ".dvc-state"), "log", "--format=%B", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+PIPELINES = Path(__file__).parents[1] / "benchmarks" / "pipelines"
+
+
+@pytest.mark.parametrize("path", sorted(path for path in PIPELINES.glob("*.py") if not path.stem.endswith("_oracle")), ids=lambda path: path.stem)
+def test_pipelines_that_repeat_work_print_the_same_with_reuse_and_done_by_hand(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    oracle = path.with_name(f"{path.stem}_oracle.py")
+    outputs = []
+    for words in ([], [*COMMAND, "run", "--reuse"], [*COMMAND, "run", "--partial-reuse"], *([None] if oracle.exists() else [])):
+        script = tmp_path / "script.py"
+        script.write_text((path if words is not None else oracle).read_text())
+        done = subprocess.run(
+            [sys.executable, *(words or []), "script.py", "0.3"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert outputs[1:] == [outputs[0]] * (len(outputs) - 1)
+
+
+FOLDS = {
+    "folds by number and by mask": """
+        for train, test in folds(X):
+            print(total(X[train], y[train]).hex(), total(X[test], y[test]).hex())
+        for fold in range(3):
+            held = np.arange(len(X)) % 3 == fold
+            rest = ~held
+            print(total(X[rest], y[rest]).hex())
+    """,
+    "rows that are there twice, from behind, or not there": """
+        from itertools import product
+        for train in (np.array([0, 0, 1] * 9000), np.arange(-20000, 0), np.arange(30000)):
+            print(total(X[train], y[train]).hex())
+        def broken():
+            inside = np.flatnonzero(y > 0.5)
+            outside = np.concatenate([inside, [len(X)]])
+            return total(X[outside], y[outside])
+        for _ in range(3):
+            try:
+                print(broken())
+            except IndexError as error:
+                print(error)
+    """,
+    "rows that are changed between and after": """
+        for turn in range(3):
+            for train, test in folds(X):
+                got = total(X[train], y[train])
+                X[0, turn] += got
+                train[0] = 5
+                print(got.hex())
+    """,
+    "a function that writes to what it is given": """
+        def spoil(Z, w):
+            Z[0] = 7.0
+            return float((Z.T @ w).sum())
+        for turn in range(2):
+            for train, test in folds(X):
+                print(spoil(X[train], y[train]).hex(), X.sum().hex())
+    """,
+    "a name for the rows": """
+        def every(reg):
+            out = []
+            for train, test in folds(X):
+                Z = X[train]
+                G = Z.T @ Z + reg * np.eye(Z.shape[1])
+                b = Z.T @ y[train]
+                out.append(float(np.linalg.solve(G, b).sum()).hex())
+            return out
+        print([every(reg) for reg in (1.0, 2.0, 3.0)])
+    """,
+    "columns in another order, lists, frames, few rows": """
+        import pandas as pd
+        F, frame, short = np.asfortranarray(X), pd.Series(y), list(range(100000))
+        for train, test in folds(X):
+            print(total(F[train], y[train]).hex(), float(frame[train].sum()).hex())
+            few = np.flatnonzero(y[:100] > 0.5)
+            print(total(X[few], y[few]).hex())
+    """,
+}
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_output_is_plain_pythons_whatever_is_done_to_rows_that_could_be_put_off(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    start = """
+        import numpy as np
+        from sklearn.model_selection import KFold
+        X = np.random.default_rng(0).random((30000, 20))
+        y = np.random.default_rng(1).random((30000, 2))[:, 0]
+        def folds(X):
+            return KFold(3, shuffle=True, random_state=0).split(X)
+        def total(Z, w):
+            return float((Z.T @ Z).sum() + (Z.T @ w).sum() + len(Z))
+    """
+    plain, reused = plain_and_reused(tmp_path, textwrap.dedent(start) + textwrap.dedent(FOLDS[name]))
+    assert reused == [plain, plain]
+
+
+def test_the_rows_of_a_fold_are_not_picked_when_only_their_products_are_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    text = """
+        import numpy as np
+        from sklearn.model_selection import KFold
+        X = np.random.default_rng(0).random((40000, 40))
+        def gram(Z, reg):
+            return Z.T @ Z + np.diag(np.full(Z.shape[1], reg))
+        for reg in (1.0, 2.0, 3.0):
+            for train, test in KFold(4).split(X):
+                A = gram(X[train], reg)
+                print(round(float(A.sum()), 3))
+    """
+    plain, reused = plain_and_reused(tmp_path, textwrap.dedent(text), mode="--partial-reuse", times=1)
+    assert reused == [plain]
+    found = sites(tmp_path)
+    assert (found["[]"]["calls"], found["[]"]["executions"]) == (12, 0)
+    plain, reused = plain_and_reused(tmp_path, textwrap.dedent(text), times=1)
+    assert reused == [plain]
+    assert sites(tmp_path)["[]"]["executions"] == 4

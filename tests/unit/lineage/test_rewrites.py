@@ -149,3 +149,32 @@ def test_recycled_memory_holds_what_numpy_would_have_made(axis: int) -> None:
     del again
     assert recycler.concatenate(parts, axis) is None  # a view holds it
     assert np.array_equal(view, np.concatenate(parts[::-1], axis)[:1])
+
+
+@given(
+    count=st.integers(20, 400),
+    out=st.floats(0.0, 0.9),
+    seed=st.integers(0, 99),
+    targets=st.sampled_from((0, 1, 3)),
+    is_mask=st.booleans(),
+    outlier=st.sampled_from((1.0, 1e4, 1e12)),
+)
+def test_products_of_picked_rows_equal_the_plain_ones(count: int, out: float, seed: int, targets: int, is_mask: bool, outlier: float) -> None:
+    rng = np.random.default_rng(seed)
+    rewrites, site = Rewrites(Memory(1 << 28), digest), Site("@")
+    X, Y = rng.standard_normal((count, 6)), rng.standard_normal((count, targets) if targets else count)
+    rows = np.sort(rng.permutation(count)[: max(int(count * (1 - out)), 1)])
+    left_out = np.setdiff1d(np.arange(count), rows)
+    X[left_out, 0] *= outlier
+    index = np.isin(np.arange(count), rows) if is_mask else rows
+    picked, other = Deferred([X], 0, lambda: X[index], index), Deferred([Y], 0, lambda: Y[index], index)
+    assert (picked.shape, other.shape) == (X[index].shape, Y[index].shape)
+    for right in (picked, other):
+        answer = rewrites.multiply(picked.T, right, site)
+        expected = X[index].T @ settled(right)
+        if answer is not None:
+            np.testing.assert_allclose(answer, expected, rtol=1e-8, atol=1e-8)
+        else:
+            assert 2 * len(left_out) > count - 1 or outlier > 1.0 or count < 60
+    twice = np.concatenate([rows, rows[:1]])
+    assert rewrites.multiply(Deferred([X], 0, lambda: X[twice], twice).T, Deferred([Y], 0, lambda: Y[twice], twice), site) is None

@@ -1,0 +1,133 @@
+"""Functions cut into blocks: they compute what they did, and a block is what a function could be."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import textwrap
+import types
+from typing import Any
+
+import pytest
+
+from dartvc.program.blocks import cut_into_blocks, is_block, name_blocks
+
+SWITCH = "__switch"
+
+
+def cut(text: str) -> tuple[ast.Module, int]:
+    """Returns a module whose functions are cut, and how many blocks there are."""
+    tree = ast.parse(textwrap.dedent(text))
+    count = 0
+
+    def next_block(line: int) -> str:
+        nonlocal count
+        count += 1
+        return SWITCH
+
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            cut_into_blocks(node, next_block)
+    return ast.fix_missing_locations(tree), count
+
+
+def run(text: str, hook: Any) -> dict[str, Any]:
+    """Runs a cut module with this behind its switches."""
+    tree, _ = cut(text)
+    namespace: dict[str, Any] = {}
+    setattr(builtins, SWITCH, hook)
+    try:
+        exec(name_blocks(compile(tree, "program.py", "exec")), namespace)
+    finally:
+        delattr(builtins, SWITCH)
+    return namespace
+
+
+PROGRAMS = {
+    "a branch that may rebind a parameter": """
+        def f(X, intercept, reg):
+            if intercept:
+                X = [*X, 1]
+            total = sum(X)
+            return total * reg
+        out = [f([1, 2], i, r) for i in (0, 1) for r in (1, 2, 3)]
+    """,
+    "loops and names that are bound in them": """
+        def f(rows, k):
+            seen = []
+            for row in rows:
+                if row > 2:
+                    continue
+                seen.append(row * 2)
+            while len(seen) > 3:
+                seen.pop()
+            return seen[:k]
+        out = [f([1, 2, 3, 0, 1], k) for k in range(4)]
+    """,
+    "comprehensions over what is bound before": """
+        def f(rows, k):
+            base = len(rows)
+            shifted = [each + base for each in rows if each]
+            return shifted[k]
+        out = [f([1, 2, 3], k) for k in range(3)]
+    """,
+    "two cuts": """
+        def f(a, b, c):
+            first = a * a + 1
+            second = first + b * b
+            return second - c
+        out = [f(a, b, c) for a in (1, 2) for b in (3, 4) for c in (5, 6)]
+    """,
+    "a name that is bound in one branch and read in the same": """
+        def f(a, b):
+            x = abs(a)
+            if x > 1:
+                y = x + 1
+                x = y * 2
+            return x + b
+        out = [f(a, b) for a in (-1, 2) for b in (3, 4)]
+    """,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_function_that_was_cut_returns_what_it_did(name: str) -> None:
+    plain: dict[str, Any] = {}
+    exec(textwrap.dedent(PROGRAMS[name]), plain)
+    assert cut(PROGRAMS[name])[1] >= 1
+    assert run(PROGRAMS[name], lambda block, *given: block(*given))["out"] == plain["out"]
+    assert run(PROGRAMS[name], None)["out"] == plain["out"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(a):\n    x = abs(a)\n    return x\n",  # depends on all that there is
+        "def f(a, b):\n    x = abs(a)\n    return lambda: x + b\n",  # a closure would see another variable
+        "def f(a, b):\n    global x\n    x = abs(a)\n    return x + b\n",
+        "def f(a, b):\n    if a:\n        x = abs(a)\n    return x + b\n",  # may stay unbound
+        "def f(a, b):\n    if a:\n        return abs(a)\n    return b\n",
+        "def f(a, b):\n    x = abs(a)\n    print(locals())\n    return x + b\n",
+        "def f(a, b): x = abs(a); return x + b\n",  # no line of its own
+        "def f(a, b):\n    with a as x:\n        y = x + 1\n    return y + b\n",
+        "def f(a, b):\n    x = yield a + 1\n    return x + b\n",
+    ],
+)
+def test_what_could_not_be_a_function_is_left_as_it_is(text: str) -> None:
+    tree, count = cut(text)
+    assert count == 0
+    assert ast.dump(tree) == ast.dump(ast.parse(text))
+
+
+def test_a_block_stands_on_its_own_lines_under_its_functions_name_and_is_known() -> None:
+    codes: list[types.CodeType] = []
+
+    def hook(block: types.FunctionType, *given: Any) -> Any:
+        codes.append(block.__code__)
+        return block(*given)
+
+    run(PROGRAMS["two cuts"], hook)
+    assert {code.co_name for code in codes} == {"f"}
+    assert {code.co_firstlineno for code in codes} == {3, 4}
+    assert all(is_block(code) for code in codes)
+    assert not is_block(test_what_could_not_be_a_function_is_left_as_it_is.__code__)
