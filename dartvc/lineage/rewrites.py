@@ -32,6 +32,7 @@ _HASH_BYTES_PER_S = 1e10
 _COPY_BYTES_PER_S = 5e9
 _MARGIN = 2.0
 _TRIALS = 8
+_PARTNERS_LIMIT = 1024
 _WEIGHT_LEFT = 0.05
 _CALL_REWRITES: tuple[CallRewrite, ...] = (GroupBy(), ValueCounts(), Aggregate(), Elementwise())
 _WIDEST_LIMIT = 4
@@ -61,6 +62,10 @@ class Products:
     def transposed(self, left: Any, right: Any, left_digest: bytes, right_digest: bytes) -> Any:
         """Returns ``left.T @ right``, which is never changed by anybody."""
         return self._find(b"part" + left_digest + right_digest, left.T, right)
+
+    def has(self, left_digest: bytes, right_digest: bytes) -> bool:
+        """Whether ``left.T @ right`` is known."""
+        return any(True for _ in self._memory.iter_entries(b"part" + left_digest + right_digest))
 
     def plain(self, left: Any, right: Any, left_digest: bytes, right_digest: bytes) -> Any:
         """Returns ``left @ right``, which is never changed by anybody."""
@@ -182,7 +187,14 @@ class RowBlocks:
 
 
 class ColumnBlocks:
-    """``hstack(X_1, ..., X_n).T @ hstack(Y_1, ..., Y_m)`` = the matrix of blocks ``X_i.T @ Y_j``."""
+    """``hstack(X_1, ..., X_n).T @ hstack(Y_1, ..., Y_m)`` = the matrix of blocks ``X_i.T @ Y_j``.
+
+    With a right operand that is no stack, blocks are only begun when it was multiplied with another stack before: one that is new at each
+    step of a descent is better multiplied as a whole, which an exact key may answer.
+    """
+
+    def __init__(self) -> None:
+        self._partners: dict[bytes, bytes] = {}
 
     def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
         """Returns the product, or None when the left operand is no transpose of stacked columns."""
@@ -197,6 +209,12 @@ class ColumnBlocks:
         else:
             right = settled(right)
             others, other_digests, bounds = [right], [products.digest(right)], (0, right.shape[1] if right.ndim == 2 else 1)
+            if len(self._partners) >= _PARTNERS_LIMIT:
+                self._partners.clear()
+            mine = b"".join(digests)
+            is_first = self._partners.setdefault(other_digests[0], mine) == mine
+            if is_first and not any(products.has(each, other_digests[0]) for each in digests):
+                return None
         result = numpy.empty((left.shape[0], bounds[-1]) if right.ndim == 2 else (left.shape[0],), left.dtype)
         for row, (part, digest) in enumerate(zip(blocks.parts, digests, strict=True)):
             rows = slice(blocks.bounds[row], blocks.bounds[row + 1])

@@ -180,6 +180,9 @@ class Witness:
             seed(generator, a, version)
 
         watched_urandom.__name__ = watched_urandom.__qualname__ = "urandom"
+        watched_urandom.__module__, watched_urandom.__doc__ = urandom.__module__, urandom.__doc__
+        watched_seed.__name__, watched_seed.__qualname__ = seed.__name__, seed.__qualname__
+        watched_seed.__module__, watched_seed.__doc__ = seed.__module__, seed.__doc__
         os.urandom = watched_urandom
         random._urandom = watched_urandom  # type: ignore[attr-defined]
         random.Random.seed = watched_seed  # type: ignore[method-assign, assignment]

@@ -2,9 +2,9 @@
 
 The statements of a function are cut where a parameter is used for the first time. What stands before such a cut becomes a block::
 
-    if __dvc_7:
-        def __dvc_block(X, intercept): <statements>; return (X,)
-        (X,) = __dvc_7(__dvc_block, X, intercept)
+    if __dvc_7__:
+        def __dvc_block__(X, intercept): <statements>; return (X,)
+        (X,) = __dvc_7__(__dvc_block__, X, intercept)
     else:
         <statements>
 
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 
 __all__ = ["BLOCK", "cut_into_blocks", "is_block", "name_blocks"]
 
-BLOCK = "__dvc_block"
+BLOCK = "__dvc_block__"
 _MARK = "__dvc_part__"
 _OPAQUE = frozenset({"locals", "vars", "eval", "exec", "dir", "globals", "super", "__class__"})
 _CLOSED = (

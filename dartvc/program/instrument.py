@@ -1,6 +1,6 @@
 """What `run --reuse` compiles instead of the plain source: every function is announced where it is defined, heavy operations carry a switch.
 
-``def f`` gets one more decorator, the innermost, which returns the same function. An operation ``a @ b`` becomes ``__dvc_7(a, b) if __dvc_7
+``def f`` gets one more decorator, the innermost, which returns the same function. An operation ``a @ b`` becomes ``__dvc_7__(a, b) if __dvc_7__
 else a @ b``: while the switch is off (the hook is None), this costs the look-up of one builtin, 3 ns. Line numbers, names and the order of
 evaluation stay what they were.
 """
@@ -50,8 +50,8 @@ NextBlock = Callable[[str, str, int], int]
 
 
 def switch_name(number: int) -> str:
-    """Returns the builtin that holds the hook of an operation."""
-    return f"__dvc_{number}"
+    """Returns the builtin that holds the hook of an operation; its last underscores keep it whole inside classes."""
+    return f"__dvc_{number}__"
 
 
 class _Cutter(ast.NodeTransformer):

@@ -1074,6 +1074,26 @@ PARTS = {
         for power in (1.0, 2.0, 1.0):
             print([work(X, step).hex() for step in range(4)])
     """,
+    "operations and parts in methods, with private names": """
+        class Model:
+            def __init__(self, scale):
+                self.__scale = scale
+            def fit(self, X, step):
+                Z = np.tanh(np.exp(X)) * self.__scale
+                G = Z.T @ Z
+                return float(np.linalg.svd(G + step)[1].sum())
+            def __weigh(self, X, step):
+                w = np.sort(X, axis=0)
+                return float(w.sum()) + step
+            def both(self, X, step):
+                return self.fit(X, step), self.__weigh(X, step)
+        X, model = np.random.default_rng(0).random((60000, 12)), Model(2.0)
+        print([[each.hex() for each in model.both(X, step)] for step in range(5)])
+    """,
+    "a look at the functions of the standard library": """
+        import os, random
+        print(os.urandom.__doc__, os.urandom.__module__, random.Random.seed.__doc__, random.Random.seed.__qualname__)
+    """,
     "a library's function that moves a stream": """
         from sklearn.model_selection import train_test_split
         X, stream = np.random.default_rng(0).random((200000, 4)), np.random.RandomState(3)

@@ -53,7 +53,7 @@ def test_products_assembled_from_parts_equal_the_plain_ones(widths: list[int], a
             if answer is not None:
                 np.testing.assert_allclose(answer, whole.T @ right, rtol=1e-9, atol=1e-9)
             else:
-                assert whole.nbytes < 1 << 16
+                assert whole.nbytes < 1 << 16 or (axis == 1 and right is not whole)
     assert whole.nbytes < 1 << 16 or site.partial > 0
 
 
