@@ -1,14 +1,26 @@
-"""Whether a thread of some process gets on with its work, as the kernel sees it."""
+"""Threads: begun where that is still possible, and whether one of some process gets on with its work, as the kernel sees it."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 
-__all__ = ["Standstill"]
+__all__ = ["Standstill", "started"]
 
 _WINDOW_S = 1.0
 _WORKING_SHARE = 0.05
 _NS_PER_TICK = 10_000_000
+
+
+def started(work: Callable[..., object], *arguments: object, name: str) -> threading.Thread | None:
+    """Begins a thread that does not keep the process alive; None where Python is ending and begins no more: the caller does the work itself."""
+    thread = threading.Thread(target=work, args=arguments, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # from Python 3.12 on, in what `atexit` calls
+        return None
+    return thread
 
 
 class Standstill:

@@ -17,6 +17,7 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dartvc.host.threads import started
 from dartvc.store.delta import make_tree_delta
 from dartvc.store.durable import sync_folder, write_all
 from dartvc.store.objects import COMMIT, TREE
@@ -173,11 +174,9 @@ class _PackFile:
         descriptor = self.descriptor
         os.pwrite(descriptor, struct.pack(">I", len(self.offsets)), 8)
         failures: list[OSError] = []
-        flusher = threading.Thread(target=_flush, args=(descriptor, failures), name="dartvc-flush", daemon=True)
-        if self.flushed > _BUFFER_BYTES:
-            flusher.start()
+        flusher = started(_flush, descriptor, failures, name="dartvc-flush") if self.flushed > _BUFFER_BYTES else None
         self.checksum = _sha1_of(descriptor)
-        if self.flushed > _BUFFER_BYTES:
+        if flusher is not None:
             flusher.join()
         if failures:
             raise failures[0]  # Linux reports a failed write-back once: the fsync below may not see it again
@@ -268,6 +267,7 @@ class PackWriter:
         self._files: list[_PackFile] = []
         self._seen: set[bytes] = set()
         self._worker: threading.Thread | None = None
+        self._is_handed_over = False
         self._jobs: queue.Queue[_Job | None] = queue.Queue(2)
         self._finishers: list[threading.Thread] = []
         self._failure: BaseException | None = None
@@ -379,27 +379,35 @@ class PackWriter:
         self._buffer.content += bytes(_ADLER_BYTES)
 
     def _hand_over(self, *, last: bool) -> None:
-        if self._worker is None:
-            self._worker = threading.Thread(target=self._work, name="dartvc-pack", daemon=True)
-            self._worker.start()
-        self._jobs.put((self._file, self._buffer, last))
+        if not self._is_handed_over:
+            self._is_handed_over = True
+            self._worker = started(self._work, name="dartvc-pack")
+        job = (self._file, self._buffer, last)
         self._buffer = _Buffer()
+        if self._worker is not None:
+            self._jobs.put(job)
+        else:
+            self._write(*job)
         self._raise_failure()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if self._failure is not None:
-                continue
-            file, buffer, last = job
-            try:
-                file.seal(buffer)
-                file.write(buffer)
-                if last:
-                    finisher = threading.Thread(target=self._finish, args=(file,), name="dartvc-finish", daemon=True)
+            self._write(*job)
+
+    def _write(self, file: _PackFile, buffer: _Buffer, last: bool) -> None:
+        if self._failure is not None:
+            return
+        try:
+            file.seal(buffer)
+            file.write(buffer)
+            if last:
+                finisher = started(self._finish, file, name="dartvc-finish")
+                if finisher is not None:
                     self._finishers.append(finisher)
-                    finisher.start()
-            except BaseException as error:
-                self._failure = error
+                else:
+                    self._finish(file)
+        except BaseException as error:
+            self._failure = error
 
     def _finish(self, file: _PackFile) -> None:
         try:
@@ -427,7 +435,7 @@ class PackWriter:
         """
         if self._is_complete:
             return
-        if self._worker is None:
+        if not self._is_handed_over:
             self._file.finish_small(self._buffer)
         else:
             self._hand_over(last=True)
