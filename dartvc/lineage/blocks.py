@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
 import time
 import types
 from typing import Any
 
 from dartvc.lineage.calls import Calls
-from dartvc.lineage.sites import Site
+from dartvc.lineage.sites import Site, Switched
 
 __all__ = ["Block"]
 
@@ -17,7 +16,7 @@ _CHEAP_LIMIT = 64
 _SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
-class Block:
+class Block(Switched):
     """What stands behind the switch of one block.
 
     Args:
@@ -26,24 +25,12 @@ class Block:
         calls: answers what is seen again.
     """
 
-    __slots__ = ("_calls", "_cheap", "_function", "_is_timed", "_switch", "site")
+    __slots__ = ("_calls", "_function")
 
     def __init__(self, site: Site, switch: str, calls: Calls) -> None:
-        self.site = site
-        self._switch = switch
+        super().__init__(site, switch)
         self._calls = calls
         self._function: types.FunctionType | None = None
-        self._cheap = 0
-        self._is_timed = False
-        site.turn_back.append(self._switch_off)
-        site.turn_on.append(self._switch_on)
-
-    def _switch_off(self) -> None:
-        setattr(builtins, self._switch, None)
-
-    def _switch_on(self) -> None:
-        self._cheap = 0
-        setattr(builtins, self._switch, self)
 
     def __call__(self, function: types.FunctionType, /, *given: Any) -> tuple[Any, ...]:
         """Returns what the statements of the block bind, given what they read."""

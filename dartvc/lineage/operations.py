@@ -6,7 +6,6 @@ the first time. A site that stays cheap loses its switch, and with it all cost b
 
 from __future__ import annotations
 
-import builtins
 import sys
 import time
 import types
@@ -19,7 +18,7 @@ from dartvc.lineage.decompositions import GrowingComponents
 from dartvc.lineage.deferring import Deferred, Transposed, settled
 from dartvc.lineage.pipelines import watch_pipelines
 from dartvc.lineage.rewrites import CONCATENATION, METHODS, Rewrites
-from dartvc.lineage.sites import Site
+from dartvc.lineage.sites import Site, Switched
 from dartvc.lineage.stacking import Stacking, is_stacking
 
 __all__ = ["Operation"]
@@ -49,7 +48,7 @@ _COMPONENTS = GrowingComponents()
 _CHANGING = frozenset({"append", "sort", "insert", "fit", "fit_transform", "fit_predict", "resample", "groupby", "rolling"})
 
 
-class Operation:
+class Operation(Switched):
     """What stands behind the switch of one operation.
 
     Args:
@@ -60,27 +59,15 @@ class Operation:
         rewrites: assembles results from parts; None keeps to exact results.
     """
 
-    __slots__ = ("_calls", "_cheap", "_is_timed", "_last", "_plans", "_rewrites", "_stacking", "_switch", "site")
+    __slots__ = ("_calls", "_last", "_plans", "_rewrites", "_stacking")
 
     def __init__(self, site: Site, switch: str, calls: Calls, stacking: Stacking, rewrites: Rewrites | None) -> None:
-        self.site = site
-        self._switch = switch
+        super().__init__(site, switch)
         self._calls = calls
         self._plans: Plans = calls.plans
         self._stacking = stacking
         self._last: tuple[int, ...] = ()
         self._rewrites = rewrites
-        self._cheap = 0
-        self._is_timed = False
-        site.turn_back.append(self._switch_off)
-        site.turn_on.append(self._switch_on)
-
-    def _switch_off(self) -> None:
-        setattr(builtins, self._switch, None)
-
-    def _switch_on(self) -> None:
-        self._cheap = 0
-        setattr(builtins, self._switch, self)
 
     def __call__(self, first: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Does the operation, or answers it from a store."""

@@ -357,6 +357,11 @@ class Rewrites:
             answer = self._products.assembled(found)
         except Refused:
             return False, None
+        self._account_for(site, begin, hits, saved_s)
+        return True, answer
+
+    def _account_for(self, site: Site, begin: float, hits: int, saved_s: float) -> None:
+        """Writes down a result that was assembled since ``begin``, when there were so many hits and so much was saved."""
         site.calls += 1
         site.assembled += 1
         if self._products.hits > hits:
@@ -366,7 +371,6 @@ class Rewrites:
         else:
             site.executions += 1
             site.cost_s += time.perf_counter() - begin
-        return True, answer
 
     def _find(self, array: Any) -> Blocks | None:
         if type(array) is Deferred:
@@ -398,15 +402,7 @@ class Rewrites:
         for rewrite in self._rewrites:
             answer = rewrite.apply(left, right, self._find, self._products)
             if answer is not None:
-                site.calls += 1
-                site.assembled += 1
-                if self._products.hits > hits:
-                    site.partial += 1
-                    site.saved_s += self._products.saved_s - saved_s
-                    site.last = "in part"
-                else:
-                    site.executions += 1
-                    site.cost_s += time.perf_counter() - begin
+                self._account_for(site, begin, hits, saved_s)
                 return answer
         return None
 

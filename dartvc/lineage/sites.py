@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import types
 import weakref
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from dartvc.program.trampolines import bind_trampoline
 
-__all__ = ["Hook", "Site"]
+__all__ = ["Hook", "Site", "Switched"]
 
 _INSTANCES_LIMIT = 64
 _REFUSALS_LIMIT = 3
@@ -143,6 +144,32 @@ class Site:
                 self.rest("watching it costs more than could be saved")
         elif calls >= _LONG_TRIAL_CALLS and saved_s + patience_s < overhead_s:
             self.rest("watching it costs more than was saved")
+
+
+class Switched:
+    """What answers at a switch: a builtin that holds it while its site is on.
+
+    Args:
+        site: what is counted.
+        switch: the builtin's name.
+    """
+
+    __slots__ = ("_cheap", "_is_timed", "_switch", "site")
+
+    def __init__(self, site: Site, switch: str) -> None:
+        self.site = site
+        self._switch = switch
+        self._cheap = 0
+        self._is_timed = False
+        site.turn_back.append(self._switch_off)
+        site.turn_on.append(self._switch_on)
+
+    def _switch_off(self) -> None:
+        setattr(builtins, self._switch, None)
+
+    def _switch_on(self) -> None:
+        self._cheap = 0
+        setattr(builtins, self._switch, self)
 
 
 class Hook:

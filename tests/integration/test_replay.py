@@ -92,13 +92,6 @@ def by_hand(tmp_path: Path, text: str, old: str, new: str) -> list[Any]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "project"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
 def two_versions(folder: Path) -> Path:
     record(folder, FLAT)
     record(folder, FUNCTIONS)

@@ -62,13 +62,6 @@ def replayed_with(folder: Path, text: str, present: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "project"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
 def truth(tmp_path: Path) -> list[Any]:
     return by_hand(tmp_path, TRAIN, BEFORE, BEFORE + "        print(sum(each * each for each in weights))\n")
 

@@ -22,13 +22,6 @@ TAGGED = TRAIN.replace("    history = []\n", "    history = []\n    tags = {'red
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "project"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
 def library(tmp_path: Path) -> Path:
     """An installed package that takes note of each import; returns the folder to find it in."""
     found = tmp_path / "site-packages"
