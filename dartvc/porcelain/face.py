@@ -35,7 +35,7 @@ class PendingCommit:
     @property
     def oid(self) -> Oid:
         """The id, 40 hexadecimal digits."""
-        self._ticket.written.wait()
+        self._ticket.wait_written()
         if self._ticket.oid is None:
             self.wait()
         return cast(Oid, self._ticket.oid)
@@ -46,7 +46,7 @@ class PendingCommit:
         Raises:
             StorageError: the disk refused; there is no such commit.
         """
-        self._ticket.durable.wait()
+        self._ticket.wait_durable()
         if self._ticket.error is not None:
             raise self._ticket.error
         return cast(Oid, self._ticket.oid)

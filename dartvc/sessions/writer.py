@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,9 @@ _RECIPE_STEPS_LIMIT = 50
 _LOCK_TIMEOUT_S = 60.0
 _TRIES = 5
 _IDLE_S = 2.0
+_BURST_S = 0.1
+_GATHER_S = 0.02
+_GATHER_BYTES = 1024 * 1024
 
 
 @dataclass(eq=False)
@@ -42,10 +46,23 @@ class Ticket:
     staged: StagedCommit | None
     size_bytes: int
     failures: int
+    hurry: Callable[[], None]
     oid: Oid | None = None
     error: Exception | None = None
     written: threading.Event = field(default_factory=threading.Event)
     durable: threading.Event = field(default_factory=threading.Event)
+
+    def wait_written(self) -> None:
+        """Waits until the commit's id is known, or it has failed."""
+        if not self.written.is_set():
+            self.hurry()
+            self.written.wait()
+
+    def wait_durable(self) -> None:
+        """Waits until the commit is acknowledged, or has failed."""
+        if not self.durable.is_set():
+            self.hurry()
+            self.durable.wait()
 
 
 class BackgroundWriter:
@@ -86,6 +103,8 @@ class BackgroundWriter:
         self._pid = os.getpid()
         self._recipes: dict[str, list[dict[str, object]]] = {}
         self._thread: threading.Thread | None = None
+        self._wrote_s = 0.0
+        self._is_awaited = False
         self._closing = False
 
     @property
@@ -108,8 +127,9 @@ class BackgroundWriter:
             size_bytes: how much memory it holds.
             failures: what `failures` was before it was staged; the commit fails if that is not what it is when its turn comes.
         """
-        ticket = Ticket(staged, size_bytes, failures)
+        ticket = Ticket(staged, size_bytes, failures, self._hurry)
         with InterruptsHeldBack(), self._changed:
+            is_first = not self._queue
             self._queue.append(ticket)
             self._pending_bytes += size_bytes
             self._last = ticket
@@ -117,7 +137,8 @@ class BackgroundWriter:
                 atexit.register(self._finish)
                 self._thread = threading.Thread(target=self._run, name="dartvc-writer", daemon=True)
                 self._thread.start()
-            self._changed.notify_all()
+            if is_first or self._pending_bytes > _GATHER_BYTES:
+                self._changed.notify_all()
         return ticket
 
     def head(self) -> Oid | None:
@@ -125,7 +146,7 @@ class BackgroundWriter:
         last = self._last
         if last is None or os.getpid() != self._pid:
             return self._present(self._parent)
-        last.written.wait()
+        last.wait_written()
         return self._present(last.oid if last.oid is not None else self._parent)
 
     def flush(self) -> None:
@@ -138,10 +159,15 @@ class BackgroundWriter:
             return  # a forked child has no writer: what was on its way is its parent's
         last = self._last
         if last is not None:
-            last.durable.wait()
+            last.wait_durable()
         error, self._error = self._error, None
         if error is not None:
             raise error
+
+    def _hurry(self) -> None:
+        with self._changed:
+            self._is_awaited = True
+            self._changed.notify_all()
 
     def rebase(self, parent: Oid | None) -> None:
         """Makes the next commit follow another one (after a checkout); everything must be flushed before."""
@@ -176,12 +202,25 @@ class BackgroundWriter:
                     self._thread = None
                     atexit.unregister(self._finish)
                     return
-                tickets, self._queue = self._queue, []
+                self._gather()
+                tickets, self._queue, self._is_awaited = self._queue, [], False
             self._write(tickets)
+            self._wrote_s = time.monotonic()
             with self._changed:
                 self._pending_bytes -= sum(ticket.size_bytes for ticket in tickets)
                 self._changed.notify_all()
             self._repository.database.tidy()
+
+    def _gather(self) -> None:
+        """Lets commits in quick succession share a barrier, unless somebody waits for them; the first ones after a pause are written at once."""
+        until_s = time.monotonic()
+        if until_s - self._wrote_s < _BURST_S:
+            until_s += _GATHER_S
+        while not (self._is_awaited or self._closing or self._pending_bytes > _GATHER_BYTES):
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                return
+            self._changed.wait(left_s)
 
     def _write(self, tickets: list[Ticket]) -> None:
         try:

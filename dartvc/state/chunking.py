@@ -2,12 +2,13 @@
 
 Buffers (array memory) are cut at fixed offsets. Pickled streams are cut at fixed offsets too, but against the chunks that the
 same co-variable had before: an insertion or deletion moves everything behind it, and `match_stream` finds the old chunks again at
-their new places by the first bytes of each (its anchor), at the speed of `bytes.find`.
+their new places by the first bytes of each (its anchor), at the speed of `bytes.find`. What lies between those found is cut finer,
+for what changed once is likely to change again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -19,8 +20,11 @@ __all__ = ["BUFFER_CHUNK_BYTES", "STREAM_CHUNK_BYTES", "StreamChunk", "chunk_buf
 
 BUFFER_CHUNK_BYTES = 512 * 1024
 STREAM_CHUNK_BYTES = 16 * 1024
+CHANGED_CHUNK_BYTES = 4 * 1024
 ANCHOR_BYTES = 32
 PARALLEL_BYTES = 32 * 1024 * 1024
+
+_TRIES = 16
 
 _PROTO_BYTES = 2
 _FRAME = 0x95
@@ -79,20 +83,21 @@ def match_stream(stream: bytes, before: Sequence[StreamChunk]) -> tuple[tuple[Ch
     at, missed = 0, 0
 
     def cut(start: int, end: int) -> None:
+        step = CHANGED_CHUNK_BYTES if before and end - start <= 2 * STREAM_CHUNK_BYTES else STREAM_CHUNK_BYTES
         while start < end:
-            size = min(STREAM_CHUNK_BYTES, end - start)
+            size = end - start if end - start <= step + ANCHOR_BYTES else step
             piece = view[start : start + size]
             digest = Digest(xxh3_128_digest(piece))
             refs.append(ChunkRef(digest, size, None if digest in known else bytes(piece)))
             chunks.append(StreamChunk(digest, size, bytes(piece[:ANCHOR_BYTES])))
             start += size
 
+    behind = sum(chunk.size_bytes for chunk in before)
     for chunk in before:
-        if chunk.size_bytes < ANCHOR_BYTES:
-            continue
         # The search window is bounded, so that a stream which was rewritten as a whole costs about one pass.
-        place = stream.find(chunk.anchor, at, at + (missed + 2) * 4 * STREAM_CHUNK_BYTES)
-        if place < 0 or Digest(xxh3_128_digest(view[place : place + chunk.size_bytes])) != chunk.digest:
+        place = _find_chunk(stream, chunk, at, at + (missed + 2) * 4 * STREAM_CHUNK_BYTES, len(stream) - behind)
+        behind -= chunk.size_bytes
+        if place < 0:
             missed = min(missed + 1, 16)
             continue
         cut(at, place)
@@ -101,6 +106,29 @@ def match_stream(stream: bytes, before: Sequence[StreamChunk]) -> tuple[tuple[Ch
         at, missed = place + chunk.size_bytes, 0
     cut(at, len(stream))
     return tuple(refs), tuple(chunks)
+
+
+def _find_chunk(stream: bytes, chunk: StreamChunk, start: int, end: int, after_one_edit: int) -> int:
+    """Returns where ``chunk`` begins, or -1: at ``start``, where it is when all behind it is as it was, or else up to ``end``."""
+    if chunk.size_bytes < ANCHOR_BYTES:
+        return -1
+    view = memoryview(stream)
+    for place in _places(stream, chunk.anchor, start, end, after_one_edit):
+        if xxh3_128_digest(view[place : place + chunk.size_bytes]) == chunk.digest:
+            return place
+    return -1
+
+
+def _places(stream: bytes, anchor: bytes, start: int, end: int, after_one_edit: int) -> Iterator[int]:
+    for place in (start, after_one_edit):
+        if place >= start and stream.startswith(anchor, place):
+            yield place
+    place = start
+    for _ in range(_TRIES):  # a repetitive stream has the anchor at many places
+        place = stream.find(anchor, place + 1, end)
+        if place < 0:
+            return
+        yield place
 
 
 def digest_buffers(buffers: Sequence[memoryview], helper: Executor | None = None) -> tuple[tuple[Digest, ...], ...]:

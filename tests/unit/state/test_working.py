@@ -169,6 +169,17 @@ def test_matched_streams_are_the_stream(base: bytes, at: int, inserted: bytes, d
     assert [chunk.digest for chunk in chunks] == [ref.digest for ref in refs]
 
 
+def test_one_byte_more_in_a_repetitive_stream_costs_its_chunk() -> None:
+    """The anchors of the chunks behind the change stand at many places before them."""
+    block = b"".join(bytes([100 + i % 7]) * 64 for i in range(256))
+    base = b"".join(block + i.to_bytes(4, "little") for i in range(40))
+    _, before = match_stream(base, ())
+    refs, chunks = match_stream(base[:500] + b"x" + base[500:], before)
+    assert sum(ref.size_bytes for ref in refs if ref.data is not None) == STREAM_CHUNK_BYTES + 1
+    refs, _ = match_stream(base[:500] + b"yy" + base[500:], chunks)
+    assert sum(ref.size_bytes for ref in refs if ref.data is not None) <= STREAM_CHUNK_BYTES // 3
+
+
 @given(st.lists(st.one_of(st.integers(), st.text(), st.binary(max_size=300_000)), max_size=5))
 @settings(max_examples=40, deadline=None)
 def test_a_pickle_without_frames_loads_the_same(value: list[object]) -> None:
