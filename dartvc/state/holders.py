@@ -20,7 +20,9 @@ DRAWING_NAMES = frozenset({"plot", "hist", "boxplot"})
 _DRAWING = frozenset({"matplotlib", "mpl_toolkits", "pylab", "seaborn"})
 _HARMLESS = SHARED_FREELY | {"__future__", "abc", "enum", "functools", "logging", "operator", "threading", "types", "typing"}
 _HARMLESS_TYPES = frozenset({"numpy.dtype", "torch.device", "torch.dtype", "torch.Size"})
-_FILES = frozenset({"NullHandler", "StreamHandler", "FileHandler", "_StderrHandler"})
+_BUFFERING = frozenset({"MemoryHandler", "QueueHandler", "BufferingHandler"})
+_libraries: set[str] = set()
+"""Names of modules that were seen to be no user's."""
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 _CODE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, property, staticmethod, classmethod)
 _ITEMS_SEEN = 1000
@@ -47,8 +49,15 @@ def _home_of(value: object) -> str | None:
 
 
 def _is_users(name: str) -> bool:
+    if name in _libraries:
+        return False
     file = getattr(sys.modules.get(name), "__file__", None)
-    return isinstance(file, str) and not is_library_file(file)
+    if not isinstance(file, str):
+        return False
+    if is_library_file(file):
+        _libraries.add(name)
+        return False
+    return True
 
 
 def is_drawn_on() -> bool:
@@ -58,23 +67,24 @@ def is_drawn_on() -> bool:
 
 
 def _is_logged_into() -> bool:
-    """Whether a log handler writes into an object instead of a file or a terminal."""
+    """Whether a log handler may write into an object of the program's: one of its own, a buffering one, one over memory."""
     handlers = getattr(sys.modules.get("logging"), "_handlerList", ())
-    for reference in handlers:
-        handler = reference()
-        if handler is None:
-            continue
-        stream = getattr(handler, "stream", None)
-        if type(handler).__name__ not in _FILES or type(stream).__name__ in ("StringIO", "BytesIO") or _is_users(type(stream).__module__):
-            return True
-    return False
+    return any(_is_buffering(handler) for handler in [reference() for reference in handlers] if handler is not None)
+
+
+def _is_buffering(handler: object) -> bool:
+    kind, stream = type(handler), type(getattr(handler, "stream", None))
+    if kind.__name__ in _BUFFERING or stream.__name__ in ("StringIO", "BytesIO"):
+        return True
+    return any(each.__module__ == "__main__" or _is_users(each.__module__) for each in (kind, stream))
 
 
 def _keeps_something(namespace: Mapping[str, object]) -> bool:
     """Whether a module of the user may hold an object of the namespace; plain settings, functions and classes hold none."""
     shared: Set[int] | None = None
-    for module in [each for name, each in list(sys.modules.items()) if name != "__main__" and _is_users(name)]:
-        scopes = [vars(module), *(vars(each) for each in list(vars(module).values()) if isinstance(each, type))]
+    for module in [sys.modules.get(name) for name in sys.modules.keys() - _libraries if name != "__main__" and _is_users(name)]:
+        names = getattr(module, "__dict__", {})
+        scopes = [names, *(vars(each) for each in list(names.values()) if isinstance(each, type))]
         for name, value in [row for scope in scopes for row in list(scope.items())]:
             if name.startswith("__") or _is_harmless(value):
                 continue

@@ -7,6 +7,7 @@ import importlib
 import io
 import logging
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from dartvc.history import Repository
 from dartvc.host.places import is_library_file
 from dartvc.sessions import Session
 from dartvc.state.candidates import touched_names
-from dartvc.state.holders import waiting_tasks
+from dartvc.state.holders import leads_to_holder, waiting_tasks
 
 REGISTRY = "kept = []\nKeeper = type('Keeper', (), {'step': lambda self: step()})\ndef register(x): kept.append(x)\ndef step(): kept[0].append(1)\n"
 PLAIN = (
@@ -130,3 +131,12 @@ def test_what_a_waiting_task_holds_is_looked_at(cells: Cells) -> None:
         assert not waiting_tasks(cells.names)
 
     asyncio.run(main())
+
+
+def test_a_handler_of_a_library_holds_nothing_of_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = type("TraceHandler", (logging.Handler,), {"__module__": "json.encoder"})()
+    monkeypatch.setattr(logging, "_handlerList", [weakref.ref(theirs)])
+    assert not leads_to_holder(logging.getLogger("of a test"), {})
+    ours = type("TraceHandler", (logging.Handler,), {"__module__": "__main__"})()
+    monkeypatch.setattr(logging, "_handlerList", [weakref.ref(theirs), weakref.ref(ours)])
+    assert leads_to_holder(logging.getLogger("of a test"), {})
