@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError, LockedError, NotFoundError, StorageError
+from dartvc.host.threads import started
 from dartvc.model import Oid, StagedCommit, StagedName
 from dartvc.sessions.interrupts import InterruptsHeldBack
 
@@ -129,16 +130,19 @@ class BackgroundWriter:
         """
         ticket = Ticket(staged, size_bytes, failures, self._hurry)
         with InterruptsHeldBack(), self._changed:
-            is_first = not self._queue
+            is_first, is_here = not self._queue, False
             self._queue.append(ticket)
             self._pending_bytes += size_bytes
             self._last = ticket
             if self._thread is None or not self._thread.is_alive():
                 atexit.register(self._finish)
-                self._thread = threading.Thread(target=self._run, name="dartvc-writer", daemon=True)
-                self._thread.start()
+                self._thread = started(self._run, name="dartvc-writer")
+                is_here = self._thread is None
             if is_first or self._pending_bytes > _GATHER_BYTES:
                 self._changed.notify_all()
+        if is_here:
+            self._hurry()
+            self._run()
         return ticket
 
     def head(self) -> Oid | None:
@@ -196,7 +200,7 @@ class BackgroundWriter:
     def _run(self) -> None:
         while True:
             with self._changed:
-                if not self._queue and not self._closing:
+                if not self._queue and not self._closing and self._thread is not None:
                     self._changed.wait(_IDLE_S)
                 if not self._queue:  # the next commit starts another one: a repository that is no longer used keeps no thread
                     self._thread = None
