@@ -219,15 +219,15 @@ def pull(
         raise typer.Exit(code)
     done = verbs.pull(context.repository, context.workspace, remote, branch, is_fetching=not no_fetch, trust=trust)
     if is_json:
-        context.json("pull", {"exchange": done.exchange, "upstream": done.upstream, "moved": done.moved, "standing": done.standing})
+        context.json("pull", {"exchange": done.exchange, "upstream": done.upstream, "moved": done.moved, "divergence": done.divergence})
     else:
         if done.exchange is not None:
             _print(context, done.exchange, "from")
         if done.moved is None:
-            ahead = f", {counted(done.standing.ahead, 'commit')} ahead" if done.standing.ahead else ""
+            ahead = f", {counted(done.divergence.ahead, 'commit')} ahead" if done.divergence.ahead else ""
             context.out(f"up to date with {done.upstream}{ahead}")
         else:
-            context.out(f"{counted(done.standing.behind, 'commit')} forward to {done.upstream}")
+            context.out(f"{counted(done.divergence.behind, 'commit')} forward to {done.upstream}")
             for line in render_moved(context, done.moved):
                 context.out(line)
     lost = [each for each in done.moved.report.omissions if not each.remedy.startswith("restored")] if done.moved is not None else []

@@ -22,10 +22,12 @@ from dartvc.program.acts import describe_acts
 __all__ = ["register"]
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-MaxOverhead = Annotated[float, typer.Option("--max-overhead", metavar="PERCENT", help="share of the run time that commits may take")]
+MaxOverhead = Annotated[
+    float | None, typer.Option("--max-overhead", metavar="PERCENT", help="share of the run time that commits may take; default: dartvc.maxOverhead, 1")
+]
 Grace = Annotated[float, typer.Option("--grace", metavar="SECONDS", help="how long SIGTERM waits for the next statement, to commit there")]
 MapDevice = Annotated[str, typer.Option("--map-device", metavar="DEVICE", help="where tensors of a graphics processor go: cpu, cuda:1, mps")]
-Every = Annotated[float, typer.Option("--every", metavar="SECONDS", help="commit so often, whatever it costs")]
+Every = Annotated[float | None, typer.Option("--every", metavar="SECONDS", help="commit so often, whatever it costs; default: dartvc.every, 0: never")]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +43,8 @@ def run(
     script: Annotated[str, typer.Argument(help="the program: a script or a notebook; with -m, its first argument")] = "",
     arguments: Annotated[list[str] | None, typer.Argument(help="its arguments")] = None,
     module: Annotated[str, typer.Option("-m", metavar="MODULE", help="run a module, as python -m does")] = "",
-    max_overhead: MaxOverhead = 1.0,
-    every: Every = 0.0,
+    max_overhead: MaxOverhead = None,
+    every: Every = None,
     grace: Grace = 5.0,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="what dartvc.arg(NAME) returns")] = None,
     verify_resume: Annotated[bool, typer.Option("--verify-resume", help="kill and resume copies of it, and compare how they end")] = False,
@@ -92,8 +94,8 @@ def resume(
     code: Annotated[str, typer.Option("--code", metavar="recorded|current", help="which code to go on with when the script was edited")] = "",
     force: Annotated[bool, typer.Option("--force", help="go on although packages of the program are missing here")] = False,
     map_device: MapDevice = "",
-    max_overhead: MaxOverhead = 1.0,
-    every: Every = 0.0,
+    max_overhead: MaxOverhead = None,
+    every: Every = None,
     grace: Grace = 5.0,
     reuse: Annotated[bool, typer.Option("--reuse", help="what was done before is not done again; a run that began so goes on so")] = False,
     partial_reuse: Annotated[bool, typer.Option("--partial-reuse", help="also assemble results from parts: their last bits may differ")] = False,

@@ -18,7 +18,7 @@ from dartvc.porcelain.compare import compare
 from dartvc.porcelain.expressions import holds, names_of, require_names
 
 if TYPE_CHECKING:
-    from dartvc.remotes import Standing
+    from dartvc.remotes import Divergence
     from dartvc.sessions.registry import LiveSession
 
 __all__ = ["register"]
@@ -59,7 +59,7 @@ def status(is_json: Json = False) -> None:
     context = current()
     repository, workspace = context.repository, context.workspace
     head = workspace.head
-    apart = _standing(context)
+    apart = _divergence(context)
     sessions = living_sessions(repository.path)
     meant = _meant_session(context, sessions)
     killed = open_runs(repository)
@@ -88,7 +88,7 @@ def status(is_json: Json = False) -> None:
         return
     context.out(f"on branch {workspace.branch}" if workspace.branch else "HEAD is detached: the next commit begins a branch")
     if apart is not None:
-        context.out(_describe_standing(apart))
+        context.out(_describe_divergence(apart))
     if head is None:
         context.out("no commit yet")
     else:
@@ -127,16 +127,16 @@ def _meant_session(context: Context, sessions: Sequence[LiveSession]) -> str:
     return youngest.session_id if youngest is not None else ""
 
 
-def _standing(context: Context) -> Standing | None:
+def _divergence(context: Context) -> Divergence | None:
     """Returns how the branch stands to the one that it follows; nothing of remotes is loaded when there are none."""
     if not context.repository.config.subsections("remote"):
         return None
-    from dartvc.porcelain.exchange import standing
+    from dartvc.porcelain.exchange import divergence
 
-    return standing(context.repository, context.workspace.branch, context.workspace.head)
+    return divergence(context.repository, context.workspace.branch, context.workspace.head)
 
 
-def _describe_standing(apart: Standing) -> str:
+def _describe_divergence(apart: Divergence) -> str:
     """Returns how the branch stands to the one that it follows, with what to type."""
     if apart.ahead and apart.behind:
         return f"apart from {apart.upstream}: {counted(apart.ahead, 'commit')} only here, {apart.behind} only there"

@@ -29,8 +29,8 @@ class StartOptions:
 
     verb: str
     words: list[str] = field(default_factory=list)
-    max_overhead: float = 1.0
-    every: float = 0.0
+    max_overhead: float | None = None
+    every: float | None = None
     sets: list[str] = field(default_factory=list)
     trust: bool = False
     code: str = ""
@@ -105,8 +105,18 @@ def _run(options: StartOptions) -> int:
     except NotFoundError:
         repository = Repository.init()
     _settle_dead_runs(repository, options.is_atomic)
-    chosen = RunOptions(options.max_overhead / 100, options.every, options.grace, _pairs(options.sets), options.is_atomic, options.reuse)
+    pace = _pace(options, repository)
+    chosen = RunOptions(*pace, options.grace, _pairs(options.sets), options.is_atomic, options.reuse)
     return run_script(repository, script, options.words, chosen, module=module)
+
+
+def _pace(options: StartOptions, repository: Repository) -> tuple[float, float]:
+    """Returns the share of the run time that commits may take and the seconds between two of them, from the command line or the settings."""
+    from dartvc.history.config import parse_duration_s, parse_percent
+
+    config = repository.config
+    share = parse_percent(config.get("dartvc.maxOverhead")) if options.max_overhead is None else options.max_overhead
+    return share / 100, parse_duration_s(config.get("dartvc.every")) if options.every is None else options.every
 
 
 def _settle_dead_runs(repository: Repository, is_atomic: bool) -> None:
@@ -185,7 +195,7 @@ def _resume(options: StartOptions) -> int:
         _follow(repository, commit.oid)
     reuse = options.reuse or run.reuse
     run = replace(run, reuse=reuse)
-    chosen = RunOptions(options.max_overhead / 100, options.every, options.grace, is_atomic=atomic is not None, reuse=reuse)
+    chosen = RunOptions(*_pace(options, repository), options.grace, is_atomic=atomic is not None, reuse=reuse)
     return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=sets, map_device=device)
 
 

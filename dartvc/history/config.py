@@ -14,7 +14,7 @@ from dartvc.host.entropy import new_id
 from dartvc.store.durable import replace_file, storage_errors
 from dartvc.store.locks import RepositoryLock
 
-__all__ = ["CACHE_POLICIES", "SETTINGS", "Config", "parse_best", "parse_count", "parse_duration_s", "parse_size"]
+__all__ = ["CACHE_POLICIES", "SETTINGS", "Config", "parse_best", "parse_count", "parse_duration_s", "parse_percent", "parse_size"]
 
 CACHE_POLICIES = ("cost-and-size", "lru", "dag-height", "hybrid")
 SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -25,12 +25,12 @@ SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "dartvc.keepBest": ("", "retention: max:NAME:K or min:NAME:K keeps the K commits with the best value of NAME"),
         "dartvc.undoWindow": ("30d", "what operations younger than this need is kept by gc"),
         "dartvc.gracePeriod": ("1h", "gc keeps unreachable objects younger than this"),
-        "dartvc.maxOverhead": ("1", "percent of run time that automatic commits may cost"),
+        "dartvc.maxOverhead": ("1", "percent of its time that a run's automatic commits may cost"),
+        "dartvc.every": ("0s", "a run commits so often, whatever it costs (30s, 10m); 0s: as often as dartvc.maxOverhead allows"),
         "core.pager": ("", "what long output is read in, on a terminal; empty: $PAGER, else less; cat: none"),
         "dartvc.cachePolicy": ("cost-and-size", f"which results for reuse go first: {', '.join(CACHE_POLICIES)}"),
         "dartvc.cacheMemory": ("25%", "what results for reuse may take of the memory that is free at the start: 25%, 500M, 4G"),
         "dartvc.cacheSize": ("8G", "what results for reuse may take in the repository"),
-        "dartvc.every": ("300", "seconds after which an automatic commit is due at the latest"),
     }
 )
 """Every setting: its default and what it means."""
@@ -228,7 +228,12 @@ def parse_best(text: str) -> tuple[str, str, int] | None:
     return found["way"], found["name"], int(found["count"])
 
 
-def _percent(text: str) -> float:
+def parse_percent(text: str) -> float:
+    """Reads a number of percent, 0 or more.
+
+    Raises:
+        UsageError: it is none.
+    """
     try:
         found = float(text)
     except ValueError:
@@ -251,7 +256,7 @@ _PARSERS: Mapping[str, Callable[[str], object]] = MappingProxyType(
         "dartvc.keepBest": parse_best,
         "dartvc.undoWindow": parse_duration_s,
         "dartvc.gracePeriod": parse_duration_s,
-        "dartvc.maxOverhead": _percent,
+        "dartvc.maxOverhead": parse_percent,
         "dartvc.every": parse_duration_s,
         "dartvc.cachePolicy": _policy,
         "dartvc.cacheMemory": lambda text: parse_size(text, 1),

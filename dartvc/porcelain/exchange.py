@@ -11,14 +11,14 @@ from dartvc.history import Repository
 from dartvc.model import CommitKind, Oid, Workspace
 from dartvc.porcelain.moves import Moved
 from dartvc.remotes import (
+    Divergence,
     Exchange,
     Remote,
     Remotes,
-    Standing,
     bundles,
+    divergence_of,
     is_ancestor,
     parse_address,
-    standing_of,
 )
 from dartvc.remotes import clone as clone_from
 from dartvc.remotes import fetch as fetch_from
@@ -27,7 +27,7 @@ from dartvc.remotes.cloning import Clone
 from dartvc.remotes.pushing import RefSpec, parse_refspec
 from dartvc.remotes.registry import Upstream
 
-__all__ = ["Pulled", "bundle_create", "bundle_verify", "clone", "fetch", "fetch_all", "pull", "push", "standing"]
+__all__ = ["Pulled", "bundle_create", "bundle_verify", "clone", "divergence", "fetch", "fetch_all", "pull", "push"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Pulled:
     exchange: Exchange | None
     upstream: str
     moved: Moved | None
-    standing: Standing
+    divergence: Divergence
 
 
 def clone(url: str, directory: str = "", *, base: Path, origin: str = "origin", branch: str | None = None, trust: bool = False) -> Clone:
@@ -181,15 +181,15 @@ def pull(
         raise NotFoundError(f"the remote {source.name!r} has no branch {there!r}", kind="unknown-ref", hint="dvc-state branch -a")
     head = workspace.head
     if head is not None and is_ancestor(repository.database, target, head):
-        return Pulled(exchange, name, None, standing_of(repository.database, head, target, name))
+        return Pulled(exchange, name, None, divergence_of(repository.database, head, target, name))
     if head is not None and not is_ancestor(repository.database, head, target):
-        apart = standing_of(repository.database, head, target, name)
+        apart = divergence_of(repository.database, head, target, name)
         raise RefusedError(
             f"{present} and {name} went apart: {apart.ahead} commits are only here, {apart.behind} only there; states do not merge",
             kind="diverged",
             hint=f"dvc-state checkout {name} -b NAME keeps both; dvc-state cherry-pick takes names over; dvc-state reset {name} gives up what is only here",
         )
-    behind = Standing(name, 0, 0 if head is None else standing_of(repository.database, head, target, name).behind)
+    behind = Divergence(name, 0, 0 if head is None else divergence_of(repository.database, head, target, name).behind)
     saved = workspace.checkpoint("before pull", CommitKind.AUTO)
     report = workspace.restore(target, trust=trust)
     workspace.set_head(target, present, operation="pull", description=f"pull {name}")
@@ -197,13 +197,13 @@ def pull(
     return Pulled(exchange, name, moved, behind)
 
 
-def standing(repository: Repository, branch: str | None, head: Oid | None) -> Standing | None:
+def divergence(repository: Repository, branch: str | None, head: Oid | None) -> Divergence | None:
     """Returns how a branch stands to the one that it follows, as far as the last fetch or push saw; None when it follows none."""
     if branch is None or head is None:
         return None
     upstream = Remotes(repository).upstream(branch)
     there = repository.database.refs.read(upstream.ref) if upstream is not None else None
-    return standing_of(repository.database, head, there, upstream.name) if upstream is not None and there is not None else None
+    return divergence_of(repository.database, head, there, upstream.name) if upstream is not None and there is not None else None
 
 
 def bundle_create(

@@ -12,22 +12,22 @@ from dartvc.remotes.addresses import Address, parse_address
 from dartvc.remotes.cloning import clone
 from dartvc.remotes.exchange import Exchange, RefUpdate, UpdateKind
 from dartvc.remotes.fetching import fetch
-from dartvc.remotes.negotiation import Standing, is_ancestor, standing_of
+from dartvc.remotes.negotiation import Divergence, divergence_of, is_ancestor
 from dartvc.remotes.pushing import push
 from dartvc.remotes.registry import Remote, Remotes
 
 __all__ = [
     "Address",
+    "Divergence",
     "Exchange",
     "RefUpdate",
     "Remote",
     "Remotes",
-    "Standing",
     "UpdateKind",
     "clone",
+    "divergence_of",
     "fetch",
     "is_ancestor",
     "parse_address",
     "push",
-    "standing_of",
 ]

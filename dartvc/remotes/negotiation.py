@@ -14,7 +14,7 @@ from dartvc.store import ObjectDatabase
 from dartvc.store.copying import RecentReader
 from dartvc.store.objects import COMMIT, TREE, decode_commit
 
-__all__ = ["Standing", "is_ancestor", "iter_missing", "missing_commits", "standing_of"]
+__all__ = ["Divergence", "divergence_of", "is_ancestor", "iter_missing", "missing_commits"]
 
 _WANTED, _HAD = 1, 2
 _CLOCK_SKEW_S = 300
@@ -26,7 +26,7 @@ _TREE_CACHE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Divergence:
     """How a branch stands to the one that it follows: commits that only it has, commits that only the other has."""
 
     upstream: str
@@ -39,13 +39,13 @@ def is_ancestor(database: ObjectDatabase, old: Oid, new: Oid) -> bool:
     return old == new or any(oid == old for oid in database.iter_commits([new]))
 
 
-def standing_of(database: ObjectDatabase, branch: Oid, upstream: Oid, name: str) -> Standing:
+def divergence_of(database: ObjectDatabase, branch: Oid, upstream: Oid, name: str) -> Divergence:
     """Counts what two branches have apart from each other."""
     if branch == upstream:
-        return Standing(name, 0, 0)
+        return Divergence(name, 0, 0)
     ahead = missing_commits(database, [branch], database, [upstream])
     behind = missing_commits(database, [upstream], database, [branch])
-    return Standing(name, len(ahead), len(behind))
+    return Divergence(name, len(ahead), len(behind))
 
 
 def missing_commits(source: ObjectDatabase, wants: Iterable[Oid], target: ObjectDatabase, haves: Iterable[Oid]) -> list[Oid]:

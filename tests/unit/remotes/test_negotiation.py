@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dartvc.model import Oid
-from dartvc.remotes.negotiation import is_ancestor, iter_missing, missing_commits, standing_of
+from dartvc.remotes.negotiation import divergence_of, is_ancestor, iter_missing, missing_commits
 from dartvc.store import ObjectDatabase, TreeEntry
 from dartvc.store.copying import RecentReader
 
@@ -59,8 +59,8 @@ def test_with_clocks_a_little_wrong_exactly_what_is_missing_is_found(history: li
         half = len(made) // 2
         found = missing_commits(database, [made[-1]], database, [made[half]])
         assert set(found) == ancestors[-1] - ancestors[half]
-        standing = standing_of(database, made[-1], made[half], "origin/main")
-        assert (standing.ahead, standing.behind) == (len(ancestors[-1] - ancestors[half]), len(ancestors[half] - ancestors[-1]))
+        apart = divergence_of(database, made[-1], made[half], "origin/main")
+        assert (apart.ahead, apart.behind) == (len(ancestors[-1] - ancestors[half]), len(ancestors[half] - ancestors[-1]))
 
 
 @settings(max_examples=40)
