@@ -8,6 +8,7 @@ kinds (the program's own objects, sets, frames) makes an estimator one that is w
 
 from __future__ import annotations
 
+import itertools
 import sys
 import types
 import weakref
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
+
+from xxhash import xxh3_128
 
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, laid_out
@@ -25,6 +28,7 @@ __all__ = ["Recollections"]
 _KEPT = 64
 _SIZE_LIMIT_BYTES = 256 << 20
 _DEPTH_LIMIT = 8
+_PLAIN_KINDS = frozenset("biufcV")  # of which numpy gives out the memory as it is
 
 _Shape = tuple[type, tuple[Any, ...], tuple[Any, ...]]
 _Check = tuple[Callable[[Any, Any, Contents | None], bool], Any, Any]
@@ -171,7 +175,7 @@ def _check_of(handler: Any, value: Any, contents: Contents | None) -> _Check | N
             return _is_same_boxes, value, (_header(value), tuple(value.ravel().tolist()))
         return _is_same_array, value, (_header(value), _bytes_digest(value, contents))
     if handler in (Fingerprint.reduced, Fingerprint.stream):
-        return _is_same_reduction, value, _token(value, _DEPTH_LIMIT)
+        return _is_same_reduction, value, _token(value)
     if handler in (Fingerprint.named, Fingerprint.type, Fingerprint.member) or _is_numpy_scalar(value):
         return None
     if handler is Fingerprint.function and not value.__closure__:
@@ -223,7 +227,7 @@ def _is_same_boxes(value: Any, expected: Any, contents: Contents | None) -> bool
 
 
 def _is_same_reduction(value: Any, expected: Any, contents: Contents | None) -> bool:
-    return bool(_token(value, _DEPTH_LIMIT) == expected)
+    return bool(_token(value) == expected)
 
 
 def _header(values: Any) -> tuple[Any, ...]:
@@ -241,33 +245,44 @@ def _is_numpy_scalar(value: Any) -> bool:
     return numpy is not None and isinstance(value, numpy.generic) and not value.dtype.hasobject
 
 
-def _token(value: Any, depth: int) -> object:
+def _token(value: Any) -> tuple[object, ...]:
     """Returns something equal for a compiled part as long as pickle would store the same of it.
 
     Raises:
         _Unsteady: it holds more than numbers, arrays and classes.
     """
+    shape: list[object] = []
+    hasher = xxh3_128()
+    _describe(value, shape.append, hasher.update, sys.modules["numpy"].ndarray, _DEPTH_LIMIT)
+    return (*shape, hasher.digest())
+
+
+def _describe(value: Any, note: Callable[[object], None], feed: Callable[[Any], None], array: type, depth: int) -> None:
+    """Notes what can be compared, and feeds the bytes of arrays."""
     kind = type(value)
     if kind in SCALARS:
-        return kind, repr(value) if kind is float or kind is complex else value
-    if depth == 0:
-        raise _Unsteady
-    if kind in (tuple, list):
-        return kind, tuple([_token(each, depth - 1) for each in value])
-    if kind is dict:
-        return tuple([(_token(key, depth - 1), _token(each, depth - 1)) for key, each in value.items()])
-    if kind in (type, types.BuiltinFunctionType, types.FunctionType) or kind.__name__ == "cython_function_or_method":
-        return value
-    numpy = sys.modules["numpy"]
-    if kind is numpy.ndarray:
+        note(kind)
+        note(repr(value) if kind is float or kind is complex else value)
+    elif kind is array:
         if value.dtype.hasobject:
             raise _Unsteady
-        return _header(value), hash_of(laid_out(value))
-    if isinstance(value, numpy.generic):
-        return value.dtype, value.tobytes()
-    if isinstance(value, type):
-        return value
-    reduction = value.__reduce_ex__(5)
-    if type(reduction) is not tuple or any(each is not None for each in reduction[3:]):
+        note(_header(value))
+        feed(value if value.flags.c_contiguous and value.dtype.kind in _PLAIN_KINDS else laid_out(value))
+    elif depth == 0:
         raise _Unsteady
-    return kind, _token(reduction[:3], depth - 1)
+    elif kind in (tuple, list, dict):
+        note(kind)
+        note(len(value))
+        for each in itertools.chain(value, value.values()) if kind is dict else value:
+            _describe(each, note, feed, array, depth - 1)
+    elif isinstance(value, type) or kind in (types.BuiltinFunctionType, types.FunctionType) or kind.__name__ == "cython_function_or_method":
+        note(value)
+    elif isinstance(value, sys.modules["numpy"].generic):
+        note(value.dtype)
+        note(value.tobytes())
+    else:
+        reduction = value.__reduce_ex__(5)
+        if type(reduction) is not tuple or any(each is not None for each in reduction[3:]):
+            raise _Unsteady
+        note(kind)
+        _describe(reduction[:3], note, feed, array, depth - 1)

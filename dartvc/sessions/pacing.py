@@ -28,7 +28,9 @@ _FIRST_COST_S = 0.008
 _WRITING_BYTES_PER_S = 400e6
 _WRITING_S = 0.005
 """What the writer takes for the smallest commit, most of it holding the interpreter."""
-_LOOK_AGAIN_S = 1.0
+_COPYING_BYTES_PER_S = 1e9
+"""How fast memory that was never committed is copied and hashed."""
+_LOOK_AGAIN_S, _LOOK_AGAIN_SHARE = 1.0, 0.25
 _LEAST_HEAD_SPACING_S = 0.1
 _HEAD_EXCESS_LIMIT = 1.25
 _GLANCE_S, _GLANCE_SHARE, _LONGEST_GLANCE_S = 0.1, 0.1, 2.0
@@ -50,20 +52,30 @@ class Pace:
     every_s: float = 0.0
     spent_s: float = 0.0
     expected_s: float = _FIRST_COST_S
+    is_new: bool = False
 
-    def take(self, stall_s: float, stored_bytes: int, busy: float = 1.0) -> None:
+    def take(self, stall_s: float, stored_bytes: int, busy: float = 1.0, *, is_new: bool = False) -> None:
         """Takes note of one commit.
 
         Args:
             stall_s: how long the program waited for it.
             stored_bytes: what the writer has to write.
             busy: the share of the cores beside the main thread's own that the program itself keeps busy, 0 to 1.
+            is_new: whether it cost so much because of memory that was stored for the first time; the next one may be cheap, and tells.
         """
+        self.is_new = is_new
         cost = stall_s + busy * stored_bytes / _WRITING_BYTES_PER_S
         if stored_bytes:
             cost += _WRITING_S
         self.spent_s += cost
         self.expected_s = cost
+
+    def wait_for_s(self, new_bytes: int, busy: float, elapsed_s: float) -> float:
+        """Returns in how many seconds so much memory may be committed that never was: most of it is data that stays, and stored only once."""
+        if self.every_s:
+            return 0.0
+        cost = new_bytes / _COPYING_BYTES_PER_S + busy * new_bytes / _WRITING_BYTES_PER_S
+        return cost / max(_EXCESS_LIMIT * self.max_overhead, 1e-6) - elapsed_s if cost > _FIRST_COST_S else 0.0
 
     def next_due_s(self, elapsed_s: float, since_last_s: float) -> float:
         """Returns in how many seconds the next commit is due.
@@ -74,8 +86,12 @@ class Pace:
         """
         if self.every_s:
             return max(0.0, self.every_s - since_last_s)
-        affordable = (self.spent_s + self.expected_s) / max(self.max_overhead, 1e-6) - elapsed_s
+        affordable = (self.spent_s + self.expected_s) / self._share - elapsed_s
         return max(min(affordable, self._longest_s(elapsed_s) - since_last_s), _LEAST_SPACING_S - since_last_s, 0.0)
+
+    @property
+    def _share(self) -> float:
+        return max(self.max_overhead * (_EXCESS_LIMIT if self.is_new else 1.0), 1e-6)
 
     def _longest_s(self, elapsed_s: float) -> float:
         """Returns how far commits may lie apart, whatever was spent; infinite where one costs too much for that."""
@@ -95,7 +111,7 @@ class Pace:
         if self.every_s:
             return since_last_s + interval_s / 2 >= self.every_s
         total_s = self.spent_s + self.expected_s
-        if since_last_s >= _LEAST_HEAD_SPACING_S and total_s <= self.max_overhead * elapsed_s:
+        if since_last_s >= _LEAST_HEAD_SPACING_S and total_s <= self._share * elapsed_s:
             return True
         if self.expected_s <= self.max_overhead * interval_s and total_s <= _HEAD_EXCESS_LIMIT * self.max_overhead * elapsed_s:
             return True  # each iteration pays for its own: the first ones, too, when the first commits were dear
@@ -134,6 +150,7 @@ class Pacer:
         self._is_started = False
         self._sleeps_until = 0.0
         self._put_off_until = 0.0
+        self._new_bytes = 0
         self._thread = threading.Thread(target=self._run, name="dartvc-pacer", daemon=True)
 
     def start(self) -> None:
@@ -168,10 +185,23 @@ class Pacer:
     def committed(self, stall_s: float, stored_bytes: int) -> None:
         """Takes note of a commit, or of an attempt that was given up."""
         with self._wake:
-            self.pace.take(stall_s, stored_bytes, self._busy_share())
-            self._last = time.monotonic()
+            now = time.monotonic()
+            self.pace.take(stall_s, stored_bytes, self._busy_share(now), is_new=self._new_bytes > 0)
+            self._looked, self._used = now, time.process_time()
+            self._last = now
             self._is_open = False
             self._wake.notify_all()
+
+    def affords(self, new_bytes: int) -> bool:
+        """Whether the program has run for long enough that so much memory may be committed for the first time; if not, it is asked again later."""
+        with self._wake:
+            now, self._new_bytes = time.monotonic(), new_bytes
+            wait_s = self.pace.wait_for_s(new_bytes, self._busy_share(now), self._elapsed_s(now))
+            if wait_s > 0:
+                self._put_off_until = now + min(wait_s, max(_LOOK_AGAIN_S, _LOOK_AGAIN_SHARE * (now - self._began)))
+                self._is_open = False
+                self._wake.notify_all()
+            return wait_s <= 0
 
     def put_off(self) -> None:
         """Takes note that the writer is behind: the program goes on, and is asked again a little later."""
@@ -192,7 +222,9 @@ class Pacer:
             if is_around and now - self._head <= _HEAD_PATIENCE * self._head_interval_s:
                 return False  # the loop around this one comes round soon enough
             self._head, self._head_interval_s = now, interval_s
-            return not self._is_over and not self._is_paused and self.pace.is_due_at_head(self._elapsed_s(now), now - self._last, interval_s)
+            if self._is_over or self._is_paused or now < self._put_off_until:
+                return False
+            return self.pace.is_due_at_head(self._elapsed_s(now), now - self._last, interval_s)
 
     def _due_s(self, now: float) -> float:
         elapsed = self._elapsed_s(now)
@@ -203,11 +235,9 @@ class Pacer:
         """Returns the time that the budget is a share of: on a machine that others use, a program gets less than the clock says."""
         return max(now - self._began - (self._core_wait.seconds() - self._waited_before), 0.0)
 
-    def _busy_share(self) -> float:
-        """Returns the share of the other cores that the process has kept busy since it began to be looked at."""
-        wall, used = time.monotonic(), time.process_time()
-        cores = (used - self._used) / max(wall - self._looked, 1e-9)
-        self._looked, self._used = wall, used
+    def _busy_share(self, now: float) -> float:
+        """Returns the share of the other cores that the process has kept busy since the last commit."""
+        cores = (time.process_time() - self._used) / max(now - self._looked, 1e-9)
         others = len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) - 1
         return min(max((cores - 1) / others, 0.0), 1.0) if others else 1.0
 

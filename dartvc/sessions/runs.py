@@ -25,6 +25,7 @@ from dartvc.sessions.tally import Tally
 from dartvc.sessions.traces import TRACEBACK, Trace, frame_prefixes
 from dartvc.sessions.writer import Ticket
 from dartvc.state.chunking import match_stream
+from dartvc.state.extents import large_blocks
 from dartvc.state.hooks import capture_hooks
 from dartvc.state.saving import Saving, save
 
@@ -180,6 +181,8 @@ class RunRecorder:
         self._last: Ticket | None = None
         self.last_stall_s = 0.0
         self._last_whole: tuple[Ticket | None, str, float] = (None, "", 0.0)
+        self._committed_blocks: set[int] = set()
+        self._blocks: set[int] = set()
         self.files = UserFiles(run.folder, run.project)
 
     def user_modules(self) -> list[types.ModuleType]:
@@ -208,10 +211,7 @@ class RunRecorder:
                 stream.flush()
             except (OSError, ValueError, AttributeError):
                 continue
-        names = frame_names(trace.frames if trace is not None else frames)
-        for module in self.user_modules():
-            self._add_source(module)
-            names.update((f"{module.__name__}.{key}", value) for key, value in vars(module).items() if is_own_data(key, value, module))
+        names = {**frame_names(trace.frames if trace is not None else frames), **self._module_names()}
         if frames:
             names.update(self._hooks())
         if exit_code is not None:
@@ -244,6 +244,7 @@ class RunRecorder:
             position=position,
             error=error,
         )
+        self._committed_blocks = self._blocks
         report = self.session.last_report
         self.last_stall_s = report.stall_ms / 1e3
         first_paths = {each.reason: each.path for each in reversed(report.omissions)}
@@ -252,6 +253,19 @@ class RunRecorder:
         if obstacle == "":
             self._last_whole = ticket, message, time.monotonic()
         return ticket
+
+    def _module_names(self) -> dict[str, object]:
+        names: dict[str, object] = {}
+        for module in self.user_modules():
+            self._add_source(module)
+            names.update((f"{module.__name__}.{key}", value) for key, value in vars(module).items() if is_own_data(key, value, module))
+        return names
+
+    def unseen_bytes(self, frames: Sequence[CapturedFrame]) -> int:
+        """Returns the size of the large memory that the program has got since it was committed: the next commit has to copy and write it."""
+        blocks = large_blocks([*frame_names(frames).values(), *self.session.namespace.values(), *self._module_names().values()])
+        self._blocks = set(blocks)
+        return sum(size for address, size in blocks.items() if address not in self._committed_blocks)
 
     @property
     def is_writing_much(self) -> bool:

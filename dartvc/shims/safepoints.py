@@ -127,6 +127,8 @@ class SafePoints:
             return self._wait_for(stack, unstorable, 1)
         if not self._is_urgent and self._is_dear([each.qualname for each in frames]):
             return stack[-2]
+        if not self._is_urgent and not self._affords(frames):
+            return None
         try:
             with self._around_commit():
                 self._commit(frames)
@@ -138,6 +140,14 @@ class SafePoints:
             return self._wait_for(stack, unstorable, _TRIES_OF_A_COMMIT)
         self._tries.clear()
         return None
+
+    def _affords(self, frames: Sequence[CapturedFrame]) -> bool:
+        """Whether what the program holds and was never committed may be committed by now."""
+        unseen = self.recorder.unseen_bytes(frames)
+        if self.pacer.affords(unseen):
+            return True
+        self.recorder.tally.refused = f"{unseen / 1e6:,.0f} MB would have to be stored, and the run was too short for that so far"
+        return False
 
     def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:
         """Returns the index of the outermost frame that holds on its stack, or is known to hold at its line, what cannot be stored; -1 when none does."""

@@ -8,7 +8,7 @@ for what changed once is likely to change again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -109,26 +109,25 @@ def match_stream(stream: bytes, before: Sequence[StreamChunk]) -> tuple[tuple[Ch
 
 
 def _find_chunk(stream: bytes, chunk: StreamChunk, start: int, end: int, after_one_edit: int) -> int:
-    """Returns where ``chunk`` begins, or -1: at ``start``, where it is when all behind it is as it was, or else up to ``end``."""
+    """Returns where ``chunk`` begins, or -1: at ``start``, where it is when all behind it is as it was, or else up to ``end``.
+
+    No generator: one that is left in the middle swallows an interrupt.
+    """
     if chunk.size_bytes < ANCHOR_BYTES:
         return -1
-    view = memoryview(stream)
-    for place in _places(stream, chunk.anchor, start, end, after_one_edit):
-        if xxh3_128_digest(view[place : place + chunk.size_bytes]) == chunk.digest:
+    for place in (start, after_one_edit):
+        if place >= start and stream.startswith(chunk.anchor, place) and _is_at(stream, chunk, place):
+            return place
+    place = start
+    for _ in range(_TRIES):  # a repetitive stream has the anchor at many places
+        place = stream.find(chunk.anchor, place + 1, end)
+        if place < 0 or _is_at(stream, chunk, place):
             return place
     return -1
 
 
-def _places(stream: bytes, anchor: bytes, start: int, end: int, after_one_edit: int) -> Iterator[int]:
-    for place in (start, after_one_edit):
-        if place >= start and stream.startswith(anchor, place):
-            yield place
-    place = start
-    for _ in range(_TRIES):  # a repetitive stream has the anchor at many places
-        place = stream.find(anchor, place + 1, end)
-        if place < 0:
-            return
-        yield place
+def _is_at(stream: bytes, chunk: StreamChunk, place: int) -> bool:
+    return xxh3_128_digest(memoryview(stream)[place : place + chunk.size_bytes]) == chunk.digest
 
 
 def digest_buffers(buffers: Sequence[memoryview], helper: Executor | None = None) -> tuple[tuple[Digest, ...], ...]:

@@ -16,7 +16,7 @@ from typing import Any
 from dartvc.state import adapters
 from dartvc.state.definitions import code_names, home_of_globals, is_by_value
 
-__all__ = ["ATOMIC_TYPES", "SHARED_FREELY", "Reach", "group_by_sharing", "reach"]
+__all__ = ["ATOMIC_TYPES", "OPAQUE_ROOTS", "SHARED_FREELY", "Reach", "group_by_sharing", "reach"]
 
 ATOMIC_TYPES = frozenset(
     {int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range, slice}
@@ -26,7 +26,7 @@ ATOMIC_TYPES = frozenset(
 SHARED_FREELY = frozenset(
     {"datetime", "decimal", "fractions", "uuid", "pathlib", "re", "zoneinfo", "ipaddress", "numpy.dtypes", "_thread"}
 )
-_OPAQUE_ROOTS = frozenset({"IPython", "ipykernel", "zmq", "traitlets", "dartvc", "tornado", "jupyter_client", "prompt_toolkit"})
+OPAQUE_ROOTS = frozenset({"IPython", "ipykernel", "zmq", "traitlets", "dartvc", "tornado", "jupyter_client", "prompt_toolkit"})
 
 _MANY = 64
 _ATOMIC, _IMMUTABLE, _MUTABLE, _FUNCTION, _CLASS, _SPECIAL = range(6)
@@ -79,7 +79,7 @@ def _classify(kind: type, main_name: str) -> tuple[int, Any]:
         return _SPECIAL, children
     module = kind.__module__
     root = module.partition(".")[0] if isinstance(module, str) else ""
-    if module in SHARED_FREELY or root in SHARED_FREELY or root in _OPAQUE_ROOTS:
+    if module in SHARED_FREELY or root in SHARED_FREELY or root in OPAQUE_ROOTS:
         return _ATOMIC, None
     if adapters.is_unchanging(kind) and not is_by_value(kind, main_name):
         return _ATOMIC, None

@@ -51,7 +51,7 @@ def run_program(
     command = ["strace", "-f", "-qq", "-y", "-s", "0", "-o", str(trace or "/dev/null"), *options]
     environment: Mapping[str, str] = {"PATH": "/usr/bin:/bin", "PYTHONPATH": _PACKAGES, "HOME": str(home), "PYTHONHASHSEED": "0"}
     command += [sys.executable, "-S", "-B", str(script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
 
 def list_faults(trace: Path, below: Path) -> list[Fault]:

@@ -58,7 +58,7 @@ def run(folder: Path, script: Path, inject: str) -> list[str]:
     """Runs the writer on a new repository with a fault injected; returns the commits that it acknowledged."""
     ObjectDatabase.create(folder)
     command = ["strace", "-f", "-qq", "-o", "/dev/null", *inject.split(), sys.executable, "-S", "-B", str(script), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout.split()
 
@@ -148,6 +148,6 @@ for number in range(40):
     racers = [
         subprocess.Popen([sys.executable, str(script), str(folder), name], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) for name in "abc"
     ]
-    made = [oid for racer in racers for oid in racer.communicate(timeout=50)[0].split()]
+    made = [oid for racer in racers for oid in racer.communicate(timeout=120)[0].split()]
     tip = database.refs.read("refs/heads/main")
     assert tip is not None and len(made) == 120 and set(made) == set(database.iter_commits([tip])) and not list(database.verify())

@@ -302,6 +302,7 @@ FORWARD = """
 import gc, os
 from dartvc.shims.safepoints import SafePoints
 points = next(each for each in gc.get_objects() if type(each) is SafePoints)
+points.pacer.affords = lambda new_bytes: True
 
 def forward(step):
     activations = os.urandom(20_000_000)

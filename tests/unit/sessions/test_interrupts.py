@@ -21,7 +21,7 @@ from dartvc.history import Repository
 from dartvc.history.fsck import check_repository
 from dartvc.sessions import Session
 
-INTERRUPTS = int(os.environ.get("DARTVC_TEST_INTERRUPTS", "40"))
+INTERRUPTS = int(os.environ.get("DARTVC_TEST_INTERRUPTS", "120"))
 
 
 class Interruption:

@@ -72,3 +72,20 @@ def test_waiting_for_a_head_does_not_put_more_work_at_risk() -> None:
     pace = Pace()
     pace.take(0.01, 0)
     assert pace.held_s(elapsed_s=20.0, since_last_s=1.0, since_head_s=0.0, interval_s=50.0) == 3.0
+
+
+def test_memory_that_was_never_stored_waits_until_the_run_is_long_enough_for_it() -> None:
+    pace = Pace()
+    assert pace.wait_for_s(0, busy=1.0, elapsed_s=0.0) == 0
+    assert pace.wait_for_s(300_000_000, busy=0.0, elapsed_s=2.0) == pytest.approx(8.0)
+    assert pace.wait_for_s(300_000_000, busy=1.0, elapsed_s=2.0) == pytest.approx(33.0)
+    assert pace.wait_for_s(300_000_000, busy=1.0, elapsed_s=60.0) < 0
+    assert Pace(every_s=5.0).wait_for_s(10**12, busy=1.0, elapsed_s=0.0) == 0
+
+
+def test_the_commit_behind_one_of_new_memory_tells_soon_what_the_next_ones_cost() -> None:
+    pace = Pace()
+    pace.take(0.3, 0, is_new=True)
+    assert pace.next_due_s(elapsed_s=11.0, since_last_s=0.0) == pytest.approx(9.0)
+    pace.take(0.3, 0)
+    assert pace.next_due_s(elapsed_s=20.0, since_last_s=0.0) == pytest.approx(70.0)

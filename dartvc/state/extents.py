@@ -1,0 +1,92 @@
+"""How much memory values hold in large blocks, told without reading it: what a commit would have to copy at least."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from dartvc.state.covariables import ATOMIC_TYPES, OPAQUE_ROOTS, SHARED_FREELY
+
+__all__ = ["large_blocks"]
+
+_LARGE_BYTES = 1 << 20
+_OBJECTS_LIMIT = 2000
+_ITEMS_LIMIT = 1000
+_TEXTS = (bytes, bytearray, str)
+_CODE = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
+_ITERABLE = (list, tuple, set, frozenset, deque)
+
+
+def large_blocks(roots: Iterable[object]) -> dict[int, int]:
+    """Returns the large blocks of memory that these values lead to, by address or identity: their sizes in bytes.
+
+    Looks at so many objects and runs no code of theirs; what lies deeper is not seen.
+    """
+    found: dict[int, int] = {}
+    seen: set[int] = set()
+    waiting: deque[object] = deque(roots)
+    while waiting and len(seen) < _OBJECTS_LIMIT:
+        value = waiting.popleft()
+        kind = type(value)
+        if id(value) in seen or (kind in ATOMIC_TYPES and kind not in _TEXTS) or isinstance(value, _CODE):
+            continue
+        seen.add(id(value))
+        block = _block_of(value, kind)
+        if block is not None:
+            if block[1] >= _LARGE_BYTES:
+                found[block[0]] = block[1]
+            continue
+        if isinstance(value, dict):
+            waiting.extend(_some(value.values(), len(value)))
+        elif isinstance(value, _ITERABLE):
+            waiting.extend(_some(value, len(value)))
+        elif kind.__module__ not in SHARED_FREELY and kind.__module__.partition(".")[0] not in OPAQUE_ROOTS:
+            waiting.extend(_attributes(value))
+    return found
+
+
+def _some(items: Iterable[object], count: int) -> Iterable[object]:
+    return items if count <= _ITEMS_LIMIT else ()
+
+
+def _attributes(value: object) -> Iterable[object]:
+    try:
+        names = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return ()
+    return list(names.values()) if type(names) is dict else ()
+
+
+def _block_of(value: Any, kind: type) -> tuple[int, int] | None:
+    """Returns the address and size of the memory of an array, a tensor, a table or a text; None for anything else."""
+    if kind in _TEXTS:
+        return id(value), len(value)
+    package = kind.__module__.partition(".")[0]
+    try:
+        if package == "numpy" and isinstance(value, sys.modules["numpy"].ndarray):
+            return _array_block(value)
+        if package == "torch" and isinstance(value, sys.modules["torch"].Tensor):
+            storage = value.untyped_storage()
+            return storage.data_ptr(), storage.nbytes()
+        if package == "pandas" and hasattr(kind, "memory_usage"):
+            usage = value.memory_usage(index=False) if hasattr(kind, "columns") else value.memory_usage()
+            return id(value), int(getattr(usage, "sum", lambda: usage)())
+        if package == "pyarrow" and hasattr(kind, "nbytes"):
+            return id(value), value.nbytes
+        if package == "polars" and hasattr(kind, "estimated_size"):
+            return id(value), value.estimated_size()
+    except Exception:  # a tensor without memory, a table in the middle of something
+        return id(value), 0
+    return None
+
+
+def _array_block(array: Any) -> tuple[int, int]:
+    numpy = sys.modules["numpy"]
+    while isinstance(array.base, numpy.ndarray):
+        array = array.base
+    if isinstance(array, numpy.memmap):
+        return id(array), 0  # a file's memory is stored as its name
+    return array.__array_interface__["data"][0], array.nbytes
