@@ -24,6 +24,10 @@ class Heights:
             except TypeError:
                 continue
 
+    def forget(self, value: Any) -> None:
+        """Takes note that an object is going to be another value."""
+        self._known.pop(id(value), None)
+
     def above(self, identities: Iterable[int]) -> int:
         """Returns the height of what is made from objects, which are alive, by their identity."""
         known = self._known

@@ -7,16 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dartvc.lineage.growing import Grown
+
 __all__ = ["Blocks", "CallRewrite", "Find", "PartCall", "Stacked"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stacked:
-    """Where the parts of a stacked array lie: along which axis, and their bounds."""
+    """Where the parts of a stacked array lie: along which axis, their bounds, and which may be prefixes of a product that grows."""
 
     reference: weakref.ref[Any]
     axis: int
     bounds: tuple[int, ...]
+    grown: tuple[Grown | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Blocks:
     axis: int
     parts: list[Any]
     bounds: tuple[int, ...]
+    grown: tuple[Grown | None, ...] = ()
 
 
 Find = Callable[[Any], Blocks | None]

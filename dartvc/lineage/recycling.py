@@ -1,13 +1,15 @@
 """Memory of large stacked arrays, used again: fresh memory costs more than the copy into it (0.44 s against 0.05 s for 235 MB, measured).
 
-A stacked array is held here after the program let go of it. When the next one of its shape is stacked and nobody else holds the old one, its
+A stacked array is held here after the program let go of it. When the next one of about its size is stacked and nobody else holds the old one, its
 parts are copied into the old memory. Nothing about the result tells; its content, layout and type are what numpy would have made.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from dartvc.lineage.contents import Contents
@@ -16,7 +18,8 @@ __all__ = ["Recycler", "teach_allocator"]
 
 _LARGE_BYTES = 8 << 20
 _LEARNED_BYTES = (32 << 20) - 8192
-_HELD = 2
+_HELD = 6
+_UNLIKE = 2
 _ALONE = 3  # the pool's list, the loop variable, getrefcount's argument
 
 
@@ -26,6 +29,9 @@ class Recycler:
     Args:
         budget_bytes: what they may take together.
         contents: is told what is going to be written.
+
+    Attributes:
+        forgetters: are told, too: what else is known about an array.
     """
 
     def __init__(self, budget_bytes: int, contents: Contents | None = None) -> None:
@@ -33,6 +39,7 @@ class Recycler:
         self._contents = contents
         self._pool: list[Any] = []
         self._lock = threading.Lock()
+        self.forgetters: list[Callable[[Any], None]] = []
 
     def begin_anew(self) -> None:
         """Forgets what the parent of a forked child holds."""
@@ -45,33 +52,58 @@ class Recycler:
         Fast path: the plain twin is numpy's own function, whose result is then offered to `keep`.
         """
         numpy = sys.modules["numpy"]
-        if not self._pool or not parts or not all(_is_plain(part, numpy) for part in parts):
+        if not self._pool or not _are_plain(parts, numpy):
             return None
         first = parts[0]
         if any(part.dtype != first.dtype or part.shape[1 - axis] != first.shape[1 - axis] for part in parts):
             return None
         length = sum(part.shape[axis] for part in parts)
-        shape = (length, first.shape[1]) if axis == 0 else (first.shape[0], length)
-        with self._lock:
-            found = None
-            for position in range(len(self._pool)):
-                each = self._pool[position]
-                if each.shape == shape and each.dtype == first.dtype and each.flags.writeable and sys.getrefcount(each) <= _ALONE:
-                    found = self._pool.pop(position)
-                    break
-                del each
-        if found is None or not found.flags.c_contiguous or any(numpy.may_share_memory(part, found) for part in parts):
+        found = self.take((length, first.shape[1]) if axis == 0 else (first.shape[0], length), first.dtype)
+        if found is None or any(numpy.may_share_memory(part, found) for part in parts):
             return None
-        if self._contents is not None:
-            self._contents.forget(found)
         numpy.concatenate(parts, axis, out=found)
         self.keep(found, parts)
         return found
 
-    def keep(self, array: Any, parts: Any) -> None:
-        """Holds an array that was just stacked, if it is one that could be made here."""
+    def copy(self, array: Any) -> Any:
+        """Returns a copy of an array, in row order."""
         numpy = sys.modules["numpy"]
-        if not all(_is_plain(part, numpy) for part in parts) or not array.flags.owndata or not array.flags.c_contiguous:
+        copy = self.take(array.shape, array.dtype)
+        if copy is None:
+            copy = numpy.empty(array.shape, array.dtype)
+        numpy.copyto(copy, array)
+        self.keep(copy)
+        return copy
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Returns memory that nobody holds any more, as an array of this shape and anything in it; None when there is none that is about as large."""
+        with self._lock:
+            found = None
+            wanted = math.prod(shape) * dtype.itemsize
+            for position in range(len(self._pool)):
+                each = self._pool[position]
+                is_like = each.shape == shape or wanted // _UNLIKE <= each.nbytes <= wanted * _UNLIKE
+                if is_like and each.dtype == dtype and each.flags.writeable and sys.getrefcount(each) <= _ALONE:
+                    found = self._pool.pop(position)
+                    break
+                del each
+        if found is None or not found.flags.c_contiguous:
+            return None
+        if self._contents is not None:
+            self._contents.forget(found)
+        for forget in self.forgetters:
+            forget(found)
+        if found.shape != shape:
+            try:
+                found.resize(shape, refcheck=False)  # nobody holds it; the C library moves pages, not bytes
+            except (ValueError, MemoryError):
+                return None  # a weak reference leads to it
+        return found
+
+    def keep(self, array: Any, parts: Any = ()) -> None:
+        """Holds an array that was just made, if it is one that could be made here."""
+        numpy = sys.modules["numpy"]
+        if (parts and not _are_plain(parts, numpy)) or not array.flags.owndata or not array.flags.c_contiguous:
             return
         if _LARGE_BYTES <= array.nbytes <= self._budget_bytes // _HELD:
             with self._lock:
@@ -101,12 +133,7 @@ def teach_allocator() -> None:
         pass  # another C library, with its own ways
 
 
-def _is_plain(part: Any, numpy: Any) -> bool:
-    """Whether an array is stacked in row order whatever lies beside it."""
-    return (
-        type(part) is numpy.ndarray
-        and part.ndim == 2
-        and part.flags.c_contiguous
-        and not part.flags.f_contiguous
-        and not part.dtype.hasobject
-    )
+def _are_plain(parts: Any, numpy: Any) -> bool:
+    """Whether numpy stacks arrays in row order."""
+    is_in_rows = all(type(part) is numpy.ndarray and part.ndim == 2 and part.flags.c_contiguous and not part.dtype.hasobject for part in parts)
+    return is_in_rows and any(not part.flags.f_contiguous for part in parts)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from dartvc.lineage.aggregates import Aggregate, Elementwise
 from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.deferring import Deferred, Transposed, settled
+from dartvc.lineage.growing import Grown, Growth
 from dartvc.lineage.memory import Entry, Memory
 from dartvc.lineage.parts import Blocks, CallRewrite, Find, PartCall, Stacked
 from dartvc.lineage.sites import Site
@@ -35,7 +36,6 @@ _TRIALS = 8
 _PARTNERS_LIMIT = 1024
 _WEIGHT_LEFT = 0.05
 _CALL_REWRITES: tuple[CallRewrite, ...] = (GroupBy(), ValueCounts(), Aggregate(), Elementwise())
-_WIDEST_LIMIT = 4
 CONCATENATION = "concat"
 METHODS = frozenset({CONCATENATION}).union(*(each.names for each in _CALL_REWRITES))
 """Names of calls that only partial reuse looks at."""
@@ -78,6 +78,16 @@ class Products:
             key = f"call {call.label} ".encode() + self._digest(part)
             states.append(self.lazily(key, lambda part=part: call.compute(part)))  # type: ignore[misc]
         return call.merge(states)
+
+    def growing(self, grown: Grown, multiply: Callable[[], Any]) -> Any:
+        """Returns what a product that grows gives, and counts whether it had to grow from nothing."""
+        product = multiply()
+        self.count(grown)
+        return product
+
+    def count(self, grown: Grown) -> None:
+        """Counts the hits of a product that grows."""
+        self.hits, grown.hits = self.hits + grown.hits, 0
 
     def _find(self, key: bytes, left: Any, right: Any) -> Any:
         def multiply() -> Any:
@@ -203,31 +213,60 @@ class ColumnBlocks:
         blocks = find(whole) if whole is not None else None
         if blocks is None or blocks.axis != 1 or not _are_floats(left, right):
             return None
-        digests = [products.digest(part) for part in blocks.parts]
+        columns = [
+            _Column(part, grown, products) for part, grown in itertools.zip_longest(blocks.parts, blocks.grown[: len(blocks.parts)])
+        ]
         if right is whole:
-            others, other_digests, bounds = blocks.parts, digests, blocks.bounds
+            others, bounds = columns, blocks.bounds
         else:
             right = settled(right)
-            others, other_digests, bounds = [right], [products.digest(right)], (0, right.shape[1] if right.ndim == 2 else 1)
-            if len(self._partners) >= _PARTNERS_LIMIT:
-                self._partners.clear()
-            mine = b"".join(digests)
-            is_first = self._partners.setdefault(other_digests[0], mine) == mine
-            if is_first and not any(products.has(each, other_digests[0]) for each in digests):
+            others, bounds = [_Column(right, None, products)], (0, right.shape[1] if right.ndim == 2 else 1)
+            if not self._is_worth_it(columns, others[0]):
                 return None
         result = numpy.empty((left.shape[0], bounds[-1]) if right.ndim == 2 else (left.shape[0],), left.dtype)
-        for row, (part, digest) in enumerate(zip(blocks.parts, digests, strict=True)):
+        for row, mine in enumerate(columns):
             rows = slice(blocks.bounds[row], blocks.bounds[row + 1])
-            for column, (other, other_digest) in enumerate(zip(others, other_digests, strict=True)):
+            for column, other in enumerate(others):
                 if right is whole and column < row:
                     result[rows, bounds[column] : bounds[column + 1]] = result[bounds[column] : bounds[column + 1], rows].T
-                    continue
-                block = products.transposed(part, other, digest, other_digest)
-                if right.ndim == 2:
-                    result[rows, bounds[column] : bounds[column + 1]] = block
+                elif right.ndim == 2:
+                    result[rows, bounds[column] : bounds[column + 1]] = mine.transposed(other)
                 else:
-                    result[rows] = block
+                    result[rows] = mine.transposed(other)
         return result
+
+    def _is_worth_it(self, columns: list[_Column], other: _Column) -> bool:
+        if len(self._partners) >= _PARTNERS_LIMIT:
+            self._partners.clear()
+        mine = b"".join(each.digest for each in columns)
+        return self._partners.setdefault(other.digest, mine) != mine or any(each.is_multiplied_with(other) for each in columns)
+
+
+class _Column:
+    """One part of stacked columns, known by its content, or as the prefix of a product that grows."""
+
+    def __init__(self, part: Any, grown: Grown | None, products: Products) -> None:
+        self._part = part
+        self._grown = grown if grown is not None and grown.holds(part) else None
+        self._products = products
+        self.digest = products.digest(part) if self._grown is None else self._grown.key + str(part.shape[1]).encode()
+
+    def is_multiplied_with(self, other: _Column) -> bool:
+        """Whether the transpose was multiplied with another array before."""
+        return self._products.has(self.digest, other.digest) if self._grown is None else self._grown.has(other.digest)
+
+    def transposed(self, other: _Column) -> Any:
+        """Returns the product of the transpose with another part, which is never changed by anybody."""
+        mine, theirs = self._grown, other._grown
+        if mine is None and theirs is None:
+            return self._products.transposed(self._part, other._part, self.digest, other.digest)
+        if mine is None and theirs is not None:
+            return self._products.growing(theirs, lambda: theirs.transposed(self._part, self.digest, other._part.shape[1])).T
+        assert mine is not None
+        width = self._part.shape[1]
+        if mine is theirs and other is self:
+            return self._products.growing(mine, lambda: mine.gram(width))
+        return self._products.growing(mine, lambda: mine.transposed(other._part, other.digest, width))
 
 
 class BlocksOfResult:
@@ -262,32 +301,30 @@ def _wider(array: Any) -> Any:
 
 
 class GrowingProduct:
-    """``A @ V[:, :k]`` grows from the widest ``A @ V[:, :j]`` so far: PCA and SVD with growing numbers of components."""
+    """``A @ V[:, :k]`` grows from the widest ``A @ V[:, :j]`` so far, and so does ``X.T @ Y`` for such a product X: PCA and SVD with growing numbers
+    of components.
+    """
 
-    def __init__(self) -> None:
-        self._widest: dict[tuple[bytes, bytes], tuple[Any, int]] = {}
+    def __init__(self, growth: Growth) -> None:
+        self._growth = growth
 
     def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
-        """Returns the product, or None when the right operand is no prefix of another array's columns."""
+        """Returns the product, or None when the right operand is no prefix of another array's columns, nor the left one of a product."""
         numpy = sys.modules["numpy"]
-        if type(left) is not numpy.ndarray or type(right) is not numpy.ndarray:
+        if type(left) is not numpy.ndarray or type(right) is not numpy.ndarray or not _are_floats(left, right):
             return None
+        whole = _untransposed(left)
+        grown = self._growth.of(whole) if whole is not None else None
+        if grown is not None:
+            mine = _Column(whole, grown, products)
+            return mine.transposed(mine if right is whole else _Column(right, None, products)).copy()
         base = _wider(right)
-        if base is None or left.ndim != 2 or not _are_floats(left, right) or base.nbytes > 8 * right.nbytes + (1 << 22):
+        if base is None or left.ndim != 2 or base.nbytes > 8 * right.nbytes + (1 << 22):
             return None
-        key = products.digest(left), products.digest(base)
-        width = right.shape[1]
-        product, done = self._widest.get(key, (None, 0))
-        if product is None:
-            product = numpy.empty((left.shape[0], base.shape[1]), left.dtype)
-            if len(self._widest) >= _WIDEST_LIMIT:
-                self._widest.pop(next(iter(self._widest)))
-        else:
-            products.hits += 1
-        if done < width:
-            product[:, done:width] = left @ right[:, done:]
-            self._widest[key] = product, width
-        return product[:, :width].copy()
+        key = products.digest(left) + products.digest(base)
+        result, grown = self._growth.multiply(left, right, key, base.shape[1])
+        products.count(grown)
+        return result
 
 
 class Rewrites:
@@ -296,13 +333,15 @@ class Rewrites:
     Args:
         memory: where products of parts are kept.
         digest: the fingerprint of one array.
+        copy: makes a copy of a large array.
     """
 
-    def __init__(self, memory: Memory, digest: Callable[[Any], bytes]) -> None:
+    def __init__(self, memory: Memory, digest: Callable[[Any], bytes], copy: Callable[[Any], Any] = lambda array: array.copy()) -> None:
         self._products = Products(memory, digest)
+        self._growth = Growth(copy)
         self._stacked: dict[int, Stacked] = {}
         self._tables: dict[int, Stacked] = {}
-        self._rewrites: tuple[Rewrite, ...] = (RowSubset(), RowBlocks(), ColumnBlocks(), GrowingProduct(), BlocksOfResult())
+        self._rewrites: tuple[Rewrite, ...] = (RowSubset(), RowBlocks(), ColumnBlocks(), GrowingProduct(self._growth), BlocksOfResult())
         self._rates: dict[int, float] = {}
 
     def note(self, result: Any, parts: Any, axis: int) -> None:
@@ -316,7 +355,13 @@ class Rewrites:
             bounds.append(bounds[-1] + width)
         if len(widths) == len(parts) and bounds[-1] == result.shape[axis]:
             number = id(result)
-            self._stacked[number] = Stacked(weakref.ref(result, lambda _: self._stacked.pop(number, None)), axis, tuple(bounds))
+            reference = weakref.ref(result, lambda _: self._stacked.pop(number, None))
+            self._stacked[number] = Stacked(reference, axis, tuple(bounds), tuple(map(self._growth.of, parts)))
+
+    def forget(self, array: Any) -> None:
+        """Takes note that the memory of an array is going to hold something else."""
+        self._stacked.pop(id(array), None)
+        self._growth.forget(array)
 
     def note_tables(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Notes where the parts of a table or column of pandas lie that a call has concatenated."""
@@ -374,7 +419,7 @@ class Rewrites:
 
     def _find(self, array: Any) -> Blocks | None:
         if type(array) is Deferred:
-            return Blocks(array.axis, array.parts, array.bounds) if array.rows is None else None
+            return Blocks(array.axis, array.parts, array.bounds, tuple(map(self._growth.of, array.parts))) if array.rows is None else None
         if hasattr(array, "iloc"):
             return self._find_table(array)
         stacked = self._stacked.get(id(array))
@@ -383,7 +428,7 @@ class Rewrites:
             return None
         bounds = list(zip(stacked.bounds, stacked.bounds[1:], strict=False))
         parts = [array[start:stop] if stacked.axis == 0 else array[:, start:stop] for start, stop in bounds]
-        return Blocks(stacked.axis, parts, stacked.bounds)
+        return Blocks(stacked.axis, parts, stacked.bounds, stacked.grown)
 
     def _find_table(self, table: Any) -> Blocks | None:
         """Finds the bounds of a table's parts, or of a column's, which is a new object each time but has the index of its table."""

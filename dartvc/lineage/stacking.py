@@ -78,10 +78,11 @@ class Stacking:
         return result, type(result) is numpy.ndarray and result.nbytes >= _SMALL_BYTES
 
     def _make(self, function: Any, parts: Any, kwargs: dict[str, Any], axis: int) -> Any:
-        result = self._recycler.concatenate(parts, axis)
+        columns = [part[:, None] if axis == 1 and getattr(part, "ndim", 0) == 1 else part for part in parts]
+        result = self._recycler.concatenate(columns, axis)
         if result is None:
             result = function(parts, **kwargs)
-            self._recycler.keep(result, parts)
+            self._recycler.keep(result, columns)
         if self._rewrites is not None:
             self._rewrites.note(result, parts, axis)
         return result

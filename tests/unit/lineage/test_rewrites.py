@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import weakref
 from functools import partial
 from typing import Any
 
@@ -10,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dartvc.lineage.codekeys import Plans
-from dartvc.lineage.deferring import Deferred, settled
+from dartvc.lineage.deferring import Deferral, Deferred, settled
 from dartvc.lineage.fingerprints import Fingerprint
 from dartvc.lineage.memory import Memory
 from dartvc.lineage.recycling import Recycler
 from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.sites import Site
+from dartvc.lineage.stacking import Stacking
 
 np = pytest.importorskip("numpy")
 
@@ -123,6 +126,35 @@ def test_a_growing_product_equals_the_plain_one(order: list[int], seed: int) -> 
         answer[:] = 0  # nobody else sees it
 
 
+@given(
+    order=st.lists(st.integers(1, 20), min_size=2, max_size=6),
+    seed=st.integers(0, 99),
+    touched=st.integers(0, 5),
+    is_last=st.booleans(),
+)
+def test_what_is_multiplied_with_a_growing_product_equals_the_plain_one(
+    order: list[int], seed: int, touched: int, is_last: bool
+) -> None:
+    """Alone or stacked with a column of ones, on either side of it; one that the program has changed is another array."""
+    rng = np.random.default_rng(seed)
+    rewrites, site = Rewrites(Memory(1 << 28), digest), Site("@")
+    left, vectors, target = rng.standard_normal((9000, 20)), rng.standard_normal((20, 20)), rng.standard_normal((9000, 2))
+    ones = np.ones((9000, 1))
+    for turn, width in enumerate(order):
+        answer = rewrites.multiply(left, vectors[:, :width], site)
+        stack = stacked(rewrites, [answer, ones] if is_last else [ones, answer], 1)
+        if turn == touched:
+            answer[17, 0] += 1
+            stack[19, 1:] *= 2
+        for whole in (answer, stack):
+            for right in (whole, target, target[:, 0]):
+                made = rewrites.multiply(whole.T, right, site)
+                if made is not None:
+                    np.testing.assert_allclose(made, whole.T @ right, rtol=1e-9, atol=1e-7)
+                    made[:] = 0  # nobody else sees it
+    assert site.partial > 0
+
+
 def test_a_part_changed_in_place_is_another_part() -> None:
     rewrites, site = Rewrites(Memory(1 << 28), digest), Site("@")
     parts = [np.random.default_rng(i).standard_normal((400, 30)) for i in range(3)]
@@ -149,6 +181,40 @@ def test_recycled_memory_holds_what_numpy_would_have_made(axis: int) -> None:
     del again
     assert recycler.concatenate(parts, axis) is None  # a view holds it
     assert np.array_equal(view, np.concatenate(parts[::-1], axis)[:1])
+
+
+@pytest.mark.parametrize("width", [250, 300, 420])
+def test_memory_of_about_the_size_is_recycled(width: int) -> None:
+    """Whatever weak references of ours lead to it; with one of the program's the memory stays as it is."""
+    known: dict[int, object] = {}
+    recycler = Recycler(1 << 30)
+    recycler.forgetters.append(lambda array: known.pop(id(array), None))
+    first = np.zeros((6000, 300))
+    known[id(first)] = weakref.ref(first)
+    recycler.keep(first)
+    number = id(first)
+    del first
+    wanted = np.random.default_rng(0).standard_normal((6000, width))
+    copy = recycler.copy(wanted)
+    assert id(copy) == number and copy.shape == wanted.shape and copy.flags.owndata and copy.flags.c_contiguous
+    assert np.array_equal(copy, wanted)
+    theirs = weakref.ref(copy)
+    del copy
+    other = recycler.copy(wanted[:, :-1])
+    assert np.array_equal(other, wanted[:, :-1]) and theirs() is None
+
+
+def test_columns_of_one_dimension_are_stacked_in_recycled_memory() -> None:
+    recycler, ones = Recycler(1 << 30), np.ones(6000)
+    stacking = Stacking(recycler, None, Deferral(lambda code: {}, lambda: True), None)
+    frame, site = sys._getframe(), Site("column_stack")
+    parts = [np.random.default_rng(0).standard_normal((6000, 300)), ones]
+    made, _ = stacking.stack(site, np.column_stack, parts, {}, frame)
+    number = id(made)
+    assert np.array_equal(made, np.column_stack(parts))
+    del made
+    again, _ = stacking.stack(site, np.column_stack, parts[::-1], {}, frame)
+    assert id(again) == number and np.array_equal(again, np.column_stack(parts[::-1]))
 
 
 @given(
