@@ -78,7 +78,7 @@ def dispatch(argv: list[str], context: Context) -> int:
     common = split_common(argv)
     session, words = common.session, fill_revisions(common.words)
     if common.directory:
-        context.directory = common.directory
+        context.move_to(common.directory)
     if common.is_quiet or context.is_json:
         context.progress_after_s = None
     try:

@@ -75,6 +75,22 @@ class Context:
             self._workspace = HeadWorkspace(self.repository)
         return self._workspace
 
+    def move_to(self, directory: str) -> None:
+        """Lets the command act as if it had been given in another directory: where another repository is found, on that and no session."""
+        self.directory = directory
+        if self._repository is None:
+            return
+        from dartvc.errors import DartvcError
+        from dartvc.history import Repository
+
+        try:
+            found = Repository.open(directory)
+        except DartvcError:  # told when the command asks for it; `init` does not
+            self._repository = self._workspace = None
+            return
+        if found.path != self._repository.path:
+            self._repository, self._workspace = found, None
+
     def out(self, text: str) -> None:
         """Writes a line of result."""
         if self.progress is not None:

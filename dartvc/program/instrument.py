@@ -15,7 +15,7 @@ import importlib.util
 import os
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dartvc.program.blocks import BLOCK, cut_into_blocks, name_blocks
@@ -249,6 +249,7 @@ class UserModules(importlib.abc.MetaPathFinder):
     ) -> None:
         self._is_user = is_user
         self._compiler = compiler
+        self._packages: dict[tuple[str, ...], bool] = {}
         self._patches = {**dict.fromkeys(_BY_VALUE, self._send_plain), **(patches or {})}
 
     def _send_plain(self, module: types.ModuleType) -> None:
@@ -262,6 +263,8 @@ class UserModules(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Returns the spec of a user's module with a loader of ours."""
+        if path is not None and fullname not in self._patches and not self._may_hold_own(path):
+            return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if fullname in self._patches and spec is not None and spec.origin is not None:
             spec.loader = _PatchingLoader(fullname, spec.origin, self._patches[fullname])
@@ -273,6 +276,15 @@ class UserModules(importlib.abc.MetaPathFinder):
             return None
         spec.loader = _Loader(fullname, spec.origin, self._compiler)
         return spec
+
+    def _may_hold_own(self, path: Iterable[str]) -> bool:
+        """Whether modules of a package with this path may be the user's: those of libraries are not looked for twice."""
+        folders = tuple(path)
+        known = self._packages.get(folders)
+        if known is None:
+            known = any(self._is_user(os.path.join(os.path.abspath(folder), "__init__.py")) for folder in folders)
+            self._packages[folders] = known
+        return known
 
     def install(self) -> None:
         """Puts this finder before Python's own; what is imported already is changed at once."""

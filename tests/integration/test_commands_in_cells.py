@@ -80,3 +80,14 @@ def test_positions_in_the_log_are_not_variables_and_variables_are(tmp_path: Path
     assert there["out"] == "x  int 6\n" == named["out"], (there, named)
     assert looped["out"] == "x  int 5\nx  int 6\n", looped
     assert called["out"] == "x  int 5\n", called
+
+
+def test_a_command_for_another_directory_acts_on_its_repository_and_not_on_the_session(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    _, made, _, elsewhere, absent, here, same, log = cells(
+        tmp_path, "x = 5", "%dvc_state -C other init", "%dvc_state -C other config dartvc.keepLast 7", "%dvc_state -C other config dartvc.keepLast",
+        "%dvc_state -C / log", "%dvc_state config dartvc.keepLast", "%dvc_state -C . config dartvc.keepLast", "%dvc_state -C . log --oneline",
+    )  # fmt: skip
+    assert not made["error"] and (tmp_path / "other" / ".dvc-state").is_dir()
+    assert (elsewhere["out"], here["out"], same["out"]) == ("7\n", "1000\n", "1000\n")
+    assert absent["error"] and "x = 5" in log["out"]
