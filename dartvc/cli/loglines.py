@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,8 +83,13 @@ def print_log(context: Context, options: LogOptions) -> None:
         _print_patches(context, commits, options, now_s, head or "")
         return
     blocks = iter_blocks(commits, now_s=now_s, oneline=options.oneline, graph=options.graph, color=context.color, head=head or "")
-    for batch in _batches(blocks):
-        context.out("\n".join(batch))
+    was_collecting = gc.isenabled()
+    gc.disable()  # ten thousand commits make no cycles
+    try:
+        for batch in _batches(blocks):
+            context.out("\n".join(batch))
+    finally:
+        gc.enable() if was_collecting else None
 
 
 def _or_unknown(context: Context, tips: Sequence[Oid], found: Iterable[Commit], options: LogOptions) -> Iterator[Commit]:

@@ -87,11 +87,7 @@ def commit_of_raw(raw: RawCommit) -> Commit:
 def commit_of_message(oid: Oid, tree: Oid, parents: tuple[Oid, ...], message: str, time_s: float, utc_offset_min: int) -> Commit:
     """Reads a commit from its message. A commit that somebody else's git made has no trailers and counts as manual."""
     text, lines, seal = _split(message)
-    fields = {}
-    for line in lines:
-        key, separator, value = line.partition(": ")
-        if separator:
-            fields[key] = value
+    fields = dict([line.split(": ", 1) for line in lines if ": " in line])
     find = fields.get
     time = _time_of(find("Time", ""), time_s, utc_offset_min)
     if not fields:
