@@ -105,8 +105,7 @@ def _run(options: StartOptions) -> int:
     except NotFoundError:
         repository = Repository.init()
     _settle_dead_runs(repository, options.is_atomic)
-    pace = _pace(options, repository)
-    chosen = RunOptions(*pace, options.grace, _pairs(options.sets), options.is_atomic, options.reuse)
+    chosen = RunOptions(*_pace(options, repository), options.grace, _pairs(options.sets), options.is_atomic, options.reuse)
     return run_script(repository, script, options.words, chosen, module=module)
 
 

@@ -102,7 +102,7 @@ class Growth:
             grown = self._widest[key] = Grown(numpy.empty((left.shape[0], columns), left.dtype), key)
         result = self._copy(grown.grow(left, right))
         number = id(result)
-        self._handed[number] = weakref.ref(result, lambda gone: self._forget(number, gone)), grown
+        self._handed[number] = weakref.ref(result, lambda _: self._handed.pop(number, None)), grown
         return result, grown
 
     def of(self, array: Any) -> Grown | None:
@@ -113,8 +113,3 @@ class Growth:
     def forget(self, array: Any) -> None:
         """Takes note that the memory of an array is going to hold something else."""
         self._handed.pop(id(array), None)
-
-    def _forget(self, number: int, reference: object) -> None:
-        handed = self._handed.get(number)
-        if handed is not None and handed[0] is reference:
-            del self._handed[number]

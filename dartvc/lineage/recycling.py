@@ -12,8 +12,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dartvc.lineage.contents import Contents
-
 __all__ = ["Recycler", "teach_allocator"]
 
 _LARGE_BYTES = 8 << 20
@@ -28,15 +26,13 @@ class Recycler:
 
     Args:
         budget_bytes: what they may take together.
-        contents: is told what is going to be written.
 
     Attributes:
-        forgetters: are told, too: what else is known about an array.
+        forgetters: are told what is going to be written: what is known about an array holds no more.
     """
 
-    def __init__(self, budget_bytes: int, contents: Contents | None = None) -> None:
+    def __init__(self, budget_bytes: int) -> None:
         self._budget_bytes = budget_bytes
-        self._contents = contents
         self._pool: list[Any] = []
         self._lock = threading.Lock()
         self.forgetters: list[Callable[[Any], None]] = []
@@ -89,8 +85,6 @@ class Recycler:
                 del each
         if found is None or not found.flags.c_contiguous:
             return None
-        if self._contents is not None:
-            self._contents.forget(found)
         for forget in self.forgetters:
             forget(found)
         if found.shape != shape:

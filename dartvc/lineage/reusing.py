@@ -77,9 +77,9 @@ class Reuse:
         self.calls = Calls(
             self.plans, self.witness, self.memory, self.shelf, namespace, self.contents, stands_in=stands_in, is_partial=is_partial
         )
-        self.recycler = Recycler(self.memory.budget_bytes // 2, self.contents)
+        self.recycler = Recycler(self.memory.budget_bytes // 2)
         self.rewrites = Rewrites(self.memory, self.calls.digest_alone, self.recycler.copy) if is_partial else None
-        self.recycler.forgetters = [self.calls.heights.forget, *([self.rewrites.forget] if self.rewrites else [])]
+        self.recycler.forgetters = [self.contents.forget, self.calls.heights.forget, *([self.rewrites.forget] if self.rewrites else [])]
         self.calls.holder.let_go = self.recycler.let_go
         self.deferral = Deferral(self.compiler.lendable, lambda: not self.witness.has_other_threads())
         self.sites: dict[types.CodeType, Site] = {}

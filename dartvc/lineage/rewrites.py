@@ -79,15 +79,10 @@ class Products:
             states.append(self.lazily(key, lambda part=part: call.compute(part)))  # type: ignore[misc]
         return call.merge(states)
 
-    def growing(self, grown: Grown, multiply: Callable[[], Any]) -> Any:
-        """Returns what a product that grows gives, and counts whether it had to grow from nothing."""
-        product = multiply()
-        self.count(grown)
-        return product
-
-    def count(self, grown: Grown) -> None:
-        """Counts the hits of a product that grows."""
+    def counted(self, grown: Grown, product: Any) -> Any:
+        """Returns what a product that grows gave, and counts its hits."""
         self.hits, grown.hits = self.hits + grown.hits, 0
+        return product
 
     def _find(self, key: bytes, left: Any, right: Any) -> Any:
         def multiply() -> Any:
@@ -213,9 +208,7 @@ class ColumnBlocks:
         blocks = find(whole) if whole is not None else None
         if blocks is None or blocks.axis != 1 or not _are_floats(left, right):
             return None
-        columns = [
-            _Column(part, grown, products) for part, grown in itertools.zip_longest(blocks.parts, blocks.grown[: len(blocks.parts)])
-        ]
+        columns = [_Column(part, grown, products) for part, grown in zip(blocks.parts, blocks.grown, strict=True)]
         if right is whole:
             others, bounds = columns, blocks.bounds
         else:
@@ -257,16 +250,12 @@ class _Column:
 
     def transposed(self, other: _Column) -> Any:
         """Returns the product of the transpose with another part, which is never changed by anybody."""
-        mine, theirs = self._grown, other._grown
-        if mine is None and theirs is None:
-            return self._products.transposed(self._part, other._part, self.digest, other.digest)
-        if mine is None and theirs is not None:
-            return self._products.growing(theirs, lambda: theirs.transposed(self._part, self.digest, other._part.shape[1])).T
-        assert mine is not None
-        width = self._part.shape[1]
-        if mine is theirs and other is self:
-            return self._products.growing(mine, lambda: mine.gram(width))
-        return self._products.growing(mine, lambda: mine.transposed(other._part, other.digest, width))
+        mine, theirs, width = self._grown, other._grown, self._part.shape[1]
+        if mine is not None:
+            return self._products.counted(mine, mine.gram(width) if other is self else mine.transposed(other._part, other.digest, width))
+        if theirs is not None:
+            return self._products.counted(theirs, theirs.transposed(self._part, self.digest, other._part.shape[1])).T
+        return self._products.transposed(self._part, other._part, self.digest, other.digest)
 
 
 class BlocksOfResult:
@@ -323,8 +312,7 @@ class GrowingProduct:
             return None
         key = products.digest(left) + products.digest(base)
         result, grown = self._growth.multiply(left, right, key, base.shape[1])
-        products.count(grown)
-        return result
+        return products.counted(grown, result)
 
 
 class Rewrites:

@@ -55,15 +55,16 @@ class Ticket:
 
     def wait_written(self) -> None:
         """Waits until the commit's id is known, or it has failed."""
-        if not self.written.is_set():
-            self.hurry()
-            self.written.wait()
+        self._wait(self.written)
 
     def wait_durable(self) -> None:
         """Waits until the commit is acknowledged, or has failed."""
-        if not self.durable.is_set():
+        self._wait(self.durable)
+
+    def _wait(self, event: threading.Event) -> None:
+        if not event.is_set():
             self.hurry()
-            self.durable.wait()
+            event.wait()
 
 
 class BackgroundWriter:

@@ -1187,6 +1187,7 @@ def test_pipelines_that_repeat_work_print_the_same_with_reuse_and_done_by_hand(p
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
     oracle = path.with_name(f"{path.stem}_oracle.py")
     outputs = []
+    (tmp_path / path.name).write_text(path.read_text())  # the twin by hand begins with the same data
     for words in ([], [*COMMAND, "run", "--reuse"], [*COMMAND, "run", "--partial-reuse"], *([None] if oracle.exists() else [])):
         script = tmp_path / "script.py"
         script.write_text((path if words is not None else oracle).read_text())

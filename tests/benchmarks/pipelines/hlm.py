@@ -53,4 +53,5 @@ def main():
         print(f"{trial}: best so far {best[0]:.3f} at {best[1]}")
 
 
-main()
+if __name__ == "__main__":
+    main()

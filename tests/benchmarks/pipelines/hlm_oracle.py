@@ -1,17 +1,7 @@
 """By hand: one Gram matrix and one right-hand side for a set of features; a loss from the same two, the tolerance not tried."""
 
-import sys
-
 import numpy as np
-
-SCALE = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-
-
-def data(rows, columns=100, seed=7):
-    rng = np.random.default_rng(seed)
-    X = rng.standard_normal((rows, columns))
-    y = X @ rng.standard_normal(columns) + rng.standard_normal(rows)
-    return X, y.reshape(-1, 1)
+from hlm import SCALE, data
 
 
 def main():

@@ -33,4 +33,5 @@ def main():
             print(f"target={target} reg={reg} mse={np.mean(errors):.5f} sd={np.std(errors):.5f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,18 +1,8 @@
 """By hand: a Gram matrix for each fold, the training rows as everything minus the fold that is held out, all targets at once."""
 
-import sys
-
 import numpy as np
+from kfold import SCALE, data
 from sklearn.model_selection import KFold
-
-SCALE = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-
-
-def data(rows, columns=60, targets=3, seed=5):
-    rng = np.random.default_rng(seed)
-    X = rng.standard_normal((rows, columns))
-    Y = X @ rng.standard_normal((columns, targets)) + 2.0 * rng.standard_normal((rows, targets))
-    return X, Y
 
 
 def main():

@@ -40,4 +40,5 @@ def main():
         print(f"k={k} r2={r2:.6f} adjusted={adjusted:.6f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

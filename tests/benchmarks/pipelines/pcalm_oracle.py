@@ -1,17 +1,7 @@
 """By hand: one decomposition, one projection onto all components, one Gram matrix whose leading blocks are what each number needs."""
 
-import sys
-
 import numpy as np
-
-SCALE = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-
-
-def data(rows, columns=240, seed=3):
-    rng = np.random.default_rng(seed)
-    X = rng.standard_normal((rows, columns)) * np.linspace(3.0, 0.3, columns)
-    y = X[:, :60] @ rng.standard_normal((60, 1)) + rng.standard_normal((rows, 1))
-    return X, y
+from pcalm import SCALE, data
 
 
 def main():

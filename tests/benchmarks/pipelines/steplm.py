@@ -35,4 +35,5 @@ def main():
         print(f"{each} aic={best:.3f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

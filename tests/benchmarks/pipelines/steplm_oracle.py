@@ -1,17 +1,7 @@
 """By hand: one Gram matrix of all columns; a candidate is a small system made of its rows and columns, and so is its residual."""
 
-import sys
-
 import numpy as np
-
-SCALE = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-
-
-def data(rows, columns=60, seed=4):
-    rng = np.random.default_rng(seed)
-    X = rng.standard_normal((rows, columns))
-    y = X[:, :8] @ np.arange(1.0, 9.0) + 3.0 * rng.standard_normal(rows)
-    return X, y
+from steplm import SCALE, data
 
 
 def main():

@@ -46,4 +46,5 @@ def main():
             print(trial, f"{accuracy:.5f}", np.round(weights, 4).tolist())
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,27 +1,8 @@
 """By hand: each model predicts once."""
 
-import sys
-
 import numpy as np
 from sklearn.datasets import make_classification
-from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.svm import SVC
-
-SCALE = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-
-
-def fit_all(X, y):
-    models = [
-        RandomForestClassifier(30, random_state=0),
-        ExtraTreesClassifier(30, random_state=0),
-        GradientBoostingClassifier(n_estimators=20, random_state=0),
-        LogisticRegression(max_iter=200),
-        KNeighborsClassifier(9),
-        SVC(random_state=0),
-    ]
-    return [model.fit(X, y) for model in models]
+from voting import SCALE, fit_all
 
 
 def main():
