@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -129,6 +128,8 @@ def report(error: DartvcError, context: Context) -> int:
 
 def jsonable(value: object) -> object:
     """Turns values of ours into what JSON has: dataclasses into objects, times into ISO 8601 UTC."""
+    from dataclasses import asdict, is_dataclass
+
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, datetime):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.cli.context import Context
 from dartvc.cli.render.log import iter_blocks, render_log
@@ -16,14 +15,13 @@ from dartvc.model import Commit, Oid
 __all__ = ["LogOptions", "commit_item", "parse_plainly", "print_log"]
 
 
-@dataclass(frozen=True, slots=True)
-class LogOptions:
+class LogOptions(NamedTuple):
     """What `log` was asked for."""
 
     revision: str = "HEAD"
     graph: bool = False
     oneline: bool = False
-    count: int | None = None
+    limit: int | None = None
     is_all: bool = False
     name: str | None = None
     where: str | None = None
@@ -46,7 +44,7 @@ def parse_plainly(words: Sequence[str]) -> LogOptions | None:
             value = next(rest, "")
             if not value.isdigit():
                 return None
-            found["count"] = int(value)
+            found["limit"] = int(value)
         elif word in ("--var", "--where"):
             found["name" if word == "--var" else "where"] = next(rest, "")
         elif word.startswith("-") or "revision" in found:
@@ -74,7 +72,7 @@ def print_log(context: Context, options: LogOptions) -> None:
         found = (commit for commit in found if holds(repository, commit.oid, condition))
     if options.name is not None or options.where is not None:
         found = _or_unknown(context, tips, found, options)
-    commits = islice(found, options.count) if options.count is not None and options.count >= 0 else found  # as in git: a negative one is no limit
+    commits = islice(found, options.limit) if options.limit is not None and options.limit >= 0 else found  # as in git: a negative one is no limit
     if options.is_json:
         context.json("log", {"items": [commit_item(commit) for commit in commits]})
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -27,8 +26,7 @@ class CommitKind(StrEnum):
     END = "end"
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A place in a program where it can be resumed: file, line, function, and a serialised stack for the engine."""
 
     file: str

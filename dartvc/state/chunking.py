@@ -3,7 +3,7 @@
 Buffers (array memory) are cut at fixed offsets. Pickled streams are cut at fixed offsets too, but against the chunks that the
 same co-variable had before: an insertion or deletion moves everything behind it, and `match_stream` finds the old chunks again at
 their new places by the first bytes of each (its anchor), at the speed of `bytes.find`. What lies between those found is cut finer,
-for what changed once is likely to change again.
+for what changed once is likely to change again; so is the head of a long stream, where the attributes of a large object stand.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
 from dartvc.model import ChunkRef, Digest
 
-__all__ = ["BUFFER_CHUNK_BYTES", "STREAM_CHUNK_BYTES", "StreamChunk", "chunk_buffer", "digest_buffers", "fingerprint", "match_stream", "unframe"]
+__all__ = [
+    "BUFFER_CHUNK_BYTES",
+    "CHANGED_CHUNK_BYTES",
+    "STREAM_CHUNK_BYTES",
+    "StreamChunk",
+    "chunk_buffer",
+    "digest_buffers",
+    "fingerprint",
+    "match_stream",
+    "unframe",
+]
 
 BUFFER_CHUNK_BYTES = 512 * 1024
 STREAM_CHUNK_BYTES = 16 * 1024
@@ -83,8 +93,10 @@ def match_stream(stream: bytes, before: Sequence[StreamChunk]) -> tuple[tuple[Ch
     at, missed = 0, 0
 
     def cut(start: int, end: int) -> None:
-        step = CHANGED_CHUNK_BYTES if before and end - start <= 2 * STREAM_CHUNK_BYTES else STREAM_CHUNK_BYTES
+        is_changed = bool(before) and end - start <= 2 * STREAM_CHUNK_BYTES
         while start < end:
+            is_head = start < STREAM_CHUNK_BYTES < len(stream)
+            step = CHANGED_CHUNK_BYTES if is_changed or is_head else STREAM_CHUNK_BYTES
             size = end - start if end - start <= step + ANCHOR_BYTES else step
             piece = view[start : start + size]
             digest = Digest(xxh3_128_digest(piece))

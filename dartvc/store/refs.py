@@ -9,8 +9,8 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dartvc.errors import CorruptError, RefConflictError, StorageError, UsageError
 from dartvc.model import Oid
@@ -24,8 +24,7 @@ _BAD_REF = re.compile(r"[\x00-\x20~^:?*\[\\\x7f]|\.\.|@\{|//|\.lock(/|\Z)|\.\Z|(
 _LINK_MAX = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Where HEAD points: at a ref (``refs/heads/main``) or, detached, at a commit."""
 
     ref: str | None
