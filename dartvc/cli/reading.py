@@ -13,7 +13,7 @@ from dartvc.cli.loglines import LogOptions, commit_item, print_log
 from dartvc.cli.render import printable, render_diff, render_headline, render_summary
 from dartvc.cli.text import age, counted, render_commit, size
 from dartvc.errors import NotFoundError, UsageError
-from dartvc.model import Commit, short
+from dartvc.model import Commit, Oid, short
 from dartvc.porcelain.compare import compare
 from dartvc.porcelain.expressions import holds, names_of, require_names
 
@@ -162,16 +162,14 @@ def log(
     print_log(current(), LogOptions(revision, graph, oneline, count, is_all, name, where, patch, is_json))
 
 
-def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD", is_json: Json = False) -> None:
+def show(target: Annotated[str, typer.Argument(help="REV, REV:NAME, or a name at HEAD")] = "HEAD", is_json: Json = False) -> None:
     """Shows a commit, or what is known of one name in it; nothing is unpickled."""
     from dartvc.cli.postmortem import examination_item, render_examination
-    from dartvc.history.revisions import split_path
     from dartvc.porcelain.postmortem import examine
 
     context = current()
     repository = context.repository
-    revision, name, path = split_path(target)
-    oid = repository.resolve(revision, head=context.workspace.head)
+    oid, name, path = _place(context, target)
     if name:
         entry = repository.names(oid).get(name)
         if entry is None:
@@ -207,10 +205,25 @@ def show(target: Annotated[str, typer.Argument(help="REV or REV:NAME")] = "HEAD"
             context.out(line)
 
 
+def _place(context: Context, target: str) -> tuple[Oid, str | None, str]:
+    """Returns (commit, name or None, path inside its value); a word that is no revision is a name at HEAD, as it is a path in git."""
+    from dartvc.history.revisions import split_path
+
+    repository, head = context.repository, context.workspace.head
+    revision, name, path = split_path(target)
+    try:
+        return repository.resolve(revision, head=head), name, path
+    except NotFoundError:
+        _, name, path = split_path(f"HEAD:{target}")
+        if head is None or ":" in target or name not in repository.names(head):
+            raise
+        return head, name, path
+
+
 def diff(
     before: Annotated[str, typer.Argument(help="by default the parent of HEAD")] = "",
     after: Annotated[str, typer.Argument(help="by default HEAD")] = "",
-    names: Annotated[list[str] | None, typer.Argument(help="only these names")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="only these names; also in front, where no revision is given")] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="exit 1 when something differs")] = False,
     is_json: Json = False,
 ) -> None:
@@ -218,7 +231,12 @@ def diff(
     context = current()
     repository = context.repository
     head = context.workspace.head
-    if ".." in before and not before.startswith(":/"):
+    names = names or []
+    if _is_name(context, after):
+        after, names = "", [after, *names]
+    if _is_name(context, before):
+        before, after, names = "", "", [*filter(None, [before, after]), *names]
+    elif ".." in before and not before.startswith(":/"):
         if after:
             raise UsageError(f"{before} says both ends already", kind="bad-arguments", hint=f"dvc-state diff {before} -- NAMES")
         before, after = _ends(context, before)
@@ -227,6 +245,8 @@ def diff(
     first = repository.resolve(before or "HEAD~1", head=head)
     second = repository.resolve(after or "HEAD", head=head)
     found = compare(repository, first, second, names or None)
+    if not found.names:
+        require_names(repository, [first, second], names)
     if is_json:
         context.json("diff", {"before": found.before, "after": found.after, "items": found.names})
     else:
@@ -234,6 +254,18 @@ def diff(
             context.out(line)
     if exit_code and found.names:
         raise typer.Exit(1)
+
+
+def _is_name(context: Context, word: str) -> bool:
+    """Whether a word that could be a revision is none, but a name at HEAD or before it."""
+    repository, head = context.repository, context.workspace.head
+    if head is None or not any(word in repository.names(oid) for oid in (head, *repository.commit(head).parents)):
+        return False
+    try:
+        repository.resolve(word, head=head)
+    except NotFoundError:
+        return True
+    return False
 
 
 def _ends(context: Context, text: str) -> tuple[str, str]:

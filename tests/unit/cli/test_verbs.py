@@ -181,7 +181,21 @@ def test_a_diff_takes_ranges_and_names_as_git_does(project: Project) -> None:
     assert apart == project("diff", "HEAD~3..HEAD") == project("diff", "HEAD~3..") == project("diff", "HEAD~3...HEAD") != ""
     assert project("diff", "HEAD~3..HEAD", "--", "y") == project("diff", "--", "y") == project("diff", "HEAD~1", "--", "y") == project("diff", "HEAD~1", "HEAD", "y")
     assert "x" not in project("diff", "--", "y")
-    assert "says both ends" in project("diff", "HEAD~1..HEAD", "y", expected=2)
+    assert "says both ends" in project("diff", "HEAD~1..HEAD", "main", expected=2)
+
+
+def test_a_word_that_is_no_revision_is_a_name(project: Project) -> None:
+    """As it is a path in git; a branch of the same name comes first."""
+    project.commit("both", x={"a": [5]}, y=1)
+    assert project("show", "x") == project("show", "HEAD:x") != ""
+    assert project("show", 'x["a"]').startswith('x["a"]  ')
+    assert project("diff", "y") == project("diff", "--", "y") != project("diff", "y", "x") == project("diff", "--", "x", "y")
+    assert project("diff", "HEAD~2", "y") == project("diff", "HEAD~2", "HEAD", "y") == project("diff", "HEAD~2..HEAD", "y")
+    project.commit("gone", y=None)
+    for words in (("show", "nosuch"), ("diff", "nosuch"), ("diff", "HEAD~1", "nosuch"), ("diff", "HEAD~1", "HEAD", "nosuch")):
+        assert "nosuch" in project(*words, expected=3)
+    project("branch", "y")
+    assert project("show", "y").startswith("commit ")
 
 
 @pytest.mark.parametrize("is_inside", [True, False])
