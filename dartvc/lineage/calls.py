@@ -13,10 +13,10 @@ import threading
 import time
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.lineage.changes import Change
-from dartvc.lineage.codekeys import Plans, Refused, Unkept
+from dartvc.lineage.codekeys import Effects, Plans, Refused
 from dartvc.lineage.contents import Contents
 from dartvc.lineage.fingerprints import Fingerprint
 from dartvc.lineage.flights import Flight, Flights
@@ -42,6 +42,18 @@ _WAKING_SHARE = 0.01
 _DOUBTFUL_EXECUTIONS = 4  # of a site without hits: what it keeps is memory that the program has to get anew
 _NOTHING = object()
 _NO_CODE = (lambda: None).__code__
+
+
+class _Call(NamedTuple):
+    """One call: its walk before it ran, its key, and what it may change, where that is known."""
+
+    site: Site
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    before: Fingerprint
+    key: bytes
+    change: Change | None
 
 
 class Calls:
@@ -108,12 +120,12 @@ class Calls:
     # -- answering ------------------------------------------------------------------------------------------------------------
 
     def invoke(
-        self, site: Site, function: Any, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, changes: bool = False
+        self, site: Site, function: Any, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any], change: Change | None = None
     ) -> Any:
         """Returns what the function returns for these arguments, from a store when that is known to be the same.
 
         Args:
-            changes: whether ``plain`` itself sees to it that nothing is changed but what may be.
+            change: what a library's function may change, where that is known.
         """
         active = self._active
         if site in active:
@@ -128,17 +140,17 @@ class Calls:
             return plain(*args, **kwargs)
         except RecursionError:
             return plain(*args, **kwargs)
-        key = before.digest()
-        answer = self.answer(site, key, begin)
+        call = _Call(site, function, args, kwargs, before, before.digest(), change)
+        answer = self.answer(site, call.key, begin, call)
         if answer is not _NOTHING:
             return answer
-        expected = key if not changes else self._digest_of_closures(before)
-        flight = self._take_off(site, key)
+        flight = self._take_off(site, call.key)
         if flight is None:
-            answer = self.answer(site, key, time.perf_counter())
+            answer = self.answer(site, call.key, time.perf_counter(), call)
             if answer is not _NOTHING:
                 return answer
             site.may_wait = False  # it was in vain
+        change, closures = self._look_before(call)
         active.append(site)
         record = self.witness.begin()
         start = time.perf_counter()
@@ -157,7 +169,7 @@ class Calls:
                 if flight is not None:
                     self.flights.land(flight)
         try:
-            self._learn(site, function, args, kwargs, key, before, record, result, cost_s, expected)
+            self._learn(call._replace(change=change), closures, record, result, cost_s)
         finally:
             if flight is not None:
                 self.flights.land(flight)
@@ -173,21 +185,30 @@ class Calls:
         if site in self._active:
             return function(*args, **kwargs)  # a pipeline inside a pipeline
         try:
-            change = Change(estimator, (*args, *kwargs.values()), Fingerprint(self.plans, self.contents))
+            change = Change((estimator,), (*args, *kwargs.values()), self.plans.is_user_module, self._digest_given)
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
             return function(*args, **kwargs)
-        results: list[Any] = []
+        return self.invoke(site, function, function, args, kwargs, change)
 
-        def plain(*args: Any, **kwargs: Any) -> Any:
-            begin = time.perf_counter()
-            results.append(function(*args, **kwargs))
-            if time.perf_counter() - begin < _WORTH_KEEPING_S:
-                return Unkept("it is cheap")
-            return change.describe(results[0], Fingerprint(self.plans, self.contents))
+    def _change_of(self, call: _Call) -> Change:
+        return call.change or Change((*call.args, *call.kwargs.values()), (), self.plans.is_user_module, self._digest_given)
 
-        described = self.invoke(site, function, plain, args, kwargs, changes=True)
-        return results[0] if results else change.apply(described)
+    def _look_before(self, call: _Call) -> tuple[Change | None, bytes]:
+        """Returns what a call may change, and the digest of the code and globals behind it; None where it is not known to change anything."""
+        if call.change is None and not call.site.changes:
+            return None, b""
+        try:
+            change = self._change_of(call)
+            change.look()
+            return change, self._digest_of_closures(call.before)
+        except Refused:
+            return None, b""  # that it changes nothing is seen without
+
+    def _digest_given(self, value: Any) -> bytes:
+        walker = Fingerprint(self.plans, self.contents)
+        walker.add(value)
+        return walker.digest()
 
     def compute(self, site: Site, label: str, operands: tuple[Any, ...], function: Any) -> Any:
         """Returns ``function(*operands)`` for a function of ours that has no effect, so that nothing has to be proved."""
@@ -291,6 +312,8 @@ class Calls:
                 report(f"argument {name}")
         if is_user:
             walker.plan_of(function, report)
+        if walker.shares_memory:
+            walker.note("shared memory")
         return walker
 
     def _digest_of_closures(self, before: Fingerprint) -> bytes:
@@ -300,12 +323,17 @@ class Calls:
             walker.plan_of(definition)
         return walker.digest()
 
-    def answer(self, site: Site, key: bytes, begin: float) -> Any:
+    def answer(self, site: Site, key: bytes, begin: float, call: _Call | None = None) -> Any:
         """Returns a stored result with its effects done again, or `_NOTHING`."""
         with self.witness.looking_away():
             entry, value = self._find(key)
-        if entry is None:
-            return _NOTHING
+            if entry is None:
+                return _NOTHING
+            if type(value) is Effects:
+                try:
+                    value = self._change_of(call).apply(value) if call is not None else _NOTHING
+                except Refused:
+                    return _NOTHING
         for stream, text in entry.output:
             getattr(sys, stream).write(text) if text else getattr(sys, stream).flush()
         if entry.streams:
@@ -362,18 +390,15 @@ class Calls:
         return entry, value
 
     def _is_valid(self, entry: Entry) -> bool:
-        if entry.streams and entry.streams != self.witness.streams.digests():
+        if entry.streams and not self.witness.streams.are_at(entry.streams):
             return False
         return all(digest_of_file(path) == digest for path, digest in entry.files.items())
 
     # -- learning -------------------------------------------------------------------------------------------------------------
 
-    def _learn(
-        self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes,
-        before: Fingerprint, record: Record, result: Any, cost_s: float, expected: bytes,
-    ) -> None:  # fmt: skip
+    def _learn(self, call: _Call, closures: bytes, record: Record, result: Any, cost_s: float) -> None:
         """Keeps the result of a call if it is sound and pays."""
-        begin = time.perf_counter()
+        site, begin = call.site, time.perf_counter()
         site.executions += 1
         site.cost_s += cost_s + record.saved_s
         site.last = "miss"
@@ -384,7 +409,7 @@ class Calls:
                 raise Refused("what it calls is answered by itself", is_final=True)
             if cost_s + record.saved_s >= _WORTH_KEEPING_S:
                 with self.witness.looking_away():
-                    self._keep(site, function, args, kwargs, key, before, record, result, cost_s + record.saved_s, expected)
+                    self._keep(call, self._proven(call, closures, result), record, cost_s + record.saved_s)
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
         except RecursionError:
@@ -400,29 +425,39 @@ class Calls:
         if self.report is not None:
             self.report(site)
 
-    def _keep(
-        self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes,
-        before: Fingerprint, record: Record, result: Any, cost_s: float, expected: bytes,
-    ) -> None:  # fmt: skip
+    def _proven(self, call: _Call, closures: bytes, result: Any) -> Any:
+        """Returns what is to be kept of a call: its result, with what it did to its arguments.
+
+        Raises:
+            Refused: it changed something else.
+        """
+        before = call.before
+        if call.change is not None:
+            if self._digest_of_closures(before) != closures:
+                raise Refused("it changes globals")
+            return call.change.describe(result, before.owners, shares_memory=before.shares_memory)
         is_quiet = not before.has_user_code and not before.has_stream  # a library's function that is not known to change its arguments: see Operation
-        if expected is not key:
-            is_quiet = self._digest_of_closures(before) == expected
-        if not is_quiet and (expected is not key or self.walk(site, function, args, kwargs).digest() != key):
+        if not is_quiet and self.walk(call.site, call.function, call.args, call.kwargs).digest() != call.key:
+            call.site.changes = type(call.function) is types.FunctionType and not call.site.is_part
             raise Refused("it changes its arguments or globals")
+        return result
+
+    def _keep(self, call: _Call, result: Any, record: Record, cost_s: float) -> None:
+        site, before = call.site, call.before
         after = Fingerprint(self.plans, self.contents, is_result=True)
         after.add(result)
         if after.has_code:
             raise Refused("it returns functions or classes")
         if after.identities.keys() & before.identities.keys() or after.owners & before.owners:
             raise Refused("its result shares memory with what it was given")
-        streams_after = self._streams_after(record)
+        streams, streams_after = self._streams_moved(record)
         files = {path: self._file_digest(path, stamp) for path, stamp in record.files.items()}
         entry = Entry(
-            site.name, None, after.size_bytes + 200, cost_s, files, record.streams if streams_after is not None else (), streams_after,
+            site.name, None, after.size_bytes + 200, cost_s, files, streams, streams_after,
             joined(record.output), height=self.heights.above(before.identities),
         )  # fmt: skip
         self.heights.note(result, entry.height)
-        self._retain(site, key, entry, result, after.size_bytes)
+        self._retain(site, call.key, entry, result, after.size_bytes)
 
     def _retain(self, site: Site, key: bytes, entry: Entry, result: Any, size_bytes: int) -> None:
         """Keeps a sound result in memory and in the repository, as far as that pays."""
@@ -444,14 +479,14 @@ class Calls:
         with self.witness.looking_away():
             self.storing.close()
 
-    def _streams_after(self, record: Record) -> Any:
-        """Returns where the random streams stand when the call moved them, else None."""
-        digests = self.witness.streams.digests()
-        if digests == record.streams:
-            return None
+    def _streams_moved(self, record: Record) -> tuple[tuple[bytes, ...], Any]:
+        """Returns where the random streams that the call moved stood before and stand now, as `Streams.moved_since`; ((), None) for none."""
+        moved, states = self.witness.streams.moved_since(record.streams)
+        if not moved:
+            return (), None
         if record.threads or self.witness.has_other_threads():
             raise Refused("it draws random numbers while other threads run")
-        return self.witness.streams.capture()
+        return moved, states
 
     def _file_digest(self, path: str, stamp: tuple[int, int]) -> str:
         try:

@@ -1,8 +1,9 @@
-"""Calls that change their object, answered by changing it in the same way: ``fit`` of scikit-learn's estimators.
+"""Calls that change what they are given, answered by changing it in the same way: ``fit`` of an estimator, ``add_features(frame)``.
 
-What such a call did is written down as the new contents of every object that was there before (the estimator, those inside it, their lists and
-dicts), with all references between them, and to the arguments, kept as references. Done again, the same objects get these contents: whoever
-holds the scaler inside a pipeline sees it fitted. A call that wrote into anything else, or keeps a view of an argument, is refused.
+What such a call did is written down as the new contents of those objects that it changed (lists, dicts, arrays, frames, estimators, instances of
+the program's classes), with all references to what was there before kept as references. Done again, the same objects get these contents:
+whoever holds the scaler inside a pipeline sees it fitted. Arrays and frames stay out of the pickle, so that keeping them costs what keeping a
+result costs. A call that changed anything else, or that keeps a view of an argument, is refused.
 """
 
 from __future__ import annotations
@@ -10,135 +11,263 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Iterable
-from typing import Any
+import types
+from collections.abc import Callable, Iterable
+from opcode import opmap
+from operator import is_not
+from typing import Any, NamedTuple
 
-from dartvc.lineage.codekeys import Refused, Unkept
-from dartvc.lineage.contents import owner_of
-from dartvc.lineage.fingerprints import Fingerprint
+from dartvc.lineage.codekeys import Effects, Refused
+from dartvc.lineage.contents import LARGE_BYTES, owner_of
+from dartvc.lineage.fingerprints import SCALARS
+from dartvc.lineage.holdings import keeps_array, keeps_frame
 
-__all__ = ["Change", "is_estimator"]
+__all__ = ["Change", "is_estimator", "may_write"]
 
-_LEAVES = (type(None), bool, int, float, complex, str, bytes, type)
 _OBJECTS_LIMIT = 2000
+_WRITES = frozenset(opmap[name] for name in ("STORE_ATTR", "STORE_SUBSCR", "DELETE_ATTR", "DELETE_SUBSCR", "STORE_SLICE") if name in opmap)
+
+_BINARY = opmap["BINARY_OP"]
+_IN_PLACE = 13  # the first of its kinds: x += y
+
+
+def may_write(code: types.CodeType) -> bool:
+    """Whether code sets attributes or elements: of what it is given, perhaps."""
+    steps = code.co_code
+    return not _WRITES.isdisjoint(steps[::2]) or any(step == _BINARY and kind >= _IN_PLACE for step, kind in zip(steps[::2], steps[1::2], strict=True))
 
 
 def is_estimator(value: object) -> bool:
     """Whether a value is one of scikit-learn's own estimators, all of whose state Python can see."""
     kind = type(value)
-    return (
-        kind.__module__.split(".")[0] == "sklearn"
-        and hasattr(kind, "get_params")
-        and kind.__reduce_ex__ is object.__reduce_ex__
-        and hasattr(value, "__dict__")
-    )
+    return kind.__module__.split(".")[0] == "sklearn" and hasattr(kind, "get_params") and _has_plain_state(kind)
+
+
+class _Plain:
+    """What an object of the program's classes is in memory, as long as no base of its class is written in C."""
+
+
+def _has_plain_state(kind: type) -> bool:
+    """Whether the attributes of its objects are all of their state."""
+    is_plain = kind.__basicsize__ <= _Plain.__basicsize__ and kind.__itemsize__ == 0 and kind.__dictoffset__ != 0
+    return is_plain and all(getattr(kind, name) is getattr(object, name) for name in ("__reduce_ex__", "__reduce__"))
+
+
+class _Role(NamedTuple):
+    """How one kind of object is changed.
+
+    Attributes:
+        state: returns what to compare: a list or dict of references that are compared by identity, or anything else by equality.
+        contents: returns what to keep of a changed object, given the object and its state.
+        put: gives an object other contents.
+    """
+
+    state: Callable[[Any, Callable[[Any], bytes]], Any]
+    contents: Callable[[Any, Any], Any]
+    put: Callable[[Any, Any], None]
+
+
+def _array_state(array: Any, digest: Callable[[Any], bytes]) -> Any:
+    return (array.shape, array.strides, array.dtype), digest(array)
+
+
+def _put_list(old: list[Any], new: list[Any]) -> None:
+    old[:] = new
+
+
+def _put_dict(old: dict[Any, Any], new: dict[Any, Any]) -> None:
+    old.clear()
+    old.update(new)
+
+
+def _put_array(old: Any, new: Any) -> None:
+    sys.modules["numpy"].copyto(old, new)
+
+
+def _put_frame(old: Any, new: Any) -> None:
+    old._update_inplace(new)
+    old.attrs = new.attrs
+    if hasattr(old, "_name"):
+        old._name = new._name
+
+
+_LIST = _Role(lambda value, digest: list(value), lambda value, state: state, _put_list)
+_DICT = _Role(lambda value, digest: dict(value), lambda value, state: state, _put_dict)
+_OBJECT = _Role(lambda value, digest: dict(vars(value)), lambda value, state: state, lambda old, new: _put_dict(vars(old), new))
+_ARRAY = _Role(_array_state, lambda value, state: value.copy(order="K"), _put_array)
+_FRAME = _Role(lambda value, digest: digest(value), lambda value, state: value.copy(deep=False), _put_frame)
 
 
 class Change:
-    """One call that may change an estimator.
+    """One call that may change what it is given.
 
     Args:
-        estimator: the object.
-        arguments: what else the call is given.
-        walker: an empty fingerprint, for what must not change.
+        subjects: the objects that it may change, with all that hangs on them.
+        bystanders: what else it is given.
+        is_own: whether a module is the program's.
+        digest: the fingerprint of one value.
+
+    Raises:
+        Refused: too many objects hang on them.
     """
 
-    def __init__(self, estimator: Any, arguments: Iterable[Any], walker: Fingerprint) -> None:
+    def __init__(
+        self, subjects: Iterable[Any], bystanders: Iterable[Any], is_own: Callable[[str], bool], digest: Callable[[Any], bytes]
+    ) -> None:
+        self._is_own = is_own
+        self._digest = digest
         self._olds: list[Any] = []
-        self._numbers: dict[int, int] = {}
+        self._roles: list[_Role] = []
         self._fixed: list[Any] = []
-        self._collect(estimator)
-        for each in arguments:
-            self._add(each, self._fixed)
-        self._expected = self._digest(walker)
-        self._owners = walker.owners
+        self._numbers: dict[int, int] = {}
+        for each in subjects:
+            self._collect(each)
+        for each in bystanders:
+            self._add_fixed(each)
 
-    def _add(self, value: Any, group: list[Any]) -> bool:
-        if id(value) in self._numbers:
-            return False
-        if len(self._olds) + len(self._fixed) >= _OBJECTS_LIMIT:
-            raise Refused("it changes too many objects")
-        self._numbers[id(value)] = -len(self._fixed) - 1 if group is self._fixed else len(self._olds)
-        group.append(value)
-        return True
+    def _collect(self, subject: Any) -> None:
+        waiting = [subject]
+        while waiting:
+            value = waiting.pop()
+            kind = type(value)
+            if kind in SCALARS or isinstance(value, type):
+                continue
+            if kind is tuple:
+                waiting += reversed(value)
+                continue
+            role = self._role_of(value)
+            if role is None:
+                self._add_fixed(value)
+            elif self._is_new(value, len(self._olds)):
+                self._olds.append(value)
+                self._roles.append(role)
+                waiting += reversed(_parts_of(vars(value) if role is _OBJECT else value)) if role not in (_ARRAY, _FRAME) else ()
 
-    def _collect(self, value: Any) -> None:
+    def _role_of(self, value: Any) -> _Role | None:
         kind = type(value)
-        if isinstance(value, _LEAVES) or callable(value):
-            return
-        if kind is tuple:
-            for each in value:
-                self._collect(each)
-        elif is_estimator(value):
-            if self._add(value, self._olds):
-                for each in vars(value).values():
-                    self._collect(each)
-        elif kind in (list, dict):
-            if self._add(value, self._olds):
-                for each in value if kind is list else [*value, *value.values()]:
-                    self._collect(each)
-        else:
-            self._add(value, self._fixed)
+        if kind is list:
+            return _LIST
+        if kind is dict:
+            return _DICT
+        if keeps_array(value):
+            return _ARRAY
+        if keeps_frame(value):
+            return _FRAME
+        return _OBJECT if is_estimator(value) or (self._is_own(kind.__module__) and _has_plain_state(kind)) else None
 
-    def _digest(self, walker: Fingerprint) -> bytes:
-        for each in self._fixed:
-            walker.add(each)
-        return walker.digest()
+    def _add_fixed(self, value: Any) -> None:
+        if self._is_new(value, -len(self._fixed) - 1):
+            self._fixed.append(value)
 
-    def describe(self, result: Any, walker: Fingerprint) -> bytes | Unkept:
-        """Returns what the call did and what it returned, as bytes; or why that cannot be done again."""
+    def _is_new(self, value: Any, number: int) -> bool:
+        if len(self._numbers) >= _OBJECTS_LIMIT:
+            raise Refused("it is given too many objects that it may change")
+        return self._numbers.setdefault(id(value), number) == number
+
+    def look(self) -> None:
+        """Notes what the objects are, before the call."""
+        self._before = [(type(each), role.state(each, self._digest)) for each, role in zip(self._olds, self._roles, strict=True)]
+        self._expected = self._digest(self._fixed)
+
+    def describe(self, result: Any, owners: set[int], *, shares_memory: bool) -> Any:
+        """Returns what the call did since `look`, with what it returned, as `Effects`; the result alone where it did nothing.
+
+        Args:
+            result: what it returned.
+            owners: of the memory of all that it was given.
+            shares_memory: whether some of that memory was given twice: what a write does then depends on more than content.
+
+        Raises:
+            Refused: it cannot be done again.
+        """
+        if self._digest(self._fixed) != self._expected:
+            raise Refused("it changes what cannot be changed again")
+        changed = {}
+        for number, (value, role, (kind, before)) in enumerate(zip(self._olds, self._roles, self._before, strict=True)):
+            now = role.state(value, self._digest)
+            if type(value) is not kind or (role is _ARRAY and now[0] != before[0]):
+                raise Refused("it changes the class of an object, or the shape of an array")
+            if not _is_same(before, now):
+                if shares_memory and role in (_ARRAY, _FRAME):
+                    raise Refused("it changes arguments that share memory")
+                changed[number] = role.contents(value, now)
+        if not changed and id(result) not in self._numbers:
+            return result
+        stream = io.BytesIO()
+        pickler = _Pickler(stream, self._numbers, owners)
         try:
-            if self._digest(walker) != self._expected:
-                return Unkept("it changes its arguments")
-            stream = io.BytesIO()
-            _Pickler(stream, self._numbers, self._owners).dump(([_contents(each) for each in self._olds], result))
-            return stream.getvalue()
-        except Refused as refusal:
-            return Unkept(refusal.reason)
+            pickler.dump((changed, result))
+        except Refused:
+            raise
         except Exception as error:
-            return Unkept(f"what it did cannot be stored: {error}")
+            raise Refused(f"what it did cannot be stored: {error}") from error
+        return Effects((stream.getvalue(), pickler.wholes))
 
-    def apply(self, described: bytes) -> Any:
+    def apply(self, effects: Effects) -> Any:
         """Does again what a call like this one did; returns its result."""
-        contents, result = _Unpickler(io.BytesIO(described), self._olds, self._fixed).load()
-        for old, new in zip(self._olds, contents, strict=True):
-            if type(old) is list:
-                old[:] = new
-            else:
-                names = old if type(old) is dict else vars(old)
-                names.clear()
-                names.update(new)
+        stream, wholes = effects
+        changed, result = _Unpickler(io.BytesIO(stream), self._olds, self._fixed, wholes).load()
+        for number, new in changed.items():
+            self._roles[number].put(self._olds[number], new)
         return result
 
 
-def _contents(value: Any) -> Any:
-    return list(value) if type(value) is list else dict(value) if type(value) is dict else dict(vars(value))
+def _parts_of(value: Any) -> list[Any]:
+    """Returns what is in a list or dict, unless that is scalars only."""
+    parts = list(value) if type(value) is not dict else [*value, *value.values()]
+    return [] if SCALARS.issuperset(map(type, parts)) else parts
+
+
+def _is_same(before: Any, now: Any) -> bool:
+    if type(now) is list:
+        return len(before) == len(now) and not any(map(is_not, before, now))
+    if type(now) is dict:
+        return len(before) == len(now) and not any(map(is_not, before, now)) and not any(map(is_not, before.values(), now.values()))
+    return bool(before == now)
 
 
 class _Pickler(pickle.Pickler):
+    """Leaves out what was there before, and large arrays and frames.
+
+    Attributes:
+        wholes: these.
+    """
+
     def __init__(self, stream: io.BytesIO, numbers: dict[int, int], owners: set[int]) -> None:
         super().__init__(stream, 5)
+        self.wholes: list[Any] = []
+        self._places: dict[int, int] = {}
         self._numbers = numbers
         self._owners = owners
 
-    def persistent_id(self, value: Any) -> int | None:
-        """Returns the number of an object that was there before."""
+    def persistent_id(self, value: Any) -> Any:
+        """Returns the number of an object that was there before, or ``("whole", place)``."""
         number = self._numbers.get(id(value))
-        if number is None and type(value) is _ndarray() and id(owner_of(value)) in self._owners:
-            raise Refused("it keeps a view of what it was given")
-        return number
-
-
-def _ndarray() -> Any:
-    return sys.modules["numpy"].ndarray
+        if number is not None:
+            return number
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and type(value) is numpy.ndarray:
+            if id(owner_of(value)) in self._owners:
+                raise Refused("it keeps a view of what it was given")
+            if value.nbytes < LARGE_BYTES or not keeps_array(value):
+                return None
+        elif not keeps_frame(value):
+            return None
+        place = self._places.setdefault(id(value), len(self.wholes))
+        if place == len(self.wholes):
+            self.wholes.append(value)
+        return "whole", place
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: io.BytesIO, olds: list[Any], fixed: list[Any]) -> None:
+    def __init__(self, stream: io.BytesIO, olds: list[Any], fixed: list[Any], wholes: list[Any]) -> None:
         super().__init__(stream)
         self._olds = olds
         self._fixed = fixed
+        self._wholes = wholes
 
-    def persistent_load(self, number: int) -> Any:
-        """Returns the object that was there before."""
+    def persistent_load(self, number: Any) -> Any:
+        """Returns the object that was there before, or was left out."""
+        if type(number) is tuple:
+            return self._wholes[number[1]]
         return self._olds[number] if number >= 0 else self._fixed[-number - 1]

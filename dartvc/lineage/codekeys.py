@@ -18,7 +18,7 @@ from xxhash import xxh3_128
 
 from dartvc.lineage.forbidden import forbidden_attribute, forbidden_definition, forbidden_names
 
-__all__ = ["Facts", "Plan", "Plans", "Refused", "Unkept", "version_of_package"]
+__all__ = ["Effects", "Facts", "Plan", "Plans", "Refused", "version_of_package"]
 
 _ABSENT = object()
 _CLASS_FURNITURE = frozenset(
@@ -39,11 +39,10 @@ class Refused(Exception):
         self.is_final = is_final
 
 
-class Unkept:
-    """The result of a call that cannot be kept, for a reason."""
+class Effects(tuple[Any, ...]):
+    """What a call did to its arguments and what it returned, as `dartvc.lineage.changes` writes it down: (stream, arrays and frames)."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    __slots__ = ()
 
 
 def version_of_package(top: str) -> str:

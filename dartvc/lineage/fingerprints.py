@@ -18,7 +18,7 @@ from typing import Any
 
 from xxhash import xxh3_128
 
-from dartvc.lineage.codekeys import Plans, Refused, Unkept, version_of_package
+from dartvc.lineage.codekeys import Effects, Plans, Refused, version_of_package
 from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, laid_out, owner_of
 from dartvc.lineage.deferring import Deferred, Transposed
 from dartvc.lineage.kinds import described, name_alone, numpy_scalar, slots_of, walk_of_instance
@@ -49,6 +49,7 @@ class Fingerprint:
         has_user_code: whether calling a method of one of the values may run the program's own code.
         identities: ids of the mutable objects that were met.
         owners: ids of the objects that own the memory of the arrays that were met.
+        shares_memory: whether two arrays, or an array and a frame, have an owner in common; frames among themselves copy on write.
         size_bytes: about how much was walked.
     """
 
@@ -60,6 +61,8 @@ class Fingerprint:
         self.is_result = is_result
         self.identities: dict[int, int] = {}
         self.owners: set[int] = set()
+        self.shares_memory = False
+        self._array_owners: set[int] = set()
         self.size_bytes = 0
         self.has_code = False
         self.has_user_code = False
@@ -136,10 +139,16 @@ class Fingerprint:
         """Adds a numpy array: its type, its layout in memory (results of linear algebra depend on it in the last bits), its elements."""
         if self._is_known(values):
             return
-        owner = owner_of(values)
-        self.owners.add(id(owner))
-        self._kept.append(owner)
+        owner = self._own(values)
+        self.shares_memory = self.shares_memory or owner in self.owners
+        self._array_owners.add(owner)
+        self.owners.add(owner)
         self.elements(values)
+
+    def _own(self, values: Any) -> int:
+        owner = owner_of(values)
+        self._kept.append(owner)
+        return id(owner)
 
     def elements(self, values: Any) -> None:
         """Adds the type, layout and elements of an array, whoever it belongs to."""
@@ -168,10 +177,6 @@ class Fingerprint:
                 self.array(values.rows)
             for part in values.parts:
                 self.array(part)
-
-    def unkept(self, value: Unkept) -> None:
-        """Refuses what cannot be kept."""
-        raise Refused(value.reason)
 
     def transposed(self, values: Transposed) -> None:
         """Adds the transpose of a stack that was put off."""
@@ -212,10 +217,13 @@ class Fingerprint:
         """Adds one column's worth of data: a numpy array or an array of pandas' own kinds."""
         numpy = sys.modules["numpy"]
         if isinstance(values, numpy.ndarray):
+            if not self.is_result and self._is_known(values):
+                return
             if not self.is_result:
-                self.array(values)
-            else:
-                self.elements(values)
+                owner = self._own(values)
+                self.shares_memory = self.shares_memory or owner in self._array_owners
+                self.owners.add(owner)
+            self.elements(values)
             return
         self.note(f"E{type(values).__qualname__}{values.dtype!r}")
         arrow = getattr(values, "_pa_array", None)
@@ -381,6 +389,7 @@ class Fingerprint:
             self.note(f"={[(self.identities.get(each), number) for number, each in enumerate(whole.identities) if each in self.identities]}")
         for each in whole.identities:
             self.identities.setdefault(each, len(self.identities))
+        self.shares_memory = self.shares_memory or not self.owners.isdisjoint(whole.owners)
         self.owners |= whole.owners
         self.size_bytes += whole.size_bytes
         self.has_code |= whole.has_code
@@ -429,7 +438,7 @@ _HANDLERS: dict[type, Callable[[Fingerprint, Any], None]] = {
     slice: Fingerprint.reduced,
     Deferred: Fingerprint.stack,
     Transposed: Fingerprint.transposed,
-    Unkept: Fingerprint.unkept,
+    Effects: Fingerprint.list,
     bytearray: Fingerprint.reduced,
 }
 

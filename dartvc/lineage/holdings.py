@@ -13,14 +13,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dartvc.lineage.codekeys import Refused
+from dartvc.lineage.codekeys import Effects, Refused
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.saving import Refusal, Saving, save
 
-__all__ = ["Frozen", "Holder", "Lost", "StoredValue", "freeze", "thaw"]
+__all__ = ["Frozen", "Holder", "Lost", "StoredValue", "freeze", "keeps_array", "keeps_frame", "thaw"]
 
 _IMMUTABLE: tuple[type, ...] = (type(None), bool, int, float, complex, str, bytes)
 _ALONE = 2  # the holding's own reference, and getrefcount's argument
+
+
+def keeps_array(value: Any) -> bool:
+    """Whether a value is an array that is kept as it is."""
+    kind = type(value)
+    if kind.__name__ != "ndarray" or kind.__module__ != "numpy" or value.dtype.hasobject:
+        return False
+    return (value.flags.c_contiguous or value.flags.f_contiguous) and value.dtype.kind in "biufcmMSUV"
+
+
+def keeps_frame(value: Any) -> bool:
+    """Whether a value is a frame or column that is kept as it is: with nothing in it that can be changed but its own blocks."""
+    kind = type(value)
+    if kind.__name__ not in ("DataFrame", "Series") or kind.__module__.split(".")[0] != "pandas":
+        return False
+    if int(sys.modules["pandas"].__version__.split(".")[0]) < 3:
+        return False
+    dtypes = value.dtypes if kind.__name__ == "DataFrame" else [value.dtype]
+    return not any(getattr(dtype, "hasobject", False) for dtype in dtypes) and not value.attrs
 
 
 class Lost(Exception):
@@ -182,7 +201,7 @@ class Holder:
         if id(value) in seen:
             return None  # the same object twice: only pickle keeps them one
         seen.add(id(value))
-        if kind in (tuple, list):
+        if kind in (tuple, list, Effects):
             parts = [self._hold(each, seen) for each in value]
             return _Sequence(kind, parts) if all(part is not None for part in parts) else None
         if kind is dict:
@@ -200,9 +219,7 @@ class Holder:
         numpy = sys.modules["numpy"]
         if isinstance(value, numpy.generic) and not value.dtype.hasobject and value.dtype.names is None:
             return _Constant(value)
-        if type(value) is not numpy.ndarray or value.dtype.hasobject:
-            return None
-        if not (value.flags.c_contiguous or value.flags.f_contiguous) or value.dtype.kind not in "biufcmMSUV":
+        if not keeps_array(value):
             return None
         self.let_go(value)
         if value.base is not None:
@@ -214,10 +231,4 @@ class Holder:
         return held
 
     def _hold_frame(self, value: Any) -> Any:
-        pandas = sys.modules["pandas"]
-        if type(value) not in (pandas.DataFrame, pandas.Series) or int(pandas.__version__.split(".")[0]) < 3:
-            return None
-        dtypes = value.dtypes if type(value) is pandas.DataFrame else [value.dtype]
-        if any(getattr(dtype, "hasobject", False) for dtype in dtypes) or value.attrs:
-            return None
-        return _Frame(value, self._digest)
+        return _Frame(value, self._digest) if keeps_frame(value) else None

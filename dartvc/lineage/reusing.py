@@ -16,6 +16,7 @@ from dartvc.history.config import parse_size
 from dartvc.lineage.account import write_account
 from dartvc.lineage.blocks import Block
 from dartvc.lineage.calls import Calls
+from dartvc.lineage.changes import may_write
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.contents import Contents
 from dartvc.lineage.deferring import Deferral
@@ -118,7 +119,7 @@ class Reuse:
         code = function.__code__
         site = self.sites.get(code)
         if site is None:
-            site = self.sites[code] = Site(code.co_qualname, code.co_filename, code.co_firstlineno)
+            site = self.sites[code] = Site(code.co_qualname, code.co_filename, code.co_firstlineno, changes=may_write(code))
             try:
                 site.template = make_trampoline(code)
             except (ValueError, SyntaxError) as error:

@@ -41,6 +41,7 @@ class Site:
         reason: why calls of this site are not reused, as far as something speaks against it.
         may_wait: whether results that somebody else computes are awaited: not after that was in vain.
         is_part: whether it is a part of a function, whose calls may be answered themselves.
+        changes: whether its calls change what they are given, as far as one was seen to.
         components: what the last call that ran depended on: label to digest, in order.
     """
 
@@ -62,6 +63,7 @@ class Site:
     last: str = ""
     may_wait: bool = True
     is_part: bool = False
+    changes: bool = False
     template: types.CodeType | None = None
     turn_back: list[Callable[[], None]] = field(default_factory=list)
     turn_on: list[Callable[[], None]] = field(default_factory=list)

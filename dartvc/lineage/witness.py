@@ -118,10 +118,23 @@ class Streams:
             )
         return _digest(marshal.dumps(python, 2)), numpy_digest, _digest(torch_state or b"")
 
+    def moved_since(self, before: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[Any, ...]]:
+        """Returns, of the streams that are no longer at ``before``, the digests of then (empty for the others) and the states of now (None); ((), ()) for none."""
+        is_moved = [then != now for then, now in zip(before, self.digests(), strict=True)]
+        if not any(is_moved):
+            return (), ()
+        moved = tuple(then if moves else b"" for then, moves in zip(before, is_moved, strict=True))
+        return moved, tuple(state if moves else None for state, moves in zip(self.capture(), is_moved, strict=True))
+
+    def are_at(self, moved: tuple[bytes, ...]) -> bool:
+        """Whether the streams that a call moved stand where it found them."""
+        return all(then in (b"", now) for then, now in zip(moved, self.digests(), strict=True))
+
     def apply(self, states: tuple[Any, ...]) -> None:
-        """Puts the streams where they were captured."""
+        """Puts the streams where they were captured; None leaves one where it is."""
         python, numpy_state, torch_state = states
-        random.setstate(python)
+        if python is not None:
+            random.setstate(python)
         numpy_random, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
         if numpy_state is not None and numpy_random is not None:
             numpy_random.set_state(numpy_state)
