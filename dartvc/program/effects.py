@@ -43,7 +43,7 @@ _CHANGES: dict[str, tuple[tuple[int, ...], tuple[int | None, ...]]] = {
 """Changes that need no open file: which arguments are paths, and which is the descriptor of the folder that each starts from."""
 _GENTLE = frozenset({"os.chmod", "os.utime"})
 _FOLLOWING = frozenset({"os.truncate", "os.chmod", "os.utime"})
-_HEARD = frozenset({"open", "sqlite3.connect", "os.fork", "import", *_CHANGES, *ACT_EVENTS})
+_HEARD = frozenset({"open", "sqlite3.connect", "os.fork", *_CHANGES, *ACT_EVENTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +99,10 @@ class Effects:
         self._ignored = tuple(os.path.join(os.path.abspath(path), "") for path in self.ignored)
         _WATCHING.append(self)
         os.register_at_fork(after_in_child=self._after_fork)
-        hear = self._hook
+        hear, heard = self._hook, _HEARD | {"import"} if self.is_atomic else _HEARD
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            if event in _HEARD:  # importing scikit-learn makes 70,000 events
+            if event in heard:  # importing scikit-learn makes 70,000 events
                 hear(event, arguments)
 
         sys.addaudithook(hook)
@@ -127,8 +127,7 @@ class Effects:
         elif event == "os.fork":
             self.on_fork()
         elif event == "import":
-            if self.is_atomic:
-                watch_foreign_writers(self._note_foreign)
+            watch_foreign_writers(self._note_foreign)
         elif not self.is_paused and os.getpid() == self._pid:
             self.acts.hear(event, arguments)
 
