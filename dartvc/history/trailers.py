@@ -6,6 +6,8 @@ like trailers, because only the last paragraph that opens with the fixed line co
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -22,6 +24,11 @@ __all__ = ["OPENING", "commit_of_message", "commit_of_raw", "message_of", "seal_
 OPENING = "Dvc-State: 1"
 _OPENING_PARAGRAPH = f"\n\n{OPENING}\n"
 _SEAL_LINE = "\nSeal: "
+_KEYS = (
+    "Kind", "Added", "Modified", "Removed", "Omitted", "Run", "Position", "Execution", "Bytes", "Stall-Ms", "Duration-Ms", "Error", "Approximate",
+    "Time", "Message", "Seal",
+)  # fmt: skip
+_WRITTEN = re.compile("".join(f"(?:{key}: (.*)\n)?" for key in _KEYS) + r"\n*\Z")
 _KINDS = {kind.value: kind for kind in CommitKind}
 
 
@@ -86,34 +93,36 @@ def commit_of_raw(raw: RawCommit) -> Commit:
 
 def commit_of_message(oid: Oid, tree: Oid, parents: tuple[Oid, ...], message: str, time_s: float, utc_offset_min: int) -> Commit:
     """Reads a commit from its message. A commit that somebody else's git made has no trailers and counts as manual."""
-    text, lines, seal = _split(message)
-    fields = dict([line.split(": ", 1) for line in lines if ": " in line])
-    find = fields.get
-    time = _time_of(find("Time", ""), time_s, utc_offset_min)
-    if not fields:
-        return Commit(oid, tree, parents, message.rstrip("\n"), time, CommitKind.MANUAL)
-    added, modified, removed, omitted = find("Added"), find("Modified"), find("Removed"), find("Omitted")
-    execution = find("Execution")
-    return Commit(
-        oid,
-        tree,
-        parents,
-        unquote(fields["Message"]) if "Message" in fields else text,
-        time,
-        _KINDS.get(find("Kind", ""), CommitKind.MANUAL),
-        unquote_words(added) if added else (),
-        unquote_words(modified) if modified else (),
-        unquote_words(removed) if removed else (),
-        unquote_words(omitted) if omitted else (),
-        unquote(find("Run", "")),
-        _position_of(fields["Position"]) if "Position" in fields else None,
-        _integer(execution) if execution is not None else None,
-        _integer(find("Bytes", "")),
-        _number(find("Stall-Ms", "")),
-        _number(find("Duration-Ms", "")),
-        unquote(find("Error", "")),
-        seal,
-        approximate=_integer(find("Approximate", "")),
+    at = message.rfind(_OPENING_PARAGRAPH)
+    # Fast path: trailers in the order in which `message_of` writes them, taken apart by one match
+    found = _WRITTEN.match(message + "\n", at + len(_OPENING_PARAGRAPH)) if at >= 0 else None
+    text, values = (message[:at], found.groups()) if found is not None else _split(message)
+    (
+        kind, added, modified, removed, omitted, run, position, execution, size_bytes, stall_ms, duration_ms, error, approximate, time, whole, seal,
+    ) = values  # fmt: skip
+    return Commit._make(
+        (
+            oid,
+            tree,
+            parents,
+            text if whole is None else unquote(whole),
+            _time_of(time or "", time_s, utc_offset_min),
+            _KINDS.get(kind or "", CommitKind.MANUAL),
+            unquote_words(added) if added else (),
+            unquote_words(modified) if modified else (),
+            unquote_words(removed) if removed else (),
+            unquote_words(omitted) if omitted else (),
+            unquote(run) if run else "",
+            _position_of(position) if position else None,
+            _integer(execution) if execution is not None else None,
+            _integer(size_bytes),
+            _number(stall_ms),
+            _number(duration_ms),
+            unquote(error) if error else "",
+            seal.strip() if seal else "",
+            (),
+            _integer(approximate),
+        )
     )
 
 
@@ -141,16 +150,15 @@ def _first_line(code: str) -> str:
     return next((line.strip() for line in code.splitlines() if line.strip()), "")
 
 
-def _split(message: str) -> tuple[str, list[str], str]:
-    """Takes a message apart: the user's text, the lines of its trailers, the seal."""
-    at = message.rfind(_OPENING_PARAGRAPH)
-    if at >= 0:  # Fast path: the seal is the last of the trailers, as it was written
-        lines = message[at + len(_OPENING_PARAGRAPH) :].split("\n")
-        if lines[-1].startswith("Seal: "):
-            return message[:at], lines, lines.pop()[6:].strip()
+def _split(message: str) -> tuple[str, Sequence[str | None]]:
+    """Takes a message apart that was not written as it is now: the user's text, the values of `_KEYS`. Without trailers the text is all of it."""
     body, seal = split_seal(message)
     at = body.rfind(_OPENING_PARAGRAPH)
-    return (body[:at], body[at + len(_OPENING_PARAGRAPH) :].split("\n"), seal) if at >= 0 else (body, [], seal)
+    lines = body[at + len(_OPENING_PARAGRAPH) :].split("\n") if at >= 0 else []
+    fields = dict([line.split(": ", 1) for line in lines if ": " in line])
+    if not fields:
+        return message.rstrip("\n"), [None] * len(_KEYS)
+    return body[:at], [*map(fields.get, _KEYS[:-1]), seal]
 
 
 def _time_of(recorded: str, time_s: float, utc_offset_min: int) -> datetime:
@@ -181,15 +189,15 @@ def _position_of(value: str) -> Position | None:
     return Position(str(file), int(line), str(function), str(stack))
 
 
-def _integer(value: str) -> int:
+def _integer(value: str | None) -> int:
     try:
-        return int(value)
+        return int(value or 0)
     except ValueError:
         return 0
 
 
-def _number(value: str) -> float:
+def _number(value: str | None) -> float:
     try:
-        return float(value)
+        return float(value or 0.0)
     except ValueError:
         return 0.0
