@@ -30,6 +30,7 @@ class LogOptions(NamedTuple):
 
 
 _BATCH_LINES = 4096
+_AHEAD = 256
 _FLAGS = {"--graph": "graph", "--oneline": "oneline", "--all": "is_all", "-p": "patch", "--json": "is_json"}
 
 
@@ -80,7 +81,7 @@ def print_log(context: Context, options: LogOptions) -> None:
     if options.patch:
         _print_patches(context, commits, options, now_s, head or "")
         return
-    blocks = iter_blocks(commits, now_s=now_s, oneline=options.oneline, graph=options.graph, color=context.color, head=head or "")
+    blocks = iter_blocks(_ahead(commits), now_s=now_s, oneline=options.oneline, graph=options.graph, color=context.color, head=head or "")
     was_collecting = gc.isenabled()
     gc.disable()  # ten thousand commits make no cycles
     try:
@@ -106,6 +107,14 @@ def _or_unknown(context: Context, tips: Sequence[Oid], found: Iterable[Commit], 
         return
     yield first
     yield from commits
+
+
+def _ahead(commits: Iterable[Commit]) -> Iterator[Commit]:
+    """Reads ahead, ever more: to read some hundred commits and then to print them takes two thirds of the time of one by one, as caches go."""
+    source, count = iter(commits), 1
+    while batch := list(islice(source, count)):
+        yield from batch
+        count = min(4 * count, _AHEAD)
 
 
 def _batches(blocks: Iterable[list[str]]) -> Iterator[list[str]]:
