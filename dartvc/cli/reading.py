@@ -259,7 +259,7 @@ def diff(
 def _is_name(context: Context, word: str) -> bool:
     """Whether a word that could be a revision is none, but a name at HEAD or before it."""
     repository, head = context.repository, context.workspace.head
-    if head is None or not any(word in repository.names(oid) for oid in (head, *repository.commit(head).parents)):
+    if not word or head is None or not any(word in repository.names(oid) for oid in (head, *repository.commit(head).parents)):
         return False
     try:
         repository.resolve(word, head=head)

@@ -26,7 +26,6 @@ __all__ = ["Change", "is_estimator", "may_write"]
 
 _OBJECTS_LIMIT = 2000
 _WRITES = frozenset(opmap[name] for name in ("STORE_ATTR", "STORE_SUBSCR", "DELETE_ATTR", "DELETE_SUBSCR", "STORE_SLICE") if name in opmap)
-
 _BINARY = opmap["BINARY_OP"]
 _IN_PLACE = 13  # the first of its kinds: x += y
 

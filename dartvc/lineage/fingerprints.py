@@ -217,9 +217,9 @@ class Fingerprint:
         """Adds one column's worth of data: a numpy array or an array of pandas' own kinds."""
         numpy = sys.modules["numpy"]
         if isinstance(values, numpy.ndarray):
-            if not self.is_result and self._is_known(values):
-                return
             if not self.is_result:
+                if self._is_known(values):
+                    return
                 owner = self._own(values)
                 self.shares_memory = self.shares_memory or owner in self._array_owners
                 self.owners.add(owner)

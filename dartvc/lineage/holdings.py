@@ -212,7 +212,7 @@ class Holder:
         if kind.__module__.startswith("numpy"):
             return self._hold_numpy(value)
         if kind.__module__.startswith("pandas"):
-            return self._hold_frame(value)
+            return _Frame(value, self._digest) if keeps_frame(value) else None
         return None
 
     def _hold_numpy(self, value: Any) -> Any:
@@ -229,6 +229,3 @@ class Holder:
             return known
         self._arrays[id(value)] = held
         return held
-
-    def _hold_frame(self, value: Any) -> Any:
-        return _Frame(value, self._digest) if keeps_frame(value) else None

@@ -153,6 +153,7 @@ class Reuse:
             for each in vars(value).values() if isinstance(value, type) else (value,):
                 if type(each) is types.FunctionType and each not in self.plans.originals:
                     self.adopt(each)
+
     def _wake(self, elapsed_s: float) -> None:
         """Tries resting sites again."""
         for site in (*self.sites.values(), *self.operations):

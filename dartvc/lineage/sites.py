@@ -41,7 +41,7 @@ class Site:
         reason: why calls of this site are not reused, as far as something speaks against it.
         may_wait: whether results that somebody else computes are awaited: not after that was in vain.
         is_part: whether it is a part of a function, whose calls may be answered themselves.
-        changes: whether its calls change what they are given, as far as one was seen to.
+        changes: whether its calls may change what they are given: its code says so, or one was seen to.
         components: what the last call that ran depended on: label to digest, in order.
     """
 

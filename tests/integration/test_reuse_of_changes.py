@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-COMMAND = ("-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())")
+from tests.integration.reused_scripts import HEAVY, plain_and_reused, sites
+
 START = """
 import warnings; warnings.filterwarnings("ignore")
 import numpy as np, pandas as pd
-def burn(n=1_000_000):
-    total = 0
-    for i in range(n):
-        total += i % 7
-    return total
 def table(n=60_000):
     values = np.arange(float(3 * n)).reshape(n, 3)
     return pd.DataFrame(values % 97, columns=list("abc"))
@@ -29,7 +20,7 @@ def table(n=60_000):
 ANSWERED = {
     "columns added to a frame": """
         def work(frame):
-            burn()
+            burn(1_000_000)
             frame["d"] = frame["a"] * 2
             frame.loc[frame["b"] > 50, "c"] = -1.0
         for i in range(4):
@@ -41,7 +32,7 @@ ANSWERED = {
     """,
     "a frame that is changed and returned": """
         def work(frame, name):
-            burn()
+            burn(1_000_000)
             frame[name] = frame["a"].cumsum()
             return frame
         for i in range(4):
@@ -51,7 +42,7 @@ ANSWERED = {
     """,
     "an array written in place, seen through a view": """
         def work(x):
-            burn()
+            burn(1_000_000)
             x -= x.mean(axis=0)
             return float(x[0, 0])
         for i in range(4):
@@ -82,7 +73,7 @@ ANSWERED = {
     """,
     "what was there stays the same object": """
         def work(where, rows):
-            burn()
+            burn(1_000_000)
             where["rows"] = rows
             where["more"] = {"first": rows, "new": [1, 2]}
             rows.reverse()
@@ -99,7 +90,7 @@ ANSWERED = {
     "random numbers and text besides": """
         import random
         def work(values):
-            burn()
+            burn(1_000_000)
             random.shuffle(values)
             print("shuffled", values)
         for i in range(4):
@@ -113,7 +104,7 @@ ANSWERED = {
 TRAPS = {
     "arguments that share memory": """
         def work(x, y):
-            burn()
+            burn(1_000_000)
             x += 1.0
             return float(y.sum())
         for _ in range(3):
@@ -124,7 +115,7 @@ TRAPS = {
     "a view of an argument is kept": """
         class Box: pass
         def work(box, x):
-            burn()
+            burn(1_000_000)
             box.head = x[:3]
         for i in range(4):
             a, box = np.zeros(10), Box()
@@ -135,7 +126,7 @@ TRAPS = {
     "a global changes too": """
         count = [0]
         def work(values):
-            burn()
+            burn(1_000_000)
             values.append(1)
             count[0] += 1
         for _ in range(5):
@@ -146,7 +137,7 @@ TRAPS = {
         class Thing:
             made = 0
         def work(thing):
-            burn()
+            burn(1_000_000)
             thing.size = 3
             type(thing).made += 1
         for _ in range(5):
@@ -157,7 +148,7 @@ TRAPS = {
         class One: pass
         class Two: pass
         def work(thing):
-            burn()
+            burn(1_000_000)
             thing.__class__ = Two
             thing.x = 1
         for _ in range(4):
@@ -165,7 +156,7 @@ TRAPS = {
     """,
     "a shape changes": """
         def work(x):
-            burn()
+            burn(1_000_000)
             x.shape = (2, 5)
             x[0] = 3
         for _ in range(4):
@@ -175,7 +166,7 @@ TRAPS = {
         import collections
         class Queue(collections.deque): pass
         def work(queue, table):
-            burn()
+            burn(1_000_000)
             queue.append(len(queue)); table["n"] += 1
         for _ in range(4):
             queue, table = Queue(), collections.defaultdict(int)
@@ -183,7 +174,7 @@ TRAPS = {
     """,
     "a generator in the arguments moves": """
         def work(rng, out):
-            burn()
+            burn(1_000_000)
             out.append(float(rng.random()))
         rng, out = np.random.default_rng(0), []
         for _ in range(4):
@@ -195,7 +186,7 @@ TRAPS = {
     """,
     "an exception in the middle": """
         def work(values, limit):
-            burn()
+            burn(1_000_000)
             values.append(limit)
             if limit > 1: raise ValueError(limit)
         for limit in (1, 2, 1, 2, 1):
@@ -206,7 +197,7 @@ TRAPS = {
     """,
     "a column of objects": """
         def work(frame):
-            burn()
+            burn(1_000_000)
             frame["o"] = pd.Series([[1], "x", None], dtype=object)
             frame["a"] = 2
         for _ in range(4):
@@ -217,14 +208,14 @@ TRAPS = {
     """,
     "a name and attributes of a series": """
         def work(series):
-            burn()
+            burn(1_000_000)
             series.name = "new"; series.attrs["unit"] = "m"; series.iloc[0] = 9
         for _ in range(4):
             mine = pd.Series([1, 2, 3], name="old"); work(mine); print(mine.name, mine.attrs, mine.tolist())
     """,
     "frames cut from one frame": """
         def work(train, test):
-            burn()
+            burn(1_000_000)
             train["m"] = 1.0; test.loc[test.index[0], "a"] = train["a"].mean()
         for i in range(4):
             whole = table(1000)
@@ -235,7 +226,7 @@ TRAPS = {
     """,
     "two frames in one argument": """
         def work(pair):
-            burn()
+            burn(1_000_000)
             pair[0]["z"] = pair[1]["a"]
             pair[1] = pair[0]
         for _ in range(4):
@@ -248,37 +239,17 @@ TRAPS = {
 }
 
 
-def runs(folder: Path, text: str) -> list[str]:
-    """Runs a script as plain Python and twice with reuse; returns the outputs."""
-    (folder / "script.py").write_text(START + textwrap.dedent(text))
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
-    outputs = []
-    for arguments in ([], [*COMMAND, "run", "--reuse"], [*COMMAND, "run", "--reuse"]):
-        done = subprocess.run(
-            [sys.executable, *arguments, "script.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        outputs.append(done.stdout)
-    return outputs
-
-
-def site(folder: Path, name: str) -> Any:
-    """Returns what became of a function in the last run."""
-    sites = json.loads((folder / ".dvc-state/reuse.json").read_text())["sites"]
-    return next(each for each in sites if each["name"].rpartition(".")[2] == name)
-
-
 @pytest.mark.parametrize("name", ANSWERED)
 def test_what_a_call_did_to_its_arguments_is_done_again(name: str, tmp_path: Path) -> None:
     pytest.importorskip("pandas", minversion="3")
-    plain, first, second = runs(tmp_path, ANSWERED[name])
-    assert first == second == plain
-    found = site(tmp_path, "work")
+    plain, reused = plain_and_reused(tmp_path, START + HEAVY + textwrap.dedent(ANSWERED[name]))
+    assert reused == [plain, plain]
+    found = next(each for name, each in sites(tmp_path).items() if name.rpartition(".")[2] == "work")
     assert found["reused"] == found["calls"] == 4, found
 
 
 @pytest.mark.parametrize("name", TRAPS)
 def test_output_is_plain_pythons_whatever_a_call_changes(name: str, tmp_path: Path) -> None:
     pytest.importorskip("pandas", minversion="3")
-    plain, first, second = runs(tmp_path, TRAPS[name])
-    assert first == second == plain
+    plain, reused = plain_and_reused(tmp_path, START + HEAVY + textwrap.dedent(TRAPS[name]))
+    assert reused == [plain, plain]
