@@ -208,7 +208,7 @@ def _revisions(repository: Repository, typed: str) -> Iterator[str]:
 
 
 def _names(repository: Repository, revision: str) -> list[str]:
-    from dartvc.history.namespace import iter_name_trees
+    from dartvc.history.namespace import iter_names
 
     tree = repository.database.read_tree(repository.commit(repository.resolve(revision)).tree)
-    return [name for name, _ in iter_name_trees(repository.database, tree["names"].oid)] if "names" in tree else []
+    return [name for name, _ in iter_names(repository.database, tree["names"].oid)] if "names" in tree else []

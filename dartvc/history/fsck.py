@@ -12,7 +12,7 @@ from xxhash import xxh3_128_digest
 
 from dartvc.errors import DartvcError, LockedError, MissingObjectError, StorageError
 from dartvc.history.logs import iter_segments
-from dartvc.history.namespace import NameEntry, iter_name_trees, read_name_entry
+from dartvc.history.namespace import NameEntry, iter_names, read_name_entry
 from dartvc.history.operations import decode_operation
 from dartvc.history.payloads import StoredPayload, read_payload
 from dartvc.history.quoting import entry_name
@@ -191,19 +191,19 @@ def _check_logs(database: ObjectDatabase, where: str, tree_oid: Oid, checked: se
 
 def _check_space(repository: Repository, where: str, tree_oid: Oid, checked: set[Oid]) -> Iterator[Problem]:
     try:
-        trees = list(iter_name_trees(repository.database, tree_oid))
+        names = list(iter_names(repository.database, tree_oid))
     except (DartvcError, ValueError, IndexError) as error:
         yield Problem("tree", where, str(error), _REWRITE)
         return
-    for name, name_tree in trees:
-        if name_tree in checked:
+    for name, found in names:
+        if found.oid in checked:
             continue
-        checked.add(name_tree)
+        checked.add(found.oid)
         place = f"{where}/{entry_name(name)}"
         try:
-            entry = read_name_entry(repository.database, name, name_tree)
+            entry = read_name_entry(repository.database, name, found)
             _read_parts(repository, entry)
-            if entry.payload_oid is None or entry.payload_oid in checked:
+            if entry.payload_oid is None or (entry.payload_oid in checked and not entry.is_inline):
                 continue
             checked.add(entry.payload_oid)
             _check_payload(repository, read_payload(repository.database, entry.payload_oid, where=place), checked)

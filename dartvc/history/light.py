@@ -15,6 +15,7 @@ from dartvc.store.objects import BLOB
 
 if TYPE_CHECKING:
     from dartvc.history.repository import Repository
+    from dartvc.store import ObjectBatch
 
 __all__ = ["write_light"]
 
@@ -51,15 +52,14 @@ def write_light(
     batch = database.batch()
     try:
         if reasons:
-            blob = TreeEntry(BLOB_MODE, batch.add_blob(encode_json({"type": "plan", **plan})))
-            process.put(_PLAN, batch.add_tree({"summary": blob}))
+            blob = _json(batch, {"type": "plan", **plan})
+            process.put(_PLAN, _tree(batch, summary=blob))
             for name, reason in reasons.items():
                 recipe = {"reason": reason, "path": name, "remedy": "", "recomputable": True, "plan": blob.oid}
-                summary = TreeEntry(BLOB_MODE, entries[name].summary_oid)
-                names.put(name, batch.add_tree({"summary": summary, "recipe": TreeEntry(BLOB_MODE, batch.add_blob(encode_json(recipe)))}))
+                names.put(name, _tree(batch, summary=_json(batch, repository.summary(entries[name])), recipe=_json(batch, recipe)))
             for number, payload_oid in enumerate(inputs):
-                summary = TreeEntry(BLOB_MODE, batch.add_blob(encode_json({"type": "plan input"})))
-                process.put(f"{_INPUT}-{number}", batch.add_tree({"summary": summary, "payload": _entry_of(repository, payload_oid)}))
+                summary = _json(batch, {"type": "plan input"})
+                process.put(f"{_INPUT}-{number}", _tree(batch, summary=summary, payload=_entry_of(repository, payload_oid)))
         for part, space in (("names", names), ("process", process)):
             written = space.write(batch)
             if written is not None:
@@ -76,6 +76,14 @@ def write_light(
         batch.abandon()
         raise
     return made
+
+
+def _json(batch: ObjectBatch, value: Mapping[str, object]) -> TreeEntry:
+    return TreeEntry(BLOB_MODE, batch.add_blob(encode_json(value)))
+
+
+def _tree(batch: ObjectBatch, **entries: TreeEntry) -> TreeEntry:
+    return TreeEntry(TREE_MODE, batch.add_tree(entries))
 
 
 def _entry_of(repository: Repository, payload_oid: Oid) -> TreeEntry:

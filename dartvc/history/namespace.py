@@ -1,4 +1,4 @@
-"""The ``names`` and ``process`` trees of a commit: a small tree for each name, in folders by hash where there are many.
+"""The ``names`` and ``process`` trees of a commit: a blob or a small tree for each name, in folders by hash where there are many.
 
 Up to 256 names lie in one tree; beyond that each lies in ``~xx``, xx being two hexadecimal digits of xxh3_64 of the name, so that
 one changed name of ten thousand costs a tree of some forty entries and one of 256. The form depends on the number of names alone:
@@ -19,7 +19,7 @@ from dartvc.store import TreeEntry
 if TYPE_CHECKING:
     from dartvc.store import ObjectBatch, ObjectDatabase
 
-__all__ = ["BLOB_MODE", "SHARDING_COUNT", "TREE_MODE", "NameEntry", "NamespaceTree", "iter_name_trees", "read_name_entry"]
+__all__ = ["BLOB_MODE", "SHARDING_COUNT", "TREE_MODE", "NameEntry", "NamespaceTree", "iter_names", "read_name_entry"]
 
 BLOB_MODE = 0o100644
 TREE_MODE = 0o40000
@@ -28,38 +28,47 @@ SHARDING_COUNT = 256
 
 @dataclass(frozen=True, slots=True)
 class NameEntry:
-    """One name of a commit: the ids of its tree, its summary, and its payload or the recipe that stands for it."""
+    """One name of a commit: the ids of its tree, its summary, and its payload or the recipe that stands for it.
+
+    Of a small value they are one: its summary is a blob that has the payload in it.
+    """
 
     name: str
-    tree_oid: Oid
+    oid: Oid
     summary_oid: Oid
     payload_oid: Oid | None
     recipe_oid: Oid | None
 
+    @property
+    def is_inline(self) -> bool:
+        """Whether the payload stands in the summary's blob."""
+        return self.payload_oid == self.summary_oid
 
-def iter_name_trees(database: ObjectDatabase, tree_oid: Oid) -> Iterator[tuple[str, Oid]]:
-    """Yields (name, id of the name's tree) of a ``names`` or ``process`` tree."""
-    for entry, (mode, oid) in database.read_tree(tree_oid).items():
-        if mode != TREE_MODE:
-            continue
+
+def iter_names(database: ObjectDatabase, tree_oid: Oid) -> Iterator[tuple[str, TreeEntry]]:
+    """Yields (name, its tree or blob) of a ``names`` or ``process`` tree."""
+    for entry, found in database.read_tree(tree_oid).items():
         if entry.startswith("~"):
-            for inner, (_, inner_oid) in database.read_tree(oid).items():
-                yield name_of_entry(inner), inner_oid
+            for inner, inner_found in database.read_tree(found.oid).items():
+                yield name_of_entry(inner), inner_found
         else:
-            yield name_of_entry(entry), oid
+            yield name_of_entry(entry), found
 
 
-def read_name_entry(database: ObjectDatabase, name: str, tree_oid: Oid) -> NameEntry:
-    """Reads the tree of one name.
+def read_name_entry(database: ObjectDatabase, name: str, entry: TreeEntry) -> NameEntry:
+    """Reads the tree of one name; of a name that is a blob nothing is read.
 
     Raises:
         CorruptError: it has no summary.
     """
-    tree = database.read_tree(tree_oid)
+    oid = entry.oid
+    if entry.mode != TREE_MODE:
+        return NameEntry(name, oid, oid, oid, None)
+    tree = database.read_tree(oid)
     summary, payload, recipe = tree.get("summary"), tree.get("payload"), tree.get("recipe")
     if summary is None:
-        raise CorruptError(f"the tree {tree_oid} of {name!r} has no summary", kind="name-shape", hint="dvc-state fsck")
-    return NameEntry(name, tree_oid, summary.oid, payload.oid if payload else None, recipe.oid if recipe else None)
+        raise CorruptError(f"the tree {oid} of {name!r} has no summary", kind="name-shape", hint="dvc-state fsck")
+    return NameEntry(name, oid, summary.oid, payload.oid if payload else None, recipe.oid if recipe else None)
 
 
 class NamespaceTree:
@@ -97,20 +106,19 @@ class NamespaceTree:
     def __len__(self) -> int:
         return len(self._top) if self._shards is None else sum(map(len, self._shards.values()))
 
-    def find(self, name: str) -> Oid | None:
-        """Returns the tree of a name, None when there is no such name."""
+    def find(self, name: str) -> TreeEntry | None:
+        """Returns the tree or blob of a name, None when there is no such name."""
         entries = self._top if self._shards is None else self._shards.get(shard_of(name), {})
-        entry = entries.get(entry_name(name))
-        return entry.oid if entry is not None else None
+        return entries.get(entry_name(name))
 
     def names(self) -> Iterator[str]:
         """Yields all names."""
         for entries in [self._top] if self._shards is None else self._shards.values():
             yield from map(name_of_entry, entries)
 
-    def put(self, name: str, tree_oid: Oid) -> None:
-        """Sets the tree of a name."""
-        self._change(name)[entry_name(name)] = TreeEntry(TREE_MODE, tree_oid)
+    def put(self, name: str, entry: TreeEntry) -> None:
+        """Sets the tree or blob of a name."""
+        self._change(name)[entry_name(name)] = entry
 
     def drop(self, name: str) -> None:
         """Takes a name out; one that is not there is no error."""
@@ -147,9 +155,9 @@ class NamespaceTree:
         """Goes from one form to the other when the number of names asks for it."""
         if self._shards is None and len(self._top) > SHARDING_COUNT:
             shards: dict[str, dict[str, TreeEntry]] = {}
-            for entry, tree in self._top.items():
-                shards.setdefault(shard_of(name_of_entry(entry)), {})[entry] = tree
+            for entry, found in self._top.items():
+                shards.setdefault(shard_of(name_of_entry(entry)), {})[entry] = found
             self._top, self._shards, self._dirty = {}, shards, set(shards)
         elif self._shards is not None and len(self) <= SHARDING_COUNT:
-            self._top = {entry: tree for shard in self._shards.values() for entry, tree in shard.items()}
+            self._top = {entry: found for shard in self._shards.values() for entry, found in shard.items()}
             self._shards, self._dirty = None, set()

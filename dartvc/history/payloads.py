@@ -1,4 +1,4 @@
-"""The stored form of one co-variable, read back: a pickled stream and out-of-band buffers, both cut into chunks.
+"""The stored form of one co-variable: a pickled stream and out-of-band buffers, both cut into chunks; a small one stands in its name's summary.
 
 A chunk's entry name carries the xxh3_128 of its bytes. The stream will be unpickled, so its blobs are verified by git's hash too;
 buffers are copied straight out of the mapped pack and verified by xxh3 alone (25 GB/s against 2).
@@ -6,7 +6,9 @@ buffers are copied straight out of the mapped pack and verified by xxh3 alone (2
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import binascii
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from xxhash import xxh3_128_digest
@@ -18,11 +20,26 @@ from dartvc.store.objects import BLOB
 if TYPE_CHECKING:
     from dartvc.store import ObjectDatabase
 
-__all__ = ["PLAIN_PAYLOAD_BYTES", "StoredChunk", "StoredPayload", "chunk_entry", "group_entry", "iter_groups", "read_payload"]
+__all__ = [
+    "INLINE_PAYLOAD_BYTES",
+    "PLAIN_PAYLOAD_BYTES",
+    "StoredChunk",
+    "StoredPayload",
+    "chunk_entry",
+    "group_entry",
+    "iter_groups",
+    "read_payload",
+    "with_payload",
+    "without_payload",
+]
+
+INLINE_PAYLOAD_BYTES = 1024
+"""A payload of one name, one chunk and no buffers up to this size stands in the name's summary instead of a blob of its own."""
 
 PLAIN_PAYLOAD_BYTES = 64 * 1024
 """A payload of one chunk without buffers up to this size is a plain blob instead of a tree."""
 
+_PAYLOAD = "payload"
 _TREE_MODE = 0o40000
 _UNGROUPED = 128
 _GROUP_MIN, _GROUP_MEAN, _GROUP_MAX = 8, 32, 256
@@ -34,6 +51,29 @@ class StoredChunk(NamedTuple):
     digest: Digest
     size_bytes: int | None
     oid: Oid
+
+
+def with_payload(summary: Mapping[str, object], stream: bytes | memoryview) -> dict[str, object]:
+    """Returns a name's summary with its payload in it, as base64."""
+    return {**summary, _PAYLOAD: binascii.b2a_base64(stream, newline=False).decode()}
+
+
+def without_payload(summary: dict[str, object]) -> dict[str, object]:
+    """Returns what a summary tells people."""
+    summary.pop(_PAYLOAD, None)
+    return summary
+
+
+def _payload_in(blob: bytes, where: str) -> bytes:
+    """Takes the payload out of a summary.
+
+    Raises:
+        CorruptError: there is none, or it cannot be read.
+    """
+    try:
+        return binascii.a2b_base64(json.loads(blob)[_PAYLOAD], strict_mode=True)
+    except (ValueError, TypeError, LookupError) as error:
+        raise CorruptError(f"the summary of {where} has no payload to be read: {error}", kind="payload-shape", hint="dvc-state fsck") from error
 
 
 def chunk_entry(index: int, digest: Digest) -> str:
@@ -77,6 +117,8 @@ def read_payload(database: ObjectDatabase, payload_oid: Oid, *, where: str = "")
     where = where or f"payload {payload_oid}"
     kind, stream = database.read(payload_oid)
     if kind == BLOB:
+        if stream.startswith(b"{"):  # no pickle of protocol 5 does
+            stream = _payload_in(stream, where)
         chunk = StoredChunk(Digest(xxh3_128_digest(stream)), len(stream), payload_oid)
         return StoredPayload(database, payload_oid, (chunk,), (), where, stream)
     tree = database.read_tree(payload_oid)

@@ -13,7 +13,7 @@ from dartvc.history import revisions
 from dartvc.history.replaced import Replaced
 from dartvc.history.trailers import commit_of_raw, seal_payload, split_seal
 from dartvc.host.places import git_folders
-from dartvc.model import Commit, Oid
+from dartvc.model import Commit, CommitKind, Oid
 from dartvc.store.database import ObjectDatabase
 from dartvc.store.durable import storage_errors
 from dartvc.store.refs import Head
@@ -165,7 +165,9 @@ class Repository:
 
     def summary(self, entry: NameEntry) -> dict[str, object]:
         """Returns what describes a value to people."""
-        return self._json(entry.summary_oid)
+        from dartvc.history.payloads import without_payload
+
+        return without_payload(self._json(entry.summary_oid))
 
     def recipe(self, entry: NameEntry) -> dict[str, object]:
         """Returns how an omitted name can be made again; empty when it is stored."""
@@ -179,8 +181,12 @@ class Repository:
 
     def code(self, oid: Oid) -> str:
         """Returns the source that ran; empty when none did."""
-        entry = self.database.read_tree(self._raw(oid).tree).get("code")
-        return self.database.read_blob(entry.oid).decode("utf-8", "surrogatepass") if entry is not None else ""
+        raw = self._raw(oid)
+        entry = self.database.read_tree(raw.tree).get("code")
+        if entry is not None:
+            return self.database.read_blob(entry.oid).decode("utf-8", "surrogatepass")
+        commit = commit_of_raw(raw)
+        return commit.message if commit.kind is CommitKind.CELL else ""
 
     def environment(self, oid: Oid) -> dict[str, object]:
         """Returns Python, platform, packages and the user's git at a commit."""
@@ -354,20 +360,20 @@ class Repository:
             return self.database.read_commit(present)
 
     def _space(self, oid: Oid, part: str) -> dict[str, NameEntry]:
-        from dartvc.history.namespace import iter_name_trees, read_name_entry
+        from dartvc.history.namespace import iter_names, read_name_entry
 
         root = self.database.read_tree(self._raw(oid).tree)
         if part not in root:
             return {}
         found = {}
         cache = self._entries
-        for name, tree_oid in iter_name_trees(self.database, root[part].oid):
-            entry = cache.get(tree_oid)
+        for name, stored in iter_names(self.database, root[part].oid):
+            entry = cache.get(stored.oid)
             if entry is None or entry.name != name:
-                entry = read_name_entry(self.database, name, tree_oid)
+                entry = read_name_entry(self.database, name, stored)
                 if len(cache) >= _ENTRY_CACHE:
                     cache.clear()
-                cache[tree_oid] = entry
+                cache[stored.oid] = entry
             found[name] = entry
         return found
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dartvc.model import StagedCommit
     from dartvc.store import RawCommit
 
-__all__ = ["OPENING", "commit_of_message", "commit_of_raw", "message_of", "seal_payload", "split_seal", "with_changes"]
+__all__ = ["OPENING", "commit_of_message", "commit_of_raw", "is_code_in_message", "message_of", "seal_payload", "split_seal", "with_changes"]
 
 OPENING = "Dvc-State: 1"
 _OPENING_PARAGRAPH = f"\n\n{OPENING}\n"
@@ -30,6 +30,11 @@ _KEYS = (
 )  # fmt: skip
 _WRITTEN = re.compile("".join(f"(?:{key}: (.*)\n)?" for key in _KEYS) + r"\n*\Z")
 _KINDS = {kind.value: kind for kind in CommitKind}
+
+
+def is_code_in_message(staged: StagedCommit) -> bool:
+    """Whether the message of a commit to be written is its code: a cell of one line. It needs no blob then."""
+    return staged.kind is CommitKind.CELL and not staged.message and staged.code == _first_line(staged.code) != ""
 
 
 def message_of(staged: StagedCommit, size_bytes: int) -> str:

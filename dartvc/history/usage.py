@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dartvc.history.namespace import iter_name_trees, read_name_entry
+from dartvc.history.namespace import iter_names, read_name_entry
 from dartvc.history.payloads import read_payload
 from dartvc.model import Oid
 
@@ -37,11 +37,11 @@ def usage_by_name(repository: Repository, tips: Iterable[Oid] | None = None) -> 
     versions: dict[str, int] = {}
     seen: set[Oid] = set()
     for tree_oid in _name_trees(repository, _tips(repository) if tips is None else tips, set()):
-        for name, name_tree in iter_name_trees(repository.database, tree_oid):
-            if name_tree in seen:
+        for name, found in iter_names(repository.database, tree_oid):
+            if found.oid in seen:
                 continue
-            seen.add(name_tree)
-            payload_oid = read_name_entry(repository.database, name, name_tree).payload_oid
+            seen.add(found.oid)
+            payload_oid = read_name_entry(repository.database, name, found).payload_oid
             sizes.setdefault(name, 0)
             versions[name] = versions.get(name, 0) + 1
             if payload_oid is not None:
@@ -52,19 +52,19 @@ def usage_by_name(repository: Repository, tips: Iterable[Oid] | None = None) -> 
 def usage_by_branch(repository: Repository) -> list[Usage]:
     """Returns what each branch takes that the branches before it (in order of name) do not have already."""
     chunks: set[Oid] = set()
-    trees: set[Oid] = set()
-    found = []
+    seen: set[Oid] = set()
+    usages = []
     for ref, oid in repository.database.refs.iter_refs("refs/heads/"):
         size = versions = 0
-        for tree_oid in _name_trees(repository, [oid], trees):
+        for tree_oid in _name_trees(repository, [oid], seen):
             versions += 1
-            for name, name_tree in iter_name_trees(repository.database, tree_oid):
-                if name_tree not in trees:
-                    trees.add(name_tree)
-                    payload_oid = read_name_entry(repository.database, name, name_tree).payload_oid
+            for name, found in iter_names(repository.database, tree_oid):
+                if found.oid not in seen:
+                    seen.add(found.oid)
+                    payload_oid = read_name_entry(repository.database, name, found).payload_oid
                     size += _new_bytes(repository, payload_oid, chunks) if payload_oid is not None else 0
-        found.append(Usage(ref.removeprefix("refs/heads/"), size, versions))
-    return found
+        usages.append(Usage(ref.removeprefix("refs/heads/"), size, versions))
+    return usages
 
 
 def _tips(repository: Repository) -> list[Oid]:

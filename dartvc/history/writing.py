@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING
 from dartvc.errors import MissingObjectError
 from dartvc.history.epoch import read_epoch
 from dartvc.history.logs import LogTree
-from dartvc.history.namespace import BLOB_MODE, TREE_MODE, NamespaceTree
-from dartvc.history.payloads import PLAIN_PAYLOAD_BYTES, chunk_entry, group_entry, iter_groups, read_payload
-from dartvc.history.trailers import message_of, seal_payload
-from dartvc.model import ChunkRef, Digest, Oid, Payload, StagedCommit, StagedName
+from dartvc.history.namespace import BLOB_MODE, TREE_MODE, NamespaceTree, read_name_entry
+from dartvc.history.payloads import (
+    INLINE_PAYLOAD_BYTES,
+    PLAIN_PAYLOAD_BYTES,
+    chunk_entry,
+    group_entry,
+    iter_groups,
+    read_payload,
+    with_payload,
+)
+from dartvc.history.trailers import is_code_in_message, message_of, seal_payload
+from dartvc.model import ChunkRef, CommitKind, Digest, Oid, Payload, StagedCommit, StagedName
 from dartvc.store import TreeEntry
 
 if TYPE_CHECKING:
@@ -61,7 +69,7 @@ class CommitWriter:
         self._pending: list[tuple[StagedCommit, tuple[Oid, ...]]] = []
         self._trees: dict[Oid, _Trees] = {}
         self._parents: dict[Oid, tuple[Oid, ...]] = {}
-        self._chunks: dict[str, dict[Digest, Oid]] = {}
+        self._chunks: dict[str, dict[Digest, Oid | bytes]] = {}  # by name; bytes: of a payload that stands in its name's summary
         self._environment: tuple[Mapping[str, object], TreeEntry] | None = None
 
     def write(self, staged: StagedCommit, parents: Sequence[Oid]) -> Oid:
@@ -95,10 +103,11 @@ class CommitWriter:
             for item in changed:
                 payload = item.payload
                 if payload is not None and id(payload) not in stored:
-                    stored[id(payload)] = self._add_payload(batch, payload, parents)
                     size_bytes += payload.new_bytes
-                space.put(item.name, self._add_name(batch, item, stored.get(id(payload))))
-        if staged.code:
+                    if not _is_inline(item.name, payload):
+                        stored[id(payload)] = self._add_payload(batch, payload, parents)
+                space.put(item.name, self._add_name(batch, item, stored.get(id(payload)), parents))
+        if (staged.code or staged.kind is CommitKind.CELL) and not is_code_in_message(staged):
             trees.code = TreeEntry(BLOB_MODE, batch.add_blob(staged.code.encode("utf-8", "surrogatepass")))
         else:
             trees.code = None
@@ -188,7 +197,10 @@ class CommitWriter:
         self._environment = (environment, entry)
         return entry
 
-    def _add_name(self, batch: ObjectBatch, item: StagedName, payload: TreeEntry | None) -> Oid:
+    def _add_name(self, batch: ObjectBatch, item: StagedName, payload: TreeEntry | None, parents: Sequence[Oid]) -> TreeEntry:
+        if payload is None and item.payload is not None:
+            stream = self._read_small(item.payload, parents)
+            return TreeEntry(BLOB_MODE, batch.add_blob(encode_json(with_payload(item.summary, stream))))
         entries = {"summary": TreeEntry(BLOB_MODE, batch.add_blob(encode_json(item.summary)))}
         if payload is not None:
             entries["payload"] = payload
@@ -198,17 +210,25 @@ class CommitWriter:
                 why = item.omission
                 recipe = {"reason": why.reason, "path": why.path, "remedy": why.remedy, "recomputable": why.recomputable, **recipe}
             entries["recipe"] = TreeEntry(BLOB_MODE, batch.add_blob(encode_json(recipe)))
-        return batch.add_tree(entries)
+        return TreeEntry(TREE_MODE, batch.add_tree(entries))
+
+    def _read_small(self, payload: Payload, parents: Sequence[Oid]) -> bytes:
+        """Returns the stream of a payload that is one chunk."""
+        only = payload.stream[0]
+        found = bytes(only.data) if only.data is not None else self._find_chunk(only, payload.names, parents)
+        stream = found if isinstance(found, bytes) else self._database.read_blob(found)
+        self._chunks[payload.names[0]] = {only.digest: stream}
+        return stream
 
     def _add_payload(self, batch: ObjectBatch, payload: Payload, parents: Sequence[Oid]) -> TreeEntry:
         stream = payload.stream
         if len(stream) == 1 and not payload.buffers and stream[0].size_bytes <= PLAIN_PAYLOAD_BYTES:
             only = stream[0]
-            oid = batch.add_blob(only.data) if only.data is not None else self._stored_chunk(only, payload.names, parents)
+            oid = batch.add_blob(only.data) if only.data is not None else self._stored_chunk(batch, only, payload.names, parents)
             for name in payload.names:
                 self._chunks[name] = {only.digest: oid}
             return TreeEntry(BLOB_MODE, oid)
-        chunks: dict[Digest, Oid] = {}
+        chunks: dict[Digest, Oid | bytes] = {}
         entries = {"stream": TreeEntry(TREE_MODE, self._add_chunks(batch, stream, payload.names, parents, chunks, is_stream=True))}
         if payload.buffers:
             folders = {
@@ -226,16 +246,16 @@ class CommitWriter:
         refs: Iterable[ChunkRef],
         names: Sequence[str],
         parents: Sequence[Oid],
-        chunks: dict[Digest, Oid],
+        chunks: dict[Digest, Oid | bytes],
         *,
         is_stream: bool,
     ) -> Oid:
         rows: list[tuple[Digest, Oid]] = []
         for ref in refs:
             oid = chunks.get(ref.digest)
-            if oid is None:
+            if not isinstance(oid, str):
                 oid = (
-                    self._stored_chunk(ref, names, parents)
+                    self._stored_chunk(batch, ref, names, parents)
                     if ref.data is None
                     else batch.add_blob(ref.data, compress=is_stream and _is_compressible(ref.data))
                 )
@@ -246,7 +266,12 @@ class CommitWriter:
             return _chunk_tree(batch, rows)
         return batch.add_tree({group_entry(index): TreeEntry(TREE_MODE, oid) for index, oid in enumerate(groups)})
 
-    def _stored_chunk(self, ref: ChunkRef, names: Sequence[str], parents: Sequence[Oid]) -> Oid:
+    def _stored_chunk(self, batch: ObjectBatch, ref: ChunkRef, names: Sequence[str], parents: Sequence[Oid]) -> Oid:
+        """Returns the blob of a chunk that the repository has."""
+        found = self._find_chunk(ref, names, parents)
+        return batch.add_blob(found) if isinstance(found, bytes) else found
+
+    def _find_chunk(self, ref: ChunkRef, names: Sequence[str], parents: Sequence[Oid]) -> Oid | bytes:
         """Finds a chunk that the repository has: in this writer's memory, else in the nearest ancestor that has it."""
         for name in names:
             oid = self._chunks.get(name, {}).get(ref.digest)
@@ -264,19 +289,27 @@ class CommitWriter:
             ancestor = above[0] if above else None
         raise MissingObjectError(f"a chunk of {', '.join(names)} is not in the repository", kind="missing-chunk", hint="commit again")
 
-    def _chunks_of(self, commit: Oid, names: Sequence[str]) -> dict[str, dict[Digest, Oid]]:
+    def _chunks_of(self, commit: Oid, names: Sequence[str]) -> dict[str, dict[Digest, Oid | bytes]]:
         trees = self._trees.get(commit) or self._read(commit)
-        found: dict[str, dict[Digest, Oid]] = {}
+        found: dict[str, dict[Digest, Oid | bytes]] = {}
         for name in names:
             for space in (trees.names, trees.process):
-                tree_oid = space.find(name)
-                if tree_oid is None or not self._database.contains(tree_oid):  # an unpublished one is in `_chunks` anyway
+                stored = space.find(name)
+                if stored is None or not self._database.contains(stored.oid):  # an unpublished one is in `_chunks` anyway
                     continue
-                entry = self._database.read_tree(tree_oid).get("payload")
-                if entry is not None:
-                    payload = read_payload(self._database, entry.oid, where=f"{name} of commit {commit}")
-                    found[name] = {chunk.digest: chunk.oid for chunks in (payload.stream_chunks, *payload.buffers) for chunk in chunks}
+                entry = read_name_entry(self._database, name, stored)
+                if entry.payload_oid is None:
+                    continue
+                payload = read_payload(self._database, entry.payload_oid, where=f"{name} of commit {commit}")
+                chunks = [chunk for part in (payload.stream_chunks, *payload.buffers) for chunk in part]
+                found[name] = {chunk.digest: payload.read_stream() if entry.is_inline else chunk.oid for chunk in chunks}
         return found
+
+
+def _is_inline(name: str, payload: Payload) -> bool:
+    """Whether a payload is so small, and of one name only, that it stands in the summary."""
+    stream = payload.stream
+    return payload.names == (name,) and len(stream) == 1 and not payload.buffers and stream[0].size_bytes <= INLINE_PAYLOAD_BYTES
 
 
 def _chunk_tree(batch: ObjectBatch, rows: Sequence[tuple[Digest, Oid]]) -> Oid:

@@ -53,7 +53,7 @@ def compare(repository: Repository, before: Oid, after: Oid, names: Sequence[str
             continue
         left, right = old.get(name), new.get(name)
         if left is not None and right is not None:
-            if left.tree_oid == right.tree_oid:
+            if left.oid == right.oid:
                 continue
             difference = _changed(stored, left, right, old, new)
         else:

@@ -494,4 +494,4 @@ class Session:
         return state
 
 
-_ABSENT: Any = type("_Absent", (), {"payload_oid": "", "recipe_oid": "", "tree_oid": ""})()
+_ABSENT: Any = type("_Absent", (), {"payload_oid": "", "recipe_oid": ""})()

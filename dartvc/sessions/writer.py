@@ -32,7 +32,7 @@ _LOCK_TIMEOUT_S = 60.0
 _TRIES = 5
 _IDLE_S = 2.0
 _BURST_S = 0.2
-_GATHER_S = 0.1
+_GATHER_S = 0.2
 _GATHER_BYTES = 1024 * 1024
 
 
@@ -171,7 +171,7 @@ class BackgroundWriter:
 
     def _hurry(self) -> None:
         with self._changed:
-            self._is_awaited = True
+            self._is_awaited = bool(self._queue)  # what is not queued any more is being written
             self._changed.notify_all()
 
     def rebase(self, parent: Oid | None) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from dartvc.errors import CorruptError, MissingObjectError
 from dartvc.history import Repository
-from dartvc.history.namespace import NamespaceTree, iter_name_trees
-from dartvc.history.payloads import read_payload
+from dartvc.history.light import write_light
+from dartvc.history.namespace import NamespaceTree, iter_names
+from dartvc.history.payloads import INLINE_PAYLOAD_BYTES, read_payload
 from dartvc.history.writing import encode_json
 from dartvc.model import CommitKind, Oid, Omission, Payload, StagedCommit, StagedName
 from dartvc.store import TreeEntry
@@ -119,7 +120,7 @@ def test_many_names_are_sharded_and_come_back(repository: Repository, count: int
 def test_a_changed_tree_equals_one_made_at_once(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[bool, int]]) -> None:
     repository = Repository.init(tmp_path_factory.mktemp("trees"), key_path=tmp_path_factory.mktemp("key") / "key")
     batch = repository.database.batch()
-    leaf = batch.add_tree({})
+    leaf = TreeEntry(0o40000, batch.add_tree({}))
     grown, model = NamespaceTree(), dict.fromkeys((f"base{index}" for index in range(250)), leaf)
     for name in model:
         grown.put(name, leaf)
@@ -133,13 +134,13 @@ def test_a_changed_tree_equals_one_made_at_once(tmp_path_factory: pytest.TempPat
             model.pop(f"n{number}", None)
         grown.write(batch)
     fresh = NamespaceTree()
-    for name, oid in model.items():
-        fresh.put(name, oid)
+    for name, entry in model.items():
+        fresh.put(name, entry)
     tree_oid = fresh.write(batch)
     assert grown.write(batch) == tree_oid
     batch.publish()
     assert tree_oid is not None
-    assert dict(iter_name_trees(repository.database, tree_oid)) == model
+    assert dict(iter_names(repository.database, tree_oid)) == model
     assert len(NamespaceTree.read(repository.database, tree_oid)) == len(model)
 
 
@@ -186,6 +187,79 @@ def test_chunks_left_out_are_found_in_the_same_covariable(repository: Repository
     target = bytearray(140_000)
     payload.read_buffer_into(0, memoryview(target))
     assert target == BIG[2] + BIG[1]
+
+
+def _small(stream: bytes, *names: str, is_known: bool = False) -> StagedCommit:
+    payload = Payload(names, (chunk(stream, is_known=is_known),))
+    return StagedCommit("", CommitKind.CELL, 1e9, 0, changed=tuple(StagedName(name, {"type": "int"}, payload) for name in names))
+
+
+def test_a_small_value_is_one_blob_that_git_shows_as_text(repository: Repository, commit: Commit) -> None:
+    oid = commit({"x": 1, "y": b"0" * INLINE_PAYLOAD_BYTES})
+    names = repository.names(oid)
+    assert [names[name].is_inline for name in "xy"] == [True, False]
+    shown = subprocess.run(["git", "-C", str(repository.path), "show", f"{oid}:names/x"], capture_output=True, text=True, check=True).stdout
+    assert shown.startswith('{\n "type": "int",\n "repr": "1",\n "payload": "')
+    assert repository.summary(names["x"]) == {"type": "int", "repr": "1"}
+    assert _value(repository, oid, "x") == 1
+
+
+@pytest.mark.parametrize("is_same_writer", [True, False])
+@pytest.mark.parametrize("names", [("a",), ("a", "b")])
+def test_a_small_stream_left_out_is_found_in_a_summary(repository: Repository, names: tuple[str, ...], is_same_writer: bool) -> None:
+    writer = repository.writer()
+    first = writer.write(_small(b"stream", "a"), [])
+    between = writer.write(_small(b"another", "a"), [first])
+    if not is_same_writer:
+        writer.publish()
+        writer = repository.writer()
+    last = writer.write(_small(b"another", *names, is_known=True), [between])
+    if not is_same_writer:
+        last = writer.write(_small(b"stream", *names, is_known=True), [last])
+    writer.publish()
+    expected = b"another" if is_same_writer else b"stream"
+    entries = repository.names(last)
+    assert {repository.payload(entries[name].payload_oid or Oid("")).read_stream() for name in names} == {expected}
+    assert {entries[name].is_inline for name in names} == {len(names) == 1}
+
+
+@pytest.mark.parametrize("text", [b"{}", b'{"payload": 3}', b'{"payload": "*"}', b'{"payload": "\xff', b'{"payload": "YQ"}'])
+def test_a_summary_without_a_payload_to_be_read_is_corrupt(repository: Repository, text: bytes) -> None:
+    batch = repository.database.batch()
+    oid = batch.add_blob(text)
+    batch.publish()
+    with pytest.raises(CorruptError):
+        read_payload(repository.database, oid)
+
+
+def test_a_light_commit_has_the_payload_of_what_it_lacks_nowhere(repository: Repository, commit: Commit) -> None:
+    oid = commit({"x": 1, "y": 2})
+    light = write_light(repository, oid, {"x": "too large"}, {"steps": []}, [])
+    names = repository.names(light)
+    assert names["x"].payload_oid is None
+    assert b"payload" not in repository.database.read_blob(names["x"].summary_oid)
+    assert names["y"] == repository.names(oid)["y"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "is_kept_apart"),
+    [
+        ("x = 1", "", False),
+        ("x = '\u00e9\t'", "", False),
+        ("", "", True),
+        ("x = 1", "why", True),
+        (" x = 1", "", True),
+        ("x = 1\n", "", True),
+        ("x = 1\ny = 2", "", True),
+        ("x = '\ud800'", "", False),
+        ("x = '\0'", "", False),
+    ],
+)
+def test_the_code_of_a_cell_comes_back_and_stands_once(repository: Repository, code: str, message: str, is_kept_apart: bool) -> None:
+    staged = StagedCommit(message, CommitKind.CELL, 1e9, 0, code=code, changed=stage({"x": 1}).changed)
+    oid = _write(repository, staged)
+    assert repository.code(oid) == code
+    assert ("code" in repository.database.read_tree(repository.commit(oid).tree)) == is_kept_apart
 
 
 def test_chunks_are_found_in_an_older_ancestor_too(repository: Repository) -> None:

@@ -56,6 +56,39 @@ def test_what_is_durable_is_held_in_memory_no_longer(tmp_path: Path) -> None:
     session.close()
 
 
+def test_who_waits_for_what_is_being_written_hurries_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_GATHER_S", 1000.0)
+    session = Session(Repository.init(tmp_path), {"__name__": "__main__", "x": 0})
+    held, begun, publish = threading.Event(), threading.Event(), session._writer._publish
+
+    def slowly(*arguments: object) -> None:
+        begun.set()
+        assert held.wait(30)
+        publish(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(session._writer, "_publish", slowly)
+    first = session.commit_async("first", CommitKind.MANUAL)
+    assert first is not None
+    assert begun.wait(30)
+    hurry = first.hurry
+
+    def hurry_and_let_go() -> None:
+        hurry()
+        held.set()
+
+    monkeypatch.setattr(first, "hurry", hurry_and_let_go)
+    waiter = threading.Thread(target=first.wait_durable)
+    waiter.start()
+    waiter.join(30)
+    session.namespace["x"] = 1
+    second = session.commit_async("second", CommitKind.MANUAL)
+    assert second is not None
+    assert not second.durable.wait(0.05)  # it gathers
+    session.flush()
+    assert second.durable.is_set()
+    session.close()
+
+
 class Logs:
     """A program's log with large values."""
 
