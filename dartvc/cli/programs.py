@@ -59,10 +59,17 @@ def run(
         raise UsageError("there is no program to run", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
     if verify_resume:
         raise typer.Exit(_verify(["-m", module, *words] if module else words, kills))
-    options = StartOptions("run", [module, *words] if module else words, max_overhead, every, list(sets or ()), module=module)
-    options.is_atomic = is_atomic
-    options.grace = grace
-    options.reuse = "partial" if partial_reuse else "full" if reuse else ""
+    options = StartOptions(
+        "run",
+        [module, *words] if module else words,
+        max_overhead,
+        every,
+        sets or (),
+        module=module,
+        reuse="partial" if partial_reuse else "full" if reuse else "",
+        is_atomic=is_atomic,
+        grace=grace,
+    )
     raise typer.Exit(start(options))
 
 
@@ -101,9 +108,19 @@ def resume(
     partial_reuse: Annotated[bool, typer.Option("--partial-reuse", help="also assemble results from parts: their last bits may differ")] = False,
 ) -> None:
     """Continues a program from the middle, where its last commit stands, to its end."""
-    options = StartOptions("resume", [revision] if revision else [], max_overhead, every, list(sets or ()), trust, code, force)
-    options.map_device, options.grace = map_device, grace
-    options.reuse = "partial" if partial_reuse else "full" if reuse else ""
+    options = StartOptions(
+        "resume",
+        [revision] if revision else [],
+        max_overhead,
+        every,
+        sets or (),
+        trust,
+        code,
+        force,
+        reuse="partial" if partial_reuse else "full" if reuse else "",
+        map_device=map_device,
+        grace=grace,
+    )
     raise typer.Exit(start(options))
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
+import gc
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefusedError, UntrustedError, UsageError
 
@@ -23,15 +22,14 @@ __all__ = ["StartOptions", "check_device", "parse_plainly", "start"]
 _DEVICE = re.compile(r"[a-z]+(:\d+)?$")
 
 
-@dataclass
-class StartOptions:
+class StartOptions(NamedTuple):
     """A command line of ``run`` or ``resume``: the program or the revision first in ``words``, then the program's arguments."""
 
     verb: str
-    words: list[str] = field(default_factory=list)
+    words: Sequence[str] = ()
     max_overhead: float | None = None
     every: float | None = None
-    sets: list[str] = field(default_factory=list)
+    sets: Sequence[str] = ()
     trust: bool = False
     code: str = ""
     force: bool = False
@@ -44,25 +42,26 @@ class StartOptions:
 
 def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
     """Fast path: reads a command line without Typer; None when it holds anything that only Typer should judge."""
-    options = StartOptions(argv[0])
+    found: dict[str, Any] = {}
+    sets: list[str] = []
     rest = list(argv[1:])
     while rest and rest[0].startswith("-"):
         name, separator, value = rest.pop(0).partition("=")
         if name in ("--reuse", "--partial-reuse") and not separator:
-            options.reuse = "partial" if name == "--partial-reuse" or options.reuse == "partial" else "full"
+            found["reuse"] = "partial" if name == "--partial-reuse" or found.get("reuse") == "partial" else "full"
             continue
         if name == "--atomic" and argv[0] == "run" and not separator:
-            options.is_atomic = True
+            found["is_atomic"] = True
             continue
         if name == "--trust" and argv[0] == "resume" and not separator:
-            options.trust = True
+            found["trust"] = True
             continue
         if name == "--force" and argv[0] == "resume" and not separator:
-            options.force = True
+            found["force"] = True
             continue
         if argv[0] == "run" and name.startswith("-m") and rest[:1]:
-            options.module, options.words = (name[2:], [name[2:], *rest]) if name[2:] else (rest[0], rest)
-            return options
+            module, words = (name[2:], [name[2:], *rest]) if name[2:] else (rest[0], rest)
+            return StartOptions("run", words, sets=sets, module=module, **found)
         if name not in ("--max-overhead", "--every", "--grace", "--set") and not (name in ("--code", "--map-device") and argv[0] == "resume"):
             return None
         if not separator:
@@ -71,25 +70,25 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
             value = rest.pop(0)
         try:
             if name == "--set":
-                options.sets.append(value)
-            elif name in ("--code", "--map-device"):
-                setattr(options, name[2:].replace("-", "_"), value)
+                sets.append(value)
             else:
-                setattr(options, name[2:].replace("-", "_"), float(value))
+                found[name[2:].replace("-", "_")] = value if name in ("--code", "--map-device") else float(value)
         except ValueError:
             return None
-    options.words = rest
-    is_plain = bool(rest) if argv[0] == "run" else len(rest) <= 1 and options.code in ("", "recorded", "current")
-    return options if is_plain else None
+    is_plain = bool(rest) if argv[0] == "run" else len(rest) <= 1 and found.get("code", "") in ("", "recorded", "current")
+    return StartOptions(argv[0], rest, sets=sets, **found) if is_plain else None
 
 
 def start(options: StartOptions) -> int:
     """Runs a program, or continues one, in this process; returns its exit code."""
+    gc.disable()  # what is made until the program begins stays: it is frozen then, and collecting begins
     try:
         return _run(options) if options.verb == "run" else _resume(options)
     except DartvcError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
         return error.exit_code
+    finally:
+        gc.enable()
 
 
 def _run(options: StartOptions) -> int:
@@ -193,7 +192,7 @@ def _resume(options: StartOptions) -> int:
     if atomic is None:
         _follow(repository, commit.oid)
     reuse = options.reuse or run.reuse
-    run = replace(run, reuse=reuse)
+    run = run._replace(reuse=reuse)
     chosen = RunOptions(*_pace(options, repository), options.grace, is_atomic=atomic is not None, reuse=reuse)
     return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=sets, map_device=device)
 
@@ -213,6 +212,8 @@ def _check_sets(repository: Repository, oid: Oid, sets: Mapping[str, str]) -> No
             known.add(name)
     for name in sets:
         if name not in known:
+            import difflib
+
             close = difflib.get_close_matches(name, known, n=3)
             hint = f"did you mean {' or '.join(close)}?" if close else f"dvc-state ls {oid[:8]}"
             raise NotFoundError(f"there is no variable {name} at {oid[:8]}", kind="unknown-name", hint=hint)
@@ -317,6 +318,8 @@ def _choose_code(run: Run, recorded: str, choice: str) -> str:
     if choice == "current":
         return current
     name = os.path.basename(run.script)
+    import difflib
+
     diff = difflib.unified_diff(recorded.splitlines(), current.splitlines(), f"{name} (as it ran)", f"{name} (now)", lineterm="", n=2)
     sys.stderr.write("\n".join(diff) + "\n")
     raise RefusedError(

@@ -8,8 +8,7 @@ equal namespaces have equal trees.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dartvc.errors import CorruptError
 from dartvc.history.quoting import entry_name, name_of_entry, shard_of
@@ -26,8 +25,7 @@ TREE_MODE = 0o40000
 SHARDING_COUNT = 256
 
 
-@dataclass(frozen=True, slots=True)
-class NameEntry:
+class NameEntry(NamedTuple):
     """One name of a commit: the ids of its tree, its summary, and its payload or the recipe that stands for it.
 
     Of a small value they are one: its summary is a blob that has the payload in it.

@@ -11,9 +11,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from dartvc.errors import NotFoundError, RefusedError
 from dartvc.host.entropy import new_id
@@ -32,8 +32,7 @@ _BLOCK_BYTES = 64 * 1024
 _OID = re.compile(r"[0-9a-f]{40}\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class RefMove:
+class RefMove(NamedTuple):
     """A ref that goes from one commit to another; None: the ref is absent."""
 
     name: str
@@ -41,8 +40,7 @@ class RefMove:
     new: Oid | None
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One entry of the log.
 
     ``pointer`` is the operation whose outcome holds after this one: its own number, except for undo and redo. ``redo`` are the
@@ -67,8 +65,7 @@ class Operation:
         return f"{self.number}-{self.key}"
 
 
-@dataclass(frozen=True, slots=True)
-class UndoPlan:
+class UndoPlan(NamedTuple):
     """What an undo, a redo or a restore has to do: moves of refs, and where HEAD and the namespace must be afterwards."""
 
     operation: str
@@ -84,8 +81,7 @@ class UndoPlan:
         return self.head.oid
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Who undoes.
 
     Attributes:
@@ -296,7 +292,7 @@ def _whole(held: Operation, older: Iterator[Operation]) -> tuple[Operation, Oper
         if part.operation != INSIDE or [each.name for each in part.moves] != names:
             break
         moves = tuple(RefMove(first.name, first.old, last.new) for first, last in zip(part.moves, held.moves, strict=True))
-        held = replace(held, moves=moves, head_before=part.head_before)
+        held = held._replace(moves=moves, head_before=part.head_before)
         before = part = next(older, None)
     return held, before
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dartvc.errors import MissingObjectError
@@ -360,8 +360,7 @@ def _is_compressible(data: bytes | memoryview) -> bool:
 
 def _as_changes(staged: StagedCommit, before: NamespaceTree, after: NamespaceTree) -> StagedCommit:
     """Returns a commit of everything as one of what differs from its parent: `log` tells changes, whatever a session had to store anew."""
-    return replace(
-        staged,
+    return staged._replace(
         added=tuple(name for name in staged.added if before.find(name) is None),
         changed=tuple(item for item in staged.changed if before.find(item.name) != after.find(item.name)),
         removed=tuple(name for name in before.names() if after.find(name) is None),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from dartvc.model.commit import CommitKind, Position
@@ -26,8 +26,7 @@ class ChunkRef(NamedTuple):
     data: bytes | memoryview | None
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """The stored form of one co-variable: a pickled dict of its names, and the large buffers that the pickle refers to by position."""
 
     names: tuple[str, ...]
@@ -45,8 +44,7 @@ class Payload:
         return sum(chunk.size_bytes for chunks in (self.stream, *self.buffers) for chunk in chunks if chunk.data is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Omission:
+class Omission(NamedTuple):
     """A name (or a part of the process) that could not be stored.
 
     ``path`` is where inside the object the trouble sits, as the user would write it: ``session.pool._lock``.
@@ -60,8 +58,7 @@ class Omission:
     recomputable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StagedName:
+class StagedName(NamedTuple):
     """One name whose stored form changes: its summary, and its payload or the omission that stands for it.
 
     ``is_same`` tells that its value did not change: it is stored anew together with one that did.
@@ -75,8 +72,7 @@ class StagedName:
     is_same: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LogSegment:
+class LogSegment(NamedTuple):
     """The log records that a commit adds: those of one run since its commit before.
 
     Attributes:
@@ -87,7 +83,7 @@ class LogSegment:
 
     run: str
     lines: bytes
-    attachments: Mapping[str, bytes] = field(default_factory=dict)
+    attachments: Mapping[str, bytes] = MappingProxyType({})
 
     @property
     def size_bytes(self) -> int:
@@ -107,8 +103,7 @@ class LogSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class StagedCommit:
+class StagedCommit(NamedTuple):
     """Everything that differs from the parent commit, ready to be written without looking at the program again.
 
     Names that are neither in ``changed`` nor in ``removed`` keep what the first parent has. ``process`` are entries of the
@@ -125,7 +120,7 @@ class StagedCommit:
     removed: tuple[str, ...] = ()
     process: tuple[StagedName, ...] = ()
     process_removed: tuple[str, ...] = ()
-    environment: Mapping[str, object] = field(default_factory=dict)
+    environment: Mapping[str, object] = MappingProxyType({})
     execution: int | None = None
     duration_ms: float = 0.0
     stall_ms: float = 0.0
@@ -144,8 +139,7 @@ class StagedCommit:
         return self.position is not None and not self.run
 
 
-@dataclass(frozen=True, slots=True)
-class CommitReport:
+class CommitReport(NamedTuple):
     """What a commit stored and what it could not store."""
 
     omissions: tuple[Omission, ...] = ()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dartvc.model.commit import CommitKind
 from dartvc.model.ids import Oid
@@ -13,8 +12,7 @@ from dartvc.model.staging import Omission
 __all__ = ["RestoreReport", "Workspace"]
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreReport:
+class RestoreReport(NamedTuple):
     """What a restore did to a namespace.
 
     ``written`` were loaded or patched in place, ``recomputed`` made again from their recipe, ``removed`` deleted, ``kept`` untouched;

@@ -13,9 +13,8 @@ import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.program.records import read_records
 
@@ -48,8 +47,7 @@ _ASSIGNMENT = re.compile(r"\w+=")
 _ADDRESS = re.compile(r"[\d.]+$|[\da-fA-F:]*:[\da-fA-F:.%\w]*$")
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(NamedTuple):
     """What a program did, and how often: ``Act("subprocess", "git push ...", 2)``."""
 
     kind: str
@@ -177,7 +175,7 @@ def read_acts(summary: Mapping[str, Any]) -> list[Act]:
 def acts_between(before: Iterable[Act], after: Iterable[Act]) -> list[Act]:
     """Returns what was done between two commits of one run."""
     known = {(act.kind, act.what): act.times for act in before}
-    return [replace(act, times=more) for act in after if (more := act.times - known.get((act.kind, act.what), 0)) > 0]
+    return [act._replace(times=more) for act in after if (more := act.times - known.get((act.kind, act.what), 0)) > 0]
 
 
 def acts_since(journal: Path, sequence: int) -> list[Act]:

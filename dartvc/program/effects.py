@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.program.acts import ACT_EVENTS, Acts
 from dartvc.program.fileuse import FileUse
@@ -46,8 +46,7 @@ _FOLLOWING = frozenset({"os.truncate", "os.chmod", "os.utime"})
 _HEARD = frozenset({"open", "sqlite3.connect", "os.fork", *_CHANGES, *ACT_EVENTS})
 
 
-@dataclass(frozen=True, slots=True)
-class FileState:
+class FileState(NamedTuple):
     """A file at a commit: ``content`` is None for a large one, of which only the size is known."""
 
     path: str

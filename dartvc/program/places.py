@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.program.sources import Scope
 
@@ -29,8 +28,7 @@ class NotResumable(Exception):
     """The program cannot be continued from here; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A statement of a scope and what its surroundings keep on the value stack."""
 
     path: Path

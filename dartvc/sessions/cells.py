@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -205,5 +205,5 @@ def load_cell(session: Session, commit: Commit, cell: Cell, generators: Generato
         Unloadable: a value cannot be made here.
     """
     root = str(session.repository.root)
-    run = replace(Run("", "", (), os.getcwd()), project=root, moved_from=cell.project)
+    run = Run("", "", (), os.getcwd(), project=root, moved_from=cell.project)
     return load_run(session.repository, commit.oid, run, session.namespace, generators, version_of)

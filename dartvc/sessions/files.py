@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.history import Repository
 from dartvc.history.digests import digest_of, digest_of_file
@@ -34,8 +33,7 @@ _VERSIONS_KEPT = 20
 _ALWAYS_RECORDED = 64
 
 
-@dataclass(frozen=True, slots=True)
-class RunFile:
+class RunFile(NamedTuple):
     """One version of a file as a run used it.
 
     Attributes:
@@ -138,7 +136,7 @@ class FileLedger:
             if time.monotonic() > deadline:
                 return
             self._tried.add(key)
-            self._known[key] = replace(each, digest=digest_of_file(key[1], key[2], deadline))
+            self._known[key] = each._replace(digest=digest_of_file(key[1], key[2], deadline))
 
     def _find(self) -> None:
         """Looks through the project for files that changed while the run went on."""

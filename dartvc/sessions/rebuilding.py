@@ -12,7 +12,7 @@ import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dartvc.errors import CorruptError
 from dartvc.model import Oid, Omission
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Rebuilder", "Rebuilt", "Step", "explain", "fingerprint_of", "plan_of", "read_plan", "rebuild"]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One cell to run.
 
     Attributes:

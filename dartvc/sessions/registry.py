@@ -14,8 +14,8 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dartvc.errors import DartvcError
 from dartvc.model import Oid
@@ -26,8 +26,7 @@ __all__ = ["LiveSession", "Registration", "is_alive", "is_own", "living_sessions
 _ANSWER_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class LiveSession:
+class LiveSession(NamedTuple):
     """A session of a living process."""
 
     session_id: str

@@ -7,9 +7,8 @@ import os
 import sys
 import tokenize
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.history import Repository
 from dartvc.host.places import is_library_file
@@ -20,8 +19,7 @@ from dartvc.store.durable import storage_errors
 __all__ = ["Relocation", "follow_imports", "follow_process", "path_of_entry", "relative_path", "write_missing_sources"]
 
 
-@dataclass(frozen=True, slots=True)
-class Relocation:
+class Relocation(NamedTuple):
     """From the folder that a project had to the one that it has; both absolute, or empty: nothing moves."""
 
     old: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dartvc.model import Commit, Digest, Oid, Omission, RestoreReport
 from dartvc.sessions.rebuilding import plan_of, rebuild
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Restore", "load_names", "plan_restore", "split_frames", "version_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What a restore has to do: payloads to load with their names, names to make again, names to delete, names that stay."""
 
     payloads: Mapping[Oid, tuple[str, ...]]

@@ -11,8 +11,8 @@ import sys
 import time
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from dartvc.model import CommitKind, Payload, Position, StagedName
 from dartvc.program.capture import CapturedFrame
@@ -45,8 +45,7 @@ _MUCH_BYTES = 32 * 1024 * 1024
 _NOTHING: Mapping[str, object] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """What a run is: recorded in each of its commits."""
 
     run_id: str
@@ -55,7 +54,7 @@ class Run:
     cwd: str
     module: str = ""
     hash_seed: str = ""
-    arguments: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, str] = MappingProxyType({})
     exit_code: int | None = None
     resumed_from: str = ""
     project: str = ""
@@ -117,7 +116,7 @@ def run_here(facts: Mapping[str, Any], root: str) -> Run:
     run = run_facts(facts)
     moved = Relocation(run.project, root)
     argv = tuple(map(moved.path, run.argv))
-    return replace(run, script=moved.path(run.script), cwd=moved.path(run.cwd), argv=argv, project=root, moved_from=run.project)
+    return run._replace(script=moved.path(run.script), cwd=moved.path(run.cwd), argv=argv, project=root, moved_from=run.project)
 
 
 def frame_names(frames: Sequence[CapturedFrame]) -> dict[str, object]:
@@ -215,7 +214,7 @@ class RunRecorder:
         if frames:
             names.update(self._hooks())
         if exit_code is not None:
-            self.run = replace(self.run, exit_code=exit_code)
+            self.run = self.run._replace(exit_code=exit_code)
         innermost = shown_frame(frames) if frames else None
         position = Position(self.shown_file(innermost.filename), innermost.line, innermost.qualname) if innermost else None
         places = [{**frame.described(), "shown": os.path.basename(self.shown_file(frame.filename))} for frame in frames]
@@ -319,7 +318,7 @@ class RunRecorder:
         wanted: dict[str, tuple[object, dict[str, object]]] = {"run": (None, self.run.described()), "position": (None, place)}
         wanted["order"] = (None, {"type": "order", "names": self.session.working.names()})
         if acts := self.effects.acts.total():
-            wanted[EFFECTS] = (None, {"type": EFFECTS, "items": [asdict(act) for act in acts]})
+            wanted[EFFECTS] = (None, {"type": EFFECTS, "items": [act._asdict() for act in acts]})
         return self._changed_entries({**wanted, **self._source_entries()})
 
     def _source_entries(self) -> dict[str, tuple[object, dict[str, object]]]:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictError, UntrustedError
@@ -238,7 +237,7 @@ class Session:
         failures = self._writer.failures
         if failures != self._failures_seen:
             self._start_over()
-            unit = replace(unit, mentioned=None)
+            unit = unit._replace(mentioned=None)
         self._failures_seen = None  # until what is staged below is handed over: an interrupt may come between
         delta = self.working.stage(unit.mentioned)
         delta = delta.without_touched_omissions() if unit.is_idle else delta

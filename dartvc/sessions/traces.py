@@ -13,7 +13,7 @@ import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.history import Repository
 from dartvc.model import Commit, CommitKind
@@ -28,8 +28,7 @@ _OUTERMOST_KEPT, _INNERMOST_KEPT = 20, 80
 _CHAIN_LIMIT = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """An uncaught exception: its text as Python prints it, and the user's frames, outermost first.
 
     Behind them stand those of the exceptions that led to it, which only they had; ``errors`` has these exceptions, empty for the uncaught one.

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError, LockedError, NotFoundError, StorageError
@@ -298,7 +298,7 @@ class BackgroundWriter:
             self._recipes.update((name.name, []) for name in staged.changed if name.omission is None)
         if not any(name.omission is not None for name in staged.changed):
             return staged
-        return replace(staged, changed=tuple(self._with_recipe(name, staged) for name in staged.changed))
+        return staged._replace(changed=tuple(self._with_recipe(name, staged) for name in staged.changed))
 
     def _steps_of(self, name: str) -> Sequence[dict[str, object]]:
         """Returns the recipe that a name has: from this writer's commits, else from the one that the namespace was restored to."""
@@ -318,9 +318,9 @@ class BackgroundWriter:
             steps = []
         if not staged.is_inside_cell:
             self._recipes[name.name] = steps
-        omission = name.omission if steps else replace(name.omission, recomputable=False)
+        omission = name.omission if steps else name.omission._replace(recomputable=False)
         recipe = {"reason": omission.reason, "path": omission.path, "remedy": omission.remedy, "steps": steps}
-        return replace(name, omission=omission, recipe=recipe)
+        return name._replace(omission=omission, recipe=recipe)
 
 
 def run_refs(staged: Sequence[StagedCommit]) -> list[str]:

@@ -13,8 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dartvc.errors import DartvcError, RefusedError
 from dartvc.hindsight.journal import forget_tail
@@ -60,15 +59,14 @@ __all__ = ["RunOptions", "main_module", "resume_script", "run_script"]
 _UNKEPT_SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """How a run commits."""
 
     max_overhead: float = 0.01
     every_s: float = 0.0
     grace_s: float = 5.0
     """How long SIGTERM waits for a safe point."""
-    arguments: dict[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, str] = types.MappingProxyType({})
     is_atomic: bool = False
     """Its effects stand as a whole or not at all."""
     reuse: str = ""
@@ -122,6 +120,7 @@ class _Runner:
         self.signals = Signals(self.points.request_anew, self.session.close, self.recorder.standing, options.grace_s)
         self.reuse = _reuse_of(self, options.reuse)
         gc.freeze()  # what is ours is not walked again by each collection of the program's
+        gc.enable()
 
     def _is_user(self, code: types.CodeType) -> bool:
         return code.co_filename == self.run.script or self.recorder.files.is_own(code.co_filename) or is_loop_pass(code)

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from xxhash import xxh3_128_digest
 
 from dartvc.model import Summary
+from dartvc.state.pickled import Unreadable, content_digest, read_pickle
 from dartvc.state.strings import STRINGS
-from dartvc.state.value_diff.pickled import Unreadable, content_digest, read_pickle
 
 __all__ = ["SMALL_STREAM_BYTES", "digest_members", "digest_summaries", "unchanged_members"]
 

@@ -16,8 +16,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.model import Omission, Payload, StagedName
 from dartvc.state.categories import described_filters, living_filters
@@ -32,8 +31,7 @@ _LEGACY_BITS = "MT19937"
 """The bit generator under the functions of ``numpy.random`` unless a program puts another there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One part of the process: how to read it, how to put it back, what to tell people."""
 
     capture: Callable[[], Any]

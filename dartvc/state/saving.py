@@ -15,9 +15,8 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import FunctionType, GeneratorType
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from dartvc.state import adapters
 from dartvc.state.adapters.guarded import runs_code_when_pickled
@@ -76,8 +75,7 @@ class Refusal(Exception):
         self.culprit = culprit
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(NamedTuple):
     """The stored form of a co-variable, still in memory: ``buffers`` are views of the living objects' own memory.
 
     The stream ends with the number of buffers (4 bytes, little-endian, behind the pickle's STOP) that foreign reducers gave to

@@ -10,7 +10,6 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from xxhash import xxh3_128_digest
@@ -56,15 +55,14 @@ class StoredVersion(NamedTuple):
         return members.get(name)
 
 
-@dataclass(frozen=True, slots=True)
-class NamespaceDelta:
+class NamespaceDelta(NamedTuple):
     """The difference between the living namespace and what was staged last."""
 
     changed: tuple[StagedName, ...] = ()
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    rebound: frozenset[str] = field(default_factory=frozenset)
+    rebound: frozenset[str] = frozenset()
 
     @property
     def omissions(self) -> tuple[Omission, ...]:
@@ -74,7 +72,7 @@ class NamespaceDelta:
     def without_touched_omissions(self) -> NamespaceDelta:
         """Leaves out names that could not be stored before either: nothing ran that could have touched them."""
         made = self.rebound
-        return replace(self, changed=tuple(each for each in self.changed if each.omission is None or each.name in made))
+        return self._replace(changed=tuple(each for each in self.changed if each.omission is None or each.name in made))
 
     def __bool__(self) -> bool:
         return bool(self.changed) or any("." not in name for name in self.removed)  # locals of frames are over whenever code is

@@ -85,9 +85,14 @@ class PackIndex:
     def find(self, oid: bytes) -> int | None:
         """Returns the offset of an object, None when the pack does not have it."""
         first = oid[0]
-        low, high = self._narrow(oid, self._fanout[first - 1] if first else 0, self._fanout[first], _FEW)
+        low, high = self._fanout[first - 1] if first else 0, self._fanout[first]
+        if low == high:
+            return None
+        if high - low > _FEW:
+            low, high = self._narrow(oid, low, high, _FEW)
+            high = min(high + 1, self.count)
         # Fast path: what is left is searched by one call of C, where an id can only stand at every twentieth byte
-        content, end = self._content, _OIDS_AT + 20 * min(high + 1, self.count)
+        content, end = self._content, _OIDS_AT + 20 * high
         at = content.find(oid, _OIDS_AT + 20 * low, end)
         while at >= 0 and (at - _OIDS_AT) % 20:
             at = content.find(oid, at + 1, end)

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,7 @@ class Scratch:
             take_back(journal, sequence, self._located(run))
         if at is not None:
             moved = Relocation(str(repository.root), str(self.project))
-            states = [replace(state, path=moved.path(state.path)) for state in read_files(repository, at)]
+            states = [state._replace(path=moved.path(state.path)) for state in read_files(repository, at)]
             put_back([state for state in states if self._holds(state.path)])
 
     def write(self, sources: Mapping[str, str], root: str) -> None:

@@ -16,7 +16,7 @@ import types
 from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.host.places import is_library_file
 from dartvc.state.rebuild import door
@@ -183,8 +183,7 @@ def _reduce_loop(loop: Any, saving: Any) -> Any:
 # -- making again -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Callback:
+class _Callback(NamedTuple):
     """Stands for the way into a task until the task has one; ``is_wakeup``: that of a future that it waits for."""
 
     task: Any

@@ -7,10 +7,10 @@ arrays and tables and `diff_contents` items, attributes and lines.
 
 from __future__ import annotations
 
+from dartvc.state.pickled import Node, Unreadable, content_digest, read_pickle
 from dartvc.state.value_diff.chunks import ArrayChunk, ArrayDiff, diff_arrays
 from dartvc.state.value_diff.contents import diff_contents
 from dartvc.state.value_diff.names import Change, DiffKind, NameDiff, diff_summaries, headline
-from dartvc.state.value_diff.pickled import Node, Unreadable, content_digest, read_pickle
 from dartvc.state.value_diff.tables import Contents, diff_elements
 
 __all__ = [

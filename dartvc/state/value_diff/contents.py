@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from dartvc.state.pickled import Node
 from dartvc.state.value_diff.chunks import ArrayDiff
 from dartvc.state.value_diff.names import Change, change_of, elements_note
-from dartvc.state.value_diff.pickled import Node
 from dartvc.state.value_diff.tables import Contents, diff_elements, dtype_of
 
 __all__ = ["diff_contents"]

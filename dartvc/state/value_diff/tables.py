@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from xxhash import xxh3_128_digest
 
 from dartvc.errors import DartvcError
+from dartvc.state.pickled import Node
 from dartvc.state.value_diff.chunks import ArrayChunk, ArrayDiff, diff_arrays
-from dartvc.state.value_diff.pickled import Node
 
 __all__ = ["Contents", "diff_elements", "dtype_of"]
 
