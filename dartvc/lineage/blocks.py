@@ -1,15 +1,17 @@
-"""Reuse of parts of functions: a block is answered like a call, from what it reads to what it binds."""
+"""Reuse of parts of functions, and of a script's loops: a block is answered like a call, from what it reads to what it binds."""
 
 from __future__ import annotations
 
 import time
 import types
+from collections.abc import Iterable
 from typing import Any
 
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.sites import Site, Switched
+from dartvc.program.blocks import BLOCK, UNBOUND
 
-__all__ = ["Block"]
+__all__ = ["Block", "Loop"]
 
 _WORTH_S = 1e-3
 _CHEAP_LIMIT = 64
@@ -65,6 +67,42 @@ class Block(Switched):
             if self._cheap >= _CHEAP_LIMIT:
                 self.site.rest("it is cheap")
         return bound
+
+
+class Loop(Switched):
+    """What stands behind the switch of one loop of the script's own level, which runs once: a later run is given what it bound.
+
+    Args:
+        site: its account.
+        switch: the builtin that holds this hook while it is on.
+        calls: answers what is seen again.
+    """
+
+    __slots__ = ("_calls",)
+
+    def __init__(self, site: Site, switch: str, calls: Calls) -> None:
+        super().__init__(site, switch)
+        self._calls = calls
+
+    def __call__(self, function: types.FunctionType, names: tuple[str, ...], /, *given: Any) -> None:
+        """Binds what the loop binds, given what it reads."""
+        namespace = function.__globals__
+        del namespace[BLOCK]
+        try:
+            values = self._calls.invoke(self.site, function, function, given, {})
+        except BaseException as error:
+            trace = error.__traceback__
+            while trace is not None:
+                if trace.tb_frame.f_code is function.__code__:
+                    reached = trace.tb_frame.f_locals
+                    _bind(namespace, names, [reached.get(name, UNBOUND) for name in names])
+                trace = trace.tb_next
+            raise
+        _bind(namespace, names, values)
+
+
+def _bind(namespace: dict[str, Any], names: Iterable[str], values: Iterable[Any]) -> None:
+    namespace.update((name, value) for name, value in zip(names, values, strict=True) if not (type(value) is str and value == UNBOUND))
 
 
 def _place(value: object, given: tuple[Any, ...]) -> int:

@@ -13,6 +13,7 @@ import threading
 import time
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from dartvc.lineage.changes import Change
@@ -40,6 +41,7 @@ _INNER_SHARE = 0.5
 _WAKING_S = 0.05
 _WAKING_SHARE = 0.01
 _DOUBTFUL_EXECUTIONS = 4  # of a site without hits: what it keeps is memory that the program has to get anew
+_LOOP_OBJECTS_LIMIT = 10_000  # nothing is known of how long a loop takes before it runs, once
 _NOTHING = object()
 _NO_CODE = (lambda: None).__code__
 
@@ -103,9 +105,9 @@ class Calls:
         self.storing.begin_anew()
         self.saved_s = self.overhead_s = 0.0
 
-    def digest_alone(self, value: Any) -> bytes:
+    def digest_alone(self, value: Any, *, is_result: bool = True) -> bytes:
         """Returns the fingerprint of one value."""
-        walker = Fingerprint(self.plans, self.contents, is_result=True)
+        walker = Fingerprint(self.plans, self.contents, is_result=is_result)
         walker.add(value)
         return walker.digest()
 
@@ -185,14 +187,17 @@ class Calls:
         if site in self._active:
             return function(*args, **kwargs)  # a pipeline inside a pipeline
         try:
-            change = Change((estimator,), (*args, *kwargs.values()), self.plans.is_user_module, self._digest_given)
+            change = self._change_among((estimator,), (*args, *kwargs.values()))
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
             return function(*args, **kwargs)
         return self.invoke(site, function, function, args, kwargs, change)
 
     def _change_of(self, call: _Call) -> Change:
-        return call.change or Change((*call.args, *call.kwargs.values()), (), self.plans.is_user_module, self._digest_given)
+        return call.change or self._change_among((*call.args, *call.kwargs.values()), ())
+
+    def _change_among(self, subjects: tuple[Any, ...], bystanders: tuple[Any, ...]) -> Change:
+        return Change(subjects, bystanders, self.plans.is_user_module, partial(self.digest_alone, is_result=False))
 
     def _look_before(self, call: _Call) -> tuple[Change | None, bytes]:
         """Returns what a call may change, and the digest of the code and globals behind it; None where it is not known to change anything."""
@@ -204,11 +209,6 @@ class Calls:
             return change, self._digest_of_closures(call.before)
         except Refused:
             return None, b""  # that it changes nothing is seen without
-
-    def _digest_given(self, value: Any) -> bytes:
-        walker = Fingerprint(self.plans, self.contents)
-        walker.add(value)
-        return walker.digest()
 
     def compute(self, site: Site, label: str, operands: tuple[Any, ...], function: Any) -> Any:
         """Returns ``function(*operands)`` for a function of ours that has no effect, so that nothing has to be proved."""
@@ -278,6 +278,8 @@ class Calls:
             Refused: it has none.
         """
         walker = Fingerprint(self.plans, self.contents)
+        if site.is_loop:
+            walker.objects_limit = _LOOP_OBJECTS_LIMIT
         report = None
         if components is not None:
             components.clear()
@@ -469,7 +471,7 @@ class Calls:
                 entry.holding = self.holder.hold(result)
             self._seen.add(key)
             try:
-                self.storing.offer(key, entry, site.components, result, size_bytes, is_inside=bool(self._active))
+                self.storing.offer(key, entry, site.components, result, size_bytes, is_inside=any(not each.is_loop for each in self._active))
             finally:
                 if is_kept:
                     self.memory.add(key, entry)

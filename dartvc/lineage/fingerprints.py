@@ -68,6 +68,7 @@ class Fingerprint:
         self.has_user_code = False
         self.has_stream = False
         self.definitions: list[Any] = []
+        self.objects_limit = sys.maxsize
         self._state = xxh3_128()
         self._kept: list[object] = []
         self._depth = 0
@@ -107,6 +108,8 @@ class Fingerprint:
         if number is not None:
             self._state.update(b"#%d;" % number)
             return True
+        if len(self.identities) >= self.objects_limit:
+            raise Refused("it reads too many objects", is_final=True)
         self.identities[id(value)] = len(self.identities)
         self._kept.append(value)
         return False

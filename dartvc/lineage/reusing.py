@@ -14,7 +14,7 @@ from typing import Any
 from dartvc.history import Repository
 from dartvc.history.config import parse_size
 from dartvc.lineage.account import write_account
-from dartvc.lineage.blocks import Block
+from dartvc.lineage.blocks import Block, Loop
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.changes import may_write
 from dartvc.lineage.codekeys import Plans
@@ -106,7 +106,7 @@ class Reuse:
 
     def compile(self, filename: str, text: str) -> types.CodeType:
         """Returns the instrumented code of the script."""
-        return self.compiler.compile(filename, text)
+        return self.compiler.compile(filename, text, is_script=True)
 
     def all_sites(self) -> list[Site]:
         """Returns every place that is watched, or was."""
@@ -169,9 +169,10 @@ class Reuse:
 
     def _next_block(self, name: str, filename: str, line: int) -> int:
         number = len(self.operations)
-        site = Site(f"a part of {name}", filename, line, is_part=True)
+        switch = switch_name(number)
+        site = Site(f"a part of {name}", filename, line, is_part=True) if name else Site("a loop", filename, line, is_loop=True, changes=True)
         self.operations.append(site)
-        setattr(builtins, switch_name(number), Block(site, switch_name(number), self.calls))
+        setattr(builtins, switch, (Block if name else Loop)(site, switch, self.calls))
         return number
 
     def _give_back(self) -> None:

@@ -41,6 +41,7 @@ class Site:
         reason: why calls of this site are not reused, as far as something speaks against it.
         may_wait: whether results that somebody else computes are awaited: not after that was in vain.
         is_part: whether it is a part of a function, whose calls may be answered themselves.
+        is_loop: whether it is a loop of the script's own, in which most of the run may lie.
         changes: whether its calls may change what they are given: its code says so, or one was seen to.
         components: what the last call that ran depended on: label to digest, in order.
     """
@@ -63,6 +64,7 @@ class Site:
     last: str = ""
     may_wait: bool = True
     is_part: bool = False
+    is_loop: bool = False
     changes: bool = False
     template: types.CodeType | None = None
     turn_back: list[Callable[[], None]] = field(default_factory=list)

@@ -8,20 +8,32 @@ The statements of a function are cut where a parameter is used for the first tim
     else:
         <statements>
 
+Loops of the script's own level become blocks, too, so that a later run is given what they bound (`cut_loops`)::
+
+    if __dvc_8__:
+        def __dvc_block__(best, losses): loss = UNBOUND; <the loop>; return (best, loss)
+        __dvc_8__(__dvc_block__, ("best", "loss"), best, losses)
+    else:
+        <the loop>
+
 Nothing is known here of what the statements do: whoever answers a block watches it as it does a call. Here is seen to it that a block may be
-run as a function: it reads names that are bound, binds names that are bound afterwards too, and is left at its end alone.
+run as a function: it reads names that are bound, binds names that are bound afterwards too, and is left at its end alone; and that nobody else
+reads what a loop binds while it runs.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import symtable
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["BLOCK", "cut_into_blocks", "is_block", "name_blocks"]
+__all__ = ["BLOCK", "UNBOUND", "cut_into_blocks", "cut_loops", "is_block", "name_blocks"]
 
 BLOCK = "__dvc_block__"
+UNBOUND = "\0unbound"
+"""The value of a name that a loop would bind and has not."""
 _MARK = "__dvc_part__"
 _OPAQUE = frozenset({"locals", "vars", "eval", "exec", "dir", "globals", "super", "__class__"})
 _CLOSED = (
@@ -31,6 +43,8 @@ _CLOSED = (
 _STEP = ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr | ast.If | ast.For | ast.While | ast.Pass | ast.Assert
 _LEAVING = ast.Return | ast.Try | ast.With | ast.Raise
 _WORK = ast.Call | ast.BinOp
+_LISTED = frozenset({"listcomp", "setcomp", "dictcomp"})
+_OWN = frozenset({"dartvc", "flor", "flordb"})
 
 
 def cut_into_blocks(function: ast.FunctionDef, next_block: Callable[[int], str]) -> None:
@@ -66,6 +80,90 @@ def cut_into_blocks(function: ast.FunctionDef, next_block: Callable[[int], str])
     function.body = body
 
 
+def cut_loops(module: ast.Module, text: str, may_be_cut: Callable[[ast.stmt], bool], next_block: Callable[[int], str]) -> None:
+    """Puts the loops of a script's own level into blocks, where nothing but the loop can see what it binds as it runs.
+
+    A program that logs is left alone: where a record belongs is read from the frames of its loops.
+
+    Args:
+        module: the script, the functions in it cut or not.
+        text: its source.
+        may_be_cut: whether a loop may be a block as far as others are concerned.
+        next_block: returns the name of the switch of a block that begins at a line.
+    """
+    table = symtable.symtable(text, "", "exec")
+    if not _OWN.isdisjoint(symbol.get_name() for symbol in table.get_symbols()):
+        return
+    _LoopCutter(_seen_by_functions(table), may_be_cut, next_block).cut(module.body, set())
+
+
+class _LoopCutter:
+    """Cuts loops.
+
+    Args:
+        seen: the globals that functions read or bind, with whether one binds it.
+    """
+
+    def __init__(self, seen: Mapping[str, bool], may_be_cut: Callable[[ast.stmt], bool], next_block: Callable[[int], str]) -> None:
+        self._seen = seen
+        self._may_be_cut = may_be_cut
+        self._next_block = next_block
+
+    def cut(self, body: list[ast.stmt], bound: set[str]) -> None:
+        """Cuts the loops among statements, and keeps ``bound`` to the names that are bound to values behind them for certain."""
+        for place, statement in enumerate(body):
+            if isinstance(statement, ast.If):
+                branches = set(bound), set(bound)
+                self.cut(statement.body, branches[0])
+                self.cut(statement.orelse, branches[1])
+                bound |= branches[0] & branches[1]
+            elif isinstance(statement, ast.For | ast.While):
+                body[place] = self._cut_loop(statement, bound)
+            bound |= _bound_by(statement)
+            bound -= {each.id for each in ast.walk(statement) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Del)}
+
+    def _cut_loop(self, loop: ast.For | ast.While, bound: set[str]) -> ast.stmt:
+        stored = _stores([loop])
+        flow = _Flow(stored)
+        flow.block([loop])
+        if not (stored.isdisjoint(self._seen) and _may_be_function(loop, stored) and flow.needed <= bound and self._may_be_cut(loop)):
+            return loop
+        given = flow.needed | {name for name in _loads([loop]) & bound if not self._seen.get(name)}
+        return _loop_block(loop, sorted(given), sorted(stored), self._next_block)
+
+
+def _may_be_function(loop: ast.For | ast.While, stored: set[str]) -> bool:
+    nodes = list(ast.walk(loop))
+    if any(isinstance(each, _CLOSED | _LEAVING | ast.AnnAssign | ast.TryStar | ast.AsyncFor | ast.AsyncWith) for each in nodes):
+        return False
+    if any(isinstance(each, ast.Name) and (each.id in _OPAQUE or (each.id in stored and each.id.startswith("__"))) for each in nodes):
+        return False
+    return bool(stored) and any(isinstance(each, ast.Call) for each in nodes)
+
+
+def _bound_by(statement: ast.stmt) -> set[str]:
+    """Returns the names that are bound to values when a statement is over."""
+    if isinstance(statement, ast.Assign | ast.AugAssign) or (isinstance(statement, ast.AnnAssign) and statement.value is not None):
+        return _stores([statement])
+    if isinstance(statement, ast.With):
+        return _stores([item.optional_vars for item in statement.items if item.optional_vars is not None])
+    return set()
+
+
+def _seen_by_functions(table: symtable.SymbolTable, *, is_inside: bool = False) -> dict[str, bool]:
+    """Returns the globals that functions, classes, lambdas and generators of a module read or bind, with whether one binds it."""
+    seen: dict[str, bool] = {}
+    for child in table.get_children():
+        is_function = is_inside or child.get_name() not in _LISTED
+        for symbol in child.get_symbols() if is_function else ():
+            if symbol.is_global():
+                name = symbol.get_name()
+                seen[name] = seen.get(name, False) or symbol.is_assigned()
+        for name, is_bound in _seen_by_functions(child, is_inside=is_function).items():
+            seen[name] = seen.get(name, False) or is_bound
+    return seen
+
+
 def name_blocks(code: types.CodeType) -> types.CodeType:
     """Returns code whose blocks bear the name of the function that they are a part of, and a mark by which `is_block` knows them.
 
@@ -73,7 +171,8 @@ def name_blocks(code: types.CodeType) -> types.CodeType:
     """
     constants = tuple(name_blocks(each) if isinstance(each, types.CodeType) else each for each in code.co_consts)
     if code.co_name == BLOCK:
-        function = code.co_qualname.removesuffix(f".<locals>.{BLOCK}").rpartition(".")[2]
+        around = code.co_qualname.removesuffix(f"<locals>.{BLOCK}")
+        function = "<module>" if around == BLOCK else around[:-1].rpartition(".")[2]
         return code.replace(co_consts=(*constants, _MARK), co_name=function)
     return code.replace(co_consts=constants)
 
@@ -188,20 +287,39 @@ class _Flow:
             self._read(node)
 
 
-def _block(segment: list[ast.stmt], needed: list[str], results: list[str], next_block: Callable[[int], str]) -> ast.stmt:
-    first, last = segment[0], segment[-1]
-    def load(text: str) -> ast.expr:
-        return ast.Name(text, ast.Load())
+def _load(text: str) -> ast.expr:
+    return ast.Name(text, ast.Load())
 
-    switch = next_block(first.lineno)
-    given = ast.arguments([], [ast.arg(each) for each in needed], None, [], [], None, [])
-    body = [*copy.deepcopy(segment), ast.Return(ast.Tuple([load(each) for each in results], ast.Load()))]
-    definition = ast.FunctionDef(BLOCK, given, body, [], None, None)
+
+def _block(segment: list[ast.stmt], needed: list[str], results: list[str], next_block: Callable[[int], str]) -> ast.stmt:
+    switch = next_block(segment[0].lineno)
+    target = ast.Tuple([ast.Name(each, ast.Store()) for each in results], ast.Store())
+    call = ast.Assign([target], ast.Call(_load(switch), [_load(BLOCK), *map(_load, needed)], []))
+    return _switched(switch, segment, needed, results, [], call)
+
+
+def _loop_block(loop: ast.For | ast.While, given: list[str], results: list[str], next_block: Callable[[int], str]) -> ast.stmt:
+    switch = next_block(loop.lineno)
+    names: list[ast.expr] = [ast.Constant(each) for each in results]
+    call = ast.Expr(ast.Call(_load(switch), [_load(BLOCK), ast.Tuple(names, ast.Load()), *map(_load, given)], []))
+    unbound = [ast.Name(each, ast.Store()) for each in results if each not in given]
+    return _switched(switch, [loop], given, results, [ast.Assign([each], ast.Constant(UNBOUND)) for each in unbound], call)
+
+
+def _switched(
+    switch: str, segment: list[ast.stmt], given: list[str], results: list[str], prologue: list[ast.stmt], call: ast.stmt
+) -> ast.stmt:
+    """Returns statements that run as they are while the switch is off, and else as a function that returns what they bind."""
+    first, last = segment[0], segment[-1]
+    arguments = ast.arguments([], [ast.arg(each) for each in given], None, [], [], None, [])
+    ending = ast.Return(ast.Tuple([_load(each) for each in results], ast.Load()))
+    definition = ast.FunctionDef(BLOCK, arguments, [*prologue, *copy.deepcopy(segment), ending], [], None, None)
     if hasattr(definition, "type_params"):
         definition.type_params = []
-    target = ast.Tuple([ast.Name(each, ast.Store()) for each in results], ast.Store())
-    call = ast.Assign([target], ast.Call(load(switch), [load(BLOCK), *(load(each) for each in needed)], []))
-    whole = ast.If(load(switch), [definition, call], segment)
-    for each in (body[-1], definition, given, call, whole, whole.test, *ast.walk(body[-1]), *ast.walk(given), *ast.walk(call)):
-        ast.copy_location(each, last if each is body[-1] else first)
+    whole = ast.If(_load(switch), [definition, call], segment)
+    ours: list[ast.AST] = [definition, whole, whole.test]
+    for each in (*ours, *(node for part in (*prologue, arguments, call) for node in ast.walk(part))):
+        ast.copy_location(each, first)
+    for each in ast.walk(ending):
+        ast.copy_location(each, last)
     return ast.fix_missing_locations(whole)

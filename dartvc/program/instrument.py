@@ -18,7 +18,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from dartvc.program.blocks import BLOCK, cut_into_blocks, name_blocks
+from dartvc.program.blocks import BLOCK, cut_into_blocks, cut_loops, name_blocks
 from dartvc.program.deferrable import find_uses, lendable_parameters
 from dartvc.program.sources import Sources, iter_codes
 
@@ -46,7 +46,7 @@ NextSite = Callable[[str, str, int, frozenset[str] | None], int]
 
 
 NextBlock = Callable[[str, str, int], int]
-"""Is called for each block with the name of its function, file and line; returns the number of its switch."""
+"""Is called for each block with the name of its function (empty: a loop of the script's own), file and line; returns the number of its switch."""
 
 
 def switch_name(number: int) -> str:
@@ -61,6 +61,17 @@ class _Cutter(ast.NodeTransformer):
         self.next_block = next_block
         self.filename = filename
         self.lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
+
+    def cut_script(self, module: ast.Module, text: str) -> None:
+        """Cuts the loops of a script's own level."""
+        uses = find_uses(module)
+        theirs = uses.handing.union(uses.deferrable)
+        cut_loops(
+            module,
+            text,
+            lambda loop: theirs.isdisjoint(map(id, ast.walk(loop))),
+            lambda line: switch_name(self.next_block("", self.filename, line)),
+        )
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.generic_visit(node)
@@ -184,15 +195,18 @@ class Compiler:
         self._watched: dict[tuple[str, str, int], types.CodeType] = {}
         self._announced: set[tuple[str, str, int]] = set()
 
-    def compile(self, filename: str, text: str) -> types.CodeType:
-        """Returns the instrumented code of a file."""
+    def compile(self, filename: str, text: str, *, is_script: bool = False) -> types.CodeType:
+        """Returns the instrumented code of a file; of a script the loops of its own level are blocks."""
         unit = self._sources.find(filename)
         if unit is None or unit.text != text:
             unit = self._sources.add(filename, text)
         for code in iter_codes(unit.code):
             self._plain[filename, code.co_qualname, code.co_firstlineno] = code
         cutter = _Cutter(self._next_block, filename)
-        tree = ast.fix_missing_locations(cutter.visit(ast.parse(text, filename)))
+        tree = cutter.visit(ast.parse(text, filename))
+        if is_script:
+            cutter.cut_script(tree, text)
+        tree = ast.fix_missing_locations(tree)
         for code in iter_codes(compile(tree, filename, "exec", dont_inherit=True)):
             self._plain.setdefault((filename, code.co_qualname, code.co_firstlineno), code)  # those of the blocks
         instrumenter = _Instrumenter(self._next_site, filename, self._methods)
