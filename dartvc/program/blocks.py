@@ -45,6 +45,7 @@ _LEAVING = ast.Return | ast.Try | ast.With | ast.Raise
 _WORK = ast.Call | ast.BinOp
 _LISTED = frozenset({"listcomp", "setcomp", "dictcomp"})
 _OWN = frozenset({"dartvc", "flor", "flordb"})
+_READING_ANY = frozenset({"globals", "vars", "eval", "exec", "__main__"})
 
 
 def cut_into_blocks(function: ast.FunctionDef, next_block: Callable[[int], str]) -> None:
@@ -92,9 +93,10 @@ def cut_loops(module: ast.Module, text: str, may_be_cut: Callable[[ast.stmt], bo
         next_block: returns the name of the switch of a block that begins at a line.
     """
     table = symtable.symtable(text, "", "exec")
-    if not _OWN.isdisjoint(symbol.get_name() for symbol in table.get_symbols()):
-        return
-    _LoopCutter(_seen_by_functions(table), may_be_cut, next_block).cut(module.body, set())
+    seen = _seen_by_functions(table)
+    names = {symbol.get_name() for symbol in table.get_symbols()}
+    if _OWN.isdisjoint(names) and _READING_ANY.isdisjoint(names.union(seen)):
+        _LoopCutter(seen, may_be_cut, next_block).cut(module.body, set())
 
 
 class _LoopCutter:

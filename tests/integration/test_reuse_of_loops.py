@@ -111,6 +111,11 @@ RUN_ANEW = {
             print(i, count)
         print(count)
     """,
+    "a function that looks it up": """
+        def shown(name): return globals()[name] * 10 + burn()
+        for i in range(3):
+            print(shown("i"))
+    """,
     "a lambda and a generator": """
         rows = []
         for i in range(3):
