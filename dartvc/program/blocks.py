@@ -44,7 +44,7 @@ _STEP = ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr | ast.If | ast.For
 _LEAVING = ast.Return | ast.Try | ast.With | ast.Raise
 _WORK = ast.Call | ast.BinOp
 _LISTED = frozenset({"listcomp", "setcomp", "dictcomp"})
-_OWN = frozenset({"dartvc", "flor", "flordb"})
+_FOREIGN = frozenset({"dartvc", "flor", "flordb", "__main__"})
 _READING_ANY = frozenset({"globals", "vars", "eval", "exec", "__main__"})
 
 
@@ -95,7 +95,7 @@ def cut_loops(module: ast.Module, text: str, may_be_cut: Callable[[ast.stmt], bo
     table = symtable.symtable(text, "", "exec")
     seen = _seen_by_functions(table)
     names = {symbol.get_name() for symbol in table.get_symbols()}
-    if _OWN.isdisjoint(names) and _READING_ANY.isdisjoint(names.union(seen)):
+    if _FOREIGN.isdisjoint(names) and _READING_ANY.isdisjoint(seen):
         _LoopCutter(seen, may_be_cut, next_block).cut(module.body, set())
 
 
