@@ -79,7 +79,6 @@ class Calls:
         self.plans = plans
         self.witness = witness
         self.memory = memory
-        self.shelf = shelf
         self.namespace = namespace
         self.contents = contents
         self.holder = Holder(self.digest_alone, namespace)
@@ -95,7 +94,7 @@ class Calls:
         self.flights = Flights()
         self.report: Callable[[Site], None] | None = None
         self._begun = time.perf_counter()
-        self.storing = Storing(shelf, namespace)
+        self.storing = Storing(shelf, namespace, witness.streams)
         memory.spill = self.storing.spill
 
     def begin_anew(self) -> None:
@@ -370,9 +369,7 @@ class Calls:
                         return entry, entry.holding.take()
                     except (Lost, Refused):
                         self.memory.drop(key, entry)
-        stored = self.shelf.find(key) if self.shelf is not None else None
-        if stored is None and self.storing.handover is not None:
-            stored = self.storing.handover.find(key.hex())
+        stored = self.storing.find(key)
         if stored is None:
             return None, None
         facts = stored.facts

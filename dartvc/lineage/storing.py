@@ -12,12 +12,15 @@ import threading
 import time
 from typing import Any
 
+from xxhash import xxh3_128_digest
+
 from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.eviction import cost_and_size
 from dartvc.lineage.handover import Handover
 from dartvc.lineage.holdings import Lost, freeze
 from dartvc.lineage.memory import Entry
 from dartvc.lineage.shelf import Shelf, Stored
+from dartvc.lineage.witness import Streams
 
 __all__ = ["Storing"]
 
@@ -38,16 +41,21 @@ _Waiting = tuple[bytes, dict[str, Any], Entry]
 class Storing:
     """Gives results to the shelf, and to the other processes of the run.
 
+    Calls that differ in nothing but where random streams stand have one key. The first result of such a call lies under it and tells which streams it
+    moved; each further one lies under the key and the places of these.
+
     Args:
         shelf: the results of all processes; None keeps everything in memory.
         namespace: the program's globals.
+        streams: the random streams of the process.
 
     Attributes:
         handover: of the processes of the run; None while this is the only one.
         spilled: how many results went to the shelf because memory had no room for them.
     """
 
-    def __init__(self, shelf: Shelf | None, namespace: dict[str, Any]) -> None:
+    def __init__(self, shelf: Shelf | None, namespace: dict[str, Any], streams: Streams) -> None:
+        self._streams = streams
         self.handover: Handover | None = None
         self.spilled = 0
         self._shelf = shelf
@@ -72,6 +80,8 @@ class Storing:
         Raises:
             Refused: it cannot be stored.
         """
+        if entry.streams and self._shelf is not None and self._shelf.has(key):
+            key = _key_at(key, entry.streams)
         facts = _facts_of(entry, components)
         stored = None
         if self.handover is not None and entry.cost_s >= max(_WORTH_S, _GAIN * size_bytes / _READ_BYTES_PER_S):
@@ -87,6 +97,21 @@ class Storing:
             elif entry.holding is not None:
                 self._waiting.append((key, facts, entry))
                 self._write_waiting(self._shelf, _WAITING_LIMIT)
+
+    def find(self, key: bytes) -> Stored | None:
+        """Returns the result that the shelf, or another process of the run, has for a key as the random streams stand; None when there is none."""
+        stored = self._find(key)
+        if stored is not None and stored.facts["streams"]:
+            moved = tuple(map(bytes.fromhex, stored.facts["streams"]))
+            if not self._streams.are_at(moved):
+                return self._find(_key_at(key, self._streams.now_of(moved)))
+        return stored
+
+    def _find(self, key: bytes) -> Stored | None:
+        stored = self._shelf.find(key) if self._shelf is not None else None
+        if stored is None and self.handover is not None:
+            stored = self.handover.find(key.hex())
+        return stored
 
     def spill(self, key: bytes, entry: Entry) -> None:
         """Stores what there is no room for in memory, when computing it again costs more than writing and reading it."""
@@ -148,6 +173,10 @@ class Storing:
             else:
                 waiting.append((key, facts, entry))
         self._waiting += waiting[:limit]
+
+
+def _key_at(key: bytes, places: tuple[bytes, ...]) -> bytes:
+    return xxh3_128_digest(key + b"".join(places))
 
 
 def _transfer_s(size_bytes: int) -> float:

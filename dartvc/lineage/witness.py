@@ -130,6 +130,10 @@ class Streams:
         """Whether the streams that a call moved stand where it found them."""
         return all(then in (b"", now) for then, now in zip(moved, self.digests(), strict=True))
 
+    def now_of(self, moved: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Returns where the streams that a call moved stand now, as `moved_since` has it."""
+        return tuple(now if then else b"" for then, now in zip(moved, self.digests(), strict=True))
+
     def apply(self, states: tuple[Any, ...]) -> None:
         """Puts the streams where they were captured; None leaves one where it is."""
         python, numpy_state, torch_state = states

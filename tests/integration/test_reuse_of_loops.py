@@ -223,3 +223,21 @@ def test_a_program_that_logs_keeps_its_loops(tmp_path: Path) -> None:
     plain_and_reused(tmp_path, HEAVY + "import dartvc\nfor i in range(3):\n    dartvc.log('x', burn())\n", times=1)
     assert "a loop" not in sites(tmp_path)
     assert len(dvc_state(tmp_path, "query", "--df", "i,x").splitlines()) >= 3
+
+
+def test_calls_that_differ_in_the_place_of_a_stream_alone_are_all_answered(tmp_path: Path) -> None:
+    text = HEAVY + textwrap.dedent("""
+        import random
+        def work(n):
+            burn(1_000_000)
+            return [random.random() for _ in range(n)]
+        random.seed(4)
+        for i in map(lambda each: each, range(4)):
+            print(work(2))
+        random.seed(4); print(work(2), random.random())
+    """)
+    plain, reused = plain_and_reused(tmp_path, text)
+    assert reused == [plain, plain]
+    assert (sites(tmp_path)["work"]["calls"], sites(tmp_path)["work"]["reused"]) == (5, 5)
+    other, reused = plain_and_reused(tmp_path, text.replace("seed(4)", "seed(5)"))
+    assert reused == [other, other] and other != plain

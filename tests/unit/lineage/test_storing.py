@@ -13,6 +13,7 @@ from dartvc.lineage.handover import Handover
 from dartvc.lineage.memory import Entry
 from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.storing import Storing
+from dartvc.lineage.witness import Streams
 
 KEYS = [bytes([number]) * 16 for number in range(4)]
 
@@ -43,7 +44,7 @@ def offered(kept: Storing, key: bytes, each: Entry) -> None:
 def test_what_the_share_has_no_room_for_waits_and_leaves_with_what_memory_throws_out(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storing, "_AT_ONCE_BYTES", 1500)
     monkeypatch.setattr(storing, "_SHARE", 0.0)
-    kept = Storing(shelf, {})
+    kept = Storing(shelf, {}, Streams())
     first, second = entry(1.0), entry(2.0)
     offered(kept, KEYS[0], first)
     offered(kept, KEYS[1], second)
@@ -58,7 +59,7 @@ def test_what_the_share_has_no_room_for_waits_and_leaves_with_what_memory_throws
 def test_what_waits_is_stored_with_what_it_depended_on_when_it_leaves_memory(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storing, "_AT_ONCE_BYTES", 0)
     monkeypatch.setattr(storing, "_SHARE", 0.0)
-    kept = Storing(shelf, {})
+    kept = Storing(shelf, {}, Streams())
     each = entry(1.0)
     offered(kept, KEYS[0], each)
     monkeypatch.setattr(storing, "_AT_ONCE_BYTES", 1 << 20)
@@ -77,10 +78,10 @@ def test_what_the_processes_of_a_run_hand_over_keeps_to_the_share_of_all_of_them
     folder = tmp_path / "handed"
     folder.mkdir()
     handover = Handover(folder, Repository.open(tmp_path).seals)
-    worker = Storing(None, {})
+    worker = Storing(None, {}, Streams())
     worker.handover = handover
     offered(worker, KEYS[0], entry(1.0, 100_000))
-    kept = Storing(shelf, {})
+    kept = Storing(shelf, {}, Streams())
     kept.take_over(handover, 0.0)
     assert not shelf.has(KEYS[0])
     kept.take_over(handover, 1e7)
@@ -91,7 +92,7 @@ def test_what_the_processes_of_a_run_hand_over_keeps_to_the_share_of_all_of_them
 def test_a_forked_child_leaves_what_waits_to_its_parent(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storing, "_AT_ONCE_BYTES", 0)
     monkeypatch.setattr(storing, "_SHARE", 0.0)
-    kept = Storing(shelf, {})
+    kept = Storing(shelf, {}, Streams())
     offered(kept, KEYS[0], entry(1.0))
     kept.begin_anew()
     monkeypatch.setattr(storing, "_AT_ONCE_BYTES", 1 << 20)
