@@ -134,6 +134,7 @@ class Calls:
             return plain(*args, **kwargs)
         begin = self._look_around()
         site.calls += 1
+        learned_s = self.contents.learning_s
         try:
             before = self.walk(site, function, args, kwargs, site.components)
         except Refused as refusal:
@@ -141,6 +142,7 @@ class Calls:
             return plain(*args, **kwargs)
         except RecursionError:
             return plain(*args, **kwargs)
+        site.learning_s += self.contents.learning_s - learned_s
         call = _Call(site, function, args, kwargs, before, before.digest(), change)
         answer = self.answer(site, call.key, begin, call)
         if answer is not _NOTHING:

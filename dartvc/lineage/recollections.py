@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 import types
 import weakref
 from collections.abc import Callable
@@ -84,6 +85,17 @@ class Recollections:
         Raises:
             Refused: it has no content that could be compared.
         """
+        known = self._known.get(id(value))
+        if known is not None and known.reference() is value and known.whole is not None and self._holds(known, value):
+            return known.whole
+        start = time.perf_counter()
+        try:
+            return self._learn(value)
+        finally:
+            self._contents.learning_s += time.perf_counter() - start
+
+    def _learn(self, value: Any) -> Whole:
+        """Walks an estimator, and at the second time notes what was passed."""
         number = id(value)
         known = self._known.get(number)
         if known is None or known.reference() is not value:
@@ -93,8 +105,6 @@ class Recollections:
             recorder = _Recorder(self._plans, self._contents, is_recording=False)
             recorder.instance(value)
             return recorder.whole(value)
-        if known.whole is not None and self._holds(known, value):
-            return known.whole
         recorder = _Recorder(self._plans, self._contents, is_recording=True)
         known.whole, known.shape, known.checks = None, _shape_of(value), []
         recorder.instance(value)

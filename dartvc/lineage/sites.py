@@ -41,6 +41,7 @@ class Site:
         reason: why calls of this site are not reused, as far as something speaks against it.
         may_wait: whether results that somebody else computes are awaited: not after that was in vain.
         is_part: whether it is a part of a function, whose calls may be answered themselves.
+        learning_s: the part of the overhead by which later calls cost less.
         is_loop: whether it is a loop of the script's own, in which most of the run may lie.
         changes: whether its calls may change what they are given: its code says so, or one was seen to.
         components: what the last call that ran depended on: label to digest, in order.
@@ -58,6 +59,7 @@ class Site:
     cost_s: float = 0.0
     overhead_s: float = 0.0
     saved_s: float = 0.0
+    learning_s: float = 0.0
     reason: str = ""
     is_off: bool = False
     components: list[tuple[str, str]] = field(default_factory=list)
@@ -72,7 +74,7 @@ class Site:
     rests: int = 0
     is_resting: bool = False
     _rested_at_s: float = 0.0
-    _before: tuple[int, int, int, float, float, float] = (0, 0, 0, 0.0, 0.0, 0.0)
+    _before: tuple[int, int, int, float, float, float, float] = (0, 0, 0, 0.0, 0.0, 0.0, 0.0)
 
     def begin_anew(self) -> None:
         """Counts from nothing, in a forked child."""
@@ -122,8 +124,8 @@ class Site:
             each()
         return True
 
-    def _figures(self) -> tuple[int, int, int, float, float, float]:
-        return self.calls, self.executions, self.reused, self.cost_s, self.overhead_s, self.saved_s
+    def _figures(self) -> tuple[int, int, int, float, float, float, float]:
+        return self.calls, self.executions, self.reused, self.cost_s, self.overhead_s, self.saved_s, self.learning_s
 
     def refuse(self, reason: str, *, is_final: bool = False) -> None:
         """Notes that a call could not be reused; a site where this is the rule is left alone."""
@@ -136,12 +138,14 @@ class Site:
         """Leaves the site alone when watching it does not pay; the longer the run, the more patience it can afford."""
         if self.is_off:
             return
-        calls, executions, reused, cost_s, overhead_s, saved_s = (
+        calls, executions, reused, cost_s, overhead_s, saved_s, learning_s = (
             now - before for now, before in zip(self._figures(), self._before, strict=True)
         )
         if executions < _TRIAL_CALLS:
             return
         patience_s = _TRIAL_AGAIN_S + _PATIENCE_AGAIN * elapsed_s if self.rests else _TRIAL_S + _PATIENCE * elapsed_s
+        if executions <= _LONG_TRIAL_CALLS:
+            overhead_s -= learning_s
         if reused == 0:
             share = _TOLERATED_SHARE if executions > _LONG_TRIAL_CALLS else _TRIAL_SHARE
             if overhead_s > share * cost_s + patience_s or cost_s < _CHEAP_S * executions:

@@ -43,7 +43,8 @@ def measure(program: Path, rounds: int) -> tuple[dict[str, float], bool]:
                     continue
                 folder = Path(name) / ("exact" if variant == "second" else variant)
                 folder.mkdir(exist_ok=True)
-                shutil.copy(script, folder)
+                for each in (program, script):
+                    shutil.copy(each, folder)
                 start = time.perf_counter()
                 done = subprocess.run(
                     [sys.executable, *words, script.name], cwd=folder, env=environment, capture_output=True, text=True, check=True
