@@ -7,7 +7,6 @@ result must share no memory with them. What fails any of this is simply executed
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -25,10 +24,11 @@ from dartvc.lineage.ground import facts_of_process
 from dartvc.lineage.heights import Heights
 from dartvc.lineage.holdings import Holder, Lost, StoredValue
 from dartvc.lineage.memory import Entry, Memory
+from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.sites import Site
-from dartvc.lineage.storing import Storing
-from dartvc.lineage.witness import Record, Witness, digest_of_file, joined
+from dartvc.lineage.storing import Storing, entry_of
+from dartvc.lineage.witness import Record, Witness, digest_of_file, digest_of_read, joined
 
 __all__ = ["Calls"]
 
@@ -94,6 +94,8 @@ class Calls:
         self.flights = Flights()
         self.report: Callable[[Site], None] | None = None
         self._begun = time.perf_counter()
+        self.rewrites: Rewrites | None = None
+        self.assembled_before = 0
         self.storing = Storing(shelf, namespace, witness.streams)
         memory.spill = self.storing.spill
 
@@ -109,6 +111,11 @@ class Calls:
         walker = Fingerprint(self.plans, self.contents, is_result=is_result)
         walker.add(value)
         return walker.digest()
+
+    @property
+    def assembled(self) -> int:
+        """How many results of the run were assembled from parts, here or in calls that were answered."""
+        return self.assembled_before + (self.rewrites.assembled if self.rewrites is not None else 0)
 
     @property
     def _active(self) -> list[Site]:
@@ -156,6 +163,7 @@ class Calls:
         change, closures = self._look_before(call)
         active.append(site)
         record = self.witness.begin()
+        record.assembled -= self.assembled
         start = time.perf_counter()
         site.overhead_s += start - begin
         self.overhead_s += start - begin
@@ -166,6 +174,7 @@ class Calls:
         finally:
             cost_s = time.perf_counter() - start
             active.pop()
+            record.assembled += self.assembled
             self.witness.end(record)
             if not is_done:
                 site.refuse("it raised an exception")
@@ -348,6 +357,7 @@ class Calls:
             stack[-1].inner_s += entry.cost_s
         self.memory.note_use(entry)
         self.heights.note(value, entry.height)
+        self.assembled_before += entry.assembled
         spent = time.perf_counter() - begin
         site.reused += 1
         site.may_wait = True
@@ -374,12 +384,7 @@ class Calls:
         stored = self.storing.find(key)
         if stored is None:
             return None, None
-        facts = stored.facts
-        entry = Entry(
-            facts["name"], None, stored.frozen.size_bytes, facts["cost_s"], dict(facts["files"]),
-            tuple(bytes.fromhex(each) for each in facts["streams"]), None, [(stream, text) for stream, text in facts["output"]],
-            height=int(facts.get("height", 1)),
-        )  # fmt: skip
+        entry = entry_of(stored)
         if not self._is_valid(entry):
             return None, None
         try:
@@ -452,10 +457,10 @@ class Calls:
         if after.identities.keys() & before.identities.keys() or after.owners & before.owners:
             raise Refused("its result shares memory with what it was given")
         streams, streams_after = self._streams_moved(record)
-        files = {path: self._file_digest(path, stamp) for path, stamp in record.files.items()}
+        files = {path: digest_of_read(path, stamp) for path, stamp in record.files.items()}
         entry = Entry(
             site.name, None, after.size_bytes + 200, cost_s, files, streams, streams_after,
-            joined(record.output), height=self.heights.above(before.identities),
+            joined(record.output), height=self.heights.above(before.identities), assembled=record.assembled,
         )  # fmt: skip
         self.heights.note(result, entry.height)
         self._retain(site, call.key, entry, result, after.size_bytes)
@@ -488,12 +493,3 @@ class Calls:
         if record.threads or self.witness.has_other_threads():
             raise Refused("it draws random numbers while other threads run")
         return moved, states
-
-    def _file_digest(self, path: str, stamp: tuple[int, int]) -> str:
-        try:
-            found = os.stat(path)
-        except OSError:
-            raise Refused(f"{os.path.basename(path)} went away while it was read") from None
-        if stamp[0] >= 0 and (found.st_size, found.st_mtime_ns) != stamp:
-            raise Refused(f"{os.path.basename(path)} changed while it was read")
-        return digest_of_file(path)

@@ -28,6 +28,7 @@ class Entry:
         cost_s: how long it took.
         last_use: when it was wanted last, counted in uses of all results.
         height: how many results stand behind it, itself counted.
+        assembled: how many results in it were assembled from parts.
     """
 
     site: str
@@ -41,6 +42,7 @@ class Entry:
     uses: int = 0
     last_use: float = 0.0
     height: int = 1
+    assembled: int = 0
 
 
 class Memory:

@@ -176,6 +176,8 @@ class Operation(Switched):
 
         is_done, answer = _COMPONENTS.apply(self.site.name, estimator, args, fit)
         self.site.assembled += is_done
+        if self._rewrites is not None:
+            self._rewrites.assembled += is_done
         if is_done and self.site.reused > hits:
             self.site.reused -= 1
             self.site.partial += 1

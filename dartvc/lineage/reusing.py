@@ -80,11 +80,13 @@ class Reuse:
         )
         self.recycler = Recycler(self.memory.budget_bytes // 2)
         self.rewrites = Rewrites(self.memory, self.calls.digest_alone, self.recycler.copy) if is_partial else None
+        self.calls.rewrites = self.rewrites
         self.recycler.forgetters = [self.contents.forget, self.calls.heights.forget, *([self.rewrites.forget] if self.rewrites else [])]
         self.calls.holder.let_go = self.recycler.let_go
         self.deferral = Deferral(self.compiler.lendable, lambda: not self.witness.has_other_threads())
         self.sites: dict[types.CodeType, Site] = {}
         self.operations: list[Site] = []
+        self._assembled_by_others = 0
         self.calls.wake_others = self._wake
         self.team = Team(self, script, member_of)
         if member_of is not None or stands_in:
@@ -189,13 +191,14 @@ class Reuse:
     @property
     def approximate(self) -> int:
         """How many results were assembled from parts: with none, all values are what plain Python would have computed."""
-        return sum(each.assembled for each in self.operations)
+        return self.calls.assembled + self._assembled_by_others
 
     def close(self) -> None:
         """Writes what waits, and the account of this run; in a forked child nothing."""
         self._give_back()
         self.calls.close()
         others = self.team.close()
+        self._assembled_by_others = sum(each.assembled for each in others)
         self.shelf.close()
         self.contents.close()
         if self.team.is_member:

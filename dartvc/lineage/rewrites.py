@@ -325,6 +325,7 @@ class Rewrites:
     """
 
     def __init__(self, memory: Memory, digest: Callable[[Any], bytes], copy: Callable[[Any], Any] = lambda array: array.copy()) -> None:
+        self.assembled = 0
         self._products = Products(memory, digest)
         self._growth = Growth(copy)
         self._stacked: dict[int, Stacked] = {}
@@ -397,6 +398,7 @@ class Rewrites:
         """Writes down a result that was assembled since ``begin``, when there were so many hits and so much was saved."""
         site.calls += 1
         site.assembled += 1
+        self.assembled += 1
         if self._products.hits > hits:
             site.partial += 1
             site.saved_s += self._products.saved_s - saved_s

@@ -22,7 +22,7 @@ from dartvc.lineage.memory import Entry
 from dartvc.lineage.shelf import Shelf, Stored
 from dartvc.lineage.witness import Streams
 
-__all__ = ["Storing"]
+__all__ = ["Storing", "entry_of"]
 
 _WORTH_S = 5e-3
 _WORTH_INSIDE_S = 5e-2  # in a call whose own result is stored, more often than not
@@ -184,8 +184,18 @@ def _transfer_s(size_bytes: int) -> float:
     return size_bytes / _WRITE_BYTES_PER_S + size_bytes / _READ_BYTES_PER_S
 
 
+def entry_of(stored: Stored) -> Entry:
+    """Returns what is known of a stored result, without its value."""
+    facts = stored.facts
+    streams, output = tuple(map(bytes.fromhex, facts["streams"])), [(stream, text) for stream, text in facts["output"]]
+    height, assembled = int(facts.get("height", 1)), int(facts.get("assembled", 0))
+    return Entry(
+        facts["name"], None, stored.frozen.size_bytes, facts["cost_s"], dict(facts["files"]), streams, None, output, height=height, assembled=assembled
+    )
+
+
 def _facts_of(entry: Entry, components: list[tuple[str, str]]) -> dict[str, Any]:
     return {
         "name": entry.site, "cost_s": entry.cost_s, "files": entry.files, "streams": [each.hex() for each in entry.streams],
-        "output": entry.output, "components": list(components), "height": entry.height,
+        "output": entry.output, "components": list(components), "height": entry.height, "assembled": entry.assembled,
     }  # fmt: skip

@@ -21,9 +21,10 @@ from typing import Any
 
 from xxhash import xxh3_128
 
+from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.entropy import is_harmless
 
-__all__ = ["Record", "Streams", "Witness", "digest_of_file", "joined"]
+__all__ = ["Record", "Streams", "Witness", "digest_of_file", "digest_of_read", "joined"]
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 _ACTS = {
@@ -69,7 +70,7 @@ def digest_of_file(path: str) -> str:
 
 @dataclass
 class Record:
-    """What one call did so far; ``inner_s`` is what the calls in it take that can be answered themselves."""
+    """What one call did so far; ``inner_s`` is what the calls in it take that can be answered themselves, ``assembled`` how many results it assembled."""
 
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     output: list[tuple[str, str]] = field(default_factory=list)
@@ -80,6 +81,7 @@ class Record:
     inner_s: float = 0.0
     streams: tuple[bytes, ...] = ()
     threads: int = 0
+    assembled: int = 0
 
     def absorb(self, inner: Record) -> None:
         """Takes over what a call inside this one did."""
@@ -89,6 +91,21 @@ class Record:
         self.refusal = self.refusal or inner.refusal
         self.saved_s += inner.saved_s
         self.saved_here_s += inner.saved_here_s
+
+
+def digest_of_read(path: str, stamp: tuple[int, int]) -> str:
+    """Returns the digest of a file that a call read, whose size and time were ``stamp`` then.
+
+    Raises:
+        Refused: it changed meanwhile.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        raise Refused(f"{os.path.basename(path)} went away while it was read") from None
+    if stamp[0] >= 0 and (found.st_size, found.st_mtime_ns) != stamp:
+        raise Refused(f"{os.path.basename(path)} changed while it was read")
+    return digest_of_file(path)
 
 
 class Streams:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -241,3 +242,23 @@ def test_calls_that_differ_in_the_place_of_a_stream_alone_are_all_answered(tmp_p
     assert (sites(tmp_path)["work"]["calls"], sites(tmp_path)["work"]["reused"]) == (5, 5)
     other, reused = plain_and_reused(tmp_path, text.replace("seed(4)", "seed(5)"))
     assert reused == [other, other] and other != plain
+
+
+def test_a_run_that_is_given_approximate_results_says_so_too(tmp_path: Path) -> None:
+    text = textwrap.dedent("""
+        import numpy as np
+        parts = [np.random.default_rng(i).random((40000, 60)) for i in range(4)]
+        def gram(i):
+            X = np.vstack([parts[j] for j in range(4) if j != i])
+            return X.T @ X
+        total = 0.0
+        for i in range(4):
+            total += float(np.trace(gram(i)))
+        print(round(total))
+    """)
+    plain, partial = plain_and_reused(tmp_path, text, mode="--partial-reuse")
+    assert partial == [plain, plain]
+    assert sites(tmp_path)["a loop"]["reused"] == 1
+    second, _, first, _ = json.loads(dvc_state(tmp_path, "log", "--json"))["items"]
+    assert first["approximate"] >= 3
+    assert second["approximate"] == first["approximate"]
