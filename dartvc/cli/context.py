@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -106,7 +106,7 @@ class Context:
         """Writes a result as JSON under its schema."""
         import json
 
-        self.out(json.dumps({"schema": f"dvc-state/{verb}/1", **body}, default=jsonable, ensure_ascii=False))
+        self.out(json.dumps({"schema": f"dvc-state/{verb}/1", **{key: jsonable(value) for key, value in body.items()}}, ensure_ascii=False))
 
     def paint(self, text: str, code: str) -> str:
         """Colours a text with an ANSI code when colours are wanted."""
@@ -127,11 +127,17 @@ def report(error: DartvcError, context: Context) -> int:
 
 
 def jsonable(value: object) -> object:
-    """Turns values of ours into what JSON has: dataclasses into objects, times into ISO 8601 UTC."""
-    from dataclasses import asdict, is_dataclass
-
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+    """Turns values of ours into what JSON has: named tuples and dataclasses into objects, times into ISO 8601 UTC."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {key: jsonable(each) for key, each in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return jsonable(value._asdict())
+    if isinstance(value, list | tuple):
+        return [jsonable(each) for each in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: jsonable(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     return str(value)

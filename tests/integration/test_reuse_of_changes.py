@@ -58,6 +58,7 @@ ANSWERED = {
             def __init__(self, rate):
                 self.rate, self.history = rate, []
             def work(self, X, y):
+                burn(1_000_000)
                 w = np.zeros(X.shape[1])
                 for _ in range(300):
                     w -= self.rate * X.T @ (X @ w - y) / len(y)
