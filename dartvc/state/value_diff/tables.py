@@ -151,8 +151,9 @@ def _split(contents: Contents, values: Node) -> list[_Column]:
     """Returns the columns of a block, which lie beside one another."""
     found = _elements(contents, values)
     if found is None or len(found.shape) < 2:
-        if values.calls() == _OBJECT_ARRAY:
-            (count, rows), items = values.arguments()[1].parts, values.state().parts
+        objects = _objects(values)
+        if objects is not None:
+            (count, rows), items = objects
             if count * rows != len(items) or not rows:
                 raise ValueError("not as many cells as the shape says")
             return [_Column(None, tuple(items[place * rows : (place + 1) * rows])) for place in range(count)]
@@ -174,6 +175,17 @@ def _split(contents: Contents, values: Node) -> list[_Column]:
     return columns
 
 
+def _objects(values: Node) -> tuple[Sequence[Any], Sequence[Any]] | None:
+    """Returns the shape and the items of an array of objects, as it is stored here or by numpy itself (the labels of pandas 2)."""
+    if values.calls() == _OBJECT_ARRAY:
+        return values.arguments()[1].parts, values.state().parts
+    if values.calls().endswith("multiarray._reconstruct"):
+        _, shape, _, is_fortran, items = values.state().parts
+        if isinstance(items, Node) and not is_fortran:
+            return shape.parts, items.parts
+    return None
+
+
 def _column(contents: Contents, values: Node) -> _Column:
     """Returns the cells of one column, whichever way pandas keeps them.
 
@@ -183,8 +195,9 @@ def _column(contents: Contents, values: Node) -> _Column:
     found = _elements(contents, values)
     if found is not None:
         return _Column(found)
-    if values.calls() == _OBJECT_ARRAY:
-        return _Column(None, tuple(values.state().parts))
+    objects = _objects(values)
+    if objects is not None:
+        return _Column(None, tuple(objects[1]))
     if values.calls().endswith("__pyx_unpickle_NDArrayBacked"):
         kind, codes = values.state().parts[:2]
         return _categories(contents, kind, _column(contents, codes))

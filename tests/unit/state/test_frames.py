@@ -71,7 +71,8 @@ def test_what_is_shared_stays_together() -> None:
 def test_the_array_of_a_column_stays_with_every_frame_that_it_writes_to() -> None:
     for column in ("pd.array([1, 2, None, 4], dtype='Int64')", "pd.Categorical(['a', 'b', 'a', 'b'])", "pd.interval_range(0, 4)"):
         made = f"df = pd.DataFrame({{'p': {column}}}); df2 = df.assign(z=1); df3 = df.copy()"
-        assert groups(run(f"{made}; handed = df.p.array")) in ([("df", "df2", "handed"), ("df3",)], [("df", "df2", "df3", "handed")])
+        shared = [("df", "df2", "handed"), ("df3",)] if pandas.__version__ >= "3" else [("df", "handed"), ("df2",), ("df3",)]  # pandas 2 copies in `assign`
+        assert groups(run(f"{made}; handed = df.p.array")) in (shared, [("df", "df2", "df3", "handed")])
 
 
 def test_two_values_of_one_type_of_column_or_one_moment_share_nothing() -> None:
