@@ -106,7 +106,7 @@ class Context:
         """Writes a result as JSON under its schema."""
         import json
 
-        self.out(json.dumps({"schema": f"dvc-state/{verb}/1", **{key: jsonable(value) for key, value in body.items()}}, ensure_ascii=False))
+        self.out(json.dumps(jsonable({"schema": f"dvc-state/{verb}/1", **body}), ensure_ascii=False))
 
     def paint(self, text: str, code: str) -> str:
         """Colours a text with an ANSI code when colours are wanted."""

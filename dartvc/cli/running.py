@@ -88,7 +88,8 @@ def start(options: StartOptions) -> int:
         sys.stderr.write(f"error: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
         return error.exit_code
     finally:
-        gc.enable()
+        if not gc.get_freeze_count():  # else the program began, and it is for the program to say
+            gc.enable()
 
 
 def _run(options: StartOptions) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dartvc.errors import DartvcError
 from dartvc.history.namespace import BLOB_MODE, TREE_MODE, NamespaceTree
 from dartvc.history.trailers import seal_payload, split_seal
-from dartvc.history.writing import encode_json
+from dartvc.history.writing import add_json
 from dartvc.model import Oid
 from dartvc.store import TreeEntry
 from dartvc.store.objects import BLOB
@@ -52,13 +52,13 @@ def write_light(
     batch = database.batch()
     try:
         if reasons:
-            blob = _json(batch, {"type": "plan", **plan})
+            blob = add_json(batch, {"type": "plan", **plan})
             process.put(_PLAN, _tree(batch, summary=blob))
             for name, reason in reasons.items():
                 recipe = {"reason": reason, "path": name, "remedy": "", "recomputable": True, "plan": blob.oid}
-                names.put(name, _tree(batch, summary=_json(batch, repository.summary(entries[name])), recipe=_json(batch, recipe)))
+                names.put(name, _tree(batch, summary=add_json(batch, repository.summary(entries[name])), recipe=add_json(batch, recipe)))
             for number, payload_oid in enumerate(inputs):
-                summary = _json(batch, {"type": "plan input"})
+                summary = add_json(batch, {"type": "plan input"})
                 process.put(f"{_INPUT}-{number}", _tree(batch, summary=summary, payload=_entry_of(repository, payload_oid)))
         for part, space in (("names", names), ("process", process)):
             written = space.write(batch)
@@ -76,10 +76,6 @@ def write_light(
         batch.abandon()
         raise
     return made
-
-
-def _json(batch: ObjectBatch, value: Mapping[str, object]) -> TreeEntry:
-    return TreeEntry(BLOB_MODE, batch.add_blob(encode_json(value)))
 
 
 def _tree(batch: ObjectBatch, **entries: TreeEntry) -> TreeEntry:

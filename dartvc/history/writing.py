@@ -32,7 +32,7 @@ from dartvc.store import TreeEntry
 if TYPE_CHECKING:
     from dartvc.store import ObjectBatch, ObjectDatabase, Seals
 
-__all__ = ["CommitWriter", "encode_json"]
+__all__ = ["CommitWriter", "add_json", "encode_json"]
 
 _TRIAL_BYTES = 4096
 _WORTHWHILE_RATIO = 0.8
@@ -193,15 +193,15 @@ class CommitWriter:
         last = self._environment
         if last is not None and (last[0] is environment or last[0] == environment):
             return last[1]
-        entry = TreeEntry(BLOB_MODE, batch.add_blob(encode_json(environment)))
+        entry = add_json(batch, environment)
         self._environment = (environment, entry)
         return entry
 
     def _add_name(self, batch: ObjectBatch, item: StagedName, payload: TreeEntry | None, parents: Sequence[Oid]) -> TreeEntry:
         if payload is None and item.payload is not None:
             stream = self._read_small(item.payload, parents)
-            return TreeEntry(BLOB_MODE, batch.add_blob(encode_json(with_payload(item.summary, stream))))
-        entries = {"summary": TreeEntry(BLOB_MODE, batch.add_blob(encode_json(item.summary)))}
+            return add_json(batch, with_payload(item.summary, stream))
+        entries = {"summary": add_json(batch, item.summary)}
         if payload is not None:
             entries["payload"] = payload
         else:
@@ -209,7 +209,7 @@ class CommitWriter:
             if item.omission is not None:
                 why = item.omission
                 recipe = {"reason": why.reason, "path": why.path, "remedy": why.remedy, "recomputable": why.recomputable, **recipe}
-            entries["recipe"] = TreeEntry(BLOB_MODE, batch.add_blob(encode_json(recipe)))
+            entries["recipe"] = add_json(batch, recipe)
         return TreeEntry(TREE_MODE, batch.add_tree(entries))
 
     def _read_small(self, payload: Payload, parents: Sequence[Oid]) -> bytes:
@@ -314,6 +314,11 @@ def _is_inline(name: str, payload: Payload) -> bool:
 
 def _chunk_tree(batch: ObjectBatch, rows: Sequence[tuple[Digest, Oid]]) -> Oid:
     return batch.add_tree({chunk_entry(index, digest): TreeEntry(BLOB_MODE, oid) for index, (digest, oid) in enumerate(rows)})
+
+
+def add_json(batch: ObjectBatch, value: Mapping[str, object]) -> TreeEntry:
+    """Adds a blob of JSON to a batch, as `encode_json` writes it."""
+    return TreeEntry(BLOB_MODE, batch.add_blob(encode_json(value)))
 
 
 def encode_json(value: Mapping[str, object]) -> bytes:

@@ -190,8 +190,8 @@ class Change:
                 if shares_memory and role in (_ARRAY, _FRAME):
                     raise Refused("it changes arguments that share memory")
                 changed[number] = role.contents(value, now)
-        parts = result if type(result) is tuple else (result,)
-        if not changed and id(result) not in self._numbers and self._numbers.keys().isdisjoint(map(id, parts)):
+        parts = (result, *result) if type(result) is tuple else (result,)
+        if not changed and self._numbers.keys().isdisjoint(map(id, parts)):
             return result
         stream = io.BytesIO()
         pickler = _Pickler(stream, self._numbers, owners)

@@ -131,7 +131,7 @@ class Operation(Switched):
         if self.site.name in _FITTING and is_estimator(getattr(function, "__self__", None)):
             watch_pipelines(self._calls)
             if self._rewrites is not None and not kwargs:
-                is_done, answer = self._fit_in_part(function.__self__, args)
+                is_done, answer = self._fit_in_part(self._rewrites, function.__self__, args)
                 if is_done:
                     return answer
             return self._calls.change(self.site, function, function.__self__, args, kwargs)
@@ -167,7 +167,7 @@ class Operation(Switched):
             return result
         return self._calls.invoke(self.site, function, function, args, kwargs)
 
-    def _fit_in_part(self, estimator: Any, args: tuple[Any, ...]) -> tuple[bool, Any]:
+    def _fit_in_part(self, rewrites: Rewrites, estimator: Any, args: tuple[Any, ...]) -> tuple[bool, Any]:
         """Fits an estimator from one that was fitted before and has more components."""
         hits = self.site.reused
 
@@ -176,8 +176,7 @@ class Operation(Switched):
 
         is_done, answer = _COMPONENTS.apply(self.site.name, estimator, args, fit)
         self.site.assembled += is_done
-        if self._rewrites is not None:
-            self._rewrites.assembled += is_done
+        rewrites.assembled += is_done
         if is_done and self.site.reused > hits:
             self.site.reused -= 1
             self.site.partial += 1

@@ -86,19 +86,20 @@ class Recollections:
             Refused: it has no content that could be compared.
         """
         known = self._known.get(id(value))
-        if known is not None and known.reference() is value and known.whole is not None and self._holds(known, value):
+        if known is not None and known.reference() is not value:
+            known = None
+        if known is not None and known.whole is not None and self._holds(known, value):
             return known.whole
         start = time.perf_counter()
         try:
-            return self._learn(value)
+            return self._learn(value, known)
         finally:
             self._contents.learning_s += time.perf_counter() - start
 
-    def _learn(self, value: Any) -> Whole:
+    def _learn(self, value: Any, known: _Known | None) -> Whole:
         """Walks an estimator, and at the second time notes what was passed."""
-        number = id(value)
-        known = self._known.get(number)
-        if known is None or known.reference() is not value:
+        if known is None:
+            number = id(value)
             while len(self._known) >= _KEPT:
                 self._known.pop(next(iter(self._known)), None)
             known = self._known[number] = _Known(weakref.ref(value, lambda gone: self._forget(number, gone)))

@@ -103,8 +103,9 @@ class Storing:
         stored = self._find(key)
         if stored is not None and stored.facts["streams"]:
             moved = tuple(map(bytes.fromhex, stored.facts["streams"]))
-            if not self._streams.are_at(moved):
-                return self._find(_key_at(key, self._streams.now_of(moved)))
+            now = self._streams.now_of(moved)
+            if now != moved:
+                return self._find(_key_at(key, now))
         return stored
 
     def _find(self, key: bytes) -> Stored | None:

@@ -145,7 +145,7 @@ class Streams:
 
     def are_at(self, moved: tuple[bytes, ...]) -> bool:
         """Whether the streams that a call moved stand where it found them."""
-        return all(then in (b"", now) for then, now in zip(moved, self.digests(), strict=True))
+        return self.now_of(moved) == moved
 
     def now_of(self, moved: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Returns where the streams that a call moved stand now, as `moved_since` has it."""
