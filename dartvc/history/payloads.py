@@ -25,6 +25,7 @@ __all__ = [
     "PLAIN_PAYLOAD_BYTES",
     "StoredChunk",
     "StoredPayload",
+    "buffer_entry",
     "chunk_entry",
     "group_entry",
     "iter_groups",
@@ -81,6 +82,11 @@ def chunk_entry(index: int, digest: Digest) -> str:
     return f"{index:06d}-{digest.hex()}"
 
 
+def buffer_entry(index: int, digest: Digest | None) -> str:
+    """Returns the tree entry of a buffer: its number, and its xxh3_128 where it is one chunk."""
+    return f"{index:04d}-{digest.hex()}" if digest is not None else f"{index:04d}"
+
+
 def group_entry(index: int) -> str:
     """Returns the tree entry of a group of chunks."""
     return f"{index:06d}"
@@ -133,7 +139,8 @@ def read_payload(database: ObjectDatabase, payload_oid: Oid, *, where: str = "")
         for position, name in enumerate(sorted(folders, key=_number)):
             if _number(name) != position:
                 raise CorruptError(f"{where} lacks buffer {position}", kind="payload-shape", hint="dvc-state fsck")
-            buffers.append(_read_chunks(database, folders[name].oid, where))
+            stored = folders[name]
+            buffers.append((_read_chunk(name, stored.oid, where),) if stored.mode != _TREE_MODE else _read_chunks(database, stored.oid, where))
     return StoredPayload(database, payload_oid, sized, tuple(buffers), where)
 
 
@@ -256,17 +263,23 @@ def _read_chunks(database: ObjectDatabase, oid: Oid, where: str, *, is_group: bo
     chunks: list[StoredChunk] = []
     entries = database.read_tree(oid)
     for position, name in enumerate(sorted(entries, key=_number)):
-        index, _, digest = name.partition("-")
         if name == group_entry(position) and entries[name].mode == _TREE_MODE and not is_group:
             chunks.extend(_read_chunks(database, entries[name].oid, where, is_group=True))
             continue
-        if _number(index) != position or len(digest) != 32 or entries[name].mode == _TREE_MODE:
+        if _number(name) != position or entries[name].mode == _TREE_MODE:
             raise CorruptError(f"{where} lacks chunk {position}", kind="payload-shape", hint="dvc-state fsck")
-        try:
-            chunks.append(StoredChunk(Digest(bytes.fromhex(digest)), None, entries[name].oid))
-        except ValueError as error:
-            raise CorruptError(f"{where} has a chunk named {name!r}", kind="payload-shape", hint="dvc-state fsck") from error
+        chunks.append(_read_chunk(name, entries[name].oid, where))
     return tuple(chunks)
+
+
+def _read_chunk(name: str, oid: Oid, where: str) -> StoredChunk:
+    try:
+        digest = bytes.fromhex(name.partition("-")[2])
+    except ValueError:
+        digest = b""
+    if len(digest) != 16:
+        raise CorruptError(f"{where} has a chunk named {name!r}", kind="payload-shape", hint="dvc-state fsck")
+    return StoredChunk(Digest(digest), None, oid)
 
 
 def _number(name: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from dartvc.history.namespace import BLOB_MODE, TREE_MODE, NamespaceTree, read_n
 from dartvc.history.payloads import (
     INLINE_PAYLOAD_BYTES,
     PLAIN_PAYLOAD_BYTES,
+    buffer_entry,
     chunk_entry,
     group_entry,
     iter_groups,
@@ -229,42 +230,31 @@ class CommitWriter:
                 self._chunks[name] = {only.digest: oid}
             return TreeEntry(BLOB_MODE, oid)
         chunks: dict[Digest, Oid | bytes] = {}
-        entries = {"stream": TreeEntry(TREE_MODE, self._add_chunks(batch, stream, payload.names, parents, chunks, is_stream=True))}
+
+        def added(ref: ChunkRef, *, is_stream: bool = False) -> tuple[Digest, Oid]:
+            oid = chunks.get(ref.digest)
+            if not isinstance(oid, str):
+                if ref.data is None:
+                    oid = self._stored_chunk(batch, ref, payload.names, parents)
+                else:
+                    oid = batch.add_blob(ref.data, compress=is_stream and _is_compressible(ref.data))
+                chunks[ref.digest] = oid
+            return ref.digest, oid
+
+        entries = {"stream": _add_rows(batch, [added(ref, is_stream=True) for ref in stream])}
         if payload.buffers:
-            folders = {
-                f"{index:04d}": TreeEntry(TREE_MODE, self._add_chunks(batch, buffer, payload.names, parents, chunks, is_stream=False))
-                for index, buffer in enumerate(payload.buffers)
-            }
-            entries["buffers"] = TreeEntry(TREE_MODE, batch.add_tree(folders))
+            buffers: dict[str, TreeEntry] = {}
+            for index, buffer in enumerate(payload.buffers):
+                rows = [added(ref) for ref in buffer]
+                if len(rows) == 1:
+                    ((digest, oid),) = rows
+                    buffers[buffer_entry(index, digest)] = TreeEntry(BLOB_MODE, oid)
+                else:
+                    buffers[buffer_entry(index, None)] = _add_rows(batch, rows)
+            entries["buffers"] = TreeEntry(TREE_MODE, batch.add_tree(buffers))
         for name in payload.names:
             self._chunks[name] = chunks
         return TreeEntry(TREE_MODE, batch.add_tree(entries))
-
-    def _add_chunks(
-        self,
-        batch: ObjectBatch,
-        refs: Iterable[ChunkRef],
-        names: Sequence[str],
-        parents: Sequence[Oid],
-        chunks: dict[Digest, Oid | bytes],
-        *,
-        is_stream: bool,
-    ) -> Oid:
-        rows: list[tuple[Digest, Oid]] = []
-        for ref in refs:
-            oid = chunks.get(ref.digest)
-            if not isinstance(oid, str):
-                oid = (
-                    self._stored_chunk(batch, ref, names, parents)
-                    if ref.data is None
-                    else batch.add_blob(ref.data, compress=is_stream and _is_compressible(ref.data))
-                )
-                chunks[ref.digest] = oid
-            rows.append((ref.digest, oid))
-        groups = [_chunk_tree(batch, rows[start:end]) for start, end in iter_groups([digest for digest, _ in rows])]
-        if not groups:
-            return _chunk_tree(batch, rows)
-        return batch.add_tree({group_entry(index): TreeEntry(TREE_MODE, oid) for index, oid in enumerate(groups)})
 
     def _stored_chunk(self, batch: ObjectBatch, ref: ChunkRef, names: Sequence[str], parents: Sequence[Oid]) -> Oid:
         """Returns the blob of a chunk that the repository has."""
@@ -312,8 +302,17 @@ def _is_inline(name: str, payload: Payload) -> bool:
     return payload.names == (name,) and len(stream) == 1 and not payload.buffers and stream[0].size_bytes <= INLINE_PAYLOAD_BYTES
 
 
-def _chunk_tree(batch: ObjectBatch, rows: Sequence[tuple[Digest, Oid]]) -> Oid:
-    return batch.add_tree({chunk_entry(index, digest): TreeEntry(BLOB_MODE, oid) for index, (digest, oid) in enumerate(rows)})
+def _add_rows(batch: ObjectBatch, rows: Sequence[tuple[Digest, Oid]]) -> TreeEntry:
+    """Adds the tree of some chunks, of many as groups."""
+
+    def tree(part: Sequence[tuple[Digest, Oid]]) -> TreeEntry:
+        entries = {chunk_entry(index, digest): TreeEntry(BLOB_MODE, oid) for index, (digest, oid) in enumerate(part)}
+        return TreeEntry(TREE_MODE, batch.add_tree(entries))
+
+    groups = [tree(rows[start:end]) for start, end in iter_groups([digest for digest, _ in rows])]
+    if not groups:
+        return tree(rows)
+    return TreeEntry(TREE_MODE, batch.add_tree({group_entry(index): entry for index, entry in enumerate(groups)}))
 
 
 def add_json(batch: ObjectBatch, value: Mapping[str, object]) -> TreeEntry:

@@ -118,12 +118,14 @@ class UserFiles:
     """Which files are the user's own: the one rule for stopping, recording and reuse.
 
     A file is the user's when it lies below one of the given folders, or below the folder of a package that is installed to be worked on
-    (``pip install -e``), and is no library's. Of a file behind a symbolic link either name may say so.
+    (``pip install -e``), and is no library's. Of a file behind a symbolic link either name may say so; inside of an installed package
+    only links to folders are followed.
     """
 
     def __init__(self, *folders: str) -> None:
         self._folders = tuple({os.path.join(path, "") for folder in folders if folder for path in _names_of(folder)})
         self._known: dict[str, bool] = {}
+        self._packaged: dict[str, bool] = {}
         self._real: dict[str, str] = {}
 
     def is_own(self, filename: str) -> bool:
@@ -136,19 +138,28 @@ class UserFiles:
     def _find(self, filename: str) -> bool:
         if filename.startswith("<"):
             return False
-        names = [name for name in self._names_of(filename) if not is_library_file(name)]
+        if self._is_packaged(filename.rpartition(os.sep)[0]):
+            return False
+        names = [name for name in _names_of(filename) if not is_library_file(name)]
         return any(name.startswith(self._folders) for name in names) or any(name.startswith(self._editable) for name in names)
 
-    def _names_of(self, filename: str) -> tuple[str, ...]:
-        """Fast path: what `_names_of` returns; libraries have hundreds of files in few folders, whose links are followed once."""
-        given = os.path.abspath(filename)
-        folder, name = os.path.split(given)
-        if os.path.islink(given):
-            return _names_of(given)
+    def _is_packaged(self, folder: str) -> bool:
+        """Fast path: whether a folder is inside of an installed package or of Python's own: libraries have hundreds of files in few folders."""
+        known = self._packaged.get(folder)
+        if known is None:
+            is_plain = os.path.abspath(folder) == folder and os.path.basename(folder) not in PACKAGE_FOLDERS
+            names = (os.path.join(name, "") for name in (folder, self._real_folder(folder)))
+            known = self._packaged[folder] = is_plain and all(map(is_library_file, names))
+        return known
+
+    def _real_folder(self, folder: str) -> str:
+        """Fast path: what `os.path.realpath` returns, each folder above looked at once."""
         real = self._real.get(folder)
         if real is None:
-            real = self._real[folder] = os.path.realpath(folder)
-        return (given,) if real == folder else (given, os.path.join(real, name))
+            above, name = os.path.split(folder)
+            real = os.path.realpath(folder) if not name or os.path.islink(folder) else os.path.join(self._real_folder(above), name)
+            self._real[folder] = real
+        return real
 
     @cached_property
     def _editable(self) -> tuple[str, ...]:

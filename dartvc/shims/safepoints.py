@@ -41,6 +41,7 @@ class SafePoints:
         stack_of: returns the program's frames, innermost first, up to the outermost that counts.
             Raises `NotResumable` when no safe point may come soon, `CaptureError` with the frame that has to go on first.
         around_commit: returns a context manager that each commit is made in.
+        look: called from another thread a few times a second, less often later.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class SafePoints:
         is_user: Callable[[types.CodeType], bool],
         stack_of: Callable[[types.FrameType], list[types.FrameType]],
         around_commit: Callable[[], AbstractContextManager[None]] = nullcontext,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self.reader = reader
         self.recorder = recorder
         self.stopper = Stopper(is_user, self._at_safe_point)
         self.heads = LoopHeads(is_user, self._at_head)
-        self.pacer = Pacer(pace, self.stopper.request, self.heads.glance)
+        self.pacer = Pacer(pace, self.stopper.request, self._glance)
+        self._look = look
         self._is_user = is_user
         self._stack_of = stack_of
         self._around_commit = around_commit
@@ -74,6 +77,10 @@ class SafePoints:
         self._is_urgent = True
         self.stopper.cancel()
         self.stopper.request()
+
+    def _glance(self) -> None:
+        self.heads.glance()
+        self._look()
 
     def _at_head(self, frame: types.FrameType, interval_s: float) -> None:
         """Commits a program that is about to ask the iterator of a long loop, if that is due; an open request is answered by that."""

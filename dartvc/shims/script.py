@@ -41,6 +41,7 @@ from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import Run, RunRecorder
 from dartvc.sessions.tally import describe_tally
 from dartvc.sessions.traces import Trace, headline_of
+from dartvc.shims.preamble import Preamble
 from dartvc.shims.safepoints import SafePoints
 from dartvc.shims.signals import SIGNALLED, Signals
 from dartvc.shims.texts import is_archive, read_program
@@ -116,7 +117,8 @@ class _Runner:
         self.effects = Effects(journal, ignored, on_fork=watch_workers, is_atomic=options.is_atomic)
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         pace = Pace(options.max_overhead, options.every_s)
-        self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit)
+        self.preamble = Preamble(self.unit, self.recorder.files.is_own)
+        self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit, self.preamble.look)
         self.signals = Signals(self.points.request_anew, self.session.close, self.recorder.standing, options.grace_s)
         self.reuse = _reuse_of(self, options.reuse)
         gc.freeze()  # what is ours is not walked again by each collection of the program's
@@ -124,6 +126,11 @@ class _Runner:
 
     def _is_user(self, code: types.CodeType) -> bool:
         return code.co_filename == self.run.script or self.recorder.files.is_own(code.co_filename) or is_loop_pass(code)
+
+    @property
+    def _is_paced(self) -> bool:
+        """Whether it commits as it goes, not at its start and end alone."""
+        return is_supported() and self.reuse is None
 
     def _around_commit(self) -> AbstractContextManager[None]:
         return self.signals.held_back()
@@ -144,7 +151,7 @@ class _Runner:
     def execute(self, body: Callable[[], None]) -> int:
         """Runs the program and returns its exit code, as Python would."""
         forget_tail(self.repository.path / "runs" / self.run.run_id)
-        if is_supported() and self.reuse is None:
+        if self._is_paced:
             self.signals.install()
             self.points.pacer.start()
         failure: BaseException | None = None
@@ -162,6 +169,7 @@ class _Runner:
             _print_exception(failure)
         self.points.pacer.stop()
         self.points.stopper.cancel()
+        self.preamble.end()
         self._finish(code, failure)
         if self.ending is not None:
             self.ending.code, self.ending.effects = code, self.effects
@@ -208,6 +216,8 @@ class _Runner:
         if self.reuse is not None:
             self.reuse.install()
             code = self.reuse.compile(self.run.script, self.unit.text)
+        if self._is_paced:
+            self.preamble.begin()
         status = self.execute(lambda: exec(code, self.main.__dict__))
         if not status:
             self._tell_unasked()
@@ -226,9 +236,11 @@ class _Runner:
             self.reuse.install()
             self.reuse.compile(self.run.script, self.unit.text)
         follow_imports(self.repository, oid, self.run.relocation)
+        self.preamble.begin()
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
                 __import__(name)
+        self.preamble.end(is_frozen=not self.recorder.user_modules())
         if self.ending is not None:
             self.ending.begin(self.session)
         self._restore_files(oid)

@@ -49,25 +49,26 @@ class StreamChunk(NamedTuple):
     anchor: bytes
 
 
-def unframe(pickled: memoryview) -> bytes:
-    """Removes the FRAME opcodes of a protocol 5 pickle.
+def unframe(pieces: Iterable[bytes], trailer: bytes = b"") -> bytes:
+    """Joins what a pickler of protocol 5 has written, without its FRAME opcodes, and ``trailer``.
 
     Frames are optional to a reader (PEP 3154) but cut the stream every 64 KiB, so one inserted byte would move every later
     cut and no chunk behind it would be found again. Between frames stand only large objects, whose opcodes carry their length.
     """
-    if len(pickled) < _PROTO_BYTES + _FRAME_HEADER_BYTES or pickled[_PROTO_BYTES] != _FRAME:
-        return bytes(pickled)
-    pieces = [pickled[:_PROTO_BYTES]]
-    at, end = _PROTO_BYTES, len(pickled)
-    while at < end:
-        if pickled[at] == _FRAME:
-            size = int.from_bytes(pickled[at + 1 : at + _FRAME_HEADER_BYTES], "little")
-            at += _FRAME_HEADER_BYTES
-        else:
-            size = _large_object_bytes(pickled, at)
-        pieces.append(pickled[at : at + size])
-        at += size
-    return b"".join(pieces)
+    kept: list[bytes | memoryview] = []
+    left = _PROTO_BYTES  # of what was begun: the head, a frame or a large object
+    for piece in pieces:
+        view, at = memoryview(piece), 0
+        while at < len(view):
+            if not left and view[at] == _FRAME:
+                left = int.from_bytes(view[at + 1 : at + _FRAME_HEADER_BYTES], "little")
+                at += _FRAME_HEADER_BYTES
+            elif not left:
+                left = _large_object_bytes(view, at)
+            kept.append(view[at : at + left])
+            at, left = at + len(kept[-1]), left - len(kept[-1])
+    kept.append(trailer)
+    return b"".join(kept)
 
 
 _LENGTH_BYTES = {0x42: 4, 0x58: 4, 0x54: 4, 0x8E: 8, 0x8D: 8, 0x96: 8}  # BINBYTES BINUNICODE BINSTRING BINBYTES8 BINUNICODE8 BYTEARRAY8

@@ -10,13 +10,13 @@ from __future__ import annotations
 import builtins
 import gc
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dartvc.state import adapters
 from dartvc.state.definitions import code_names, home_of_globals, is_by_value
 
-__all__ = ["ATOMIC_TYPES", "OPAQUE_ROOTS", "SHARED_FREELY", "Reach", "group_by_sharing", "reach"]
+__all__ = ["ATOMIC_TYPES", "OPAQUE_ROOTS", "SHARED_FREELY", "group_by_sharing"]
 
 ATOMIC_TYPES = frozenset(
     {int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range, slice}
@@ -29,21 +29,7 @@ SHARED_FREELY = frozenset(
 OPAQUE_ROOTS = frozenset({"IPython", "ipykernel", "zmq", "traitlets", "dartvc", "tornado", "jupyter_client", "prompt_toolkit"})
 
 _MANY = 64
-_ATOMIC, _IMMUTABLE, _MUTABLE, _FUNCTION, _CLASS, _SPECIAL = range(6)
-
-
-class Reach:
-    """What can be reached from one value: identities of mutable objects and memory, and the names that its functions mention.
-
-    ``guarded`` is memory that its holder never writes to while another has it too (copy on write): shared only with who has it bare.
-    """
-
-    __slots__ = ("global_names", "guarded", "identities")
-
-    def __init__(self) -> None:
-        self.identities: set[int] = set()
-        self.guarded: set[int] = set()
-        self.global_names: set[str] = set()
+_ATOMIC, _IMMUTABLE, _MUTABLE, _DEFINITION, _SPECIAL = range(5)
 
 
 class _Kinds(dict[type, tuple[int, Any]]):
@@ -68,10 +54,8 @@ class _Kinds(dict[type, tuple[int, Any]]):
 def _classify(kind: type, main_name: str) -> tuple[int, Any]:
     if kind in ATOMIC_TYPES:
         return _ATOMIC, None
-    if kind is types.FunctionType:
-        return _FUNCTION, None
-    if issubclass(kind, type):
-        return _CLASS, None
+    if kind is types.FunctionType or issubclass(kind, type):
+        return _DEFINITION, None
     if kind in (tuple, frozenset, types.CellType, types.MethodType, types.BuiltinFunctionType, property, classmethod, staticmethod):
         return (_MUTABLE if kind is types.CellType else _IMMUTABLE), None
     children = adapters.find_children(kind)
@@ -86,15 +70,49 @@ def _classify(kind: type, main_name: str) -> tuple[int, Any]:
     return _MUTABLE, None
 
 
-def reach(value: object, namespace: Mapping[str, object], main_name: str) -> Reach:
-    """Walks everything that ``value`` refers to."""
-    found = Reach()
-    kinds = _Kinds(main_name)
-    seen = {id(namespace), id(vars(builtins))}
-    level: list[Any] = [value]
+def group_by_sharing(values: Mapping[str, object], namespace: Mapping[str, object], main_name: str) -> tuple[list[tuple[str, ...]], set[str]]:
+    """Groups names whose values share mutable memory, in the order of the mapping; returns also the names that functions inside of them mention.
+
+    Args:
+        values: what the names refer to.
+        namespace: the globals of the program, where walks end.
+        main_name: of the program's module.
+    """
+    walk = _Walk(values, namespace, main_name)
     collecting = gc.isenabled()
     gc.disable()
     try:
+        for name, value in values.items():
+            walk.follow(name, value)
+    finally:
+        if collecting:
+            gc.enable()
+    return walk.groups(), walk.global_names
+
+
+class _Walk:
+    """Walks everything that values refer to, each mutable object once: what a name finds walked already ties it to the name that came first.
+
+    ``owner`` has the identities of mutable objects, and memory as the negative of its address. ``guarded`` is memory that its holder never
+    writes to while another has it too (copy on write): shared only with who has it bare.
+    """
+
+    def __init__(self, names: Iterable[str], namespace: Mapping[str, object], main_name: str) -> None:
+        self.global_names: set[str] = set()
+        self._namespace = namespace
+        self._main_name = main_name
+        self._outside = (id(namespace), id(vars(builtins)))
+        self._owner: dict[int, str] = {}
+        self._guarded: dict[int, list[str]] = {}
+        self._kept: list[list[object]] = []  # parts that are made when they are asked for: another's identity must not be theirs
+        self._parent = {name: name for name in names}
+
+    def follow(self, name: str, value: object) -> None:
+        """Walks one value."""
+        owner = self._owner
+        kinds = _Kinds(self._main_name)
+        seen = set(self._outside)  # but for what can be changed
+        level: list[Any] = [value]
         while level:
             expand: list[object] = []
             following: list[object] = []
@@ -105,32 +123,78 @@ def reach(value: object, namespace: Mapping[str, object], main_name: str) -> Rea
                 identity = id(item)
                 if identity in seen:
                     continue
-                if treatment == _SPECIAL:
-                    seen.add(identity)
-                    found.identities.add(identity)
-                    _take_special(children(item), found, following)
-                elif treatment == _MUTABLE:
-                    seen.add(identity)
-                    found.identities.add(identity)
-                    expand.append(item)
-                elif treatment == _IMMUTABLE:
+                if treatment == _IMMUTABLE:
                     seen.add(identity)
                     expand.append(item)
+                    continue
+                if treatment == _DEFINITION and not is_by_value(item, self._main_name):
+                    seen.add(identity)
+                    continue
+                first = owner.setdefault(identity, name)
+                if first is not name:
+                    self._tie(name, first)
+                    seen.add(identity)
+                    continue
+                seen.add(identity)
+                if treatment == _MUTABLE:
+                    expand.append(item)
+                elif treatment == _SPECIAL:
+                    parts = list(self._special(name, children(item)))
+                    self._kept.append(parts)
+                    following.extend(parts)
                 else:
-                    seen.add(identity)
-                    if is_by_value(item, main_name):
-                        found.identities.add(identity)
-                        following.extend(_parts_of_definition(item, found, namespace, main_name))
+                    following.extend(self._parts_of_definition(item))
             if expand:
                 following.extend(gc.get_referents(*expand))
             if kinds.user_classes:
                 following.extend(kinds.user_classes)
                 kinds.user_classes.clear()
             level = following
-    finally:
-        if collecting:
-            gc.enable()
-    return found
+
+    def _special(self, name: str, children: Iterable[object]) -> Iterator[object]:
+        for child in children:
+            if type(child) is not tuple or len(child) != 2 or child[0] not in ("memory", "guarded"):
+                yield child
+            elif child[0] == "memory":
+                first = self._owner.setdefault(-int(child[1]), name)
+                if first is not name:
+                    self._tie(name, first)
+            else:
+                self._guarded.setdefault(-int(child[1]), []).append(name)
+
+    def _parts_of_definition(self, definition: Any) -> list[object]:
+        if isinstance(definition, types.FunctionType):
+            self.global_names.update(code_names(definition.__code__))
+            parts: list[object] = [definition.__dict__, *(definition.__closure__ or ())]
+            parts.extend(definition.__defaults__ or ())
+            parts.extend((definition.__kwdefaults__ or {}).values())
+            if hasattr(definition, "__wrapped__"):
+                parts.append(definition.__wrapped__)
+            if home_of_globals(definition.__globals__, self._namespace, self._main_name) is None:
+                parts.append(definition.__globals__)
+            return parts
+        return [*definition.__bases__, *(value for key, value in vars(definition).items() if key not in ("__dict__", "__weakref__"))]
+
+    def _root(self, name: str) -> str:
+        parent = self._parent
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    def _tie(self, name: str, other: str) -> None:
+        self._parent[self._root(name)] = self._root(other)
+
+    def groups(self) -> list[tuple[str, ...]]:
+        """Returns which names share something, after all were followed."""
+        for identity, names in self._guarded.items():
+            bare = self._owner.get(identity)
+            for name in names if bare is not None else ():
+                self._tie(name, bare or name)
+        groups: dict[str, list[str]] = {}
+        for name in self._parent:
+            groups.setdefault(self._root(name), []).append(name)
+        return [tuple(names) for names in groups.values()]
 
 
 def _without_atoms(level: list[Any]) -> list[Any]:
@@ -140,59 +204,3 @@ def _without_atoms(level: list[Any]) -> list[Any]:
     if ATOMIC_TYPES.issuperset(map(type, level)):
         return []
     return [item for item in level if type(item) not in ATOMIC_TYPES]
-
-
-def _take_special(children: Iterable[object], found: Reach, following: list[object]) -> None:
-    for child in children:
-        if type(child) is tuple and len(child) == 2 and child[0] in ("memory", "guarded"):
-            (found.identities if child[0] == "memory" else found.guarded).add(-int(child[1]))
-        else:
-            following.append(child)
-
-
-def _parts_of_definition(definition: Any, found: Reach, namespace: Mapping[str, object], main_name: str) -> list[object]:
-    if isinstance(definition, types.FunctionType):
-        found.global_names.update(code_names(definition.__code__))
-        parts: list[object] = [definition.__dict__, *(definition.__closure__ or ())]
-        parts.extend(definition.__defaults__ or ())
-        parts.extend((definition.__kwdefaults__ or {}).values())
-        if hasattr(definition, "__wrapped__"):
-            parts.append(definition.__wrapped__)
-        if home_of_globals(definition.__globals__, namespace, main_name) is None:
-            parts.append(definition.__globals__)
-        return parts
-    return [*definition.__bases__, *(value for key, value in vars(definition).items() if key not in ("__dict__", "__weakref__"))]
-
-
-def group_by_sharing(reaches: Mapping[str, Reach]) -> list[tuple[str, ...]]:
-    """Groups names whose reaches overlap (union-find over identities), in the order of the mapping."""
-    parent: dict[str, str] = {name: name for name in reaches}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    owner: dict[int, str] = {}
-    largest = max(reaches, key=lambda name: len(reaches[name].identities), default="")
-    for name, reached in reaches.items():
-        if name == largest:
-            continue
-        for identity in reached.identities:
-            first = owner.setdefault(identity, name)
-            if first is not name:
-                parent[root(name)] = root(first)
-    if largest:  # intersected as a set, so that one huge value costs the small ones' size
-        for identity in reaches[largest].identities & owner.keys():
-            parent[root(owner[identity])] = root(largest)
-    for name, reached in reaches.items():
-        for identity in reached.guarded:
-            if identity in owner:
-                parent[root(name)] = root(owner[identity])
-            if identity in reaches[largest].identities:
-                parent[root(name)] = root(largest)
-    groups: dict[str, list[str]] = {}
-    for name in reaches:
-        groups.setdefault(root(name), []).append(name)
-    return [tuple(names) for names in groups.values()]

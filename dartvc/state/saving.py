@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import copyreg
 import gc
-import io
 import pickle
 import sys
 import threading
@@ -183,9 +182,17 @@ class Saving:
         return False
 
 
+class _Sink:
+    """Takes what a pickler writes, frame by frame, without a copy."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.write = self.pieces.append
+
+
 class _StatePickler(pickle.Pickler):
-    def __init__(self, sink: io.BytesIO, saving: Saving) -> None:
-        super().__init__(sink, 5, buffer_callback=cast(Any, saving.take_buffer))
+    def __init__(self, sink: _Sink, saving: Saving) -> None:
+        super().__init__(cast(Any, sink), 5, buffer_callback=cast(Any, saving.take_buffer))
         self.saving = saving
         self.reducers = adapters.reducers_by_type() if not saving.spares_user_code else {}
 
@@ -231,8 +238,8 @@ _PurePickler: Any = pickle._Pickler
 
 
 class _DeepPickler(_PurePickler):  # type: ignore[misc]
-    def __init__(self, sink: io.BytesIO, saving: Saving) -> None:
-        super().__init__(sink, 5, buffer_callback=saving.take_buffer)
+    def __init__(self, sink: _Sink, saving: Saving) -> None:
+        super().__init__(cast(Any, sink), 5, buffer_callback=saving.take_buffer)
         self.saving = saving
         self.reducers = adapters.reducers_by_type() if not saving.spares_user_code else {}
 
@@ -302,7 +309,7 @@ def save_unshared(value: object, saving: Saving) -> Saved:
     Raises:
         Refusal: something inside cannot be stored, or holds itself.
     """
-    sink = io.BytesIO()
+    sink = _Sink()
     pickler = _StatePickler(sink, saving)
     pickler.fast = True
     if saving.knows_builtins:
@@ -313,7 +320,7 @@ def save_unshared(value: object, saving: Saving) -> Saved:
         return save_unshared(value, saving.fresh())
     except Exception as error:
         raise Refusal(_reason_of(error)) from error
-    return _saved(sink.getvalue(), saving)
+    return _saved(sink, saving)
 
 
 def _reason_of(error: BaseException) -> str:
@@ -322,12 +329,12 @@ def _reason_of(error: BaseException) -> str:
 
 
 def _save(value: object, saving: Saving) -> Saved:
-    sink = io.BytesIO()
+    sink = _Sink()
     pickler = _StatePickler(sink, saving)
     if saving.knows_builtins:
         pickler.memo = _memo_of_builtins()
     pickler.dump(value)
-    return _saved(_stream_of(sink, saving), saving)
+    return _saved(sink, saving)
 
 
 _PROTO = b"\x80\x05"
@@ -339,14 +346,11 @@ def _memo_of_builtins() -> Any:
     return {id(names): (0, names)}
 
 
-def _stream_of(sink: io.BytesIO, saving: Saving) -> bytes:
-    with sink.getbuffer() as pickled:
-        stream = unframe(pickled)
-    return _PROTO + _MAKING_BUILTINS + stream[len(_PROTO) :] if saving.knows_builtins else stream
-
-
-def _saved(stream: bytes, saving: Saving) -> Saved:
-    stream += len(saving.foreign).to_bytes(4, "little")
+def _saved(sink: _Sink, saving: Saving) -> Saved:
+    """Makes one stream of what was pickled; the number of foreign buffers stands behind it."""
+    stream = unframe(sink.pieces, len(saving.foreign).to_bytes(4, "little"))
+    if saving.knows_builtins:
+        stream = _PROTO + _MAKING_BUILTINS + stream[len(_PROTO) :]
     return Saved(
         stream,
         (*saving.buffers, *saving.foreign),
@@ -363,13 +367,13 @@ def _save_deep(value: object, saving: Saving) -> Saved:
     outcome: list[object] = []
 
     def work() -> None:
-        sink = io.BytesIO()
+        sink = _Sink()
         try:
             pickler = _DeepPickler(sink, fresh)
             if fresh.knows_builtins:
                 pickler.memo = _memo_of_builtins()
             pickler.dump(value)
-            outcome.append(_stream_of(sink, fresh))
+            outcome.append(_saved(sink, fresh))
         except Exception as error:
             outcome.append(error)
 
@@ -389,4 +393,4 @@ def _save_deep(value: object, saving: Saving) -> Saved:
         return save(value, fresh.fresh())
     if isinstance(result, Exception):
         raise Refusal(_reason_of(result)) from result
-    return _saved(cast(bytes, result), fresh)
+    return cast(Saved, result)

@@ -20,7 +20,7 @@ from dartvc.state.adapters.guarded import is_proven, try_in_child
 from dartvc.state.candidates import is_hidden, touched_names
 from dartvc.state.chunking import StreamChunk, chunk_buffer, digest_buffers, match_stream
 from dartvc.state.copies import CopyPool
-from dartvc.state.covariables import ATOMIC_TYPES, Reach, group_by_sharing, reach
+from dartvc.state.covariables import ATOMIC_TYPES, group_by_sharing
 from dartvc.state.culprits import find_culprit
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.members import SMALL_STREAM_BYTES, digest_members, digest_summaries, unchanged_members
@@ -259,14 +259,7 @@ class WorkingNamespace:
     def _groups(self, composite: list[str]) -> tuple[list[tuple[str, ...]], set[str]]:
         if len(composite) == 1:
             return [(composite[0],)], set()
-        walked: dict[int, Reach] = {}  # several names of one object (an argument in every frame) are one walk
-        reaches: dict[str, Reach] = {}
-        for name in composite:
-            value = self._view[name]
-            known = walked.get(id(value))
-            reaches[name] = known or walked.setdefault(id(value), reach(value, self.namespace, self.main_name))
-        mentioned = {name for reached in reaches.values() for name in reached.global_names}
-        return group_by_sharing(reaches), mentioned
+        return group_by_sharing({name: self._view[name] for name in composite}, self.namespace, self.main_name)
 
     def _saving(self, *, spares_user_code: bool = False) -> Saving:
         saving = Saving(self.namespace, self.main_name)

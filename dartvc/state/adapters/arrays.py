@@ -96,19 +96,18 @@ def _reduce_view(values: Any, root: Any, numpy: Any, saving: Any) -> Any:
 def _standalone(values: Any, saving: Any) -> Any:
     """Stores the elements: axes in the order of the memory, so that the bytes are taken where they lie."""
     numpy = sys.modules["numpy"]
-    order = tuple(sorted(range(values.ndim), key=lambda axis: -abs(values.strides[axis])))
-    laid = values.transpose(order) if order != tuple(range(values.ndim)) else values
-    is_copy = not laid.flags.c_contiguous
-    if is_copy:
-        laid = numpy.ascontiguousarray(laid)
-        saving.keep(laid)
-    flat = laid.reshape(-1).view(numpy.uint8) if values.size and values.dtype.itemsize else None
-    described = (values.dtype, laid.shape, order, bool(values.flags.writeable))
-    if flat is None:
-        return door("numpy_array"), (b"", *described)
-    if flat.nbytes < IN_BAND_BYTES:
-        return door("numpy_array"), (flat.tobytes(), *described)
-    return door("numpy_array"), (saving.out_of_band(memoryview(flat), is_copy=is_copy), *described)
+    flags = values.flags
+    laid, order, is_copy = values, tuple(range(values.ndim)), False
+    if not flags.c_contiguous:
+        order = tuple(sorted(order, key=lambda axis: -abs(values.strides[axis])))
+        laid = values.transpose(order)
+        is_copy = not laid.flags.c_contiguous
+        if is_copy:
+            laid = saving.keep(numpy.ascontiguousarray(laid))
+    described = (values.dtype, laid.shape, order, bool(flags.writeable))
+    if laid.nbytes < IN_BAND_BYTES:
+        return door("numpy_array"), (laid.tobytes(), *described)
+    return door("numpy_array"), (saving.out_of_band(memoryview(laid.reshape(-1).view(numpy.uint8)), is_copy=is_copy), *described)
 
 
 def _reduce_subclass(values: Any, kind: type, numpy: Any, saving: Any) -> Any:

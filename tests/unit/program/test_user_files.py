@@ -49,6 +49,7 @@ def test_a_file_behind_a_symbolic_link_is_the_users_under_either_name(tmp_path: 
     assert files.is_own(str(project / "shared" / "tools.py"))
     assert files.is_own(str(packages / "own" / "core.py"))
     assert not files.is_own(str(packages / "other" / "core.py"))
+    assert files.is_own(str(packages / "other" / ".." / ".." / ".." / "project" / "core.py"))
     (tmp_path / "alias").symlink_to(project)
     assert UserFiles(str(tmp_path / "alias")).is_own(str(project / "train.py"))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dartvc.state.covariables import group_by_sharing, reach
+from dartvc.state.covariables import group_by_sharing
 from dartvc.state.loading import LiveBuffers, Loading, load
 from dartvc.state.saving import Saving, save
 
@@ -43,7 +43,7 @@ def run(code: str) -> dict[str, Any]:
 
 def groups(namespace: dict[str, Any]) -> list[tuple[str, ...]]:
     names = [name for name in namespace if name not in ("pd", "np") and not name.startswith("__")]
-    return group_by_sharing({name: reach(namespace[name], namespace, "__main__") for name in names})
+    return group_by_sharing({name: namespace[name] for name in names}, namespace, "__main__")[0]
 
 
 @pytest.mark.parametrize("way", WAYS)

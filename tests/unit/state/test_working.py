@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dartvc.state.candidates import names_in_source, touched_names
 from dartvc.state.chunking import CHANGED_CHUNK_BYTES, STREAM_CHUNK_BYTES, match_stream, unframe
+from dartvc.state.saving import _Sink
 from dartvc.state.summaries import summarize
 from dartvc.state.working import WorkingNamespace
 
@@ -194,7 +195,12 @@ def test_the_head_of_a_long_stream_is_cut_finer() -> None:
 def test_a_pickle_without_frames_loads_the_same(value: list[object]) -> None:
     import pickle
 
-    assert pickle.loads(unframe(memoryview(pickle.dumps(value, 5)))) == value
+    whole = pickle.dumps(value, 5)
+    for pickler in (pickle.Pickler, pickle._Pickler):  # type: ignore[attr-defined]
+        sink = _Sink()
+        pickler(sink, 5).dump(value)
+        assert unframe(sink.pieces) == unframe([whole])
+    assert pickle.loads(unframe([whole], b"behind its end")) == value
 
 
 def test_dynamic_code_widens_to_everything() -> None:
