@@ -1,6 +1,7 @@
 """What a value that nobody logged costs to have from ten past runs, against running them again.
 
-    python tests/benchmarks/replay_many.py [--runs N] [--epochs N] [--steps N] [--names A,B] [-j N] [--folder DIR] [--json FILE]
+    python tests/benchmarks/replay_many.py [--runs N] [--epochs N] [--steps N] [--names A,B] [-j N] [--max-overhead PERCENT]
+                                          [--folder DIR] [--json FILE]
 
 A PyTorch program trains a classifier; it is recorded with ten seeds and learning rates. Then it gets a log statement, once at the end of an epoch (a
 norm of the weights, which commits hold) and once inside the steps (the norm of a gradient, which no commit holds). The figures are CPU times of whole
@@ -103,12 +104,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def record(folder: Path, runs: int, arguments: Sequence[str]) -> None:
-    """Records runs of the program with several seeds; there is budget enough for commits at the end of every epoch, however busy the machine is."""
+def record(folder: Path, runs: int, arguments: Sequence[str], overhead: Sequence[str]) -> None:
+    """Records runs of the program with several seeds."""
     (folder / "train.py").write_text(program("", ""))
     run(["dvc-state", "init"], folder)
     for seed in range(runs):
-        cost = run(["dvc-state", "run", "--max-overhead", "10", "train.py", str(seed), *arguments], folder)
+        cost = run(["dvc-state", "run", *overhead, "train.py", str(seed), *arguments], folder)
         print(f"recorded {seed}: {cost.cpu_s:.1f} s of CPU", file=sys.stderr, flush=True)
 
 
@@ -165,6 +166,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("-j", type=int, default=0)
+    parser.add_argument("--max-overhead", help="of the recorded runs; on a busy machine more is needed for a commit at the end of every epoch")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--names", default=OUTER, help=f"{OUTER},{INNER}")
     parser.add_argument("--json", type=Path)
@@ -174,7 +176,7 @@ def main() -> None:
         folder = (options.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / ".dvc-state").exists():
-            record(folder, options.runs, arguments)
+            record(folder, options.runs, arguments, ["--max-overhead", options.max_overhead] if options.max_overhead else [])
         facts = [measured(folder, name, options.runs, arguments, options.j) for name in options.names.split(",")]
     for each in facts:
         print(
