@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from dartvc.errors import CorruptError
 from dartvc.state import adapters
 from dartvc.state.adapters.forbidden import is_forbidden
+from dartvc.state.sets import TABLES, lay_out
 from dartvc.state.strings import STRINGS, intern_again
 
 if TYPE_CHECKING:
@@ -180,6 +181,8 @@ def load(stream: bytes, loading: Loading) -> dict[str, object]:
         text = str(error).strip().splitlines()
         raise Unloadable(f"loading it raises {type(error).__name__}: {text[0] if text else ''}") from error
     names = cast(dict[str, object], loaded)
+    if TABLES in names:
+        lay_out(cast(Any, names.pop(TABLES)))
     if STRINGS in names:
         intern_again(names)
     return names

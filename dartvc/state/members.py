@@ -8,6 +8,7 @@ from xxhash import xxh3_128_digest
 
 from dartvc.model import Summary
 from dartvc.state.pickled import Unreadable, content_digest, read_pickle
+from dartvc.state.sets import TABLES
 from dartvc.state.strings import STRINGS
 
 __all__ = ["SMALL_STREAM_BYTES", "digest_members", "digest_summaries", "unchanged_members"]
@@ -24,7 +25,7 @@ def digest_members(stream: bytes, buffers: Sequence[Sequence[bytes]]) -> dict[st
     try:
         members = read_pickle(stream).pairs()
         foreign = int.from_bytes(stream[-_FOREIGN_BYTES:], "little")
-        return {name: content_digest(value, buffers, foreign=foreign) for name, value in members.items() if name != STRINGS}
+        return {name: content_digest(value, buffers, foreign=foreign) for name, value in members.items() if name not in (STRINGS, TABLES)}
     except (Unreadable, ValueError):
         return {}
 

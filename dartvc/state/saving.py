@@ -125,6 +125,8 @@ class Saving:
         self.keeps_strings = False
         self.spares_user_code = False
         self.knows_builtins = False
+        self.pickler: Any = None
+        """While it pickles: its memo tells what it has met."""
         self._reducers: dict[type, adapters.Reducer | None] = {}
 
     def fresh(self) -> Saving:
@@ -298,6 +300,7 @@ def save(value: object, saving: Saving) -> Saved:
     except Exception as error:
         raise Refusal(_reason_of(error)) from error
     finally:
+        saving.pickler = None
         if collecting:
             gc.enable()
 
@@ -330,7 +333,7 @@ def _reason_of(error: BaseException) -> str:
 
 def _save(value: object, saving: Saving) -> Saved:
     sink = _Sink()
-    pickler = _StatePickler(sink, saving)
+    pickler = saving.pickler = _StatePickler(sink, saving)
     if saving.knows_builtins:
         pickler.memo = _memo_of_builtins()
     pickler.dump(value)
@@ -369,13 +372,15 @@ def _save_deep(value: object, saving: Saving) -> Saved:
     def work() -> None:
         sink = _Sink()
         try:
-            pickler = _DeepPickler(sink, fresh)
+            pickler = fresh.pickler = _DeepPickler(sink, fresh)
             if fresh.knows_builtins:
                 pickler.memo = _memo_of_builtins()
             pickler.dump(value)
             outcome.append(_saved(sink, fresh))
         except Exception as error:
             outcome.append(error)
+        finally:
+            fresh.pickler = None
 
     limit, stack = sys.getrecursionlimit(), threading.stack_size(DEEP_STACK_BYTES)
     try:

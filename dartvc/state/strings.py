@@ -33,8 +33,8 @@ def is_supported() -> bool:
     return sys.implementation.name == "cpython" and _is_interned(sys.intern("".join(["int", "erned"]))) and not _is_interned(fresh)
 
 
-def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[str, ...]:
-    """Returns the interned strings that can be reached from values, sorted.
+def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[tuple[str, ...], list[set[Any] | frozenset[Any]]]:
+    """Returns the interned strings that can be reached from values, sorted, and the sets.
 
     Args:
         roots: where to begin.
@@ -43,6 +43,7 @@ def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[str,
     seen = {id(each) for each in stop}
     found: dict[int, str] = {}
     checked: set[int] = set()
+    sets: dict[int, set[Any] | frozenset[Any]] = {}
     level: list[Any] = list(roots)
     while level:
         kinds = set(map(type, level))
@@ -51,8 +52,10 @@ def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[str,
             fresh_texts = [texts[key] for key in texts.keys() - checked]
             checked.update(texts)
             found.update((id(each), each) for each in fresh_texts if _is_interned(each))
+        if set in kinds or frozenset in kinds:
+            sets.update((id(each), each) for each in level if type(each) in (set, frozenset))
         level = gc.get_referents(*_to_enter(level, kinds, seen))
-    return tuple(sorted(found.values()))
+    return tuple(sorted(found.values())), list(sets.values())
 
 
 def _to_enter(level: list[Any], kinds: set[type], seen: set[int]) -> list[Any]:

@@ -25,6 +25,7 @@ from dartvc.state.culprits import find_culprit
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.members import SMALL_STREAM_BYTES, digest_members, digest_summaries, unchanged_members
 from dartvc.state.saving import GeneratorCodec, Refusal, Saved, Saving, UserCodeMet, save
+from dartvc.state.sets import TABLES, irregular
 from dartvc.state.strings import STRINGS, find_interned
 
 __all__ = ["NamespaceDelta", "StoredVersion", "WorkingNamespace"]
@@ -272,9 +273,12 @@ class WorkingNamespace:
         try:
             values: dict[str, object] = {name: self._view[name] for name in names}
             if self.keeps_strings:
-                strings = find_interned(values.values(), (self.namespace, self._view, values))
+                strings, sets = find_interned(values.values(), (self.namespace, self._view, values))
                 if strings:
                     values[STRINGS] = strings
+                tables = irregular(sets) if not spares_user_code else None
+                if tables is not None:
+                    values[TABLES] = tables
             saved = save(values, self._saving(spares_user_code=spares_user_code))
         except Refusal as refusal:
             return refusal

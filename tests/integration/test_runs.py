@@ -111,6 +111,30 @@ def test_a_killed_run_goes_on_in_the_middle_of_a_function_and_ends_exactly(tmp_p
     assert contents(folder) == plain[1]
 
 
+WORKLIST = """
+remaining = set(range(300)) | {f"task {i}" for i in range(40)}
+def step(done):
+    for _ in range(7):
+        done.append(remaining.pop())
+    remaining.difference_update(list(remaining)[:20])
+    remaining.update({len(done) * 8, f"new {len(done)}"})
+done = []
+while len(remaining) > 7:
+    step(done)
+    if len(done) == 35:
+        commit_and_die()
+print(done, list(remaining))
+"""
+
+
+def test_a_set_is_worked_off_in_the_order_of_a_run_that_nothing_interrupted(tmp_path: Path) -> None:
+    whole = command("run", "train.py", cwd=project(tmp_path / "whole", WORKLIST))
+    folder = project(tmp_path / "run", WORKLIST)
+    assert command("run", "train.py", cwd=folder, die=True).returncode == -signal.SIGKILL
+    resumed = command("resume", cwd=folder)
+    assert (resumed.returncode, resumed.stdout) == (0, whole.stdout), resumed.stderr
+
+
 def test_a_run_without_a_commit_begins_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dartvc.state import definitions
+from dartvc.state import definitions, sets
 from dartvc.state.adapters import arrays, buffers, coroutines, files, frames, guarded, loaders, pools, standard, tensors
 
 __all__ = ["BUILDERS", "CHILDREN", "Reducer", "Revival", "find_children", "find_reducer", "is_unchanging", "reducers_by_type", "why_not_now"]
@@ -20,7 +20,7 @@ __all__ = ["BUILDERS", "CHILDREN", "Reducer", "Revival", "find_children", "find_
 Reducer = Callable[[Any, Any], Any]
 Revival = coroutines.Revival
 
-_MODULES: tuple[Any, ...] = (standard, buffers, coroutines, files, pools, arrays, frames, tensors, loaders)
+_MODULES: tuple[Any, ...] = (standard, sets, buffers, coroutines, files, pools, arrays, frames, tensors, loaders)
 
 REDUCERS: dict[str, Reducer] = dict(definitions.REDUCERS)
 BUILDERS: dict[str, Callable[..., Any]] = dict(definitions.BUILDERS)
