@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 from dartvc.cli.context import Context
 from dartvc.cli.render.log import iter_blocks, render_log
+from dartvc.host.collector import CollectorPaused
 from dartvc.model import Commit, Oid
 
 __all__ = ["LogOptions", "commit_item", "parse_plainly", "print_log"]
@@ -82,13 +82,9 @@ def print_log(context: Context, options: LogOptions) -> None:
         _print_patches(context, commits, options, now_s, head or "")
         return
     blocks = iter_blocks(_ahead(commits), now_s=now_s, oneline=options.oneline, graph=options.graph, color=context.color, head=head or "")
-    was_collecting = gc.isenabled()
-    gc.disable()  # ten thousand commits make no cycles
-    try:
+    with CollectorPaused():
         for batch in _batches(blocks):
             context.out("\n".join(batch))
-    finally:
-        gc.enable() if was_collecting else None
 
 
 def _or_unknown(context: Context, tips: Sequence[Oid], found: Iterable[Commit], options: LogOptions) -> Iterator[Commit]:

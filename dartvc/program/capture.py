@@ -124,6 +124,10 @@ class Reader:
         """Returns what `register` was told of a code object: the scope and its first line."""
         return self._variants[code]
 
+    def knows(self, code: types.CodeType) -> bool:
+        """Whether the source of a code object was read already, or looked for in vain; a library's file may take a tenth of a second."""
+        return code in self._flows or code in self._variants or self.sources.was_read(code.co_filename)
+
     def flow_of(self, code: types.CodeType) -> CodeFlow:
         """Returns what is known of a code object.
 

@@ -102,6 +102,10 @@ class Sources:
             if self.find(filename) is None:
                 self.add(filename, text)
 
+    def was_read(self, filename: str) -> bool:
+        """Whether `find` needs to read nothing."""
+        return filename in self._units
+
     def find(self, filename: str) -> SourceUnit | None:
         """Returns the unit of a file; None when it has no readable source."""
         if filename not in self._units:

@@ -22,8 +22,8 @@ _LEAST_SPACING_S = 1.0
 _LONGEST_SPACING_S = 8.0
 _EXCESS_LIMIT = 3.0
 _SHORT_SPACING_S, _SHORT_SPACING_SHARE = 3.0, 0.05
-_SHORT_EXCESS_LIMIT = 1.5
-"""Work at risk: at most 3 s and 5 % of the run where that takes no more than 1.5 times the budget, 8 s where it takes no more than 3 times."""
+_SHORT_EXCESS_LIMIT = 2.5
+"""Work at risk: at most 3 s and 5 % of the run where that takes no more than 2.5 times the budget, 8 s where it takes no more than 3 times."""
 _FIRST_COST_S = 0.008
 _WRITING_BYTES_PER_S = 400e6
 _WRITING_S = 0.005

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 import time
@@ -10,6 +9,7 @@ import types
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from dartvc.host.collector import CollectorPaused
 from dartvc.model import CommitKind
 from dartvc.program.capture import CapturedFrame, CaptureError, Reader
 from dartvc.program.places import NotResumable
@@ -27,8 +27,9 @@ _TRIES_OF_A_COMMIT = 10
 """Statements of one function at which to look again before its end is waited for; a commit in vain counts as so many looks."""
 _FRAMES_KEPT = 6
 _DEAR_BYTES = 8 * 1024 * 1024
-_DEAR_WAIT_S = 1.0
-"""A commit here takes more than twice what its callers' commits did, and so much more: it waits for one of them, but no longer."""
+_DEAR_WAIT_S = 0.9
+"""A commit here takes more than twice what its callers' commits did, and so much more, or a library's source has to be read for it: it waits for
+one of its callers, but no longer."""
 
 
 class SafePoints:
@@ -86,7 +87,7 @@ class SafePoints:
         """Commits a program that is about to ask the iterator of a long loop, if that is due; an open request is answered by that."""
         if self.pacer.at_head(interval_s):
             count = self.recorder.tally.commits
-            self._try(frame)
+            self._try(frame, is_head=True)
             self._is_answered = self.stopper.is_requested and self.recorder.tally.commits > count
 
     def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
@@ -97,16 +98,18 @@ class SafePoints:
             return None
         return self._try(frame)
 
-    def _try(self, frame: types.FrameType) -> types.FrameType | None:
+    def _try(self, frame: types.FrameType, *, is_head: bool = False) -> types.FrameType | None:
         """Commits at the start of a statement, or at the head of a loop; returns the frame that must go on first when that is not possible here."""
         began, self._stall_s = time.perf_counter(), 0.0
         try:
-            return self._commit_at(frame)
+            with CollectorPaused():
+                return self._commit_at(frame, is_head=is_head)
         finally:
             self.reader.release()
             self.pacer.looked(time.perf_counter() - began - self._stall_s)
 
-    def _commit_at(self, frame: types.FrameType) -> types.FrameType | None:
+    def _commit_at(self, frame: types.FrameType, *, is_head: bool) -> types.FrameType | None:
+        may_wait = not (is_head or self._is_urgent)  # nothing is half done at the head of a long loop
         if self.recorder.is_writing_much and not self._is_urgent:
             self.pacer.put_off()
             return None
@@ -121,6 +124,9 @@ class SafePoints:
             busy = next((index for index, each in enumerate(stack) if any(map(why_not_now, each.f_locals.values()))), -1)
             if busy >= 0:
                 return self._wait_for(stack, busy, 1)
+            unread = next((index for index, each in enumerate(stack) if not (self._is_user(each.f_code) or self.reader.knows(each.f_code))), -1)
+            if unread > 0 and may_wait and self._is_worth_waiting():
+                return stack[unread - 1]
             frames = self.reader.capture(stack)
         except NotResumable as reason:
             self.recorder.tally.refused = str(reason)
@@ -132,7 +138,7 @@ class SafePoints:
         unstorable = self._first_unstorable(frames)
         if unstorable >= 0:
             return self._wait_for(stack, unstorable, 1)
-        if not self._is_urgent and self._is_dear([each.qualname for each in frames]):
+        if may_wait and self._is_dear([each.qualname for each in frames]):
             return stack[-2]
         if not self._is_urgent and not self._affords(frames):
             return None
@@ -165,20 +171,24 @@ class SafePoints:
         return -1
 
     def _is_dear(self, names: Sequence[str]) -> bool:
-        """Whether a commit inside the last of these functions stored much more than one inside its callers did, so that it may wait.
+        """Whether a commit inside the last of these functions stored much more than one inside its nearest caller did, so that it may wait.
 
         A forward pass holds its activations, which are gone a moment later.
         """
         own = self._new_bytes.get(names[-1], 0)
-        callers = [self._new_bytes[name] for name in names[:-1] if name in self._new_bytes]
-        if names[-1] in self._worth_it or not callers or own <= 2 * min(callers) + _DEAR_BYTES:
+        caller = next((self._new_bytes[name] for name in reversed(names[:-1]) if name in self._new_bytes), own)
+        if names[-1] in self._worth_it or own <= 2 * caller + _DEAR_BYTES:
             return False
-        now = time.monotonic()
-        self._dear_since = self._dear_since or now
-        if now - self._dear_since > _DEAR_WAIT_S:
+        if not self._is_worth_waiting():
             self._worth_it.add(names[-1])  # its callers do not come by soon
             return False
         return True
+
+    def _is_worth_waiting(self) -> bool:
+        """Whether a cheaper place is waited for: not longer than a while."""
+        now = time.monotonic()
+        self._dear_since = self._dear_since or now
+        return now - self._dear_since <= _DEAR_WAIT_S
 
     def _wait_for(self, stack: Sequence[types.FrameType], index: int, cost: int) -> types.FrameType:
         """Returns the frame that must go on first: that one, and after many tries the one that called it."""
@@ -186,8 +196,6 @@ class SafePoints:
         return stack[index if tries < _TRIES_IN_A_FRAME else max(index - 1, 0)]
 
     def _commit(self, frames: Sequence[CapturedFrame]) -> None:
-        was_collecting = gc.isenabled()
-        gc.disable()  # else what a commit holds for a moment makes the collector look at the whole program
         try:
             ticket = self.recorder.commit(frames, self._describe(shown_frame(frames)), CommitKind.AUTO)
             self._unstorable.update(self.recorder.unstorable(frames))
@@ -199,8 +207,6 @@ class SafePoints:
         except Exception as error:
             self.recorder.tally.refused = f"{type(error).__name__}: {error}"
             self.pacer.committed(0.1, 0)
-        finally:
-            gc.enable() if was_collecting else None
 
     def _describe(self, frame: CapturedFrame) -> str:
         """Returns what a commit at a frame is called: ``train.py:28 in fit``."""

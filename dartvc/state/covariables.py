@@ -13,6 +13,7 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from dartvc.host.collector import CollectorPaused
 from dartvc.state import adapters
 from dartvc.state.definitions import code_names, home_of_globals, is_by_value
 
@@ -79,14 +80,9 @@ def group_by_sharing(values: Mapping[str, object], namespace: Mapping[str, objec
         main_name: of the program's module.
     """
     walk = _Walk(values, namespace, main_name)
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with CollectorPaused():
         for name, value in values.items():
             walk.follow(name, value)
-    finally:
-        if collecting:
-            gc.enable()
     return walk.groups(), walk.global_names
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import builtins
 import copyreg
-import gc
 import pickle
 import sys
 import threading
@@ -17,6 +16,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, GeneratorType
 from typing import Any, NamedTuple, Protocol, cast
 
+from dartvc.host.collector import CollectorPaused
 from dartvc.state import adapters
 from dartvc.state.adapters.guarded import runs_code_when_pickled
 from dartvc.state.chunking import unframe
@@ -285,24 +285,22 @@ def save(value: object, saving: Saving) -> Saved:
     Raises:
         Refusal: something inside cannot be stored; the reason says what.
     """
-    collecting = gc.isenabled()
-    gc.disable()  # the walk makes no garbage cycles, and a collection in the middle of a large one costs more than the walk
     try:
-        return _save(value, saving)
+        with CollectorPaused():
+            return _save(value, saving)
     except (Refusal, UserCodeMet):
         raise
     except Unsettled:
         return save(value, saving.fresh())
     except RecursionError:
-        return _save_deep(value, saving)
+        with CollectorPaused():
+            return _save_deep(value, saving)
     except MemoryError as error:
         raise Refusal("not enough memory to copy it") from error
     except Exception as error:
         raise Refusal(_reason_of(error)) from error
     finally:
         saving.pickler = None
-        if collecting:
-            gc.enable()
 
 
 def save_unshared(value: object, saving: Saving) -> Saved:

@@ -348,6 +348,44 @@ print(train())
 """
 
 
+CALLED_BACK = """
+import gc, sys
+sys.path.insert(0, "site-packages")
+import a_library
+from dartvc.shims.safepoints import SafePoints
+gc.unfreeze()
+points = next(each for each in gc.get_objects() if type(each) is SafePoints)
+
+def callback(step):
+    points.stopper.request()
+    return step + 1
+
+def short():
+    total = 0
+    for step in range(2):
+        total += a_library.call(callback, step)
+        total += 1
+    return total
+
+def long():
+    points._dear_since = -100.0  # it was waited for long enough
+    return a_library.call(callback, 5)
+
+print(short(), long(), short())
+"""
+
+
+def test_a_librarys_source_is_read_only_where_its_caller_does_not_come_by_soon(tmp_path: Path) -> None:
+    library = tmp_path / "site-packages" / "a_library.py"
+    library.parent.mkdir()
+    library.write_text("def call(function, value):\n    result = function(value)\n    return result\n")
+    (tmp_path / "called.py").write_text(CALLED_BACK)
+    command("run", "--max-overhead", "0.000001", "called.py", cwd=tmp_path, check=True)
+    items = json.loads(command("log", "--json", cwd=tmp_path, check=True).stdout)["items"]
+    functions = [item["position"]["function"] for item in reversed(items) if item["position"]]
+    assert functions == ["short", "short", "callback", "callback", "callback"]  # the source is known by then
+
+
 def test_a_commit_waits_for_the_caller_of_a_function_whose_commits_take_much_more(tmp_path: Path) -> None:
     (tmp_path / "forward.py").write_text(FORWARD)
     command("run", "--max-overhead", "0.000001", "forward.py", cwd=tmp_path, check=True)

@@ -30,6 +30,8 @@ from dartvc.sessions.traces import frame_prefixes
 __all__ = ["Skip", "Wanted", "find_skip"]
 
 _WORTH_SKIPPING_S = 1.0
+_STARTING_S, _WORTH_SHARE = 1.5, 0.8
+"""What it takes until a piece is executed (imports, the state), and which part of the run may still be."""
 _T = TypeVar("_T")
 
 
@@ -143,7 +145,7 @@ class Skip:
         executed = sum(
             (times[each.end] if each.end < count else ended_s) - (times[each.begin] if each.begin >= 0 else began_s) for each in merged
         )
-        return merged if executed <= whole / 2 or whole < _WORTH_SKIPPING_S else None
+        return merged if executed + _STARTING_S * len(merged) <= _WORTH_SHARE * whole or whole < _WORTH_SKIPPING_S else None
 
     def planned(self, repository: Repository, began_s: float, ended_s: float, wanted: Wanted) -> tuple[int, float] | None:
         """Returns how many commits hold a value, and how long what would be executed took when it was recorded; None: as `execute`.
