@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from dartvc.host.memory import BYTES, IS_64_BIT, WORDS
 from dartvc.state.rebuild import door
 
 __all__ = ["BUILDERS", "REDUCERS", "TABLES", "IrregularSets", "irregular", "is_supported", "lay_out"]
@@ -35,9 +36,6 @@ _LINEAR_PROBES = 9
 _PERTURB_SHIFT = 5
 _WORD = (1 << 64) - 1
 _PIECE_BYTES = 1 << 20
-_IS_64_BIT = struct.calcsize("P") == 8
-_MEMORY: Any = (ctypes.c_char * (1 << 47)).from_address(0) if _IS_64_BIT else b""
-_WORDS: Any = (ctypes.c_uint64 * (1 << 44)).from_address(0) if _IS_64_BIT else ()
 _HASH_OF_ADDRESS: object = object.__hash__  # where such elements lie is chance, also in one process
 
 AnySet = set[Any] | frozenset[Any]
@@ -69,7 +67,7 @@ class _Table(NamedTuple):
 @functools.cache
 def is_supported() -> bool:
     """Whether this interpreter's sets are what we take them for."""
-    is_known = sys.implementation.name == "cpython" and sys.version_info < (3, 14) and _IS_64_BIT
+    is_known = sys.implementation.name == "cpython" and sys.version_info < (3, 14) and IS_64_BIT
     if not is_known or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return False
     sample = {1, 2, 3}
@@ -105,12 +103,12 @@ def _is_irregular(elements: AnySet) -> bool:
 
 def _is_same(one: int, other: int) -> bool:
     """Fast path: whether two sets, by the addresses of their fields, hold the same elements at the same places; programs have many small sets."""
-    if _MEMORY[one : one + 24] != _MEMORY[other : other + 24] or _MEMORY[one + 40 : one + 48] != _MEMORY[other + 40 : other + 48]:
+    if BYTES[one : one + 24] != BYTES[other : other + 24] or BYTES[one + 40 : one + 48] != BYTES[other + 40 : other + 48]:
         return False  # another fill, use, mask or finger
-    size, first, second = (_WORDS[one // 8 + 2] + 1) * _ENTRY_BYTES, _WORDS[one // 8 + 3], _WORDS[other // 8 + 3]
+    size, first, second = (WORDS[one // 8 + 2] + 1) * _ENTRY_BYTES, WORDS[one // 8 + 3], WORDS[other // 8 + 3]
     for at in range(0, size, _PIECE_BYTES):
         end = min(at + _PIECE_BYTES, size)
-        if _MEMORY[first + at : first + end] != _MEMORY[second + at : second + end]:
+        if BYTES[first + at : first + end] != BYTES[second + at : second + end]:
             return False
     return True
 

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from dartvc.host.memory import WORDS_32
+
 __all__ = ["STRINGS", "find_interned", "intern_again", "is_supported", "with_interned_keys"]
 
 STRINGS = "_.strings"
@@ -24,7 +26,7 @@ _LEAVES = frozenset({int, float, complex, bool, bytes, type(None), type, str})
 
 
 def _is_interned(text: str) -> bool:
-    return bool(ctypes.c_uint32.from_address(id(text) + _STATE_OFFSET).value & _INTERNED_BITS)
+    return bool(WORDS_32[(id(text) + _STATE_OFFSET) >> 2] & _INTERNED_BITS)
 
 
 def is_supported() -> bool:
@@ -42,16 +44,13 @@ def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[tupl
     """
     seen = {id(each) for each in stop}
     found: dict[int, str] = {}
-    checked: set[int] = set()
     sets: dict[int, set[Any] | frozenset[Any]] = {}
     level: list[Any] = list(roots)
     while level:
         kinds = set(map(type, level))
         if str in kinds:
-            texts = {id(each): each for each in level if type(each) is str}
-            fresh_texts = [texts[key] for key in texts.keys() - checked]
-            checked.update(texts)
-            found.update((id(each), each) for each in fresh_texts if _is_interned(each))
+            marked = [each for each in level if type(each) is str and WORDS_32[(id(each) + _STATE_OFFSET) >> 2] & _INTERNED_BITS]
+            found.update(zip(map(id, marked), marked, strict=True))
         if set in kinds or frozenset in kinds:
             sets.update((id(each), each) for each in level if type(each) in (set, frozenset))
         level = gc.get_referents(*_to_enter(level, kinds, seen))
