@@ -32,7 +32,8 @@ _COPYING_BYTES_PER_S = 1e9
 """How fast memory that was never committed is copied and hashed."""
 _LOOK_AGAIN_S, _LOOK_AGAIN_SHARE = 1.0, 0.25
 _LEAST_HEAD_SPACING_S = 0.1
-_HEAD_EXCESS_LIMIT = 1.25
+_HEAD_EXCESS_LIMIT, _ITERATION_EXCESS_LIMIT = 2.0, 1.25
+"""A head is committed ahead of the budget where its iteration pays for that, nearly: the first commits are dear, and no epoch is to go without one."""
 _GLANCE_S, _GLANCE_SHARE, _LONGEST_GLANCE_S = 0.1, 0.1, 2.0
 """How often the loops are looked at, at first often, so that the first iteration of a long one is known, too."""
 _HEAD_PATIENCE = 1.5
@@ -113,8 +114,9 @@ class Pace:
         total_s = self.spent_s + self.expected_s
         if since_last_s >= _LEAST_HEAD_SPACING_S and total_s <= self._share * elapsed_s:
             return True
-        if self.expected_s <= self.max_overhead * interval_s and total_s <= _HEAD_EXCESS_LIMIT * self.max_overhead * elapsed_s:
-            return True  # each iteration pays for its own: the first ones, too, when the first commits were dear
+        is_paid = self.expected_s <= _ITERATION_EXCESS_LIMIT * self.max_overhead * interval_s
+        if is_paid and total_s <= _HEAD_EXCESS_LIMIT * self.max_overhead * elapsed_s:
+            return True
         return self.next_due_s(elapsed_s, since_last_s) <= interval_s / 2
 
     def held_s(self, elapsed_s: float, since_last_s: float, since_head_s: float, interval_s: float) -> float:
@@ -139,6 +141,7 @@ class Pacer:
         self._request = request
         self._look = look
         self._head = self._head_interval_s = 0.0
+        self._head_loop = 0
         self._began = self._last = self._looked = time.monotonic()
         self._core_wait = _CoreWait()
         self._waited_before = self._core_wait.seconds()
@@ -214,14 +217,19 @@ class Pacer:
         """Takes note of how long the program was held up beside its commits, by looking for where it can be committed."""
         self.pace.spent_s += seconds
 
-    def at_head(self, interval_s: float) -> bool:
-        """Takes note that the program stands at the head of a loop, which takes so long; returns whether it is to be committed there."""
+    def at_head(self, interval_s: float, loop: int) -> bool:
+        """Takes note that the program stands at the head of a loop; returns whether it is to be committed there.
+
+        Args:
+            interval_s: how long the last iteration took.
+            loop: tells this loop from others.
+        """
         with self._wake:
             now = time.monotonic()
-            is_around = interval_s < self._head_interval_s <= _LONGEST_SPACING_S
-            if is_around and now - self._head <= _HEAD_PATIENCE * self._head_interval_s:
+            has_around = loop != self._head_loop and interval_s < self._head_interval_s <= _LONGEST_SPACING_S
+            if has_around and now - self._head <= _HEAD_PATIENCE * self._head_interval_s:
                 return False  # the loop around this one comes round soon enough
-            self._head, self._head_interval_s = now, interval_s
+            self._head, self._head_interval_s, self._head_loop = now, interval_s, loop
             if self._is_over or self._is_paused or now < self._put_off_until:
                 return False
             return self.pace.is_due_at_head(self._elapsed_s(now), now - self._last, interval_s)

@@ -34,12 +34,12 @@ class LoopHeads:
 
     Args:
         is_user: whether a code object is the user's own.
-        at_head: called in the main thread with the loop's frame and how long its last iteration took.
+        at_head: called in the main thread with the loop's frame, how long its last iteration took, and a number that tells the loop from others.
         long_s: an iteration that takes longer is long.
     """
 
     def __init__(
-        self, is_user: Callable[[types.CodeType], bool], at_head: Callable[[types.FrameType, float], None], long_s: float = _LONG_S
+        self, is_user: Callable[[types.CodeType], bool], at_head: Callable[[types.FrameType, float, int], None], long_s: float = _LONG_S
     ) -> None:
         self._long_s = long_s
         self._is_user = is_user
@@ -127,7 +127,7 @@ class LoopHeads:
         interval, head.since_s = now - head.since_s, now
         if os.getpid() == self._pid and threading.current_thread() is threading.main_thread():
             try:
-                self._tell(frame, interval)
+                self._tell(frame, interval, id(head))
             except Exception:
                 return  # ours, too
 

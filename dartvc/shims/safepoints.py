@@ -83,9 +83,9 @@ class SafePoints:
         self.heads.glance()
         self._look()
 
-    def _at_head(self, frame: types.FrameType, interval_s: float) -> None:
+    def _at_head(self, frame: types.FrameType, interval_s: float, loop: int) -> None:
         """Commits a program that is about to ask the iterator of a long loop, if that is due; an open request is answered by that."""
-        if self.pacer.at_head(interval_s):
+        if self.pacer.at_head(interval_s, loop):
             count = self.recorder.tally.commits
             self._try(frame, is_head=True)
             self._is_answered = self.stopper.is_requested and self.recorder.tally.commits > count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dartvc.sessions.pacing import Pace
+from dartvc.sessions.pacing import Pace, Pacer
 
 
 def test_commits_that_cost_nothing_come_every_second() -> None:
@@ -47,6 +47,22 @@ def test_a_commit_at_the_head_of_a_loop_is_made_when_the_budget_has_room_or_the_
     assert pace.is_due_at_head(elapsed_s=90.0, since_last_s=1.0, interval_s=30.0)
     assert pace.is_due_at_head(elapsed_s=101.0, since_last_s=1.0, interval_s=1.0)
     assert not pace.is_due_at_head(elapsed_s=1000.0, since_last_s=0.05, interval_s=0.05)
+
+
+def test_each_head_is_committed_ahead_of_the_budget_where_its_iteration_pays_for_it() -> None:
+    pace = Pace(max_overhead=0.01)
+    pace.spent_s, pace.expected_s = 0.045, 0.012
+    assert pace.is_due_at_head(elapsed_s=3.5, since_last_s=0.5, interval_s=1.2)
+    assert not pace.is_due_at_head(elapsed_s=3.5, since_last_s=0.5, interval_s=0.6)
+    assert not pace.is_due_at_head(elapsed_s=2.5, since_last_s=0.5, interval_s=1.2)
+
+
+def test_an_iteration_that_was_a_little_shorter_is_not_taken_for_one_of_an_inner_loop() -> None:
+    pacer = Pacer(Pace(every_s=0.000001), lambda: None)
+    assert pacer.at_head(2.0, loop=1)
+    pacer.committed(0.0, 0)
+    assert pacer.at_head(1.9, loop=1)
+    assert not pacer.at_head(1.8, loop=2)
 
 
 def test_a_spacing_that_was_asked_for_is_kept_to_the_nearest_head() -> None:

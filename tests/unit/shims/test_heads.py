@@ -28,7 +28,7 @@ def walk(heads: LoopHeads, seen: list[tuple[int, int]]) -> list[int]:
 
 
 def heads_of(told: list[int], long_s: float) -> LoopHeads:
-    return LoopHeads(lambda code: code is walk.__code__, lambda frame, interval_s: told.append(frame.f_locals["epoch"]), long_s)
+    return LoopHeads(lambda code: code is walk.__code__, lambda frame, interval_s, loop: told.append(frame.f_locals["epoch"]), long_s)
 
 
 def test_the_head_of_a_long_loop_is_told_before_each_iteration_and_the_program_does_what_it_did() -> None:
@@ -65,7 +65,7 @@ def counting_what_is_generated(heads: LoopHeads) -> list[int]:
 
 def test_a_loop_is_found_from_another_thread_while_the_program_goes_on() -> None:
     told: list[int] = []
-    heads = LoopHeads(lambda code: code is counting.__code__, lambda frame, interval_s: told.append(frame.f_locals["number"]), long_s=0.0)
+    heads = LoopHeads(lambda code: code is counting.__code__, lambda frame, interval_s, loop: told.append(frame.f_locals["number"]), long_s=0.0)
     assert counting(heads) == [0, 1, 2, 3, 4]
     assert told == [1, 2, 3, 4]
 
@@ -73,7 +73,7 @@ def test_a_loop_is_found_from_another_thread_while_the_program_goes_on() -> None
 def test_a_generator_is_not_looked_into_from_another_thread() -> None:
     told: list[int] = []
     code = counting_what_is_generated.__code__
-    heads = LoopHeads(lambda each: each is code, lambda frame, interval_s: told.append(frame.f_locals["number"]), long_s=0.0)
+    heads = LoopHeads(lambda each: each is code, lambda frame, interval_s, loop: told.append(frame.f_locals["number"]), long_s=0.0)
     assert counting_what_is_generated(heads) == [0, 1, 2]
     assert told == []
 
