@@ -152,8 +152,9 @@ def replay(
     count = processes or _cores()
     with launcher("local" if is_dry else executor, count) as starter, ThreadPoolExecutor(min(count, len(concerned))) as pool:
         futures = []
+        rest = len(concerned) % count  # they are the last ones to be executed: each has more than one process
         for number, past in enumerate(concerned):
-            share = count // min(count, len(concerned) - number)
+            share = count // rest if number >= len(concerned) - rest else 1
             one = _Replay(repository, past, pasts, present, order, turns, share, starter)
             futures.append(pool.submit(one.outcome))
         try:
