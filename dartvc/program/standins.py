@@ -32,20 +32,30 @@ class Once:
 
 
 class LoopHead:
-    """Stands for the iterator of a ``for`` loop: gives what that gives, and tells each time before it does, with the loop's frame."""
+    """Stands for the iterator of a ``for`` loop: gives what that gives, and tells before it does, with the loop's frame.
 
-    __slots__ = ("_at_head", "iterator", "since_s")
+    Attributes:
+        since_s: when it told last.
+        passes: how many more iterations begin before it tells again.
+        turns: how many there were to be from when it told last until it tells again.
+    """
+
+    __slots__ = ("_at_head", "iterator", "passes", "since_s", "turns")
 
     def __init__(self, iterator: Any, at_head: Callable[[LoopHead, types.FrameType], None], since_s: float) -> None:
         self.iterator = iterator
         self.since_s = since_s
+        self.passes, self.turns = 0, 1
         self._at_head = at_head
 
     def __iter__(self) -> LoopHead:
         return self
 
     def __next__(self) -> Any:
-        self._at_head(self, sys._getframe(1))
+        if self.passes:
+            self.passes -= 1
+        else:
+            self._at_head(self, sys._getframe(1))
         return next(self.iterator)
 
 

@@ -2,7 +2,8 @@
 
 The loops around the program's place are looked at where it is stopped for a commit, and a few times a second from another thread.
 One that is found in the same iteration again, or in one of the next few, takes long for an iteration: its iterator on the frame's value
-stack is replaced by a `LoopHead`, which tells before each iteration begins. A short loop is never touched; a long one pays a tenth of a microsecond an iteration.
+stack is replaced by a `LoopHead`, which tells before each iteration begins. A loop of short iterations is not touched; where only some were long, the iterator
+is put back.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _LONG_S = 0.1
 _DEPTH = 40
 """Frames that a look goes through at most."""
 _GENERATORS = 0x20 | 0x80 | 0x200
+_SHORT_SHARE, _MOST_PASSES = 0.1, 1000
+"""A loop with iterations so much shorter than long ones tells of some of them only."""
 
 
 class LoopHeads:
@@ -71,6 +74,9 @@ class LoopHeads:
             if level.slot < 0 or view is None:
                 continue
             held: Any = view[level.slot]
+            if type(held) is LoopHead and held.passes:
+                replace_in_slot(frame, level.slot, held, held.iterator)  # its iterations are short: it goes on as it was
+                continue
             number = iteration_in(held, level)
             if number is None or type(held) in (LoopHead, Once) or not hasattr(held, "__next__"):
                 continue
@@ -106,6 +112,8 @@ class LoopHeads:
                 continue
             loop = RunningLoop(frame, lasti, level.slot)
             held: Any = loop.read()
+            if type(held) is LoopHead and held.passes:
+                loop.replace(held, held.iterator)
             number = iteration_in(held, level) if type(held) not in (LoopHead, Once) and not _asks_generator(held) else None
             if number is None:
                 continue
@@ -124,7 +132,12 @@ class LoopHeads:
 
     def _at_head(self, head: LoopHead, frame: types.FrameType) -> None:
         now = time.monotonic()
-        interval, head.since_s = now - head.since_s, now
+        interval, head.since_s = (now - head.since_s) / head.turns, now
+        if interval < _SHORT_SHARE * self._long_s:  # one iteration was long, and others are not
+            head.passes = min(int(_SHORT_SHARE * self._long_s / max(interval, 1e-9)), _MOST_PASSES)
+            head.turns = head.passes + 1
+            return
+        head.turns = 1
         if os.getpid() == self._pid and threading.current_thread() is threading.main_thread():
             try:
                 self._tell(frame, interval, id(head))

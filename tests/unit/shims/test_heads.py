@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import types
 
 import pytest
@@ -148,3 +149,33 @@ def test_an_iterator_that_is_not_there_is_not_replaced() -> None:
     frame: types.FrameType = sys._getframe()
     for _ in range(1):
         assert not replace_in_slot(frame, 0, object(), object())
+
+
+def test_a_loop_of_which_only_one_iteration_was_long_goes_on_as_it_was() -> None:
+    told: list[int] = []
+    stopped: list[str] = []
+
+    def numbers() -> int:
+        total = 0
+        for number in range(50_000):
+            total += number
+            if number in (10, 40_000):
+                look()
+        return total
+
+    heads = LoopHeads(lambda code: code is numbers.__code__, lambda frame, interval_s, loop: told.append(frame.f_locals["number"]), long_s=1000.0)
+
+    def look() -> None:
+        frame = sys._getframe(1)
+        slot = heads._loops_of(frame.f_code).site(frame.f_lasti).levels[0].slot
+        held = view_of(frame)[slot]
+        if not stopped:
+            replace_in_slot(frame, slot, held, LoopHead(held, heads._at_head, time.monotonic() - 5000.0))
+        else:
+            heads._look_at(frame, time.monotonic(), {})
+            held = view_of(frame)[slot]
+        stopped.append(type(held).__name__)
+
+    assert numbers() == sum(range(50_000))
+    assert told == [10]
+    assert stopped == ["range_iterator", "range_iterator"]
