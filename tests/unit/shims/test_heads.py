@@ -80,7 +80,7 @@ def test_a_generator_is_not_looked_into_from_another_thread() -> None:
 
 
 def test_threads_that_glance_all_the_time_disturb_no_loop() -> None:
-    heads = LoopHeads(lambda code: code in (busy.__code__, inner.__code__), lambda frame, interval_s: None, long_s=0.0)
+    heads = LoopHeads(lambda code: code in (busy.__code__, inner.__code__), lambda frame, interval_s, loop: None, long_s=0.0)
     is_over = threading.Event()
 
     def glancing() -> None:

@@ -196,7 +196,7 @@ def test_a_pickle_without_frames_loads_the_same(value: list[object]) -> None:
     import pickle
 
     whole = pickle.dumps(value, 5)
-    for pickler in (pickle.Pickler, pickle._Pickler):  # type: ignore[attr-defined]
+    for pickler in (pickle.Pickler, pickle._Pickler):
         sink = _Sink()
         pickler(sink, 5).dump(value)
         assert unframe(sink.pieces) == unframe([whole])
