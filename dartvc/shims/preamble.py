@@ -58,10 +58,8 @@ class Preamble:
         elif not is_importing:
             self.end()
 
-    def end(self, *, is_frozen: bool = False) -> None:
-        """Makes collections as frequent as they were, unless the program has said how frequent they are to be; freezes what there is before, if asked to."""
-        if is_frozen:
-            gc.freeze()
+    def end(self) -> None:
+        """Makes collections as frequent as they were, unless the program has said how frequent they are to be."""
         if not self._is_over and gc.get_threshold() == self._rare:
             gc.set_threshold(*self._before)
         self._is_over = True

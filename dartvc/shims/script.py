@@ -240,7 +240,9 @@ class _Runner:
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
                 __import__(name)
-        self.preamble.end(is_frozen=not self.recorder.user_modules())
+        if not self.recorder.user_modules():
+            gc.freeze()  # libraries' objects alone: none of the program's is there yet
+        self.preamble.end()
         if self.ending is not None:
             self.ending.begin(self.session)
         self._restore_files(oid)

@@ -107,7 +107,7 @@ class _Walk:
         """Walks one value."""
         owner = self._owner
         kinds = _Kinds(self._main_name)
-        seen = set(self._outside)  # but for what can be changed
+        seen = set(self._outside)
         level: list[Any] = [value]
         while level:
             expand: list[object] = []
@@ -119,20 +119,16 @@ class _Walk:
                 identity = id(item)
                 if identity in seen:
                     continue
+                seen.add(identity)
                 if treatment == _IMMUTABLE:
-                    seen.add(identity)
                     expand.append(item)
                     continue
                 if treatment == _DEFINITION and not is_by_value(item, self._main_name):
-                    seen.add(identity)
                     continue
                 first = owner.setdefault(identity, name)
                 if first is not name:
                     self._tie(name, first)
-                    seen.add(identity)
-                    continue
-                seen.add(identity)
-                if treatment == _MUTABLE:
+                elif treatment == _MUTABLE:
                     expand.append(item)
                 elif treatment == _SPECIAL:
                     parts = list(self._special(name, children(item)))

@@ -53,7 +53,7 @@ class _Table(NamedTuple):
 
     @classmethod
     def of(cls, elements: AnySet) -> _Table:
-        return cls(*_HEAD.unpack(ctypes.string_at(id(elements) + _HEAD_AT, _HEAD.size)))
+        return cls(*_HEAD.unpack_from(BYTES, id(elements) + _HEAD_AT))
 
     def write(self, elements: AnySet) -> None:
         """Makes them the fields of a set."""
@@ -61,7 +61,7 @@ class _Table(NamedTuple):
 
     def entries(self) -> array[int]:
         """Returns the addresses of elements and their hashes by turns."""
-        return array("q", ctypes.string_at(self.address, (self.mask + 1) * _ENTRY_BYTES))
+        return array("q", BYTES[self.address : self.address + (self.mask + 1) * _ENTRY_BYTES])
 
 
 @functools.cache
@@ -182,7 +182,7 @@ def _exchange(one: AnySet, other: AnySet) -> None:
     """Gives each of two sets the other's table; a small one stands in the set itself."""
     tables = _Table.of(one), _Table.of(other)
     inner = id(one) + _SMALL_AT, id(other) + _SMALL_AT
-    small = [ctypes.string_at(address, _SMALL_TABLE * _ENTRY_BYTES) for address in inner]
+    small = [BYTES[address : address + _SMALL_TABLE * _ENTRY_BYTES] for address in inner]
     for index, each in enumerate((one, other)):
         taken = tables[1 - index]
         address = inner[index] if taken.address == inner[1 - index] else taken.address
