@@ -95,7 +95,8 @@ class Effects:
 
     def watch(self) -> None:
         """Begins to watch; an audit hook stays until the process ends."""
-        self._ignored = tuple(os.path.join(os.path.abspath(path), "") for path in self.ignored)
+        ignored = (*self.ignored, sys.pycache_prefix)  # compiled modules are Python's, as those in a __pycache__ are
+        self._ignored = tuple(os.path.join(os.path.abspath(path), "") for path in ignored if path)
         _WATCHING.append(self)
         os.register_at_fork(after_in_child=self._after_fork)
         hear, heard = self._hook, _HEARD | {"import"} if self.is_atomic else _HEARD

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dartvc.history import Repository
 from dartvc.program.frames import is_supported
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="frames of this interpreter cannot be read")
@@ -221,6 +222,18 @@ def test_settings_that_nothing_asked_for_are_told_at_the_end(tmp_path: Path) -> 
     assert [line for line in done.stderr.splitlines() if "--set" in line] == [
         "dartvc: --set rate changed nothing: no dartvc.arg('rate') was asked for, but lr, size"
     ]
+
+
+def test_compiled_modules_are_no_files_of_the_program_wherever_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "compiled"))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "")
+    (tmp_path / "helper.py").write_text(HELPER)
+    (tmp_path / "s.py").write_text("import helper\nopen('written.txt', 'w').close()\n")
+    command("run", "s.py", cwd=tmp_path, check=True)
+    assert list(tmp_path.glob("compiled/**/helper.*.pyc"))
+    repository = Repository.open(tmp_path)
+    entries = repository.process(repository.resolve("HEAD"))
+    assert [name for name in entries if name.startswith("file:")] == ["file:written.txt"]
 
 
 def test_parameters_are_set_from_the_command_line_and_kept_on_resume(tmp_path: Path) -> None:
