@@ -138,7 +138,8 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         (),
     ),
     "lineage": (
-        {"--depth": "other", "--down": None, "--format": "other", "--json": None, "--rev": "revision"},
+        {"--against": "other", "--depth": "other", "--down": None, "--format": "other", "--json": None, "--level":
+         "other", "--recompute": None, "--rev": "revision", "--slice": None, "--trust": None},
         ("other",),
     ),
     "log": (
@@ -280,7 +281,7 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         (),
     ),
     "why": (
-        {"--json": None, "--rev": "revision"},
+        {"--all": None, "--json": None, "--rev": "revision"},
         ("other",),
     ),
 }

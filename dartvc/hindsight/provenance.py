@@ -55,12 +55,22 @@ class FileVersion:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of a lineage: ``kind`` is file, run, name or commit; ``detail`` says more to people."""
+    """A node of a lineage.
+
+    Attributes:
+        kind: ``file`` and ``run``, or ``name``, ``statement``, ``operation`` and ``source`` (a setting, a seedless stream, the clock).
+        detail: more, for people.
+        opcode, literals: of an operation.
+        digest: of what stands behind it: equal ones are the same computation.
+    """
 
     key: str
     kind: str
     label: str
     detail: str = ""
+    opcode: str = ""
+    literals: tuple[str, ...] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,17 @@
-"""``why`` and ``lineage``: what made a file (run, commit, line, arguments) or a name (commit, cell), and what that had read."""
+"""``why`` and ``lineage`` of files: what made one (run, commit, line, arguments), and what that had read."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dartvc.errors import NotFoundError
 from dartvc.hindsight.index import Index
 from dartvc.hindsight.provenance import (
-    Edge,
     FileVersion,
     Graph,
-    Node,
     ancestry,
     descendants,
     run_label,
@@ -23,13 +21,11 @@ from dartvc.hindsight.provenance import (
     writer_of,
 )
 from dartvc.history import Repository
-from dartvc.history.blame import blame
 from dartvc.history.digests import digest_of_file
-from dartvc.model import Commit, Oid, short
-from dartvc.porcelain.origins import Making, makings_of
+from dartvc.model import Oid
 from dartvc.sessions.files import FOUND, READ, files_of
 
-__all__ = ["FileOrigin", "Input", "NameOrigin", "Target", "explain_file", "explain_name", "find_target", "trace_file", "trace_name"]
+__all__ = ["FileOrigin", "Input", "Target", "explain_file", "find_target", "trace_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +39,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Something that was read: a file and the run that wrote it (empty: none is known), or a name and the commit that wrote it."""
+    """A file that was read, and the run that wrote it (empty: none is known)."""
 
     label: str
     run: str = ""
     by: str = ""
-    oid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +72,6 @@ class FileOrigin:
     text: str
     is_certain: bool
     is_changed: bool
-    inputs: tuple[Input, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NameOrigin:
-    """How a name came to its value: the commit that last wrote it, the statements there, and what they read."""
-
-    name: str
-    commit: Commit
-    makings: tuple[Making, ...]
     inputs: tuple[Input, ...]
 
 
@@ -220,57 +205,3 @@ def trace_file(repository: Repository, index: Index, path: str, *, depth: int, i
     if made is None:
         graph.nodes[graph.root] = replace(graph.nodes[graph.root], detail="no run wrote it")
     return graph
-
-
-# -- names --------------------------------------------------------------------------------------------------------------------
-
-
-def explain_name(repository: Repository, name: str, oid: Oid) -> NameOrigin:
-    """Tells which commit last wrote a name, by which statements, and what they read."""
-    commit = blame(repository, oid, [name])[name]
-    makings = makings_of(repository.code(commit.oid), name)
-    reads = dict.fromkeys(each for making in makings for each in making.reads)
-    inputs = tuple(Input(each, oid=by.oid, by=by.subject) for each, by in _blamed(repository, commit, name, list(reads)))
-    return NameOrigin(name, commit, tuple(makings), inputs)
-
-
-def _blamed(repository: Repository, commit: Commit, name: str, reads: Sequence[str]) -> Iterator[tuple[str, Commit]]:
-    """Yields what a commit's statements read, with the commits that had written it; what they changed themselves counts as it was before."""
-    prefix = name[: name.rfind("().") + 3] if "()." in name else ""
-    present = repository.names(commit.oid)
-    others = [each if each in present or prefix + each not in present else prefix + each for each in reads]
-    found = blame(repository, commit.oid, [each for each in others if each != name])
-    if name in others and commit.parents and name in repository.names(commit.parents[0]):
-        found.update(blame(repository, commit.parents[0], [name]))
-    yield from ((each, found[each]) for each in others if each in found)
-
-
-def trace_name(repository: Repository, name: str, oid: Oid, *, depth: int) -> Graph:
-    """Returns what a name was made from: cells and commits, and the names that they read."""
-    commit = blame(repository, oid, [name])[name]
-    graph = Graph(_name_node(name, commit))
-    waiting = [(name, commit, 0)]
-    while waiting:
-        made, by, level = waiting.pop(0)
-        makings = makings_of(repository.code(by.oid), made)
-        act = Node(f"commit:{by.oid}:{made}", "commit", _act(by, makings), " / ".join(each.text for each in makings[:3]))
-        if level >= depth:
-            graph.is_cut = True
-            continue
-        if graph.add(act, Edge(act.key, _name_node(made, by).key)):
-            reads = list(dict.fromkeys(each for making in makings for each in making.reads))
-            for each, commit_of in _blamed(repository, by, made, reads):
-                node = _name_node(each, commit_of)
-                if graph.add(node, Edge(node.key, act.key)):
-                    waiting.append((each, commit_of, level + 1))
-    return graph
-
-
-def _name_node(name: str, commit: Commit) -> Node:
-    return Node(f"{name}@{short(commit.oid)}", "name", name)
-
-
-def _act(commit: Commit, makings: Sequence[Making]) -> str:
-    cell = f"In [{commit.execution}]" if commit.execution is not None else commit.subject[:60]
-    lines = ", ".join(str(each.line) for each in makings[:3])
-    return f"{short(commit.oid)} {cell}" + (f" line {lines}" if lines else "")

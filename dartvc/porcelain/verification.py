@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import pickletools
 import random
 import shutil
 import signal
@@ -23,6 +22,7 @@ from dartvc.errors import RefusedError, StorageError
 from dartvc.history import Repository
 from dartvc.history.repository import FOLDER
 from dartvc.model import Oid
+from dartvc.porcelain.likeness import are_alike
 
 __all__ = ["Outcome", "Proof", "verify"]
 
@@ -272,41 +272,15 @@ def _different_names(one: _Ending, other: _Ending) -> set[str]:
 
 
 def _are_equal(name: str, one: _Ending, other: _Ending) -> bool:
-    """Whether two stored values are the same but for which equal strings in them are one object."""
-    forms = []
+    payloads = []
     for ending in (one, other):
         repository = Repository.open(ending.folder, walk_up=False)
         tip = repository.database.refs.head().oid
         entry = repository.names(tip)[name] if tip is not None else None
         if entry is None or entry.payload_oid is None:
             return False
-        payload = repository.payload(entry.payload_oid)
-        buffers = []
-        for index in range(payload.buffer_count):
-            buffer = bytearray(payload.buffer_size(index))
-            payload.read_buffer_into(index, memoryview(buffer))
-            buffers.append(buffer)
-        forms.append((_without_identities(payload.read_stream()), buffers))
-    return forms[0] == forms[1]
-
-
-def _without_identities(stream: bytes) -> list[tuple[str, object]]:
-    """Returns a pickle's operations, with strings in place of references to strings that stood before."""
-    operations: list[tuple[str, object]] = []
-    memo: list[tuple[str, object]] = []
-    others = 0
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name == "MEMOIZE":
-            is_text = operations[-1][0] == "text"
-            memo.append(operations[-1] if is_text else ("object", others))
-            others += not is_text
-        elif opcode.name in ("BINGET", "LONG_BINGET"):
-            operations.append(memo[int(argument or 0)])
-        elif "UNICODE" in opcode.name:
-            operations.append(("text", argument))
-        elif opcode.name not in ("PROTO", "FRAME"):
-            operations.append((opcode.name, argument))
-    return operations
+        payloads.append(repository.payload(entry.payload_oid))
+    return are_alike(*payloads)
 
 
 def _shown(line: bytes) -> str:

@@ -1,0 +1,194 @@
+"""Calls over items: of libraries, by what their names say; those of the user's functions are left to `call_function`."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Sequence
+
+from dartvc.lineage.traces.expressions import Arguments, Expressions, Opaque
+from dartvc.lineage.traces.heap import Bound, Constant, Function, Instance, Library, Module, Result, Thing, UserClass
+from dartvc.lineage.traces.items import FILE, LineageItem
+from dartvc.lineage.traces.libraries import (
+    changed_arguments,
+    changes_object,
+    hands_on_arguments,
+    hands_on_object,
+    is_seeding,
+    outside_of,
+    stream_of,
+)
+
+__all__ = ["Calls"]
+
+_READING_NAMES = ("read", "load", "open", "fromfile", "genfromtxt", "imread", "connect")
+
+
+class Calls(Expressions):
+    """Evaluates calls."""
+
+    def call(self, node: ast.Call, *, is_unused: bool = False) -> Thing:
+        """Returns what a call gives; what it changes is changed."""
+        subject: Thing | None = None
+        if isinstance(node.func, ast.Attribute):
+            subject = self.evaluate(node.func.value)
+            callee = self.attribute(subject, node.func.attr) if self._knows(subject, node.func.attr) else None
+        else:
+            callee = self.evaluate(node.func)
+        arguments = Arguments(
+            tuple(self.evaluate(each) for each in node.args),
+            {each.arg or f"**{number}": self.evaluate(each.value) for number, each in enumerate(node.keywords)},
+        )
+        if callee is None:
+            assert subject is not None and isinstance(node.func, ast.Attribute)
+            return self.call_method(subject, node.func.attr, arguments, is_unused=is_unused)
+        return self.call_thing(callee, arguments, is_unused=is_unused)
+
+    def _knows(self, subject: Thing, name: str) -> bool:
+        nature = self.heap.nature(subject)
+        if isinstance(nature, Library | Module) or self.heap.field(subject, name) is not None:
+            return True
+        if isinstance(nature, Instance | UserClass):
+            return self.member(nature.cls if isinstance(nature, Instance) else subject, name) is not None
+        return False
+
+    def call_thing(self, callee: Thing, arguments: Arguments, *, is_unused: bool = False) -> Thing:
+        """Returns what calling an object gives."""
+        nature = self.heap.nature(callee)
+        if isinstance(nature, Function):
+            return self.call_function(nature, arguments, callee)
+        if isinstance(nature, Bound):
+            return self.call_function(nature.function, Arguments((nature.subject, *arguments.positional), arguments.keywords), callee)
+        if isinstance(nature, UserClass):
+            return self.instantiate(callee, arguments)
+        if isinstance(nature, Library):
+            return self.call_library(nature.name, arguments, is_unused=is_unused)
+        if isinstance(nature, Instance):
+            member = self.member(nature.cls, "__call__")
+            called = self.heap.nature(member) if member is not None else None
+            if isinstance(called, Function) and member is not None:
+                return self.call_function(called, Arguments((callee, *arguments.positional), arguments.keywords), member)
+        inside = [callee, *arguments.all()]
+        return self.heap.new(self.item("()", inside, self._named(arguments)), Result("()", arguments.all()), inside if is_unused else ())
+
+    def _named(self, arguments: Arguments) -> list[str]:
+        return [f"{name}=" for name, value in arguments.keywords.items() if type(self.heap.nature(value)) is not Constant]
+
+    def _given(self, opcode: str, things: Sequence[Thing], arguments: Arguments, further: Sequence[LineageItem] = ()) -> LineageItem:
+        """Returns the item of a library's call: constants with their names among the literals."""
+        literals = []
+        inputs = [self.heap.use(each) for each in things]
+        for name, value in (
+            *(("", each) for each in arguments.positional),
+            *((f"{key}=", each) for key, each in arguments.keywords.items()),
+        ):
+            if self.is_written_here(value):
+                literals.append(name + self.text_of(value))
+            else:
+                inputs.append(self.use_called(value))
+        return self.maker.make(opcode, [*inputs, *further], literals, self.step)
+
+    def use_called(self, thing: Thing) -> LineageItem:
+        """Returns the item for an object that a library is given; it may call it."""
+        nature = self.heap.nature(thing)
+        function = nature.function if isinstance(nature, Bound) else nature
+        if not isinstance(function, Function):
+            return self.heap.use(thing)
+        names = {each.id for each in ast.walk(function.node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+        bindings = [each for name in sorted(names) if (each := self.heap.find(function.frames, name)) is not None]
+        self.step.reads.update(dict.fromkeys(step for each in bindings for step in each.steps))
+        read = dict.fromkeys(each.thing for each in bindings if each.thing != thing)
+        data = [self.heap.use(each) for each in read if not isinstance(self.heap.nature(each), Library | Constant)]
+        return self.maker.make("function", (self.heap.use(thing), *data), (), self.step)
+
+    def call_method(self, subject: Thing, name: str, arguments: Arguments, *, is_unused: bool) -> Thing:
+        """Returns what a method gives whose code is not the user's."""
+        nature = self.heap.nature(subject)
+        value = self.heap.constant(subject)
+        if isinstance(value, str) and name == "join" and not isinstance(value, Opaque):
+            pass
+        item = self._given(f".{name}", [subject], arguments, self._read_files(name, arguments))
+        origin = nature.name if isinstance(nature, Result) else ""
+        if type(nature) is not Constant and changes_object(name, origin, is_unused=is_unused):
+            self.heap.forget_fields(subject)
+            self.heap.change(subject, item, self.step)
+            self.heap.hold(subject, (each for each in arguments.all() if type(self.heap.nature(each)) is not Constant))
+        return self.heap.new(item, Result(f".{name}", (subject, *arguments.all())), [subject] if hands_on_object(name) else ())
+
+    def call_library(self, name: str, arguments: Arguments, *, is_unused: bool) -> Thing:
+        """Returns what a function of a library gives."""
+        things = arguments.all()
+        known = self._known_value(name, arguments)
+        if known is not None:
+            return known
+        if outside_of(name):
+            return self.from_outside(name, arguments)
+        stream = stream_of(name)
+        further = list(self._read_files(name, arguments))
+        if stream and not is_seeding(name):
+            further.append(self.heap.use(self._stream(stream)))
+        item = self._given(name, (), arguments, further)
+        if stream:
+            self.heap.change(self._stream(stream), item, self.step)
+        for number in changed_arguments(name, len(arguments.positional), is_unused=is_unused):
+            self._change_argument(arguments.positional[number], item)
+        if "out" in arguments.keywords:
+            self._change_argument(arguments.keywords["out"], item)
+        holds = [each for each in things if type(self.heap.nature(each)) is not Constant] if hands_on_arguments(name) else ()
+        return self.heap.new(item, Result(name, things), holds)
+
+    def _change_argument(self, thing: Thing, item: LineageItem) -> None:
+        if not isinstance(self.heap.nature(thing), Constant | Library | Function | UserClass | Bound | Module):
+            self.heap.forget_fields(thing)
+            self.heap.change(thing, item, self.step)
+
+    def _stream(self, name: str) -> Thing:
+        if name not in self._streams:
+            self._streams[name] = len(self.heap.natures)
+            self.heap.natures.append(None)
+        thing = self._streams[name]
+        if thing not in self.heap.items:
+            self.heap.items[thing] = self.maker.make("stream", (), (name, "not seeded"), None)
+        return thing
+
+    def _known_value(self, name: str, arguments: Arguments) -> Thing | None:
+        """Returns what a call gives where that can be told: paths, and settings of the run."""
+        values = [self.heap.constant(each) for each in arguments.positional]
+        if name in ("pathlib.Path", "os.fspath", "builtins.str", "os.path.abspath") and len(values) == 1 and isinstance(values[0], str):
+            return self.constant(values[0])
+        if name in ("os.path.join", "pathlib.Path") and values and all(isinstance(each, str) for each in values):
+            return self.constant(os.path.join(*values))
+        if name == "dartvc.arg" and values and isinstance(values[0], str):
+            given = self.surroundings.arguments.get(values[0])
+            default = arguments.positional[1] if len(values) > 1 else arguments.keywords.get("default")
+            if given is not None:
+                return self.heap.new(
+                    self.maker.make("setting", (), (f"{values[0]}={given}",), self.step), Constant(Opaque(f"{values[0]}={given}"))
+                )
+            return default
+        return None
+
+    def from_outside(self, name: str, arguments: Arguments) -> Thing:
+        """Returns what the world outside a program gives it."""
+        kind = outside_of(name)
+        literals = [" ".join(self.surroundings.argv)] if kind == "command line" else []
+        item = self._given(name, (), arguments, [self.maker.make(kind, (), literals, None)])
+        return self.heap.new(item, Result(name, arguments.all()))
+
+    def _read_files(self, name: str, arguments: Arguments) -> list[LineageItem]:
+        """Returns the items of the files that a call reads: those that its constants name, or that it may have been given."""
+        files = self.surroundings.files
+        named = [value for each in arguments.all() if isinstance(value := self.heap.constant(each), str)]
+        mode = named[1] if len(named) > 1 and name == "builtins.open" else ""
+        if mode[:1] in ("w", "a", "x"):
+            return []
+        found = [path for value in named if (path := os.path.normpath(value)) in files]
+        if not found and files and not named and arguments.positional and name.rpartition(".")[2].startswith(_READING_NAMES):
+            found = [path for path in files if not os.path.isabs(path)]
+        self.read.update(found)
+        return [self._file(path) for path in dict.fromkeys(found)]
+
+    def _file(self, path: str) -> LineageItem:
+        if path not in self._files:
+            self._files[path] = self.maker.make(FILE, (), (path, self.surroundings.files[path]), None)
+        return self._files[path]

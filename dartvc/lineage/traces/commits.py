@@ -1,0 +1,171 @@
+"""The trace of a commit: its program, or the cells before it, executed over items with what the commit knows of files, settings and ways."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dartvc.history import Repository
+from dartvc.lineage.traces.expressions import Surroundings
+from dartvc.lineage.traces.items import LineageItem
+from dartvc.lineage.traces.slices import slice_of
+from dartvc.lineage.traces.statements import Source
+from dartvc.lineage.traces.tracer import Tracer
+from dartvc.model import Commit, CommitKind, Oid
+from dartvc.sessions.files import READ, files_of
+from dartvc.sessions.recorded import read_position, read_sources
+from dartvc.sessions.relocation import relative_path
+from dartvc.sessions.runs import Run, run_here
+from dartvc.state.candidates import names_in_source
+
+__all__ = ["Trace", "trace_commit"]
+
+_CELLS_LIMIT = 400
+_CELLS_LOOKED_AT = 20_000
+_CODE_KINDS = (CommitKind.CELL, CommitKind.EXCEPTION)
+_SEEDS = ("seed", "RandomState", "setstate")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How the names of one commit came to be.
+
+    Attributes:
+        commit: which.
+        tracer: has executed the program.
+        sources: the pieces of code, in the order in which they ran.
+        run: the run that the commit belongs to; None for cells.
+        is_cut: there were more cells than were looked at.
+    """
+
+    commit: Commit
+    tracer: Tracer
+    sources: tuple[Source, ...]
+    run: Run | None
+    is_cut: bool = False
+
+    def item(self, name: str) -> LineageItem | None:
+        """Returns the lineage of a name; None when no statement is seen to bind it."""
+        return self.tracer.value(name)
+
+    def slices(self, name: str) -> dict[str, str]:
+        """Returns the parts of the program that the value of a name needs, by file; a notebook's cells one after the other under ``cells.py``."""
+        if self.run is None:
+            return {"cells.py": "".join(slice_of(self.tracer, name, each) for each in self.sources)}
+        return {each.file: slice_of(self.tracer, name, each) for each in self.tracer.sources.values()}
+
+
+class _AnyWay:
+    """Knows of no way that was taken."""
+
+    def outcomes(self, file: str, node: ast.stmt) -> frozenset[int] | None:
+        return None
+
+    def note(self, file: str, node: ast.stmt) -> str:
+        return ""
+
+
+def trace_commit(repository: Repository, oid: Oid, name: str) -> Trace:
+    """Traces what a commit holds.
+
+    Args:
+        repository: where.
+        oid: the commit.
+        name: what is asked for; of a notebook's cells, those that it does not need are left out.
+    """
+    commit = repository.commit(oid)
+    entry = repository.process(oid).get("run") if commit.run else None
+    if entry is not None:
+        return _trace_run(repository, commit, run_here(repository.summary(entry), str(repository.root)))
+    return _trace_cells(repository, commit, name)
+
+
+# -- runs ---------------------------------------------------------------------------------------------------------------------
+
+
+def _trace_run(repository: Repository, commit: Commit, run: Run) -> Trace:
+    texts = _texts_of(repository, commit, run)
+    root = str(repository.root)
+    frames = read_position(repository, commit.oid)["frames"]
+    last_line = int(frames[0]["line"]) if frames else 1 << 30
+    names = {relative_path(path, root): path for path in texts}
+    sources = {shown: source for shown, path in names.items() if (source := _parsed(shown, texts[path])) is not None}
+    script = relative_path(run.script, root)
+    by_module = {module: sources[shown] for shown in sources for module in _module_names(names[shown], run.folder)}
+    tracer = Tracer(Surroundings(_read_files(repository, commit, run), run.arguments, run.argv), _AnyWay(), by_module.get)
+    main = sources.get(script, Source(script, ast.Module([], []), ()))
+    main = Source(script, main.tree, main.lines, last_line)
+    tracer.run(main)
+    return Trace(commit, tracer, (main,), run)
+
+
+def _texts_of(repository: Repository, commit: Commit, run: Run) -> Mapping[str, str]:
+    """Returns the source files of a run; those of its modules only where the commit may be loaded."""
+    texts = dict(read_sources(repository, commit.oid)) if repository.is_trusted(commit.oid) else {}
+    texts[run.script] = repository.code(commit.oid)
+    return texts
+
+
+def _parsed(shown: str, text: str) -> Source | None:
+    try:
+        return Source(shown, ast.parse(text), text.splitlines())
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def _module_names(path: str, folder: str) -> tuple[str, ...]:
+    """Returns the names that a file may be imported under."""
+    plain = os.path.relpath(path, folder).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return (plain,) if not plain.startswith(".") else (Path(path).stem,)
+
+
+def _read_files(repository: Repository, commit: Commit, run: Run) -> dict[str, str]:
+    """Returns the digests of what a run had read, under every path by which its code may call it."""
+    root = str(repository.root)
+    found: dict[str, str] = {}
+    for each in files_of(repository, repository.process(commit.oid)):
+        if each.access == READ:
+            digest = each.digest or f"{each.size} bytes of {each.modified_ns}"
+            path = os.path.join(root, each.path)
+            for shown in (os.path.relpath(path, run.cwd), path):
+                found.setdefault(os.path.normpath(shown), digest)
+    return found
+
+
+# -- cells --------------------------------------------------------------------------------------------------------------------
+
+
+def _trace_cells(repository: Repository, commit: Commit, name: str) -> Trace:
+    cells, is_cut = _cells_behind(repository, commit, name)
+    tracer = Tracer(Surroundings(), _AnyWay(), lambda _: None)
+    sources = []
+    for each in cells:
+        source = _parsed(f"In [{each.execution}]" if each.execution is not None else each.oid[:8], _plain(repository.code(each.oid)))
+        if source is not None:
+            sources.append(source)
+            tracer.run(source)
+    return Trace(commit, tracer, tuple(sources), None, is_cut)
+
+
+def _cells_behind(repository: Repository, commit: Commit, name: str) -> tuple[list[Commit], bool]:
+    """Returns the cells that may have to do with a name, oldest first: those that wrote it, or what such cells mention, and those that set seeds."""
+    wanted = {name.partition(".")[0]}
+    found: list[Commit] = []
+    present: Commit | None = commit
+    for _ in range(_CELLS_LOOKED_AT):
+        if present is None or len(found) >= _CELLS_LIMIT:
+            break
+        code = repository.code(present.oid) if present.kind in _CODE_KINDS else ""
+        if code and (wanted.intersection((*present.added, *present.modified)) or any(word in code for word in _SEEDS)):
+            found.append(present)
+            wanted |= names_in_source(_plain(code)) or frozenset()
+        present = repository.commit(present.parents[0]) if present.parents else None
+    return found[::-1], present is not None
+
+
+def _plain(code: str) -> str:
+    """Returns a cell's code without lines of IPython's own."""
+    return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines())

@@ -1,0 +1,158 @@
+"""Making a value again from its lineage: the slice of the program that it needs runs in a folder of its own, and what it makes is compared with what was stored.
+
+Nothing of the project is touched: the slice sees copies of the files that the run read, as long as they are what they were, and what it writes goes with the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dartvc.errors import NotFoundError, RefusedError, UntrustedError
+from dartvc.history import Repository
+from dartvc.history.digests import digest_of_file
+from dartvc.lineage.traces.commits import Trace, trace_commit
+from dartvc.model import Oid, short
+from dartvc.porcelain.likeness import are_alike
+from dartvc.sessions.files import READ, RunFile, files_of
+
+__all__ = ["Recomputation", "recompute_name", "slices_for"]
+
+_ENTRY = "import sys; from dartvc.cli.entry import main; sys.exit(main())"
+_TAIL = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputation:
+    """What came of making a value again.
+
+    Attributes:
+        name: whose value.
+        is_equal: it is what is stored; None: it was not made.
+        seconds: what that took, with the start of Python.
+        lines: of the program that ran; ``of_lines``: of the whole.
+        problem: why it was not made: the end of what the program said.
+    """
+
+    name: str
+    is_equal: bool | None
+    seconds: float
+    lines: int
+    of_lines: int
+    problem: str = ""
+
+
+def slices_for(repository: Repository, name: str, oid: Oid) -> dict[str, str]:
+    """Returns the parts of the program that a name's value needs, by file; the script, or the cells in one, comes first.
+
+    Raises:
+        NotFoundError: no statement is seen to make it.
+    """
+    return _slices(trace_commit(repository, oid, name), name, oid)
+
+
+def _slices(trace: Trace, name: str, oid: Oid) -> dict[str, str]:
+    if trace.item(name) is None:
+        raise NotFoundError(
+            f"no statement of the code at {short(oid)} is seen to bind {name}", kind="no-origin", hint=f"dvc-state why {name}"
+        )
+    return {file: text for file, text in trace.slices(name).items() if text}
+
+
+def recompute_name(repository: Repository, name: str, oid: Oid, *, trust: bool = False) -> Recomputation:
+    """Runs what a name's value needs, and compares.
+
+    Raises:
+        NotFoundError: no statement is seen to make it.
+        RefusedError: a file that it was made from is not what it was, or the name belongs to a function.
+        UntrustedError: the commit was made elsewhere.
+    """
+    if not trust and not repository.is_trusted(oid):
+        raise UntrustedError(f"{short(oid)} was made elsewhere, and this runs its code", kind="untrusted", hint="--trust runs it")
+    if "()." in name:
+        raise RefusedError(
+            f"{name} belongs to a function that was running", kind="recompute", hint=f"dvc-state lineage {name} shows what it was made from"
+        )
+    trace = trace_commit(repository, oid, name)
+    slices = _slices(trace, name, oid)
+    folder = Path(tempfile.mkdtemp(prefix="dartvc-recompute-"))
+    try:
+        return _run(repository, trace, name, oid, slices, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(repository: Repository, trace: Trace, name: str, oid: Oid, slices: dict[str, str], folder: Path) -> Recomputation:
+    root = repository.root
+    run = trace.run
+    for file, text in slices.items():
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    for each in files_of(repository, repository.process(oid)):
+        if each.access == READ and not os.path.isabs(each.path) and not each.path.startswith(".."):
+            _bring(root, each, folder)
+    script = os.path.relpath(run.script, root) if run is not None else "cells.py"
+    cwd = folder / (os.path.relpath(run.cwd, root) if run is not None else "")
+    cwd.mkdir(parents=True, exist_ok=True)
+    seed = run.hash_seed if run is not None and run.hash_seed else "0"
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    words = [sys.executable, "-c", _ENTRY]
+    subprocess.run([*words, "init"], cwd=folder, env=environment, capture_output=True, check=True)
+    settings = [word for key, value in (run.arguments.items() if run is not None else ()) for word in ("--set", f"{key}={value}")]
+    begin = time.perf_counter()
+    argv = list(run.argv[1:]) if run is not None else []
+    done = subprocess.run(
+        [*words, "run", *settings, str(folder / script), *argv],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+    )
+    seconds = time.perf_counter() - begin
+    lines = sum(text.count("\n") for text in slices.values())
+    of_lines = sum(len(each.lines) for each in (trace.tracer.sources.values() if run is not None else trace.sources))
+    if done.returncode:
+        return Recomputation(name, None, seconds, lines, of_lines, "\n".join(done.stderr.strip().splitlines()[-_TAIL:]))
+    return Recomputation(name, _is_equal(repository, oid, folder, name), seconds, lines, of_lines)
+
+
+def _bring(root: Path, read: RunFile, folder: Path) -> None:
+    """Copies a file that a run read, if it is still the same.
+
+    Raises:
+        RefusedError: it is not.
+    """
+    source, target = root / read.path, folder / read.path
+    try:
+        found = os.stat(source)
+        is_same = (
+            digest_of_file(str(source)) == read.digest
+            if read.digest
+            else (found.st_size, found.st_mtime_ns) == (read.size, read.modified_ns)
+        )
+    except OSError:
+        is_same = False
+    if not is_same:
+        raise RefusedError(f"{read.path} is not what it was when it was read", kind="recompute", hint=f"dvc-state why {read.path}")
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+
+
+def _is_equal(repository: Repository, oid: Oid, folder: Path, name: str) -> bool:
+    other = Repository.open(folder, walk_up=False)
+    tip = other.database.refs.head().oid
+    made = other.names(tip).get(name) if tip is not None else None
+    stored = repository.names(oid)[name]
+    if made is None or made.payload_oid is None or stored.payload_oid is None:
+        return False
+    return made.payload_oid == stored.payload_oid or are_alike(other.payload(made.payload_oid), repository.payload(stored.payload_oid))
