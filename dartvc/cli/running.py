@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dartvc.cli.seed import begin_again, note_last
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefusedError, UntrustedError, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StartOptions", "check_device", "parse_plainly", "start"]
 
-_DEVICE = re.compile(r"[a-z]+(:\d+)?$")
+_DEVICE = r"[a-z]+(:\d+)?$"
 
 
 class StartOptions(NamedTuple):
@@ -93,7 +94,7 @@ def start(options: StartOptions) -> int:
 
 
 def _run(options: StartOptions) -> int:
-    _fix_hash_seed("0" if options.reuse and "PYTHONHASHSEED" not in os.environ else "")
+    begin_again("0" if options.reuse and "PYTHONHASHSEED" not in os.environ else "")
     script, module = _find_module(options.module) if options.module else (options.words[0], "")
     if not os.path.isfile(script):
         raise UsageError(f"there is no file {script}", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
@@ -104,6 +105,7 @@ def _run(options: StartOptions) -> int:
         repository = Repository.open()
     except NotFoundError:
         repository = Repository.init()
+    note_last(repository.path, os.environ.get("PYTHONHASHSEED", ""))
     _settle_dead_runs(repository, options.is_atomic)
     chosen = RunOptions(*_pace(options, repository), options.grace, _pairs(options.sets), options.is_atomic, options.reuse)
     return run_script(repository, script, options.words, chosen, module=module)
@@ -183,7 +185,7 @@ def _resume(options: StartOptions) -> int:
         )
     sets, device = _pairs(options.sets), check_device(options.map_device)
     _check_sets(repository, commit.oid, sets)
-    _fix_hash_seed(run.hash_seed)
+    begin_again(run.hash_seed)
     sources = {**_last_sources(repository, run), **read_sources(repository, commit.oid)}
     _compare_environment(repository.environment(commit.oid), sources, commit, options.force)
     text = _choose_code(run, sources.get(run.script, ""), options.code)
@@ -192,6 +194,7 @@ def _resume(options: StartOptions) -> int:
     _tell_effects(repository, commit)
     if atomic is None:
         _follow(repository, commit.oid)
+    note_last(repository.path, run.hash_seed)
     reuse = options.reuse or run.reuse
     run = run._replace(reuse=reuse)
     chosen = RunOptions(*_pace(options, repository), options.grace, is_atomic=atomic is not None, reuse=reuse)
@@ -227,7 +230,7 @@ def _atomic_of(repository: Repository, tip: Oid) -> AtomicRun | None:
         LockedError: it is still running.
     """
     run_id = repository.commit(tip).run
-    if not run_id:
+    if not run_id or not (repository.path / "atomic").is_dir():
         return None
     from dartvc.sessions.atomic import find_atomic, is_alive
 
@@ -263,8 +266,8 @@ def _compare_environment(recorded: Mapping[str, object], sources: Mapping[str, s
 
 def _tell_effects(repository: Repository, commit: Commit) -> None:
     """Says what the program did after the commit that no resume takes back."""
-    from dartvc.porcelain.postmortem import acts_after
     from dartvc.program.acts import describe_acts
+    from dartvc.sessions.recorded import acts_after
 
     since = describe_acts(acts_after(repository, commit))
     if since:
@@ -334,7 +337,7 @@ def check_device(device: str) -> str:
     Raises:
         UsageError: it is none.
     """
-    if device and not _DEVICE.match(device):
+    if device and not re.match(_DEVICE, device):
         raise UsageError(f"{device!r} is no device", kind="bad-device", hint="--map-device cpu")
     return device
 
@@ -347,12 +350,3 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{text!r} is not NAME=VALUE", kind="bad-set", hint="--set lr=0.01")
         pairs[name] = value
     return pairs
-
-
-def _fix_hash_seed(recorded: str) -> None:
-    """Starts this process again with a known seed for str hashes: the order of sets is part of what a resume must repeat."""
-    present = os.environ.get("PYTHONHASHSEED", "random")
-    wanted = recorded or (present if present != "random" else str(int.from_bytes(os.urandom(4), "little")))
-    if present != wanted:
-        sys.stdout.flush()
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": wanted})
