@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dartvc.cli.seed import begin_again, note_last
+from dartvc.cli.seed import begin_again, is_seed, note_last
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefusedError, UntrustedError, UsageError
 
 if TYPE_CHECKING:
@@ -161,13 +161,16 @@ def _find_module(name: str) -> tuple[str, str]:
 
 def _resume(options: StartOptions) -> int:
     from dartvc.history import Repository
+
+    repository = Repository.open()
+    tip = repository.resolve(options.words[0]) if options.words else _last_run(repository)
+    if seed := _seed_of(repository, tip):
+        begin_again(seed)  # as early as it is known: what is imported from here on takes most of the time
     from dartvc.sessions.recorded import find_resumable, read_sources
     from dartvc.sessions.relocation import write_missing_sources
     from dartvc.sessions.runs import run_facts
     from dartvc.shims.script import RunOptions, resume_script
 
-    repository = Repository.open()
-    tip = repository.resolve(options.words[0]) if options.words else _last_run(repository)
     atomic = _atomic_of(repository, tip)
     if not options.words and atomic is not None and atomic.state in ("rolled back", "left"):
         sys.stderr.write(f"dartvc: the last run was {atomic.state}; dvc-state resume REV goes back into it\n")
@@ -221,6 +224,13 @@ def _check_sets(repository: Repository, oid: Oid, sets: Mapping[str, str]) -> No
             close = difflib.get_close_matches(name, known, n=3)
             hint = f"did you mean {' or '.join(close)}?" if close else f"dvc-state ls {oid[:8]}"
             raise NotFoundError(f"there is no variable {name} at {oid[:8]}", kind="unknown-name", hint=hint)
+
+
+def _seed_of(repository: Repository, tip: Oid) -> str:
+    """Returns the seed of str hashes of the run that a commit belongs to; empty when it belongs to none, or what stands there is no seed."""
+    entry = repository.process(tip).get("run") if repository.commit(tip).run else None
+    seed = str(repository.summary(entry).get("hash_seed", "")) if entry is not None else ""
+    return seed if is_seed(seed) else ""
 
 
 def _atomic_of(repository: Repository, tip: Oid) -> AtomicRun | None:

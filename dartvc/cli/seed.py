@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-__all__ = ["begin_again", "begin_again_early", "note_last"]
+__all__ = ["begin_again", "begin_again_early", "is_seed", "note_last"]
 
 _REPOSITORY = ".dvc-state"
 _LAST = "hash-seed"
@@ -41,6 +41,11 @@ def begin_again_early(argv: Sequence[str]) -> None:
         begin_again(seed)
 
 
+def is_seed(text: str) -> bool:
+    """Whether Python takes a text for a seed."""
+    return len(text) <= 10 and text.isascii() and text.isdigit() and int(text) <= _LARGEST
+
+
 def note_last(repository_path: str | os.PathLike[str], seed: str) -> None:
     """Notes the seed of the run that begins or goes on, for `begin_again_early`."""
     if seed:
@@ -57,7 +62,7 @@ def _last_seed() -> str:
         folder = os.path.dirname(folder)
     try:
         with open(os.path.join(folder, _REPOSITORY, _LAST)) as file:
-            seed = file.read(16)
+            seed = file.read(64)
     except (OSError, ValueError):
         return ""
-    return seed if seed.isascii() and seed.isdigit() and int(seed) <= _LARGEST else ""
+    return seed if is_seed(seed) else ""

@@ -27,11 +27,11 @@ from dartvc.program.cells import add_cell
 from dartvc.program.generators import GeneratorCodec
 from dartvc.program.sources import Sources
 from dartvc.sessions.cells import read_cell, read_cell_texts
+from dartvc.sessions.frames import Frame, read_frames, read_trace
 from dartvc.sessions.recorded import read_effects, read_sources
 from dartvc.sessions.relocation import Relocation, path_of_entry
 from dartvc.sessions.restoring import split_frames
 from dartvc.sessions.runs import run_here
-from dartvc.sessions.traces import Frame, read_frames, read_trace
 from dartvc.state.loading import Loading, Unloadable, load
 
 __all__ = ["Examination", "LoadedFrame", "LoadedState", "acts_of", "examine", "load_state"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -155,6 +154,8 @@ def _command(words: Sequence[object]) -> str:
 
 
 def _shell_command(text: str) -> str:
+    import shlex
+
     try:
         words = shlex.split(text)
     except ValueError:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.errors import NotFoundError
 from dartvc.history import Repository
@@ -36,8 +35,7 @@ __all__ = [
 ]
 
 
-@dataclass
-class LoadedRun:
+class LoadedRun(NamedTuple):
     """A commit of a run, loaded: enough to go on."""
 
     frames: list[CapturedFrame]

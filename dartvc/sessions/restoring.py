@@ -7,7 +7,6 @@ untouched; `Restore.apply` switches. Of arrays whose structure did not change on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,11 +84,11 @@ def load_names(
     return {name: value for name, value in loaded.items() if name in entries}
 
 
-@dataclass
 class _Patch:
     """Chunks to copy into living memory: (where, bytes)."""
 
-    writes: list[tuple[memoryview, bytes]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.writes: list[tuple[memoryview, bytes]] = []
 
 
 class Restore:

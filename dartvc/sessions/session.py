@@ -18,7 +18,6 @@ from dartvc.host.entropy import local_now, new_id
 from dartvc.host.threads import Helper
 from dartvc.model import CommitKind, CommitReport, LogSource, Oid, Position, RestoreReport, StagedCommit, StagedName
 from dartvc.sessions.registry import Registration
-from dartvc.sessions.restoring import Restore, load_names, plan_restore, split_frames
 from dartvc.sessions.units import Unit, with_freshness
 from dartvc.sessions.writer import BackgroundWriter, Ticket, run_refs
 from dartvc.state.candidates import names_in_source, user_threads
@@ -132,6 +131,8 @@ class Session:
             UntrustedError: the commit was made elsewhere.
             NotFoundError: one of ``names`` is not in it.
         """
+        from dartvc.sessions.restoring import Restore, plan_restore, split_frames
+
         with self.busy:
             self.flush()
             repository = self.repository
@@ -483,6 +484,8 @@ class Session:
 
     def load(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> dict[str, object]:
         """Loads a commit's names into a new dict, to which its functions are bound."""
+        from dartvc.sessions.restoring import load_names
+
         target = self.repository.names(oid)
         self._check(oid, target, names, trust)
         wanted = target if names is None else {name: target[name] for name in names}

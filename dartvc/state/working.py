@@ -21,7 +21,6 @@ from dartvc.state.candidates import is_hidden, touched_names
 from dartvc.state.chunking import StreamChunk, chunk_buffer, digest_buffers, match_stream
 from dartvc.state.copies import CopyPool
 from dartvc.state.covariables import ATOMIC_TYPES, group_by_sharing
-from dartvc.state.culprits import find_culprit
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.members import SMALL_STREAM_BYTES, digest_members, digest_summaries, unchanged_members
 from dartvc.state.saving import GeneratorCodec, Refusal, Saved, Saving, UserCodeMet, save
@@ -398,6 +397,8 @@ class WorkingNamespace:
             except Refusal:
                 return False
             return True
+
+        from dartvc.state.culprits import find_culprit
 
         path = find_culprit(name, value, is_storable)
         omission = Omission(name, path, refusal.reason, refusal.remedy, recomputable=True)

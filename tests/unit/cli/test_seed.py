@@ -54,7 +54,7 @@ def test_a_resume_guesses_only_what_was_noted_and_can_be_a_seed(tmp_path: Path, 
     assert seeds_of_starts(tmp_path, monkeypatch, "resume") == []
     repository.mkdir()
     (repository / "HEAD").write_text("ref: refs/heads/main\n")
-    for damaged in ("", "random", "-1", "4294967296", "9" * 40, "１"):
+    for damaged in ("", "random", "-1", "4294967296", "9" * 40, "9" * 5000, "１"):
         (repository / "hash-seed").write_text(damaged)
         assert seeds_of_starts(tmp_path, monkeypatch, "resume") == []
     seed.note_last(repository, "77")
