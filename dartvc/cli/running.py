@@ -228,7 +228,7 @@ def _check_sets(repository: Repository, oid: Oid, sets: Mapping[str, str]) -> No
 
 def _seed_of(repository: Repository, tip: Oid) -> str:
     """Returns the seed of str hashes of the run that a commit belongs to; empty when it belongs to none, or what stands there is no seed."""
-    entry = repository.process(tip).get("run") if repository.commit(tip).run else None
+    entry = repository.process(tip).get("run") if repository.commit(tip, with_refs=False).run else None
     seed = str(repository.summary(entry).get("hash_seed", "")) if entry is not None else ""
     return seed if is_seed(seed) else ""
 
@@ -239,7 +239,7 @@ def _atomic_of(repository: Repository, tip: Oid) -> AtomicRun | None:
     Raises:
         LockedError: it is still running.
     """
-    run_id = repository.commit(tip).run
+    run_id = repository.commit(tip, with_refs=False).run
     if not run_id or not (repository.path / "atomic").is_dir():
         return None
     from dartvc.sessions.atomic import find_atomic, is_alive
@@ -287,17 +287,17 @@ def _tell_effects(repository: Repository, commit: Commit) -> None:
 def _last_run(repository: Repository) -> Oid:
     tips = [oid for _, oid in repository.database.refs.iter_refs("refs/runs/")]
     head = repository.database.refs.head().oid
-    if not tips and head is not None and repository.commit(head).run:
+    if not tips and head is not None and repository.commit(head, with_refs=False).run:
         return head
     if not tips:
         raise NotFoundError("there is no run here", kind="no-run", hint="dvc-state run SCRIPT")
-    return max((repository.commit(oid) for oid in tips), key=lambda commit: commit.time).oid
+    return max((repository.commit(oid, with_refs=False) for oid in tips), key=lambda commit: commit.time).oid
 
 
 def _is_over(repository: Repository, oid: Oid) -> bool:
     from dartvc.model import CommitKind
 
-    return repository.commit(oid).kind is CommitKind.END
+    return repository.commit(oid, with_refs=False).kind is CommitKind.END
 
 
 def _follow(repository: Repository, oid: Oid) -> None:

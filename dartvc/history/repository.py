@@ -123,9 +123,11 @@ class Repository:
 
         return resolve_revision(self, revision, head=head)
 
-    def commit(self, oid: Oid) -> Commit:
-        """Returns a commit, from its commit object alone, with the refs that point at it."""
+    def commit(self, oid: Oid, *, with_refs: bool = True) -> Commit:
+        """Returns a commit, from its commit object alone, with the refs that point at it unless nobody wants them: each is a file to read."""
         commit = self._decode(oid)
+        if not with_refs:
+            return commit
         refs = self.refs_by_commit().get(commit.oid)
         return commit._replace(refs=refs) if refs else commit
 

@@ -63,7 +63,7 @@ def find_resumable(repository: Repository, start: Oid) -> tuple[Commit, Run]:
     oid: Oid | None = start
     run_id = ""
     while oid is not None:
-        commit = repository.commit(oid)
+        commit = repository.commit(oid, with_refs=False)
         if run_id and commit.run != run_id:
             break
         if commit.run:
