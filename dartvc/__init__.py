@@ -11,8 +11,7 @@ Every checkpoint of a namespace is a commit in an ordinary git object database. 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # not typing's, which takes longer to import than all of this
 if TYPE_CHECKING:
     from dartvc.hindsight.recording import log
     from dartvc.porcelain.face import Repository, arg, init, open, session, transaction

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
 
+TYPE_CHECKING = False  # not typing's: a process that begins again at once should not import it
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from dartvc.history import Repository
     from dartvc.model import Workspace
 
@@ -89,6 +91,9 @@ def main() -> int:
         sys.stdout.write(complete(argv[1:]))
         return 0
     if argv and argv[0] in ("run", "resume"):
+        from dartvc.cli.seed import begin_again_early
+
+        begin_again_early(argv)
         from dartvc.cli.running import parse_plainly, start
 
         options = parse_plainly(argv)

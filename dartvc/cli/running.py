@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dartvc.cli.seed import begin_again, is_seed, note_last
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefusedError, UntrustedError, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StartOptions", "check_device", "parse_plainly", "start"]
 
-_DEVICE = re.compile(r"[a-z]+(:\d+)?$")
+_DEVICE = r"[a-z]+(:\d+)?$"
 
 
 class StartOptions(NamedTuple):
@@ -93,7 +94,7 @@ def start(options: StartOptions) -> int:
 
 
 def _run(options: StartOptions) -> int:
-    _fix_hash_seed("0" if options.reuse and "PYTHONHASHSEED" not in os.environ else "")
+    begin_again("0" if options.reuse and "PYTHONHASHSEED" not in os.environ else "")
     script, module = _find_module(options.module) if options.module else (options.words[0], "")
     if not os.path.isfile(script):
         raise UsageError(f"there is no file {script}", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
@@ -104,6 +105,7 @@ def _run(options: StartOptions) -> int:
         repository = Repository.open()
     except NotFoundError:
         repository = Repository.init()
+    note_last(repository.path, os.environ.get("PYTHONHASHSEED", ""))
     _settle_dead_runs(repository, options.is_atomic)
     chosen = RunOptions(*_pace(options, repository), options.grace, _pairs(options.sets), options.is_atomic, options.reuse)
     return run_script(repository, script, options.words, chosen, module=module)
@@ -159,13 +161,16 @@ def _find_module(name: str) -> tuple[str, str]:
 
 def _resume(options: StartOptions) -> int:
     from dartvc.history import Repository
+
+    repository = Repository.open()
+    tip = repository.resolve(options.words[0]) if options.words else _last_run(repository)
+    if seed := _seed_of(repository, tip):
+        begin_again(seed)  # as early as it is known: what is imported from here on takes most of the time
     from dartvc.sessions.recorded import find_resumable, read_sources
     from dartvc.sessions.relocation import write_missing_sources
     from dartvc.sessions.runs import run_facts
     from dartvc.shims.script import RunOptions, resume_script
 
-    repository = Repository.open()
-    tip = repository.resolve(options.words[0]) if options.words else _last_run(repository)
     atomic = _atomic_of(repository, tip)
     if not options.words and atomic is not None and atomic.state in ("rolled back", "left"):
         sys.stderr.write(f"dartvc: the last run was {atomic.state}; dvc-state resume REV goes back into it\n")
@@ -183,7 +188,7 @@ def _resume(options: StartOptions) -> int:
         )
     sets, device = _pairs(options.sets), check_device(options.map_device)
     _check_sets(repository, commit.oid, sets)
-    _fix_hash_seed(run.hash_seed)
+    begin_again(run.hash_seed)
     sources = {**_last_sources(repository, run), **read_sources(repository, commit.oid)}
     _compare_environment(repository.environment(commit.oid), sources, commit, options.force)
     text = _choose_code(run, sources.get(run.script, ""), options.code)
@@ -192,6 +197,7 @@ def _resume(options: StartOptions) -> int:
     _tell_effects(repository, commit)
     if atomic is None:
         _follow(repository, commit.oid)
+    note_last(repository.path, run.hash_seed)
     reuse = options.reuse or run.reuse
     run = run._replace(reuse=reuse)
     chosen = RunOptions(*_pace(options, repository), options.grace, is_atomic=atomic is not None, reuse=reuse)
@@ -220,14 +226,21 @@ def _check_sets(repository: Repository, oid: Oid, sets: Mapping[str, str]) -> No
             raise NotFoundError(f"there is no variable {name} at {oid[:8]}", kind="unknown-name", hint=hint)
 
 
+def _seed_of(repository: Repository, tip: Oid) -> str:
+    """Returns the seed of str hashes of the run that a commit belongs to; empty when it belongs to none, or what stands there is no seed."""
+    entry = repository.process(tip).get("run") if repository.commit(tip, with_refs=False).run else None
+    seed = str(repository.summary(entry).get("hash_seed", "")) if entry is not None else ""
+    return seed if is_seed(seed) else ""
+
+
 def _atomic_of(repository: Repository, tip: Oid) -> AtomicRun | None:
     """Returns the record of the atomic run that a commit belongs to.
 
     Raises:
         LockedError: it is still running.
     """
-    run_id = repository.commit(tip).run
-    if not run_id:
+    run_id = repository.commit(tip, with_refs=False).run
+    if not run_id or not (repository.path / "atomic").is_dir():
         return None
     from dartvc.sessions.atomic import find_atomic, is_alive
 
@@ -263,8 +276,8 @@ def _compare_environment(recorded: Mapping[str, object], sources: Mapping[str, s
 
 def _tell_effects(repository: Repository, commit: Commit) -> None:
     """Says what the program did after the commit that no resume takes back."""
-    from dartvc.porcelain.postmortem import acts_after
     from dartvc.program.acts import describe_acts
+    from dartvc.sessions.recorded import acts_after
 
     since = describe_acts(acts_after(repository, commit))
     if since:
@@ -274,17 +287,17 @@ def _tell_effects(repository: Repository, commit: Commit) -> None:
 def _last_run(repository: Repository) -> Oid:
     tips = [oid for _, oid in repository.database.refs.iter_refs("refs/runs/")]
     head = repository.database.refs.head().oid
-    if not tips and head is not None and repository.commit(head).run:
+    if not tips and head is not None and repository.commit(head, with_refs=False).run:
         return head
     if not tips:
         raise NotFoundError("there is no run here", kind="no-run", hint="dvc-state run SCRIPT")
-    return max((repository.commit(oid) for oid in tips), key=lambda commit: commit.time).oid
+    return max((repository.commit(oid, with_refs=False) for oid in tips), key=lambda commit: commit.time).oid
 
 
 def _is_over(repository: Repository, oid: Oid) -> bool:
     from dartvc.model import CommitKind
 
-    return repository.commit(oid).kind is CommitKind.END
+    return repository.commit(oid, with_refs=False).kind is CommitKind.END
 
 
 def _follow(repository: Repository, oid: Oid) -> None:
@@ -334,7 +347,7 @@ def check_device(device: str) -> str:
     Raises:
         UsageError: it is none.
     """
-    if device and not _DEVICE.match(device):
+    if device and not re.match(_DEVICE, device):
         raise UsageError(f"{device!r} is no device", kind="bad-device", hint="--map-device cpu")
     return device
 
@@ -347,12 +360,3 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{text!r} is not NAME=VALUE", kind="bad-set", hint="--set lr=0.01")
         pairs[name] = value
     return pairs
-
-
-def _fix_hash_seed(recorded: str) -> None:
-    """Starts this process again with a known seed for str hashes: the order of sets is part of what a resume must repeat."""
-    present = os.environ.get("PYTHONHASHSEED", "random")
-    wanted = recorded or (present if present != "random" else str(int.from_bytes(os.urandom(4), "little")))
-    if present != wanted:
-        sys.stdout.flush()
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": wanted})

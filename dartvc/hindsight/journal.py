@@ -12,7 +12,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,6 +95,8 @@ def _files(folder: Path) -> list[Path]:
 def forget_tail(folder: Path) -> None:
     """Throws away what an earlier process of a run left in its journal; ``folder`` is the run's."""
     if (folder / _FOLDER).exists():
+        import shutil
+
         shutil.rmtree(folder / _FOLDER, ignore_errors=True)
         with contextlib.suppress(OSError):
             folder.rmdir()  # when nothing else of the run is in it

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from dartvc.host.machine import describe_machine
+from dartvc.host.machine import describe_machine, describe_python
 from dartvc.host.places import git_folders
 
 __all__ = ["compare_environments", "describe_environment", "describe_host", "is_dirty"]
@@ -44,13 +43,7 @@ def describe_environment(root: Path, before: Mapping[str, object]) -> Mapping[st
 
 def describe_host() -> dict[str, object]:
     """Returns what a program runs on, its packages apart: Python, platform, processors."""
-    return {
-        "python": platform.python_version(),
-        "implementation": platform.python_implementation(),
-        "platform": sys.platform,
-        "machine": platform.machine(),
-        **describe_machine(),
-    }
+    return {**describe_python(), **describe_machine()}
 
 
 def is_dirty(root: Path) -> bool | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, RefConflictError, UntrustedError
-from dartvc.history import revisions
 from dartvc.history.replaced import Replaced
 from dartvc.history.trailers import commit_of_raw, seal_payload, split_seal
+from dartvc.host.machine import user_name
 from dartvc.host.places import git_folders
 from dartvc.model import Commit, CommitKind, Oid
 from dartvc.store.database import ObjectDatabase
@@ -118,11 +119,15 @@ class Repository:
             NotFoundError: nothing has this name; the hint suggests what has.
             UsageError: it is malformed or ambiguous.
         """
-        return revisions.resolve_revision(self, revision, head=head)
+        from dartvc.history.revisions import resolve_revision
 
-    def commit(self, oid: Oid) -> Commit:
-        """Returns a commit, from its commit object alone, with the refs that point at it."""
+        return resolve_revision(self, revision, head=head)
+
+    def commit(self, oid: Oid, *, with_refs: bool = True) -> Commit:
+        """Returns a commit, from its commit object alone, with the refs that point at it unless nobody wants them: each is a file to read."""
         commit = self._decode(oid)
+        if not with_refs:
+            return commit
         refs = self.refs_by_commit().get(commit.oid)
         return commit._replace(refs=refs) if refs else commit
 
@@ -337,18 +342,11 @@ class Repository:
 
     def author(self) -> str:
         """Returns ``Name <address>`` for new commits: the setting ``dartvc.author``, else the user and the machine."""
-        import getpass
-        import platform
-
         configured = self.config.get("dartvc.author")
         if configured and "<" in configured:
             return configured
-        try:
-            user = getpass.getuser()
-        except (OSError, KeyError):
-            user = "unknown"
-        clean = "".join(char for char in user if char.isprintable() and char not in "<>") or "unknown"
-        return f"{configured or clean} <{clean}@{platform.node() or 'localhost'}>"
+        clean = "".join(char for char in user_name() if char.isprintable() and char not in "<>") or "unknown"
+        return f"{configured or clean} <{clean}@{os.uname().nodename or 'localhost'}>"
 
     def _raw(self, oid: Oid) -> RawCommit:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dartvc.errors import MissingObjectError
@@ -41,15 +40,18 @@ _plain_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 _ascii_json = json.JSONEncoder(ensure_ascii=True, default=str).encode
 
 
-@dataclass(slots=True)
 class _Trees:
     """The parts of one commit's tree."""
 
-    names: NamespaceTree
-    process: NamespaceTree
-    code: TreeEntry | None = None
-    environment: TreeEntry | None = None
-    logs: LogTree | None = None
+    def __init__(
+        self,
+        names: NamespaceTree,
+        process: NamespaceTree,
+        code: TreeEntry | None = None,
+        environment: TreeEntry | None = None,
+        logs: LogTree | None = None,
+    ) -> None:
+        self.names, self.process, self.code, self.environment, self.logs = names, process, code, environment, logs
 
 
 class CommitWriter:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
+import sys
 from pathlib import Path
 
-__all__ = ["describe_machine"]
+__all__ = ["describe_machine", "describe_python", "user_name"]
 
 _CPUINFO = Path("/proc/cpuinfo")
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
@@ -15,6 +15,33 @@ _NVIDIA = Path("/proc/driver/nvidia/gpus")
 def describe_machine() -> dict[str, object]:
     """Returns ``cpu`` (its model), ``cpus`` (how many), ``gpus`` (the model of each)."""
     return {"cpu": _cpu_model(), "cpus": os.cpu_count() or 1, "gpus": _gpu_models()}
+
+
+def describe_python() -> dict[str, object]:
+    """Returns ``python`` (its version), ``implementation``, ``platform`` and ``machine``, the words being those of the module `platform`.
+
+    That one compiles a dozen patterns when it is imported, and asks no more of CPython on a POSIX system than this.
+    """
+    if sys.implementation.name == "cpython" and os.name == "posix":
+        version, implementation, machine = sys.version.split()[0], "CPython", os.uname().machine
+    else:
+        import platform
+
+        version, implementation, machine = platform.python_version(), platform.python_implementation(), platform.machine()
+    return {"python": version, "implementation": implementation, "platform": sys.platform, "machine": machine}
+
+
+def user_name() -> str:
+    """Returns the user's name, as `getpass.getuser` finds it; empty when there is none."""
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        if name := os.environ.get(variable):
+            return name
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (OSError, KeyError):
+        return ""
 
 
 def _cpu_model() -> str:
@@ -26,6 +53,8 @@ def _cpu_model() -> str:
                     return value.strip()
     except OSError:
         pass
+    import platform
+
     return platform.processor() or platform.machine()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from pathlib import Path
 
 __all__ = ["PACKAGE_FOLDERS", "config_folder", "git_folders", "is_library_file"]
@@ -13,9 +14,8 @@ PACKAGE_FOLDERS = frozenset({"site-packages", "dist-packages"})
 
 @functools.cache
 def _libraries() -> tuple[str, ...]:
-    import sysconfig
-
-    python = {path for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name))}
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    python = {os.path.join(prefix, sys.platlibdir, version) for prefix in (sys.base_exec_prefix, sys.exec_prefix)}  # as sysconfig has them
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return tuple(os.path.join(path, "") for path in (*python, os.path.dirname(os.__file__), own))
 

@@ -16,7 +16,7 @@ from dartvc.porcelain.moves import branch as make_branch
 from dartvc.porcelain.moves import checkout, tag
 from dartvc.porcelain.workspaces import HeadWorkspace
 from dartvc.sessions import Session, open_sessions
-from dartvc.sessions import transaction as _transaction
+from dartvc.sessions.transaction import transaction as _transaction
 from dartvc.sessions.writer import Ticket
 
 __all__ = ["PendingCommit", "Repository", "init", "open", "session", "transaction"]

@@ -21,20 +21,20 @@ from typing import Any
 from dartvc.errors import UntrustedError
 from dartvc.history import NameEntry, Repository
 from dartvc.model import Commit, CommitKind, Oid, Omission, Summary, short
-from dartvc.program.acts import Act, acts_between, acts_since
+from dartvc.program.acts import Act, acts_between
 from dartvc.program.capture import Reader
 from dartvc.program.cells import add_cell
 from dartvc.program.generators import GeneratorCodec
 from dartvc.program.sources import Sources
 from dartvc.sessions.cells import read_cell, read_cell_texts
-from dartvc.sessions.recorded import read_effects, read_sequence, read_sources
+from dartvc.sessions.frames import Frame, read_frames, read_trace
+from dartvc.sessions.recorded import read_effects, read_sources
 from dartvc.sessions.relocation import Relocation, path_of_entry
 from dartvc.sessions.restoring import split_frames
 from dartvc.sessions.runs import run_here
-from dartvc.sessions.traces import Frame, read_frames, read_trace
 from dartvc.state.loading import Loading, Unloadable, load
 
-__all__ = ["Examination", "LoadedFrame", "LoadedState", "acts_after", "acts_of", "examine", "load_state"]
+__all__ = ["Examination", "LoadedFrame", "LoadedState", "acts_of", "examine", "load_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +80,6 @@ def acts_of(repository: Repository, commit: Commit) -> list[Act]:
     parent = commit.parents[0] if commit.parents and commit.kind is not CommitKind.START else None
     is_same_run = parent is not None and repository.commit(parent).run == commit.run
     return acts_between(read_effects(repository, parent) if parent is not None and is_same_run else (), read_effects(repository, commit.oid))
-
-
-def acts_after(repository: Repository, commit: Commit) -> list[Act]:
-    """Returns what a run did after a commit of it, as far as the run's later commits, or its journal on this machine, know."""
-    found = {(act.kind, act.what): act for act in acts_since(repository.path / "runs" / commit.run, read_sequence(repository, commit.oid))}
-    tip = repository.database.refs.read(f"refs/runs/{commit.run}")
-    if tip is not None and tip != commit.oid:
-        for act in acts_between(read_effects(repository, commit.oid), read_effects(repository, tip)):
-            known = found.get((act.kind, act.what))
-            found[act.kind, act.what] = act if known is None or known.times < act.times else known
-    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)

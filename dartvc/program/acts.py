@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,12 +38,12 @@ _WITH_VERBS = frozenset(
     {"apt", "apt-get", "aws", "az", "cargo", "conda", "docker", "dvc", "gcloud", "gh", "git", "gsutil", "helm", "hg", "kubectl"}
     | {"mamba", "mlflow", "npm", "pip", "pip3", "podman", "poetry", "svn", "systemctl", "terraform", "uv", "yarn"}
 )
-_INTERPRETERS = re.compile(r"(python|pypy)[\d.]*$|(ba|da|z)?sh$|perl$|ruby$|node$|Rscript$")
+_INTERPRETERS = r"(python|pypy)[\d.]*$|(ba|da|z)?sh$|perl$|ruby$|node$|Rscript$"
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh"})
-_VERB = re.compile(r"[a-z][a-z-]{1,15}$")
-_SCRIPT = re.compile(r"[\w-]{1,40}\.(py|sh|pl|rb|js|R)$")
-_ASSIGNMENT = re.compile(r"\w+=")
-_ADDRESS = re.compile(r"[\d.]+$|[\da-fA-F:]*:[\da-fA-F:.%\w]*$")
+_VERB = r"[a-z][a-z-]{1,15}$"
+_SCRIPT = r"[\w-]{1,40}\.(py|sh|pl|rb|js|R)$"
+_ASSIGNMENT = r"\w+="
+_ADDRESS = r"[\d.]+$|[\da-fA-F:]*:[\da-fA-F:.%\w]*$"
 
 
 class Act(NamedTuple):
@@ -118,7 +117,7 @@ class Acts:
             return ""
         host, port = str(address[0]), address[1]
         name, asked = self._asked.get(threading.get_ident(), ("", None))
-        if name and str(asked) == str(port) and _ADDRESS.match(host):
+        if name and str(asked) == str(port) and re.match(_ADDRESS, host):
             host = name
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -147,19 +146,21 @@ def _command(words: Sequence[object]) -> str:
     """Returns a command line without what may be secret in it: ``git push ...``, ``python train.py ...``, ``curl ...``."""
     name = _name_of(words[0]) or _NAMELESS
     shown, rest = name, [_text(word) for word in words[1:]]
-    if rest and name in _WITH_VERBS and _VERB.match(rest[0]):
+    if rest and name in _WITH_VERBS and re.match(_VERB, rest[0]):
         shown, rest = f"{name} {rest[0]}", rest[1:]
-    elif rest and _INTERPRETERS.match(name) and _SCRIPT.match(os.path.basename(rest[0])):
+    elif rest and re.match(_INTERPRETERS, name) and re.match(_SCRIPT, os.path.basename(rest[0])):
         shown, rest = f"{name} {os.path.basename(rest[0])}", rest[1:]
     return shown + (" ..." if rest else "")
 
 
 def _shell_command(text: str) -> str:
+    import shlex
+
     try:
         words = shlex.split(text)
     except ValueError:
         words = [*text.split()[:1], "..."]
-    while words and _ASSIGNMENT.match(words[0]):
+    while words and re.match(_ASSIGNMENT, words[0]):
         del words[0]
     return _command(words) if words else "sh"
 

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +53,6 @@ class FileState(NamedTuple):
     content: bytes | None
 
 
-@dataclass
 class Effects:
     """The effects of one run.
 
@@ -62,26 +60,37 @@ class Effects:
         journal: a folder of its own for what was there before.
         ignored: paths under these are not the program's (the repository).
         on_fork: called before the program forks.
+        sequence: the number of the commit that follows.
         is_atomic: keep whatever the program overwrites, in its forked children too, and let no write happen that could not be taken back.
     """
 
-    journal: Path
-    ignored: tuple[str, ...]
-    on_fork: Callable[[], None] = lambda: None
-    written: dict[str, tuple[int, int] | None] = field(default_factory=dict)
-    unkept: dict[str, str] = field(default_factory=dict)
-    """What could not be kept before it was changed, and why: a resume cannot take these changes back."""
-    sequence: int = 0
-    is_paused: bool = False
-    """While it is, nothing is taken note of."""
-    is_atomic: bool = False
-    use: FileUse | None = None
-    """Takes note of the versions that are read and written."""
-    _keeper: Journal | None = None
-    _lock: Any = field(default_factory=threading.RLock)
-    _inside: int | None = None
-    """The thread that is keeping or reading files just now: its own files are not the program's."""
-    _pid: int = field(default_factory=os.getpid)
+    def __init__(
+        self,
+        journal: Path,
+        ignored: tuple[str, ...],
+        on_fork: Callable[[], None] = lambda: None,
+        *,
+        sequence: int = 0,
+        is_atomic: bool = False,
+    ) -> None:
+        self.journal = journal
+        self.ignored = ignored
+        self.on_fork = on_fork
+        self.written: dict[str, tuple[int, int] | None] = {}
+        self.unkept: dict[str, str] = {}
+        """What could not be kept before it was changed, and why: a resume cannot take these changes back."""
+        self.sequence = sequence
+        self.is_paused = False
+        """While it is, nothing is taken note of."""
+        self.is_atomic = is_atomic
+        self.use: FileUse | None = None
+        """Takes note of the versions that are read and written."""
+        self.acts = Acts(self._write_down)
+        self._keeper: Journal | None = None
+        self._lock: Any = threading.RLock()
+        self._inside: int | None = None
+        """The thread that is keeping or reading files just now: its own files are not the program's."""
+        self._pid = os.getpid()
 
     @property
     def keeper(self) -> Journal:
@@ -89,9 +98,6 @@ class Effects:
         if self._keeper is None or self._keeper.folder != self.journal:
             self._keeper = Journal(self.journal, self.is_atomic)
         return self._keeper
-
-    def __post_init__(self) -> None:
-        self.acts = Acts(self._write_down)
 
     def watch(self) -> None:
         """Begins to watch; an audit hook stays until the process ends."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from dataclasses import dataclass, field
 
 __all__ = ["USES_LIMIT", "FileUse", "Place", "Version"]
 
@@ -24,7 +23,6 @@ Place = tuple[str, int, str]
 """File, line and function of the user's code."""
 
 
-@dataclass
 class FileUse:
     """The uses of one run.
 
@@ -38,15 +36,14 @@ class FileUse:
         is_paused: while it is, nothing is taken note of.
     """
 
-    folder: str
-    read: dict[tuple[str, Version], None] = field(default_factory=dict)
-    written: set[str] = field(default_factory=set)
-    places: dict[str, Place] = field(default_factory=dict)
-    further: int = 0
-    is_paused: bool = False
-
-    def __post_init__(self) -> None:
-        self._prefix = os.path.join(self.folder, "")
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.read: dict[tuple[str, Version], None] = {}
+        self.written: set[str] = set()
+        self.places: dict[str, Place] = {}
+        self.further = 0
+        self.is_paused = False
+        self._prefix = os.path.join(folder, "")
 
     def note_read(self, path: str) -> None:
         """Takes note that the program opens a file for reading; nothing when it wrote the file itself."""

@@ -30,7 +30,6 @@ _FICLONE = 0x40049409
 _PIECE_BYTES = 16 * 1024 * 1024
 
 
-@dataclass
 class Journal:
     """The journal of one run.
 
@@ -39,11 +38,12 @@ class Journal:
         is_whole: keep every file whatever its size, and in order, and say so with an `OSError` when that fails: nothing may be lost.
     """
 
-    folder: Path
-    is_whole: bool = False
-    _kept: dict[str, bool] = field(default_factory=dict)
-    """Paths of which the present sequence has a line; whether that line stands whatever happens to the path."""
-    _copied: set[str] = field(default_factory=set)
+    def __init__(self, folder: Path, is_whole: bool = False) -> None:
+        self.folder = folder
+        self.is_whole = is_whole
+        self._kept: dict[str, bool] = {}
+        """Paths of which the present sequence has a line; whether that line stands whatever happens to the path."""
+        self._copied: set[str] = set()
 
     def keep(self, path: str, sequence: int, *, is_growing: bool) -> bool:
         """Writes down what is at a path; returns whether this is the first line about it since `advance`.

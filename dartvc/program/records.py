@@ -11,7 +11,6 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ _LINK_BYTES = 4000
 _SUM_DIGITS = 8
 
 
-@dataclass(slots=True)
 class Records:
     """What a journal holds.
 
@@ -36,9 +34,10 @@ class Records:
         damaged: where it is damaged, and what that means.
     """
 
-    newest: list[Mapping[str, Any]] = field(default_factory=list)
-    written: list[Mapping[str, Any]] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.newest: list[Mapping[str, Any]] = []
+        self.written: list[Mapping[str, Any]] = []
+        self.damaged: list[str] = []
 
 
 def add_record(journal: Path, record: Mapping[str, object], *, is_ordered: bool = False) -> None:

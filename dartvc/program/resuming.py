@@ -7,7 +7,6 @@ import builtins
 import sys
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -23,12 +22,11 @@ __all__ = ["FrameState", "Resumption", "begin", "install_standins", "make_functi
 _VERSION = sys.version_info[:2]
 
 
-@dataclass
 class FrameState:
     """What a variant starts from: the values of its locals and of its stack."""
 
-    values: dict[str, object] = field(default_factory=dict)
-    stack: list[object] = field(default_factory=list)
+    def __init__(self, values: dict[str, object], stack: list[object]) -> None:
+        self.values, self.stack = values, stack
 
 
 def compile_variant(frame: CapturedFrame, reader: Reader, filename: str) -> types.CodeType:

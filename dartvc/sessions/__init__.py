@@ -6,8 +6,14 @@ thread). It knows nothing of IPython or of command lines: shims call `begin_unit
 
 from __future__ import annotations
 
-from dartvc.sessions.session import Session, open_sessions
-from dartvc.sessions.transaction import transaction
-from dartvc.sessions.writer import BackgroundWriter
+from typing import TYPE_CHECKING
 
-__all__ = ["BackgroundWriter", "Session", "open_sessions", "transaction"]
+from dartvc.exports import lazily
+
+if TYPE_CHECKING:
+    from dartvc.sessions.session import Session, open_sessions
+    from dartvc.sessions.writer import BackgroundWriter
+
+__all__ = ["BackgroundWriter", "Session", "open_sessions"]
+
+__getattr__ = lazily(__name__, {"session": ("Session", "open_sessions"), "writer": ("BackgroundWriter",)})

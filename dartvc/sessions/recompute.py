@@ -15,16 +15,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dartvc.errors import DartvcError
-from dartvc.model import Oid, Omission, StagedName
+from dartvc.model import Oid, Omission
 from dartvc.state.candidates import names_in_source
 from dartvc.state.loading import Loading, Unloadable, load
 from dartvc.state.process import ENTRIES, apply_process
 
 if TYPE_CHECKING:
     from dartvc.history import Repository
-    from dartvc.state.working import NamespaceDelta
 
-__all__ = ["EffectRefused", "no_effects", "random_streams_kept", "recompute", "with_freshness"]
+__all__ = ["EffectRefused", "no_effects", "random_streams_kept", "recompute"]
 
 _STREAMS = ("random", "numpy.random", "torch.random")
 
@@ -150,17 +149,3 @@ def no_effects(*, may_read: bool = True) -> Iterator[None]:
         yield
     finally:
         _GUARD.on = False
-
-
-def with_freshness(delta: NamespaceDelta) -> tuple[StagedName, ...]:
-    """Tells for each omitted name whether this unit made it anew or only touched it."""
-    if not any(isinstance(name.omission, Omission) for name in delta.changed):
-        return delta.changed
-    marked = []
-    for name in delta.changed:
-        if name.omission is None:
-            marked.append(name)
-        else:
-            recipe = {"fresh": name.name in delta.rebound}
-            marked.append(StagedName(name.name, name.summary, None, name.omission, recipe))
-    return tuple(marked)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dartvc.errors import NotFoundError
 from dartvc.history import Repository
 from dartvc.model import Commit, CommitKind, Oid
-from dartvc.program.acts import Act, read_acts
+from dartvc.program.acts import Act, acts_between, acts_since, read_acts
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import FileState
 from dartvc.program.generators import frame_at
@@ -23,6 +22,7 @@ from dartvc.state.working import StoredVersion
 
 __all__ = [
     "LoadedRun",
+    "acts_after",
     "find_resumable",
     "load_run",
     "read_effects",
@@ -35,8 +35,7 @@ __all__ = [
 ]
 
 
-@dataclass
-class LoadedRun:
+class LoadedRun(NamedTuple):
     """A commit of a run, loaded: enough to go on."""
 
     frames: list[CapturedFrame]
@@ -64,7 +63,7 @@ def find_resumable(repository: Repository, start: Oid) -> tuple[Commit, Run]:
     oid: Oid | None = start
     run_id = ""
     while oid is not None:
-        commit = repository.commit(oid)
+        commit = repository.commit(oid, with_refs=False)
         if run_id and commit.run != run_id:
             break
         if commit.run:
@@ -95,6 +94,17 @@ def read_effects(repository: Repository, oid: Oid) -> list[Act]:
     """Returns what a run had done outside of its memory when a commit was made."""
     entry = repository.process(oid).get(EFFECTS)
     return read_acts(repository.summary(entry)) if entry is not None else []
+
+
+def acts_after(repository: Repository, commit: Commit) -> list[Act]:
+    """Returns what a run did after a commit of it, as far as the run's later commits, or its journal on this machine, know."""
+    found = {(act.kind, act.what): act for act in acts_since(repository.path / "runs" / commit.run, read_sequence(repository, commit.oid))}
+    tip = repository.database.refs.read(f"refs/runs/{commit.run}")
+    if tip is not None and tip != commit.oid:
+        for act in acts_between(read_effects(repository, commit.oid), read_effects(repository, tip)):
+            known = found.get((act.kind, act.what))
+            found[act.kind, act.what] = act if known is None or known.times < act.times else known
+    return list(found.values())
 
 
 def read_sources(repository: Repository, oid: Oid) -> dict[str, str]:

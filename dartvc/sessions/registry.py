@@ -10,16 +10,18 @@ import contextlib
 import fcntl
 import json
 import os
-import socket
 import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dartvc.errors import DartvcError
 from dartvc.model import Oid
 from dartvc.store.durable import is_abandoned
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["LiveSession", "Registration", "is_alive", "is_own", "living_sessions"]
 
@@ -196,6 +198,8 @@ class Registration:
 
     def serve(self, answer: Callable[[list[str], bool], tuple[int, str, str]]) -> None:
         """Answers command lines on a Unix socket, one JSON line each way, on a thread of its own."""
+        import socket
+
         address = self._path.with_suffix(".sock")
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

@@ -7,13 +7,10 @@ untouched; `Restore.apply` switches. Of arrays whose structure did not change on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dartvc.model import Commit, Digest, Oid, Omission, RestoreReport
-from dartvc.sessions.rebuilding import plan_of, rebuild
-from dartvc.sessions.recompute import recompute
 from dartvc.state.chunking import ANCHOR_BYTES, StreamChunk
 from dartvc.state.loading import Loading, Unloadable, load
 from dartvc.state.process import apply_process
@@ -72,6 +69,8 @@ def load_names(
     Raises:
         Unloadable: a value cannot be made here.
     """
+    from dartvc.sessions.rebuilding import plan_of, rebuild
+
     loaded: dict[str, object] = {}
     for oid in dict.fromkeys(entry.payload_oid for entry in entries.values()):
         if oid is not None:
@@ -85,11 +84,11 @@ def load_names(
     return {name: value for name, value in loaded.items() if name in entries}
 
 
-@dataclass
 class _Patch:
     """Chunks to copy into living memory: (where, bytes)."""
 
-    writes: list[tuple[memoryview, bytes]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.writes: list[tuple[memoryview, bytes]] = []
 
 
 class Restore:
@@ -112,6 +111,8 @@ class Restore:
 
     def prepare(self) -> None:
         """Loads everything that differs; the namespace is not touched."""
+        from dartvc.sessions.rebuilding import plan_of, rebuild
+
         for oid, names in self._plan.payloads.items():
             payload = self._repository.payload(oid)
             stream = payload.read_stream()
@@ -156,6 +157,8 @@ class Restore:
         return {name: loaded[name] for name in names}
 
     def _recompute(self, name: str, entry: NameEntry) -> None:
+        from dartvc.sessions.recompute import recompute
+
         recipe = self._repository.recipe(entry)
         outcome = recompute(self._repository, name, recipe, self._working.namespace)
         if isinstance(outcome, Omission):

@@ -25,7 +25,6 @@ from dartvc.sessions.tally import Tally
 from dartvc.sessions.traces import TRACEBACK, Trace, frame_prefixes
 from dartvc.sessions.writer import Ticket
 from dartvc.state.chunking import match_stream
-from dartvc.state.extents import large_blocks
 from dartvc.state.hooks import capture_hooks
 from dartvc.state.saving import Saving, save
 
@@ -262,6 +261,8 @@ class RunRecorder:
 
     def unseen_bytes(self, frames: Sequence[CapturedFrame]) -> int:
         """Returns the size of the large memory that the program has got since it was committed: the next commit has to copy and write it."""
+        from dartvc.state.extents import large_blocks
+
         blocks = large_blocks([*frame_names(frames).values(), *self.session.namespace.values(), *self._module_names().values()])
         self._blocks = set(blocks)
         return sum(size for address, size in blocks.items() if address not in self._committed_blocks)

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,18 +15,16 @@ from dartvc.history import RefMove, Repository
 from dartvc.history.environment import describe_environment
 from dartvc.history.operations import CELL_END, INSIDE
 from dartvc.host.entropy import local_now, new_id
+from dartvc.host.threads import Helper
 from dartvc.model import CommitKind, CommitReport, LogSource, Oid, Position, RestoreReport, StagedCommit, StagedName
-from dartvc.sessions.recompute import with_freshness
 from dartvc.sessions.registry import Registration
-from dartvc.sessions.restoring import Restore, load_names, plan_restore, split_frames
-from dartvc.sessions.units import Unit
+from dartvc.sessions.units import Unit, with_freshness
 from dartvc.sessions.writer import BackgroundWriter, Ticket, run_refs
 from dartvc.state.candidates import names_in_source, user_threads
 from dartvc.state.holders import waiting_tasks
 from dartvc.state.loading import Loading, load
 from dartvc.state.process import ProcessState, apply_process, is_process_entry
-from dartvc.state.summaries import summarize
-from dartvc.state.working import StoredVersion, WorkingNamespace
+from dartvc.state.working import StoredVersion, WorkingNamespace, describe
 from dartvc.store import Head
 
 __all__ = ["Session", "open_sessions"]
@@ -54,8 +51,8 @@ class Session:
         self.namespace = namespace
         self.session_id = new_id()
         self.busy = threading.RLock()
-        self._helper = ThreadPoolExecutor(1, thread_name_prefix="dartvc-hash")
-        self.working = WorkingNamespace(namespace, summarize, self._helper)
+        self._helper = Helper("dartvc-hash")
+        self.working = WorkingNamespace(namespace, describe, self._helper)
         self.process = ProcessState(namespace)
         self._infrastructure = frozenset(thread.ident for thread in threading.enumerate() if thread.ident is not None)
         head = repository.database.refs.head()
@@ -134,6 +131,8 @@ class Session:
             UntrustedError: the commit was made elsewhere.
             NotFoundError: one of ``names`` is not in it.
         """
+        from dartvc.sessions.restoring import Restore, plan_restore, split_frames
+
         with self.busy:
             self.flush()
             repository = self.repository
@@ -352,7 +351,7 @@ class Session:
         with suppress(DartvcError):
             self.flush()
         self._writer.close()
-        self._helper.shutdown(wait=False)
+        self._helper.close()
         if self.registration is not None:
             self.registration.end()
         atexit.unregister(self.close)
@@ -485,6 +484,8 @@ class Session:
 
     def load(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> dict[str, object]:
         """Loads a commit's names into a new dict, to which its functions are bound."""
+        from dartvc.sessions.restoring import load_names
+
         target = self.repository.names(oid)
         self._check(oid, target, names, trust)
         wanted = target if names is None else {name: target[name] for name in names}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dartvc.history.environment import compare_environments, describe_host
+from dartvc.host.packages import installed_version
 
 __all__ = ["Verdict", "judge"]
 
@@ -24,8 +23,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What differs, as sentences; ``obstacles`` are what forbids to go on, ``can_be_forced`` whether somebody may say otherwise."""
 
     differences: tuple[str, ...] = ()
@@ -95,23 +93,7 @@ def _is_here(name: str) -> bool:
 def _version(name: str) -> str:
     """Returns what a package would say as ``__version__``; empty when that is not known without importing it."""
     version = getattr(sys.modules.get(name), "__version__", None)
-    if isinstance(version, str):
-        return version
-    from importlib import metadata
-
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        found = _distributions().get(name, [])
-        return metadata.version(found[0]) if found else ""
-
-
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Returns which distributions brought each package: one look at all that are installed."""
-    from importlib import metadata
-
-    return metadata.packages_distributions()
+    return version if isinstance(version, str) else installed_version(name)
 
 
 def _minor(version: object) -> str:
@@ -124,6 +106,8 @@ def _listed(models: object) -> str:
 
 def _imports(sources: Iterable[str]) -> frozenset[str]:
     """Returns the top-level names that a program imports, anywhere in its code."""
+    import ast
+
     names: set[str] = set()
     for text in sources:
         try:

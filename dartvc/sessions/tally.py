@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Tally", "describe_tally"]
 
 
-@dataclass
 class Tally:
     """The commits of one process of a run.
 
@@ -22,12 +20,11 @@ class Tally:
         refused: why no commit could be made where the last one was tried; empty when it could.
     """
 
-    commits: int = 0
-    stall_s: float = 0.0
-    bytes: int = 0
-    longest_gap_s: float = 0.0
-    refused: str = ""
-    _last: float = field(default_factory=time.monotonic)
+    def __init__(self) -> None:
+        self.commits = self.bytes = 0
+        self.stall_s = self.longest_gap_s = 0.0
+        self.refused = ""
+        self._last = time.monotonic()
 
     def add(self, stall_s: float, size_bytes: int, *, obstacle: str | None) -> None:
         """Counts a commit.

@@ -1,4 +1,4 @@
-"""The frames that a commit holds: those of a program that stands somewhere, and those that an uncaught exception went through.
+"""What a commit records of an uncaught exception, and what the frames in a snapshot are called.
 
 The frames of an exception are taken from its traceback, for the innermost ones have left the stack when nobody has caught it. They are
 described as those of a position are, so that whoever looks at frames need not know which of the two they are; but nothing can go on there.
@@ -7,20 +7,15 @@ described as those of a position are, so that whoever looks at frames need not k
 from __future__ import annotations
 
 import linecache
-import os
 import sys
-import traceback
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from dartvc.history import Repository
-from dartvc.model import Commit, CommitKind
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.sources import MODULE_SCOPE
 
-__all__ = ["TRACEBACK", "Frame", "Trace", "frame_prefixes", "headline_of", "read_frames", "read_trace"]
+__all__ = ["TRACEBACK", "Trace", "frame_prefixes", "headline_of"]
 
 TRACEBACK = "traceback"
 _TEXT_LIMIT = 64 * 1024
@@ -47,6 +42,8 @@ class Trace(NamedTuple):
             is_user: whether a code object is the user's own; other frames are in the text only.
             own_globals: the script's globals; they are committed anyway, as those of imported modules are.
         """
+        import traceback
+
         text = "".join(traceback.format_exception(error))
         if len(text) > _TEXT_LIMIT:
             text = f"{text[: _TEXT_LIMIT // 2]}\n[...]\n{text[-_TEXT_LIMIT // 2 :]}"
@@ -121,78 +118,3 @@ def frame_prefixes(functions: Sequence[str]) -> list[str]:
         seen[shown] = seen.get(shown, 0) + 1
         prefixes.append(shown if seen[shown] == 1 else f"{shown}#{seen[shown]}")
     return prefixes
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A frame of a commit, as it is recorded; as text ``frame 1  train.py:12 in fit: loss = step(batch)``.
-
-    Attributes:
-        index: 0 is the outermost.
-        source: the line in which it stands, where that is recorded beside the place.
-        error: the exception that led to the uncaught one and went through this frame; empty for the uncaught one's own frames.
-        shown: what people call the file, where that is not the end of its path: ``In[3]``.
-        locals: the names in the snapshot of its local variables, by the names that they have in the function.
-    """
-
-    index: int
-    module: str
-    file: str
-    line: int
-    function: str
-    source: str = ""
-    error: str = ""
-    shown: str = ""
-    locals: Mapping[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        name = self.shown or os.path.basename(self.file)
-        where = f"{name}:{self.line}" + ("" if self.function == MODULE_SCOPE else f" in {self.function}")
-        return f"frame {self.index}  {where}" + (f": {self.source}" if self.source else "")
-
-
-def read_trace(repository: Repository, commit: Commit) -> Trace | None:
-    """Returns the traceback that a commit records, without its frames; None when it records none."""
-    facts = _trace_facts(repository, commit)
-    left_out = facts.get("left_out")
-    return Trace(str(facts.get("text", "")), left_out=left_out if isinstance(left_out, int) else 0) if facts else None
-
-
-def _trace_facts(repository: Repository, commit: Commit) -> dict[str, Any]:
-    entry = repository.process(commit.oid).get(TRACEBACK) if commit.kind is CommitKind.EXCEPTION else None
-    return dict(repository.summary(entry)) if entry is not None else {}
-
-
-def read_frames(repository: Repository, commit: Commit) -> list[Frame]:
-    """Returns the frames of a commit, outermost first, from what is recorded beside the values: nothing is loaded."""
-    facts = _trace_facts(repository, commit)
-    if not facts and (commit.run or commit.position is not None):
-        entry = repository.process(commit.oid).get("position")
-        facts = dict(repository.summary(entry)) if entry is not None else {}
-    try:
-        return _frames_of(facts.get("frames", []), repository.names(commit.oid))
-    except (KeyError, TypeError, ValueError):
-        return []  # a stranger's commit says what it likes
-
-
-def _frames_of(places: Sequence[Mapping[str, Any]], names: Iterable[str]) -> list[Frame]:
-    held: dict[str, dict[str, str]] = {}
-    for name in names:
-        prefix, _, local = name.rpartition(".")
-        if local.isidentifier() and not prefix.endswith("._"):
-            held.setdefault(prefix, {})[local] = name
-    prefixes = frame_prefixes([str(place["function"]) for place in places])
-    return [
-        Frame(
-            index,
-            str(place["module"]),
-            str(place["file"]),
-            int(place["line"]),
-            str(place["function"]),
-            str(place.get("source", "")),
-            str(place.get("error", "")),
-            str(place.get("shown", "")),
-            held.get(prefix, {}),
-        )
-        for index, (place, prefix) in enumerate(zip(places, prefixes, strict=True))
-    ]

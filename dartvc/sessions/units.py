@@ -1,10 +1,15 @@
-"""One executed piece of code, as a session commits it."""
+"""One executed piece of code, as a session commits it, and what it made anew."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["Unit"]
+from dartvc.model import Omission, StagedName
+
+if TYPE_CHECKING:
+    from dartvc.state.working import NamespaceDelta
+
+__all__ = ["Unit", "with_freshness"]
 
 
 class Unit(NamedTuple):
@@ -25,3 +30,17 @@ class Unit(NamedTuple):
     error: str = ""
     duration_ms: float = 0.0
     is_idle: bool = False
+
+
+def with_freshness(delta: NamespaceDelta) -> tuple[StagedName, ...]:
+    """Tells for each omitted name whether this unit made it anew or only touched it."""
+    if not any(isinstance(name.omission, Omission) for name in delta.changed):
+        return delta.changed
+    marked = []
+    for name in delta.changed:
+        if name.omission is None:
+            marked.append(name)
+        else:
+            recipe = {"fresh": name.name in delta.rebound}
+            marked.append(StagedName(name.name, name.summary, None, name.omission, recipe))
+    return tuple(marked)

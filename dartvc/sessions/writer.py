@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError, LockedError, NotFoundError, StorageError
@@ -36,7 +35,6 @@ _GATHER_S = 0.2
 _GATHER_BYTES = 1024 * 1024
 
 
-@dataclass(eq=False)
 class Ticket:
     """One commit on its way: ``written`` when its id is known, ``durable`` when it is acknowledged.
 
@@ -44,14 +42,15 @@ class Ticket:
         staged: the commit with all its bytes, until it is written or has failed.
     """
 
-    staged: StagedCommit | None
-    size_bytes: int
-    failures: int
-    hurry: Callable[[], None]
-    oid: Oid | None = None
-    error: Exception | None = None
-    written: threading.Event = field(default_factory=threading.Event)
-    durable: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, staged: StagedCommit, size_bytes: int, failures: int, hurry: Callable[[], None]) -> None:
+        self.staged: StagedCommit | None = staged
+        self.size_bytes = size_bytes
+        self.failures = failures
+        self.hurry = hurry
+        self.oid: Oid | None = None
+        self.error: Exception | None = None
+        self.written = threading.Event()
+        self.durable = threading.Event()
 
     def wait_written(self) -> None:
         """Waits until the commit's id is known, or it has failed."""

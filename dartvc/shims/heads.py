@@ -14,13 +14,14 @@ import threading
 import time
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dartvc.hindsight.contexts import iteration_in
-from dartvc.hindsight.loops import CodeLoops
 from dartvc.program.frames import RunningLoop, is_in_call, is_supported, replace_in_slot, view_of
 from dartvc.program.standins import LoopHead, Once
 from dartvc.program.stopping import iter_stack
+
+if TYPE_CHECKING:
+    from dartvc.hindsight.loops import CodeLoops, Level
 
 __all__ = ["LoopHeads"]
 
@@ -77,7 +78,7 @@ class LoopHeads:
             if type(held) is LoopHead and held.passes:
                 replace_in_slot(frame, level.slot, held, held.iterator)  # its iterations are short: it goes on as it was
                 continue
-            number = iteration_in(held, level)
+            number = _iteration_in(held, level)
             if number is None or type(held) in (LoopHead, Once) or not hasattr(held, "__next__"):
                 continue
             place = id(frame), level.slot, id(held)
@@ -114,7 +115,7 @@ class LoopHeads:
             held: Any = loop.read()
             if type(held) is LoopHead and held.passes:
                 loop.replace(held, held.iterator)
-            number = iteration_in(held, level) if type(held) not in (LoopHead, Once) and not _asks_generator(held) else None
+            number = _iteration_in(held, level) if type(held) not in (LoopHead, Once) and not _asks_generator(held) else None
             if number is None:
                 continue
             place = id(frame), level.slot, id(held)
@@ -127,6 +128,8 @@ class LoopHeads:
     def _loops_of(self, code: types.CodeType) -> CodeLoops:
         known = self._codes.get(code)
         if known is None:
+            from dartvc.hindsight.loops import CodeLoops  # not before a program has run for a while
+
             known = self._codes[code] = CodeLoops(code)
         return known
 
@@ -143,6 +146,12 @@ class LoopHeads:
                 self._tell(frame, interval, id(head))
             except Exception:
                 return  # ours, too
+
+
+def _iteration_in(iterator: object, level: Level) -> int | None:
+    from dartvc.hindsight.contexts import iteration_in
+
+    return iteration_in(iterator, level)
 
 
 def _asks_generator(iterator: Any) -> bool:

@@ -21,23 +21,16 @@ from dartvc.history import Repository
 from dartvc.host.entropy import new_id
 from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
-from dartvc.program.blocks import is_block
 from dartvc.program.capture import Reader
 from dartvc.program.coroutines import is_loop_pass, why_not_at_loop
 from dartvc.program.effects import Effects, put_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
-from dartvc.program.journal import go_back, take_back
 from dartvc.program.places import NotResumable
-from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
-from dartvc.program.trampolines import is_trampoline
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace
-from dartvc.sessions.recorded import LoadedRun, load_run, read_effects, read_files, read_modules, read_sequence
-from dartvc.sessions.relocation import follow_imports, follow_process
-from dartvc.sessions.restoring import version_of
 from dartvc.sessions.runs import Run, RunRecorder
 from dartvc.sessions.tally import describe_tally
 from dartvc.sessions.traces import Trace, headline_of
@@ -53,6 +46,7 @@ from dartvc.store.durable import storage_errors
 
 if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
+    from dartvc.sessions.recorded import LoadedRun
     from dartvc.shims.endings import AtomicEnding
 
 __all__ = ["RunOptions", "main_module", "resume_script", "run_script"]
@@ -232,6 +226,11 @@ class _Runner:
 
     def go_on(self, oid: Oid, sets: dict[str, str], map_device: str) -> int:
         """Continues from a commit."""
+        from dartvc.program.resuming import Resumption
+        from dartvc.sessions.recorded import load_run, read_modules
+        from dartvc.sessions.relocation import follow_imports, follow_process
+        from dartvc.sessions.restoring import version_of
+
         if self.reuse is not None:
             self.reuse.install()
             self.reuse.compile(self.run.script, self.unit.text)
@@ -265,6 +264,9 @@ class _Runner:
 
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
+        from dartvc.program.journal import go_back
+        from dartvc.sessions.recorded import read_effects, read_files, read_sequence
+
         self.effects.sequence = read_sequence(self.repository, oid)
         self.effects.acts.begin(read_effects(self.repository, oid))
         problems = go_back(self.effects.journal, self.effects.sequence)
@@ -324,6 +326,8 @@ def resume_script(
     os.chdir(run.cwd) if os.path.isdir(run.cwd) else None
     runner = _Runner(repository, run, options, text, oid)
     if from_start:
+        from dartvc.program.journal import take_back
+
         for problem in take_back(repository.path / "runs" / run.run_id, 0).problems:
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)
         return runner.start()
@@ -380,11 +384,15 @@ def _exit_code(stop: SystemExit) -> int:
 
 
 def _is_ours(frame: types.FrameType) -> bool:
+    from dartvc.program.trampolines import is_trampoline
+
     return str(frame.f_globals.get("__name__", "")).startswith("dartvc.") or is_trampoline(frame.f_code)
 
 
 def _print_exception(error: BaseException) -> None:
     """Shows a traceback of the user's own frames, and leaves the exception where post-mortem tools look for it."""
+    from dartvc.program.blocks import is_block
+
     entries: list[types.TracebackType] = []
     each = error.__traceback__
     while each is not None:

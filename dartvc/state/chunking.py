@@ -9,11 +9,11 @@ for what changed once is likely to change again; so is the head of a long stream
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Set
-from concurrent.futures import Executor
 from typing import NamedTuple
 
 from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
+from dartvc.host.threads import Helper
 from dartvc.model import ChunkRef, Digest
 
 __all__ = [
@@ -143,7 +143,7 @@ def _is_at(stream: bytes, chunk: StreamChunk, place: int) -> bool:
     return xxh3_128_digest(memoryview(stream)[place : place + chunk.size_bytes]) == chunk.digest
 
 
-def digest_buffers(buffers: Sequence[memoryview], helper: Executor | None = None) -> tuple[tuple[Digest, ...], ...]:
+def digest_buffers(buffers: Sequence[memoryview], helper: Helper | None = None) -> tuple[tuple[Digest, ...], ...]:
     """Returns the digests of the fixed-size chunks of each buffer (contiguous bytes); ``helper`` shares large amounts of work."""
     total = sum(map(len, buffers))
     if helper is None or total < PARALLEL_BYTES:

@@ -14,7 +14,6 @@ import ctypes
 import functools
 import struct
 import sys
-import sysconfig
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -68,7 +67,7 @@ class _Table(NamedTuple):
 def is_supported() -> bool:
     """Whether this interpreter's sets are what we take them for."""
     is_known = sys.implementation.name == "cpython" and sys.version_info < (3, 14) and IS_64_BIT
-    if not is_known or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if not is_known or "t" in sys.abiflags:
         return False
     sample = {1, 2, 3}
     sample.discard(2)

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from xxhash import xxh3_128_digest
 
 from dartvc.errors import DartvcError
+from dartvc.host.threads import Helper
 from dartvc.model import Digest, Omission, Payload, StagedName, Summary
 from dartvc.state.adapters.guarded import is_proven, try_in_child
 from dartvc.state.candidates import is_hidden, touched_names
 from dartvc.state.chunking import StreamChunk, chunk_buffer, digest_buffers, match_stream
 from dartvc.state.copies import CopyPool
 from dartvc.state.covariables import ATOMIC_TYPES, group_by_sharing
-from dartvc.state.culprits import find_culprit
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.members import SMALL_STREAM_BYTES, digest_members, digest_summaries, unchanged_members
 from dartvc.state.saving import GeneratorCodec, Refusal, Saved, Saving, UserCodeMet, save
 from dartvc.state.sets import TABLES, irregular
 from dartvc.state.strings import STRINGS, find_interned
 
-__all__ = ["NamespaceDelta", "StoredVersion", "WorkingNamespace"]
+__all__ = ["NamespaceDelta", "StoredVersion", "WorkingNamespace", "describe"]
 
 _NO_FOREIGN = b"\0\0\0\0"
 _SMALL_ATOM_BYTES = 4096
@@ -85,10 +84,10 @@ class WorkingNamespace:
     Args:
         namespace: the living namespace, an exact dict for functions to be bound to it.
         summarize: describes a value to people; must be cheap and must not run the user's code.
-        helper: an executor that shares the hashing of large buffers.
+        helper: a thread that shares the hashing of large buffers.
     """
 
-    def __init__(self, namespace: dict[str, object], summarize: Callable[[object], Summary], helper: Executor | None = None) -> None:
+    def __init__(self, namespace: dict[str, object], summarize: Callable[[object], Summary], helper: Helper | None = None) -> None:
         self.namespace = namespace
         self.summarize = summarize
         self.helper = helper
@@ -399,8 +398,17 @@ class WorkingNamespace:
                 return False
             return True
 
+        from dartvc.state.culprits import find_culprit
+
         path = find_culprit(name, value, is_storable)
         omission = Omission(name, path, refusal.reason, refusal.remedy, recomputable=True)
         self._stored[name] = StoredVersion((name,), (), (), frozenset(), omission)
         self._ids[name] = id(value)
         changed.append(StagedName(name, self.summarize(value), None, omission))
+
+
+def describe(value: object) -> Summary:
+    """Describes a value to people; the describers (3 ms of imports) come with the first one, which may be after the program began."""
+    from dartvc.state.summaries import summarize
+
+    return summarize(value)

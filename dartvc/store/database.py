@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 
 from dartvc.errors import CorruptError, DartvcError, MissingObjectError, NotFoundError, StorageError, UsageError
 from dartvc.model import Oid
-from dartvc.store.commits import CommitReader
 from dartvc.store.durable import is_abandoned, passing_errors, storage_errors
 from dartvc.store.layout import FORMAT_VERSION, check_format, create_layout
 from dartvc.store.locks import RepositoryLock
@@ -20,7 +19,6 @@ from dartvc.store.loose import iter_loose, read_loose
 from dartvc.store.objects import BLOB, COMMIT, TREE, RawCommit, TreeEntry, decode_commit, decode_links, decode_tree, object_id
 from dartvc.store.packs import Pack
 from dartvc.store.refs import Refs
-from dartvc.store.walking import iter_topological
 
 if TYPE_CHECKING:
     from dartvc.store.batch import ObjectBatch
@@ -324,10 +322,16 @@ class ObjectDatabase:
         Raises:
             CorruptError: a commit is damaged or gone.
         """
+        from dartvc.store.commits import CommitReader
+        from dartvc.store.walking import iter_topological
+
         return (commit.oid for commit in iter_topological(CommitReader(self).links, tips, hide))
 
     def iter_raw_commits(self, tips: Iterable[Oid], hide: Iterable[Oid] = ()) -> Iterator[RawCommit]:
         """Yields what `iter_commits` does, as commits; each is read once."""
+        from dartvc.store.commits import CommitReader
+        from dartvc.store.walking import iter_topological
+
         return iter_topological(CommitReader(self).commit, tips, hide)
 
     def find_commits(self, prefix: str) -> list[Oid]:

@@ -14,8 +14,8 @@ import queue
 import struct
 import threading
 import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from dartvc.host.threads import started
 from dartvc.store.delta import make_tree_delta
@@ -66,8 +66,7 @@ def entry_header(kind: int, size: int, distance: int = 0) -> bytes:
     return bytes(out)
 
 
-@dataclass(slots=True)
-class _Base:
+class _Base(NamedTuple):
     data: bytes
     offset: int
     depth: int
@@ -111,7 +110,6 @@ def _keys(tree: bytes) -> tuple[bytes, bytes]:
     return b"<" + tree[: tree.index(0)], b">" + tree[tree.rindex(b" ", 0, tree.rindex(0, 0, len(tree) - 20)) : -20]
 
 
-@dataclass(slots=True)
 class _Buffer:
     """Bytes on their way into a pack.
 
@@ -120,25 +118,24 @@ class _Buffer:
         stored: where uncompressed bytes stand, (from, to), and, (at, -1), where the Adler-32 of all of them since the last such row goes.
     """
 
-    content: bytearray = field(default_factory=bytearray)
-    ends: list[tuple[bytes, int]] = field(default_factory=list)
-    stored: list[tuple[int, int]] = field(default_factory=list)
+    def __init__(self, content: bytes = b"") -> None:
+        self.content = bytearray(content)
+        self.ends: list[tuple[bytes, int]] = []
+        self.stored: list[tuple[int, int]] = []
 
 
-@dataclass(slots=True)
 class _PackFile:
     """One pack on its way: its temporary file, and where its objects lie."""
 
-    path: Path
-    descriptor: int = -1
-    size: int = PACK_HEADER_BYTES
-    flushed: int = 0
-    crc: int = 0
-    adler: int = 1
-    offsets: dict[bytes, int] = field(default_factory=dict)
-    crcs: dict[bytes, int] = field(default_factory=dict)
-    checksum: bytes = b""
-    index_descriptor: int = -1
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor = self.index_descriptor = -1
+        self.size = PACK_HEADER_BYTES
+        self.flushed = self.crc = 0
+        self.adler = 1
+        self.offsets: dict[bytes, int] = {}
+        self.crcs: dict[bytes, int] = {}
+        self.checksum = b""
 
     @property
     def index_path(self) -> Path:
@@ -278,7 +275,7 @@ class PackWriter:
         name = f"{TEMPORARY_PREFIX}{os.getpid()}_{os.urandom(6).hex()}.pack"
         self._file = _PackFile(self._folder / name)
         self._files.append(self._file)
-        self._buffer = _Buffer(bytearray(b"PACK" + struct.pack(">II", 2, 0)))
+        self._buffer = _Buffer(b"PACK" + struct.pack(">II", 2, 0))
         self._window = _DeltaWindow()
 
     def __len__(self) -> int:

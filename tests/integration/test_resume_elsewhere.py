@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +178,7 @@ def test_a_package_of_another_version_is_named() -> None:
         "dill 0.0.1 there" in line or "pytest 0.0.1 there" in line
         for line in judge({"packages": {"pytest": "0.0.1"}}, (), has_position=True).differences
     )
-    assert judge({}, (), has_position=True) == replace(judge({}, (), has_position=True), differences=(), obstacles=())
+    assert judge({}, (), has_position=True) == judge({}, (), has_position=True)._replace(differences=(), obstacles=())
 
 
 def test_the_beginning_of_a_run_may_be_taken_to_another_python() -> None:

@@ -15,7 +15,6 @@ import sys
 import types
 from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from dartvc.host.places import is_library_file
@@ -190,28 +189,27 @@ class _Callback(NamedTuple):
     is_wakeup: bool
 
 
-@dataclass
 class _Clock:
     """Shows the time of an event loop, which goes on where it stood."""
 
-    offset: float
-    read: Callable[[], float]
+    def __init__(self, offset: float, read: Callable[[], float]) -> None:
+        self.offset, self.read = offset, read
 
     def __call__(self) -> float:
         return self.read() + self.offset
 
 
-@dataclass
 class Revival:
     """What one load has made of coroutines and tasks, led into its state when everything is loaded."""
 
-    coroutines: list[tuple[Any, dict[str, Any], list[Any]]] = field(default_factory=list)
-    futures: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
-    handles: list[Any] = field(default_factory=list)
-    loops: list[Any] = field(default_factory=list)
-    _steps: dict[int, Any] = field(default_factory=dict)
-    _wakeups: dict[int, Any] = field(default_factory=dict)
-    _places: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.coroutines: list[tuple[Any, dict[str, Any], list[Any]]] = []
+        self.futures: list[tuple[Any, dict[str, Any]]] = []
+        self.handles: list[Any] = []
+        self.loops: list[Any] = []
+        self._steps: dict[int, Any] = {}
+        self._wakeups: dict[int, Any] = {}
+        self._places: dict[int, tuple[Any, Any]] = {}
 
     def finish(self, loading: Any) -> None:
         """Leads everything into its state."""

@@ -21,7 +21,7 @@ def test_how_often_a_run_commits_is_a_setting_that_the_command_line_overrides(tm
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("dartvc.shims.script.run_script", run)
-    monkeypatch.setattr("dartvc.cli.running._fix_hash_seed", lambda wanted: None)  # it begins the process anew
+    monkeypatch.setattr("dartvc.cli.running.begin_again", lambda wanted: None)  # it begins the process anew
     Path("train.py").write_text("x = 1\n", encoding="utf-8")
     config = Repository.init().config
     start(StartOptions("run", ["train.py"]))

@@ -211,11 +211,13 @@ def test_dynamic_code_widens_to_everything() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 3_000_000), max_size=6))
 def test_shared_hashing_agrees_with_plain_hashing(sizes: list[int]) -> None:
-    from concurrent.futures import ThreadPoolExecutor
     from unittest.mock import patch
 
+    from dartvc.host.threads import Helper
     from dartvc.state import chunking
 
     buffers = [memoryview(bytes([index % 251]) * size) for index, size in enumerate(sizes)]
-    with ThreadPoolExecutor(1) as helper, patch.object(chunking, "PARALLEL_BYTES", 1):
+    helper = Helper("test-hash")
+    with patch.object(chunking, "PARALLEL_BYTES", 1):
         assert chunking.digest_buffers(buffers, helper) == chunking.digest_buffers(buffers)
+    helper.close()
