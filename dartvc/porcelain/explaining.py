@@ -101,7 +101,7 @@ class Divergence:
 
 def explain_name(repository: Repository, index: Index, name: str, oid: Oid) -> NameOrigin:
     """Tells how a name of a commit came to its value."""
-    commit = blame(repository, oid, [name])[name]
+    commit = blame(repository, oid, [name]).get(name) or repository.commit(oid)
     trace = trace_commit(repository, oid, name)
     root = trace.item(name)
     if root is None:
@@ -172,7 +172,7 @@ def trace_name(repository: Repository, name: str, oid: Oid, *, depth: int, level
 
 
 def _item_of(repository: Repository, name: str, oid: Oid) -> LineageItem:
-    root = trace_commit(repository, oid, name).item(name) if name in repository.names(oid) else None
+    root = trace_commit(repository, oid, name).item(name) if name in repository.names(oid) or "()." in name else None
     if root is None:
         reason = f"no statement of the code at {oid[:8]} is seen to bind {name}"
         raise NotFoundError(reason, kind="no-origin", hint=f"dvc-state why {name} tells which commit wrote it")

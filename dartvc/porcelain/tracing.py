@@ -86,6 +86,8 @@ def find_target(repository: Repository, index: Index, word: str, here: Path, oid
         local = next((each for each in reversed(list(names)) if each.rpartition("().")[2] == word and "._." not in each), None)
         if word in names or local is not None:
             return Target(name=word if word in names else str(local), oid=oid)
+    if oid is not None and "()." in word:
+        return Target(name=word, oid=oid)  # a local of a function that has returned: its statements are known, its value is not kept
     path = os.path.relpath(here.resolve() / word, repository.root)
     known = index.connection.execute("SELECT 1 FROM file_ WHERE path = ? LIMIT 1", (path,)).fetchone()
     if known is None and not (repository.root / path).is_file():

@@ -233,7 +233,7 @@ dartvc.session().flush()
 def test_why_a_name_tells_the_cells_and_statements_behind_it(cells: Path) -> None:
     text = command(cells, "why", "c")
     assert [line.strip() for line in text.splitlines()[1:]] == ["In [3]:1  c.append(a)", "In [2]:2  c = [b]", "In [1]:1  a = 1", "In [2]:1  b = a + 1"]
-    assert [each["text"] for each in answer(cells, "why", "e")["name"]["statements"]][0] == "e = sum(c)"
+    assert answer(cells, "why", "e")["name"]["statements"][0]["text"] == "e = sum(c)"
 
 
 def test_lineage_of_a_name_goes_through_the_values_that_were_there_then(cells: Path) -> None:

@@ -25,25 +25,12 @@ class Branches(Statements):
     def _outcomes(self, node: ast.stmt) -> frozenset[int] | None:
         return self._ways.outcomes(self.frame.file, node)
 
-    def _try_ways(self, ways: Sequence[Callable[[], None]]) -> None:
-        """Executes several ways from here; afterwards one of them was taken."""
-        if len(ways) == 1:
-            ways[0]()
-            return
-        start, ends = self.heap, []
-        for way in ways:
-            self.heap = start.copy()
-            way()
-            ends.append(self.heap)
-        self.heap = ends[0]
-        self.heap.join(ends[1:], self.step)
-
     def _exec_If(self, node: ast.If) -> None:
         test = self.heap.use(self.evaluate(node.test))
         taken = self._outcomes(node)
         bodies = [body for outcome, body in ((1, node.body), (0, node.orelse)) if taken is None or not taken or outcome in taken]
         with self._inside(node, [test]):
-            self._try_ways([partial(self.block, body) for body in bodies])
+            self.try_ways([partial(self.block, body) for body in bodies])
 
     def _exec_Match(self, node: ast.Match) -> None:
         subject = self.evaluate(node.subject)
@@ -52,7 +39,7 @@ class Branches(Statements):
         is_none_possible = not taken or len(node.cases) in taken
         with self._inside(node, [self.heap.use(subject)]):
             ways = [partial(self._case, case, subject) for case in cases]
-            self._try_ways([*ways, *([partial(self.block, ())] if is_none_possible else [])])
+            self.try_ways([*ways, *([partial(self.block, ())] if is_none_possible else [])])
 
     def _case(self, case: ast.match_case, subject: Thing) -> None:
         for each in ast.walk(case.pattern):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Sequence
+from functools import partial
 
 from dartvc.lineage.traces.expressions import Arguments, Expressions, Opaque
 from dartvc.lineage.traces.heap import Bound, Constant, Function, Instance, Library, Module, Result, Thing, UserClass
@@ -22,6 +23,7 @@ from dartvc.lineage.traces.libraries import (
 __all__ = ["Calls"]
 
 _READING_NAMES = ("read", "load", "open", "fromfile", "genfromtxt", "imread", "connect")
+_CANDIDATES_LIMIT = 12
 
 
 class Calls(Expressions):
@@ -68,8 +70,21 @@ class Calls(Expressions):
             called = self.heap.nature(member) if member is not None else None
             if isinstance(called, Function) and member is not None:
                 return self.call_function(called, Arguments((callee, *arguments.positional), arguments.keywords), member)
+        candidates = [each for each in self.heap.reach(callee) if each != callee and isinstance(self.heap.nature(each), Function | Bound | UserClass)]
+        if 0 < len(candidates) <= _CANDIDATES_LIMIT:
+            return self._call_any(candidates, arguments)
         inside = [callee, *arguments.all()]
         return self.heap.new(self.item("()", inside, self._named(arguments)), Result("()", arguments.all()), inside if is_unused else ())
+
+    def _call_any(self, callees: Sequence[Thing], arguments: Arguments) -> Thing:
+        """Returns what a call gives of which only the functions are known that it may be of."""
+        found: list[Thing] = []
+
+        def call(callee: Thing) -> None:
+            found.append(self.call_thing(callee, arguments))
+
+        self.try_ways([partial(call, each) for each in callees])
+        return self.either(found)
 
     def _named(self, arguments: Arguments) -> list[str]:
         return [f"{name}=" for name, value in arguments.keywords.items() if type(self.heap.nature(value)) is not Constant]

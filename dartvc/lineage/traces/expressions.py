@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,6 @@ from dartvc.lineage.traces.heap import Bound, Constant, Function, Heap, Instance
 from dartvc.lineage.traces.items import EITHER, LITERAL, ItemMaker, LineageItem, Place, Step
 from dartvc.lineage.traces.libraries import (
     is_walked_once,
-    outside_of,
 )
 
 __all__ = ["Arguments", "Expressions", "Frame", "Opaque", "Surroundings"]
@@ -330,6 +329,19 @@ class Expressions:
         if isinstance(nature, Result) and is_walked_once(nature.name):
             self.heap.change(source, self.item("next", [source]), self.step)
         return thing
+
+    def try_ways(self, ways: Sequence[Callable[[], None]]) -> None:
+        """Executes several ways from here; afterwards one of them was taken."""
+        if len(ways) == 1:
+            ways[0]()
+            return
+        start, ends = self.heap, []
+        for way in ways:
+            self.heap = start.copy()
+            way()
+            ends.append(self.heap)
+        self.heap = ends[0]
+        self.heap.join(ends[1:], self.step)
 
     # -- what statements bring ------------------------------------------------------------------------------------------------
 
