@@ -15,8 +15,15 @@ from pathlib import Path
 
 COMMAND = ("-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())")
 LOOPS = {
-    "arithmetic at top level": ("", "x = 0.5\nfor i in range(250_000):\n    a = x * 1.5\n    b = a - i % 7\n    if b > 3: x = b / 5\n    else: x = 0.7\n"),
-    "calls of a small function": ("def step(x, i):\n    return (x * 1.5 - i % 7) / 5\n", "x = 0.5\nfor i in range(1_000_000):\n    x = step(x, i)\n"),
+    "one statement a turn": ("", "x = 0.5\nfor i in range(1_000_000):\n    x = x * 0.999 + 0.001\n"),
+    "arithmetic at top level": (
+        "",
+        "x = 0.5\nfor i in range(250_000):\n    a = x * 1.5\n    b = a - i % 7\n    if b > 3: x = b / 5\n    else: x = 0.7\n",
+    ),
+    "calls of a small function": (
+        "def step(x, i):\n    return (x * 1.5 - i % 7) / 5\n",
+        "x = 0.5\nfor i in range(1_000_000):\n    x = step(x, i)\n",
+    ),
     "small arrays": (
         "import numpy as np\nA = np.eye(3) * 0.9\n",
         "x = np.ones(3)\nfor i in range(250_000):\n    y = A @ x\n    y = y + 1.0\n    y = y * 0.5\n    x = y - i % 3\n",
@@ -34,10 +41,14 @@ print(json.dumps([spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - me
 ROUNDS = 5
 
 
-def measured(folder: Path, *words: str) -> tuple[float, int]:
-    """Returns the seconds and the kilobytes of a loop."""
+def measured(text: str, *words: str) -> tuple[float, int]:
+    """Returns the seconds and the kilobytes of a loop, in a project of its own: no earlier run answers it."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "0"}
-    done = subprocess.run([sys.executable, *words, "script.py"], cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "script.py").write_text(text)
+        done = subprocess.run(
+            [sys.executable, *words, "script.py"], cwd=folder, env=environment, capture_output=True, text=True, check=True
+        )
     seconds, kilobytes = json.loads(done.stdout)
     return seconds, kilobytes
 
@@ -45,10 +56,8 @@ def measured(folder: Path, *words: str) -> tuple[float, int]:
 def main() -> None:
     """Measures each loop, plain and watched in turn; the best of five counts."""
     for name, (setup, loop) in LOOPS.items():
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            (folder / "script.py").write_text(PROGRAM.format(setup=setup, loop=loop))
-            pairs = [(measured(folder), measured(folder, *COMMAND, "run", "--reuse")) for _ in range(ROUNDS)]
+        text = PROGRAM.format(setup=setup, loop=loop)
+        pairs = [(measured(text), measured(text, *COMMAND, "run", "--reuse")) for _ in range(ROUNDS)]
         plain, watched = (min(each[side][0] for each in pairs) for side in (0, 1))
         added = min(each[1][1] - each[0][1] for each in pairs)
         print(f"{name}: {plain:.3f} s plain, {watched:.3f} s watched, {watched / plain:.2f}x; {max(added, 0)} kB more memory")
