@@ -192,6 +192,9 @@ def _turns_of(stream: _Stream, loop: _Loop, first: int) -> Turns | None:
     before, *turns = stream.text.split(turn)
     counts = Counter(turns[:-1])
     segments = [(segment, count, False) for segment, count in counts.items()] + [(segment, 1, True) for segment in turns[-1:]]
+    is_interruptible = any(
+        isinstance(each, ast.Yield | ast.YieldFrom | ast.Await | ast.AsyncFor | ast.AsyncWith) for each in ast.walk(stream.scope.node)
+    )
     ways: Counter[frozenset[str]] = Counter()
     walked: dict[frozenset[str], _Turn] = {}
     left = 0
@@ -200,7 +203,10 @@ def _turns_of(stream: _Stream, loop: _Loop, first: int) -> Turns | None:
         way = frozenset(segment[: len(segment) - len(tail)])
         if way not in walked:
             walked[way] = _walk_turn(loop.body, {outcomes[code] for code in way})
-        if walked[way].is_mixed or not outcomes.keys().isdisjoint(tail) or (tail.startswith(done) and walked[way].is_left):
+        is_doubtful = (
+            walked[way].is_mixed or (walked[way].is_cut_off and is_interruptible) or (walked[way].is_left and tail.startswith(done))
+        )
+        if is_doubtful or not outcomes.keys().isdisjoint(tail):
             return None
         ways[way] += count
         if not tail.startswith(done) and (tail or is_last or walked[way].is_left):
@@ -219,11 +225,13 @@ class _Turn:
     Attributes:
         lines: the first lines of the statements that it came to.
         is_left: it left the loop, as far as that can be seen.
+        is_cut_off: it did not get to an outcome of the statement that it had come to.
         is_mixed: the outcomes cannot be those of one turn.
     """
 
     lines: tuple[int, ...]
     is_left: bool
+    is_cut_off: bool
     is_mixed: bool
 
 
@@ -236,7 +244,7 @@ def _walk_turn(body: list[ast.stmt], outcomes: set[tuple[int, int]]) -> _Turn:
     walk = _Walk(outcomes)
     goes_on = walk.block(body)
     is_mixed = walk.is_mixed or walk.used != outcomes
-    return _Turn(tuple(sorted(walk.lines)), not goes_on and not walk.is_continued, is_mixed)
+    return _Turn(tuple(sorted(walk.lines)), not goes_on and not walk.is_continued, walk.is_cut_off, is_mixed)
 
 
 class _Walk:
@@ -246,6 +254,7 @@ class _Walk:
         self.lines: set[int] = set()
         self.is_mixed = False
         self.is_continued = False
+        self.is_cut_off = False
         self._depth = 0
 
     def block(self, statements: list[ast.stmt]) -> bool:
@@ -270,6 +279,7 @@ class _Walk:
         self.used.update((id(node), number) for number in taken)
         may_be_several = self._depth or isinstance(node, ast.For | ast.AsyncFor | ast.While | ast.TryStar)
         self.is_mixed |= len(taken) > 1 and not may_be_several
+        self.is_cut_off |= not taken and not isinstance(node, ast.Try | ast.TryStar)
         return taken
 
     def _statement(self, node: ast.stmt) -> bool:
