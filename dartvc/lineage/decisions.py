@@ -31,6 +31,7 @@ _STREAM_BYTES = 4 << 20
 _ALL_BYTES = 16 << 20
 _SHORT_S, _LONG_S = 0.05, 0.25
 _FEW = 10_000
+_BEGINNING_S = 2.0
 _LEVEL = 1
 
 
@@ -116,7 +117,8 @@ class PathRecorder:
     def _watch(self, stopping: threading.Event) -> None:
         pause_s = _SHORT_S
         while not stopping.wait(pause_s):
-            pause_s = _SHORT_S if self.look(time.monotonic()) > _FEW else _LONG_S
+            now = time.monotonic()
+            pause_s = _SHORT_S if self.look(now) > _FEW or now - self._begun < _BEGINNING_S else _LONG_S
 
     def look(self, now: float) -> int:
         """Drops what takes too much; returns how many decisions came since the last look."""
