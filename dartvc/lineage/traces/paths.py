@@ -21,6 +21,9 @@ from dartvc.sessions.relocation import relative_path
 __all__ = ["Paths", "Turns", "Way"]
 
 _WAYS_SHOWN = 64
+_WAYS_WALKED = 4096
+_SWALLOWING = frozenset(("suppress", "raises", "assertRaises", "assertRaisesRegex"))
+"""What ends an exception at the end of ``with``."""
 _Position = tuple[str, int, int, int | None, int | None]
 _Loop = ast.For | ast.AsyncFor | ast.While
 
@@ -201,20 +204,19 @@ def _turns_of(stream: _Stream, loop: _Loop, first: int) -> Turns | None:
     for segment, count, is_last in segments:
         tail = segment.lstrip(body) if body else segment
         way = frozenset(segment[: len(segment) - len(tail)])
-        if way not in walked:
-            walked[way] = _walk_turn(loop.body, {outcomes[code] for code in way})
-        is_doubtful = (
-            walked[way].is_mixed or (walked[way].is_cut_off and is_interruptible) or (walked[way].is_left and tail.startswith(done))
-        )
+        turned = walked.get(way, _GOING_ON)
+        if turned is _GOING_ON and len(walked) < _WAYS_WALKED:
+            turned = walked[way] = _walk_turn(loop.body, {outcomes[code] for code in way})
+        is_doubtful = turned.is_mixed or (turned.is_cut_off and is_interruptible) or (turned.is_left and tail.startswith(done))
         if is_doubtful or not outcomes.keys().isdisjoint(tail):
             return None
         ways[way] += count
-        if not tail.startswith(done) and (tail or is_last or walked[way].is_left):
+        if not tail.startswith(done) and (tail or is_last or turned.is_left):
             left += count
     if not outcomes.keys().isdisjoint(before):
         return None
     shown = ways.most_common(_WAYS_SHOWN)
-    paths = tuple(Way(count, walked[way].lines) for way, count in shown)
+    paths = tuple(Way(count, _walk_turn(loop.body, {outcomes[code] for code in way}).lines) for way, count in shown)
     return Turns(stream.text.count(done) + left, len(turns), paths, len(turns) - sum(each.count for each in paths))
 
 
@@ -233,6 +235,9 @@ class _Turn:
     is_left: bool
     is_cut_off: bool
     is_mixed: bool
+
+
+_GOING_ON = _Turn((), is_left=False, is_cut_off=False, is_mixed=False)
 
 
 def _walk_turn(body: list[ast.stmt], outcomes: set[tuple[int, int]]) -> _Turn:
@@ -255,7 +260,9 @@ class _Walk:
         self.is_mixed = False
         self.is_continued = False
         self.is_cut_off = False
-        self._depth = 0
+        self._is_raised = False
+        self._raises = 0
+        self._breaks: list[bool] = []  # of each loop around: whether it was left by one
 
     def block(self, statements: list[ast.stmt]) -> bool:
         """Follows statements in order; returns whether the turn goes on behind them."""
@@ -277,15 +284,20 @@ class _Walk:
     def _taken(self, node: Deciding) -> set[int]:
         taken = {number for number in range(outcomes_of(node)) if (id(node), number) in self._outcomes}
         self.used.update((id(node), number) for number in taken)
-        may_be_several = self._depth or isinstance(node, ast.For | ast.AsyncFor | ast.While | ast.TryStar)
+        may_be_several = self._breaks or isinstance(node, ast.For | ast.AsyncFor | ast.While | ast.TryStar)
         self.is_mixed |= len(taken) > 1 and not may_be_several
-        self.is_cut_off |= not taken and not isinstance(node, ast.Try | ast.TryStar)
+        if not taken and not isinstance(node, ast.Try | ast.TryStar):
+            self.is_cut_off = self._is_raised = True
         return taken
 
     def _statement(self, node: ast.stmt) -> bool:
         if isinstance(node, ast.Continue | ast.Break | ast.Return | ast.Raise):
-            if not self._depth:
+            self._is_raised = isinstance(node, ast.Raise)
+            self._raises += self._is_raised
+            if not self._breaks:
                 self.is_continued = isinstance(node, ast.Continue)
+            elif isinstance(node, ast.Break):
+                self._breaks[-1] = True
             return False
         if isinstance(node, ast.If):
             taken = self._taken(node)
@@ -296,16 +308,22 @@ class _Walk:
             return self._try(node)
         if isinstance(node, ast.Match):
             return self._any(node.cases[number].body if number < len(node.cases) else [] for number in sorted(self._taken(node)))
-        return self.block(node.body) if isinstance(node, ast.With | ast.AsyncWith) else True
+        return self._with(node) if isinstance(node, ast.With | ast.AsyncWith) else True
+
+    def _with(self, node: ast.With | ast.AsyncWith) -> bool:
+        before = self._raises
+        if self.block(node.body):
+            return True
+        is_raised = self._raises > before if self._breaks else self._is_raised
+        return is_raised and any(_last_name(item.context_expr) in _SWALLOWING for item in node.items)
 
     def _loop(self, node: ast.For | ast.AsyncFor | ast.While) -> bool:
         taken = self._taken(node)
         goes_on = False
         if 1 in taken:
-            self._depth += 1
+            self._breaks.append(False)
             self.block(node.body)
-            self._depth -= 1
-            goes_on = _has_break(node.body)
+            goes_on = self._breaks.pop()
         if 0 in taken:
             goes_on = self.block(node.orelse) or goes_on
         return goes_on
@@ -318,14 +336,6 @@ class _Walk:
         return self.block(node.finalbody) and goes_on
 
 
-def _has_break(body: list[ast.stmt]) -> bool:
-    """Whether a loop may be left by ``break``."""
-    pending: list[ast.AST] = list(body)
-    while pending:
-        each = pending.pop()
-        if isinstance(each, ast.Break):
-            return True
-        if not isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            inner = each.orelse if isinstance(each, ast.For | ast.AsyncFor | ast.While) else ast.iter_child_nodes(each)
-            pending.extend(inner)
-    return False
+def _last_name(node: ast.expr) -> str:
+    node = node.func if isinstance(node, ast.Call) else node
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
