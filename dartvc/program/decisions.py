@@ -10,6 +10,7 @@ it is declared global, so that it is looked up as fast as in functions (16 ns in
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ _LEAVING_ALONE = frozenset(
 )
 """Decorators that do not look into the code that they are given: what compiles it has to see the user's own."""
 _COMPILING = frozenset(("jit", "njit", "vectorize", "guvectorize", "cfunc", "stencil", "compile", "script", "kernel"))
+_COMPILING_CALL = re.compile(rf"\b(?:{'|'.join(sorted(_COMPILING))})\s*\(")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,11 @@ def as_text(stream: bytes, width: int) -> str:
     return stream.decode("latin-1" if width == 1 else "utf-16-le")
 
 
-def find_scopes(tree: ast.Module) -> list[DecidingScope]:
-    """Returns the scopes of a file, as parsed, that have statements that decide; in the order of the source."""
+def find_scopes(tree: ast.Module, text: str) -> list[DecidingScope]:
+    """Returns the scopes of a file, as parsed from a text, that have statements that decide; in the order of the source."""
     compiled = {
         each.id
-        for call in ast.walk(tree)
+        for call in (ast.walk(tree) if _COMPILING_CALL.search(text) else ())
         if isinstance(call, ast.Call) and _last_name(call.func) in _COMPILING
         for each in call.args
         if isinstance(each, ast.Name)
@@ -154,18 +156,27 @@ def _own_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     for each in body:
         yield each
         if not isinstance(each, _SCOPES):
-            for _, part in _parts(each):
+            for part in _parts(each):
                 yield from _own_statements(part)
 
 
-def _parts(node: ast.stmt) -> Iterator[tuple[str, list[ast.stmt]]]:
+def _all_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yields statements with those in them."""
+    for each in body:
+        yield each
+        for part in _parts(each):
+            yield from _all_statements(part)
+
+
+def _parts(node: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """Yields the blocks of a statement, in order."""
     for name in ("body", "handlers", "cases", "orelse", "finalbody"):
         part = getattr(node, name, ())
         if name in ("handlers", "cases"):
             for each in part:
-                yield name, each.body
+                yield each.body
         elif part:
-            yield name, part
+            yield part
 
 
 def _last_name(node: ast.expr) -> str:
@@ -176,7 +187,7 @@ def _last_name(node: ast.expr) -> str:
 
 def note_streams(tree: ast.Module, filename: str, text: str, next_stream: NextStream) -> None:
     """Notes on the statements of a tree, as parsed, which numbers they have in which stream: copies of them keep that."""
-    for scope in find_scopes(tree):
+    for scope in find_scopes(tree, text):
         if scope.place.width:
             switch = next_stream(filename, text, scope.place)
             if not isinstance(scope.node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -187,7 +198,7 @@ def note_streams(tree: ast.Module, filename: str, text: str, next_stream: NextSt
 
 def put_marks(tree: ast.Module) -> None:
     """Puts marks where statements bear notes."""
-    for node in ast.walk(tree):
+    for node in [tree, *_all_statements(tree.body)]:
         note: tuple[str, int, int] | None = getattr(node, _NOTE, None)
         if note is None:
             continue

@@ -12,6 +12,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from dartvc.history import Repository
+from dartvc.lineage.decisions import PATHS
 
 COMMAND = ("-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())")
 LOOPS = {
@@ -41,16 +45,24 @@ print(json.dumps([spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - me
 ROUNDS = 5
 
 
-def measured(text: str, *words: str) -> tuple[float, int]:
-    """Returns the seconds and the kilobytes of a loop, in a project of its own: no earlier run answers it."""
+def measured(text: str, *words: str) -> tuple[float, int, int]:
+    """Returns the seconds and the kilobytes of a loop and the bytes of its decisions, in a project of its own: no earlier run answers it."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "0"}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "script.py").write_text(text)
         done = subprocess.run(
             [sys.executable, *words, "script.py"], cwd=folder, env=environment, capture_output=True, text=True, check=True
         )
-    seconds, kilobytes = json.loads(done.stdout)
-    return seconds, kilobytes
+        seconds, kilobytes = json.loads(done.stdout)
+        return seconds, kilobytes, recorded_bytes(Path(folder)) if words else 0
+
+
+def recorded_bytes(folder: Path) -> int:
+    """Returns the bytes of the streams of decisions that the run in a project recorded."""
+    repository = Repository.open(folder)
+    entry = repository.process(repository.resolve("HEAD"))[PATHS]
+    rows: Any = repository.summary(entry)["streams"]
+    return sum(width * count for *_, width, _, count in rows)
 
 
 def main() -> None:
@@ -60,7 +72,9 @@ def main() -> None:
         pairs = [(measured(text), measured(text, *COMMAND, "run", "--reuse")) for _ in range(ROUNDS)]
         plain, watched = (min(each[side][0] for each in pairs) for side in (0, 1))
         added = min(each[1][1] - each[0][1] for each in pairs)
-        print(f"{name}: {plain:.3f} s plain, {watched:.3f} s watched, {watched / plain:.2f}x; {max(added, 0)} kB more memory")
+        print(
+            f"{name}: {plain:.3f} s plain, {watched:.3f} s watched, {watched / plain:.2f}x; {max(added, 0)} kB more memory, {pairs[0][1][2]:,} bytes of decisions"
+        )
 
 
 if __name__ == "__main__":

@@ -54,6 +54,8 @@ class Writer:
         for head in heads.get(kind, []):
             self.add(head, depth)
             self.block(depth + 1, levels, may_jump=may_jump and head != "finally:")
+            if head == "finally:":
+                self.add("d(1)", depth + 1)  # an exception goes on from the last line, which a tracer sees once more
         if kind in ("plain", "jump"):
             self.add("d(1)", depth)
 

@@ -168,7 +168,7 @@ class Paths:
             return {}  # another text than what ran, or several have
         rows = {row[1]: (row, value) for row, value in zip(self._facts["streams"], self._values, strict=True) if row[0] == numbers[0]}
         found: dict[_Position, tuple[_Stream, int]] = {}
-        for scope in find_scopes(ast.parse(text)):
+        for scope in find_scopes(ast.parse(text), text):
             if scope.place.width:
                 row, value = rows.get(scope.place.number, (None, b""))
                 decided = as_text(zlib.decompress(value), scope.place.width) if value else ""

@@ -367,10 +367,8 @@ def test_a_statement_may_have_more_than_64_outcomes(marked: Any) -> None:
 
 
 def test_functions_that_something_compiles_are_left_alone() -> None:
-    tree = ast.parse(
-        "def f():\n    if 1: pass\n@njit\ndef g():\n    if 1: pass\nh = numba.jit(f)\n@lru_cache(3)\ndef k():\n    if 1: pass\n"
-    )
-    assert [(scope.place.qualname, scope.place.width) for scope in find_scopes(tree)] == [("f", 0), ("g", 0), ("k", 1)]
+    text = "def f():\n    if 1: pass\n@njit\ndef g():\n    if 1: pass\nh = numba.jit(f)\n@lru_cache(3)\ndef k():\n    if 1: pass\n"
+    assert [(scope.place.qualname, scope.place.width) for scope in find_scopes(ast.parse(text), text)] == [("f", 0), ("g", 0), ("k", 1)]
 
 
 def test_tracebacks_name_the_lines_of_the_source(marked: Any) -> None:
