@@ -361,6 +361,7 @@ class Calls:
         spent = time.perf_counter() - begin
         site.reused += 1
         site.may_wait = True
+        site.is_recalled |= entry.is_earlier and call is not None and call.before.has_user_code
         site.last = "hit"
         site.overhead_s += spent
         site.saved_s += entry.cost_s

@@ -29,6 +29,7 @@ class Entry:
         last_use: when it was wanted last, counted in uses of all results.
         height: how many results stand behind it, itself counted.
         assembled: how many results in it were assembled from parts.
+        is_earlier: whether it was computed elsewhere: by an earlier run, or in another process.
     """
 
     site: str
@@ -43,6 +44,7 @@ class Entry:
     last_use: float = 0.0
     height: int = 1
     assembled: int = 0
+    is_earlier: bool = False
 
 
 class Memory:

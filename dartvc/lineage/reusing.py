@@ -19,6 +19,7 @@ from dartvc.lineage.calls import Calls
 from dartvc.lineage.changes import may_write
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.contents import Contents
+from dartvc.lineage.decisions import PathRecorder
 from dartvc.lineage.deferring import Deferral
 from dartvc.lineage.eviction import policy_named
 from dartvc.lineage.memory import Memory, available_bytes
@@ -34,6 +35,7 @@ from dartvc.lineage.workers import Team, gather_abandoned
 from dartvc.program.instrument import ANNOUNCE, HAND, Compiler, UserModules, switch_name
 from dartvc.program.sources import Sources, UserFiles
 from dartvc.program.trampolines import make_trampoline
+from dartvc.sessions.runs import Run
 
 __all__ = ["Reuse"]
 
@@ -66,7 +68,9 @@ class Reuse:
         paths = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(repository.path)}
         libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self.folder)
         self._libraries = tuple(path for path in libraries if not self.folder.startswith(path)) or libraries
-        self.compiler = Compiler(sources, self._next_operation, self._next_block, METHODS if is_partial else frozenset())
+        self.paths = PathRecorder(self.is_user) if member_of is None and not stands_in else None
+        next_stream = self.paths.next_stream if self.paths is not None else None
+        self.compiler = Compiler(sources, self._next_operation, self._next_block, METHODS if is_partial else frozenset(), next_stream)
         self.plans = Plans(self.is_user, self.compiler.plain)
         self.witness = Witness(self._libraries)
         config = repository.config
@@ -102,9 +106,17 @@ class Reuse:
         self.witness.install()
         setattr(builtins, ANNOUNCE, self.announce)
         setattr(builtins, HAND, self.deferral.hand)
+        if self.paths is not None:
+            self.paths.install()
         UserModules(self.is_user, self.compiler, self.team.install()).install()
         if not self.shelf.is_reading_only:
             gather_abandoned(self.repository, self.shelf)
+
+    def begin_in_the_middle(self) -> None:
+        """Begins to watch a program that is continued: which way it took before is not known."""
+        if self.paths is not None:
+            self.paths.is_resumed = True
+        self.install()
 
     def compile(self, filename: str, text: str) -> types.CodeType:
         """Returns the instrumented code of the script."""
@@ -193,8 +205,18 @@ class Reuse:
         """How many results were assembled from parts: with none, all values are what plain Python would have computed."""
         return self.calls.assembled + self._assembled_by_others
 
+    def recorded_paths(self, run: Run) -> dict[str, tuple[object, dict[str, object]]]:
+        """Returns what the last commit of a run records of the way that it took through its code, as an entry of its process."""
+        if self.paths is None:
+            return {}
+        recalled = [each for each in self.all_sites() if each.is_recalled]
+        facts = {"has_children": self.team.has_others, "has_answers": bool(recalled)}
+        return self.paths.entry(run.project, run.run_id, facts, [(each.file, each.line) for each in recalled if each.is_loop])
+
     def close(self) -> None:
         """Writes what waits, and the account of this run; in a forked child nothing."""
+        if self.paths is not None:
+            self.paths.close()
         self._give_back()
         self.calls.close()
         others = self.team.close()

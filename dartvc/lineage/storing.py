@@ -191,8 +191,9 @@ def entry_of(stored: Stored) -> Entry:
     streams, output = tuple(map(bytes.fromhex, facts["streams"])), [(stream, text) for stream, text in facts["output"]]
     height, assembled = int(facts.get("height", 1)), int(facts.get("assembled", 0))
     return Entry(
-        facts["name"], None, stored.frozen.size_bytes, facts["cost_s"], dict(facts["files"]), streams, None, output, height=height, assembled=assembled
-    )
+        facts["name"], None, stored.frozen.size_bytes, facts["cost_s"], dict(facts["files"]), streams, None, output,
+        height=height, assembled=assembled, is_earlier=True,
+    )  # fmt: skip
 
 
 def _facts_of(entry: Entry, components: list[tuple[str, str]]) -> dict[str, Any]:

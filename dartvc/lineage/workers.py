@@ -60,6 +60,9 @@ class Team:
         reuse: this process's.
         script: the run's.
         folder: where results are handed over; None: of a run that begins here.
+
+    Attributes:
+        has_others: whether the program began to start processes that run its code.
     """
 
     def __init__(self, reuse: Reuse, script: str, folder: Path | None = None) -> None:
@@ -67,6 +70,7 @@ class Team:
         self._script = script
         self.is_member = folder is not None
         self.handover = Handover(folder or reuse.repository.path / _FOLDER / new_id(), reuse.repository.seals)
+        self.has_others = False
         self._owner = -1
         self._adopted: deque[types.FunctionType] = deque()
 
@@ -83,6 +87,7 @@ class Team:
 
     def begin(self) -> None:
         """From now on there may be others."""
+        self.has_others = True
         calls = self._reuse.calls
         if calls.storing.handover is not None:
             return

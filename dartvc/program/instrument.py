@@ -1,4 +1,4 @@
-"""What `run --reuse` compiles instead of the plain source: every function is announced where it is defined, heavy operations carry a switch.
+"""What `run --reuse` compiles instead of the plain source: functions are announced, heavy operations carry a switch, decisions a mark.
 
 ``def f`` gets one more decorator, the innermost, which returns the same function. An operation ``a @ b`` becomes ``__dvc_7__(a, b) if __dvc_7__
 else a @ b``: while the switch is off (the hook is None), this costs the look-up of one builtin, 3 ns. Line numbers, names and the order of
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dartvc.program.blocks import BLOCK, cut_into_blocks, cut_loops, name_blocks
+from dartvc.program.decisions import NextStream, note_streams, put_marks
 from dartvc.program.deferrable import find_uses, lendable_parameters
 from dartvc.program.sources import Sources, iter_codes
 
@@ -183,13 +184,18 @@ class Compiler:
         next_site: returns the number of a switch.
         next_block: returns the number of the switch of a block.
         methods: names of attributes whose calls get a switch beside `OPERATIONS`.
+        next_stream: returns the builtin that is told what the statements of a scope decide; None: nothing is.
     """
 
-    def __init__(self, sources: Sources, next_site: NextSite, next_block: NextBlock, methods: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, sources: Sources, next_site: NextSite, next_block: NextBlock, methods: frozenset[str] = frozenset(),
+        next_stream: NextStream | None = None,
+    ) -> None:  # fmt: skip
         self._sources = sources
         self._methods = methods
         self._next_site = next_site
         self._next_block = next_block
+        self._next_stream = next_stream
         self._plain: dict[tuple[str, str, int], types.CodeType] = {}
         self._lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
         self._watched: dict[tuple[str, str, int], types.CodeType] = {}
@@ -203,7 +209,10 @@ class Compiler:
         for code in iter_codes(unit.code):
             self._plain[filename, code.co_qualname, code.co_firstlineno] = code
         cutter = _Cutter(self._next_block, filename)
-        tree = cutter.visit(ast.parse(text, filename))
+        tree = ast.parse(text, filename)
+        if self._next_stream is not None:
+            note_streams(tree, filename, text, self._next_stream)
+        tree = cutter.visit(tree)
         if is_script:
             cutter.cut_script(tree, text)
         tree = ast.fix_missing_locations(tree)
@@ -211,6 +220,7 @@ class Compiler:
             self._plain.setdefault((filename, code.co_qualname, code.co_firstlineno), code)  # those of the blocks
         instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
+        put_marks(tree)
         self._lendable.update(cutter.lendable)
         self._announced |= instrumenter.announced
         whole = name_blocks(compile(tree, filename, "exec", dont_inherit=True))

@@ -170,6 +170,8 @@ class RunRecorder:
         self.sources = sources
         self.effects = effects
         self.ledger = FileLedger(effects, run.project) if run.run_id else None
+        self.further: dict[str, tuple[object, dict[str, object]]] = {}
+        """Entries of the process's state that others have for the next commit: value and summary by name."""
         self._recorded: dict[str, object] = {}
         self._modules: dict[str, str] = {}
         self._looked_at: set[str] = set()
@@ -230,7 +232,7 @@ class RunRecorder:
             place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence, "so_far": so_far}
             raised = [_entry(TRACEBACK, None, trace.described())] if trace is not None else []
             used = {ENTRY: (None, self.ledger.described(files, is_last=exit_code is not None))} if self.ledger is not None else {}
-            return [*self._changed_entries(used), *self._entries(place), *raised, *(_file_entry(state, self.run.project) for state in files)]
+            return [*self._changed_entries({**used, **self.further}), *self._entries(place), *raised, *(_file_entry(state, self.run.project) for state in files)]
 
         ticket = self._last = self.session.commit_run(
             names,

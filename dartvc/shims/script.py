@@ -115,6 +115,8 @@ class _Runner:
         self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit, self.preamble.look)
         self.signals = Signals(self.points.request_anew, self.session.close, self.recorder.standing, options.grace_s)
         self.reuse = _reuse_of(self, options.reuse)
+        if self.reuse is not None:
+            self.session.working.plain_code = self.reuse.compiler.plain
         gc.freeze()  # what is ours is not walked again by each collection of the program's
         gc.enable()
 
@@ -175,6 +177,7 @@ class _Runner:
             remark = ""
             if self.reuse is not None:
                 self.reuse.close()
+                self.recorder.further.update(self.reuse.recorded_paths(self.run))
                 self.session.approximate = self.reuse.approximate
                 if self.session.approximate:
                     remark = f" (approximate: {self.session.approximate} results assembled from parts)"
@@ -232,7 +235,7 @@ class _Runner:
         from dartvc.sessions.restoring import version_of
 
         if self.reuse is not None:
-            self.reuse.install()
+            self.reuse.begin_in_the_middle()
             self.reuse.compile(self.run.script, self.unit.text)
         follow_imports(self.repository, oid, self.run.relocation)
         self.preamble.begin()

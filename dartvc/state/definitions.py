@@ -67,7 +67,7 @@ def reduce_function(function: Any, saving: Saving) -> Reduction:
     """Takes a function apart, or leaves an importable one to pickle."""
     if not is_by_value(function, saving.main_name):
         return NotImplemented
-    code = function.__code__
+    code = _written_code(function.__code__, saving)
     saving.global_names.update(_known_code(code)[2])
     cells = function.__closure__ or ()
     saving.function_cells.update(id(cell) for cell in cells)
@@ -150,7 +150,13 @@ def _reduced_code(code: types.CodeType) -> tuple[bytes, int, str, str]:
 
 def reduce_code(code: types.CodeType, saving: Saving) -> Reduction:
     """Takes a bare code object apart."""
-    return door("code"), _known_code(code)[1]
+    return door("code"), _known_code(_written_code(code, saving))[1]
+
+
+def _written_code(code: types.CodeType, saving: Saving) -> types.CodeType:
+    """Returns what the user wrote where code is watched and has the same cells."""
+    plain = saving.plain_code(code) if saving.plain_code is not None else code
+    return plain if plain.co_freevars == code.co_freevars else code
 
 
 def reduce_cell(cell: types.CellType, saving: Saving) -> Reduction:

@@ -13,7 +13,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from types import FunctionType, GeneratorType
+from types import CodeType, FunctionType, GeneratorType
 from typing import Any, NamedTuple, Protocol, cast
 
 from dartvc.host.collector import CollectorPaused
@@ -104,6 +104,7 @@ class Saving:
         namespace: the living namespace; functions whose globals it is come back bound to the namespace of the restore.
         global_names: names that the functions met so far mention.
         buffers: out-of-band buffers by position.
+        plain_code: gives for code that is watched what the user wrote.
         knows_builtins: the dict of the builtins is in the pickler's memo from the start, and the stream begins with what makes it.
         spares_user_code: raise `UserCodeMet` instead of running a hook of the user's (``__reduce__``, ``__getstate__`` ...) on a living object.
     """
@@ -122,6 +123,7 @@ class Saving:
         self.kept: list[object] = []
         self.notes: list[str] = []
         self.generators: GeneratorCodec | None = None
+        self.plain_code: Callable[[CodeType], CodeType] | None = None
         self.keeps_strings = False
         self.spares_user_code = False
         self.knows_builtins = False
@@ -133,6 +135,7 @@ class Saving:
         """Returns another one for the same namespace that has met nothing yet."""
         other = Saving(self.namespace, self.main_name, self.verifier)
         other.generators = self.generators
+        other.plain_code = self.plain_code
         other.keeps_strings = self.keeps_strings
         other.spares_user_code = self.spares_user_code
         other.knows_builtins = self.knows_builtins

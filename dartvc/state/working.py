@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import CodeType
 from typing import NamedTuple
 
 from xxhash import xxh3_128_digest
@@ -97,6 +98,8 @@ class WorkingNamespace:
         self._ids: dict[str, int] = {}
         self._hidden: set[str] = set()
         self.generators: GeneratorCodec | None = None
+        self.plain_code: Callable[[CodeType], CodeType] | None = None
+        """Gives for code that is watched what the user wrote."""
         self.keeps_strings = False
         """Whether to record which strings are interned (a run, whose files must come out the same to the byte)."""
         self._view: Mapping[str, object] = namespace
@@ -265,6 +268,7 @@ class WorkingNamespace:
         saving = Saving(self.namespace, self.main_name)
         saving.spares_user_code = spares_user_code
         saving.generators = self.generators
+        saving.plain_code = self.plain_code
         saving.keeps_strings = self.keeps_strings
         return saving
 
