@@ -13,7 +13,7 @@ from dartvc.history import Repository
 from dartvc.history.blame import blame
 from dartvc.lineage.traces.commits import Trace, trace_commit
 from dartvc.lineage.traces.differences import find_differences
-from dartvc.lineage.traces.items import CALL, EITHER, FILE, LOOP, NAME, STATE, LineageItem, Step, iter_items
+from dartvc.lineage.traces.items import CALL, EITHER, FILE, LITERAL, LOOP, NAME, STATE, LineageItem, Step, iter_items
 from dartvc.lineage.traces.libraries import OUTSIDE_KINDS, is_seeding
 from dartvc.model import Commit, Oid
 from dartvc.sessions.files import READ, files_of
@@ -142,7 +142,8 @@ def _sources(repository: Repository, index: Index, trace: Trace, root: LineageIt
 
 def _seeds(item: LineageItem) -> Iterator[str]:
     if is_seeding(item.opcode):
-        yield f"{item.opcode}({', '.join(item.literals)})"
+        given = [*item.literals, *(text for each in item.inputs if each.opcode == LITERAL for text in each.literals)]
+        yield f"{item.opcode}({', '.join(given)})"
     else:
         yield from (each for each in item.literals if each.startswith(_SEED_LITERALS))
 

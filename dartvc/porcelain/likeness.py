@@ -6,7 +6,7 @@ import pickletools
 
 from dartvc.history.payloads import StoredPayload
 
-__all__ = ["are_alike"]
+__all__ = ["are_alike", "without_identities"]
 
 
 def are_alike(one: StoredPayload, other: StoredPayload) -> bool:
@@ -20,10 +20,10 @@ def _form(payload: StoredPayload) -> tuple[list[tuple[str, object]], list[bytear
         buffer = bytearray(payload.buffer_size(index))
         payload.read_buffer_into(index, memoryview(buffer))
         buffers.append(buffer)
-    return _without_identities(payload.read_stream()), buffers
+    return without_identities(payload.read_stream()), buffers
 
 
-def _without_identities(stream: bytes) -> list[tuple[str, object]]:
+def without_identities(stream: bytes) -> list[tuple[str, object]]:
     """Returns a pickle's operations, with strings in place of references to strings that stood before."""
     operations: list[tuple[str, object]] = []
     memo: list[tuple[str, object]] = []

@@ -5,12 +5,14 @@ Nothing of the project is touched: the slice sees copies of the files that the r
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +21,21 @@ from dartvc.history import Repository
 from dartvc.history.digests import digest_of_file
 from dartvc.lineage.traces.commits import Trace, trace_commit
 from dartvc.model import Oid, short
-from dartvc.porcelain.likeness import are_alike
+from dartvc.porcelain.likeness import are_alike, without_identities
 from dartvc.sessions.files import READ, RunFile, files_of
+from dartvc.state.loading import Loading, load
+from dartvc.state.saving import Saving, save
 
-__all__ = ["Recomputation", "recompute_name", "slices_for"]
+__all__ = ["Recomputation", "are_same", "recompute_name", "slices_for"]
 
 _ENTRY = "import sys; from dartvc.cli.entry import main; sys.exit(main())"
+_COMPARISON = """
+import sys
+from pathlib import Path
+from dartvc.porcelain.recomputing import are_same
+folder, tip, path, oid, name = sys.argv[1:]
+sys.exit(not are_same((Path(folder), tip), (Path(path).parent, oid), name))
+"""
 _TAIL = 12
 
 
@@ -122,7 +133,7 @@ def _run(repository: Repository, trace: Trace, name: str, oid: Oid, slices: dict
     of_lines = sum(len(each.lines) for each in (trace.tracer.sources.values() if run is not None else trace.sources))
     if done.returncode:
         return Recomputation(name, None, seconds, lines, of_lines, "\n".join(done.stderr.strip().splitlines()[-_TAIL:]))
-    return Recomputation(name, _is_equal(repository, oid, folder, name), seconds, lines, of_lines)
+    return Recomputation(name, _is_equal(repository, oid, folder, folder / script, name), seconds, lines, of_lines)
 
 
 def _bring(root: Path, read: RunFile, folder: Path) -> None:
@@ -148,11 +159,32 @@ def _bring(root: Path, read: RunFile, folder: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _is_equal(repository: Repository, oid: Oid, folder: Path, name: str) -> bool:
+def _is_equal(repository: Repository, oid: Oid, folder: Path, script: Path, name: str) -> bool:
+    """Whether a name has the same value at a commit and at the end of the slice's run."""
     other = Repository.open(folder, walk_up=False)
     tip = other.database.refs.head().oid
     made = other.names(tip).get(name) if tip is not None else None
     stored = repository.names(oid)[name]
-    if made is None or made.payload_oid is None or stored.payload_oid is None:
+    if tip is None or made is None or made.payload_oid is None or stored.payload_oid is None:
         return False
-    return made.payload_oid == stored.payload_oid or are_alike(other.payload(made.payload_oid), repository.payload(stored.payload_oid))
+    if made.payload_oid == stored.payload_oid or are_alike(other.payload(made.payload_oid), repository.payload(stored.payload_oid)):
+        return True
+    words = [sys.executable, "-c", _COMPARISON, str(folder), tip, str(repository.path), oid, name]
+    path = os.pathsep.join(filter(None, [str(script.parent), str(folder), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(words, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, stdin=subprocess.DEVNULL)
+    return done.returncode == 0
+
+
+def are_same(one: tuple[Path, Oid], other: tuple[Path, Oid], name: str) -> bool:
+    """Loads what two commits have under a name, without what shares memory with it, and compares: run in a process where the program's modules can be imported."""
+    forms = []
+    for path, oid in (one, other):
+        repository = Repository.open(path, walk_up=False)
+        payload = repository.payload(repository.names(oid)[name].payload_oid or Oid(""))
+        space: dict[str, object] = {}
+        value = load(payload.read_stream(), Loading(space, payload))[name]
+        with suppress(Exception):
+            value = copy.deepcopy(value)  # memory of its own, whoever held it: a view and a copy of equal content are the same value
+        saved = save({name: value}, Saving(space, "__main__"))
+        forms.append((without_identities(saved.stream), [bytes(each) for each in saved.buffers]))
+    return forms[0] == forms[1]

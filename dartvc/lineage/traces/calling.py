@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 from collections.abc import Sequence
 from functools import partial
 
 from dartvc.lineage.traces.expressions import Arguments, Expressions, Opaque
-from dartvc.lineage.traces.heap import Bound, Constant, Function, Instance, Library, Module, Result, Thing, UserClass
-from dartvc.lineage.traces.items import FILE, LineageItem
+from dartvc.lineage.traces.heap import Bound, Constant, Function, Instance, Library, Module, Result, Super, Thing, UserClass
+from dartvc.lineage.traces.items import FILE, LineageItem, iter_items
 from dartvc.lineage.traces.libraries import (
     changed_arguments,
     changes_object,
@@ -18,12 +19,17 @@ from dartvc.lineage.traces.libraries import (
     is_seeding,
     outside_of,
     stream_of,
+    stream_when_used,
 )
 
 __all__ = ["Calls"]
 
 _READING_NAMES = ("read", "load", "open", "fromfile", "genfromtxt", "imread", "connect")
+_DRAWING_METHODS = ("fit", "partial_fit", "split", "forward")
+_CALLED = ("__call__", "forward", "call")
+"""What calling an object runs: Python's own, and what torch's and Keras' layers call in their turn."""
 _CANDIDATES_LIMIT = 12
+_LEAVES_LOOKED_AT = 20_000
 
 
 class Calls(Expressions):
@@ -32,6 +38,9 @@ class Calls(Expressions):
     def call(self, node: ast.Call, *, is_unused: bool = False) -> Thing:
         """Returns what a call gives; what it changes is changed."""
         subject: Thing | None = None
+        if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args and self.frame.subject is not None:
+            cls, first = self.frame.subject
+            return self.heap.new(self.heap.items[first], Super(cls, first), (first,))
         if isinstance(node.func, ast.Attribute):
             subject = self.evaluate(node.func.value)
             callee = self.attribute(subject, node.func.attr) if self._knows(subject, node.func.attr) else None
@@ -43,6 +52,8 @@ class Calls(Expressions):
         )
         if callee is None:
             assert subject is not None and isinstance(node.func, ast.Attribute)
+            view = self.heap.nature(subject)
+            subject = view.subject if isinstance(view, Super) else subject
             return self.call_method(subject, node.func.attr, arguments, is_unused=is_unused)
         return self.call_thing(callee, arguments, is_unused=is_unused)
 
@@ -50,6 +61,8 @@ class Calls(Expressions):
         nature = self.heap.nature(subject)
         if isinstance(nature, Library | Module) or self.heap.field(subject, name) is not None:
             return True
+        if isinstance(nature, Super):
+            return self.inherited(nature, name) is not None
         if isinstance(nature, Instance | UserClass):
             return self.member(nature.cls if isinstance(nature, Instance) else subject, name) is not None
         return False
@@ -66,15 +79,16 @@ class Calls(Expressions):
         if isinstance(nature, Library):
             return self.call_library(nature.name, arguments, is_unused=is_unused)
         if isinstance(nature, Instance):
-            member = self.member(nature.cls, "__call__")
+            member = next((each for name in _CALLED if (each := self.member(nature.cls, name)) is not None), None)
             called = self.heap.nature(member) if member is not None else None
             if isinstance(called, Function) and member is not None:
                 return self.call_function(called, Arguments((callee, *arguments.positional), arguments.keywords), member)
         candidates = [each for each in self.heap.reach(callee) if each != callee and isinstance(self.heap.nature(each), Function | Bound | UserClass)]
         if 0 < len(candidates) <= _CANDIDATES_LIMIT:
             return self._call_any(candidates, arguments)
-        inside = [callee, *arguments.all()]
-        return self.heap.new(self.item("()", inside, self._named(arguments)), Result("()", arguments.all()), inside if is_unused else ())
+        item = self._given("()", [callee], arguments, self._drawn_by(callee))
+        self._draw(callee, item)
+        return self.heap.new(item, Result("()", arguments.all()), [callee, *arguments.all()] if is_unused else ())
 
     def _call_any(self, callees: Sequence[Thing], arguments: Arguments) -> Thing:
         """Returns what a call gives of which only the functions are known that it may be of."""
@@ -86,8 +100,24 @@ class Calls(Expressions):
         self.try_ways([partial(call, each) for each in callees])
         return self.either(found)
 
-    def _named(self, arguments: Arguments) -> list[str]:
-        return [f"{name}=" for name, value in arguments.keywords.items() if type(self.heap.nature(value)) is not Constant]
+    def _streams_behind(self, thing: Thing) -> list[Thing]:
+        """Returns the random streams that using an object draws from."""
+        names = {nature.draws for each in self.heap.reach(thing) if isinstance(nature := self.heap.nature(each), Result) and nature.draws}
+        return [self._stream(name) for name in sorted(names)]
+
+    def _drawn_by(self, thing: Thing) -> list[LineageItem]:
+        return [self.heap.use(each) for each in self._streams_behind(thing)]
+
+    def _draw(self, thing: Thing, item: LineageItem) -> None:
+        for each in self._streams_behind(thing):
+            self.heap.change(each, item, self.step)
+
+    def element(self, source: Thing) -> Thing:
+        """Returns what an iteration over an object gives; a loader draws its order."""
+        if isinstance(self.heap.nature(source), Result) and self._streams_behind(source):
+            self._draw(source, self.maker.make("draw", [self.heap.use(source), *self._drawn_by(source)], (), self.step))
+            return self.result("element", [source, *self._streams_behind(source)], (), [source])
+        return super().element(source)
 
     def _given(self, opcode: str, things: Sequence[Thing], arguments: Arguments, further: Sequence[LineageItem] = ()) -> LineageItem:
         """Returns the item of a library's call: constants with their names among the literals."""
@@ -122,13 +152,27 @@ class Calls(Expressions):
         value = self.heap.constant(subject)
         if isinstance(value, str) and name == "join" and not isinstance(value, Opaque):
             pass
-        item = self._given(f".{name}", [subject], arguments, self._read_files(name, arguments))
+        drawn = self._drawn_by(subject) if name.startswith(_DRAWING_METHODS) else []
+        item = self._given(f".{name}", [subject], arguments, [*self._read_files(name, arguments), *drawn])
+        if drawn:
+            self._draw(subject, item)
         origin = nature.name if isinstance(nature, Result) else ""
         if type(nature) is not Constant and changes_object(name, origin, is_unused=is_unused):
             self.heap.forget_fields(subject)
             self.heap.change(subject, item, self.step)
             self.heap.hold(subject, (each for each in arguments.all() if type(self.heap.nature(each)) is not Constant))
+        if name == "backward":
+            self._change_leaves(item)
         return self.heap.new(item, Result(f".{name}", (subject, *arguments.all())), [subject] if hands_on_object(name) else ())
+
+    def _change_leaves(self, item: LineageItem) -> None:
+        """Changes what autograd gives gradients: every object that can hold some and that a loss was made of."""
+        made_of = {each.number for each in itertools.islice(iter_items(item), _LEAVES_LOOKED_AT)}
+        for thing, own in list(self.heap.items.items()):
+            nature = self.heap.nature(thing)
+            is_layer = isinstance(nature, Instance) or (isinstance(nature, Result) and nature.name.startswith("torch.nn"))
+            if own.number in made_of and (is_layer or "requires_grad=True" in own.literals):
+                self.heap.change(thing, self.maker.make("gradients", (self.heap.use(thing), item), (), self.step), self.step)
 
     def call_library(self, name: str, arguments: Arguments, *, is_unused: bool) -> Thing:
         """Returns what a function of a library gives."""
@@ -138,7 +182,7 @@ class Calls(Expressions):
             return known
         if outside_of(name):
             return self.from_outside(name, arguments)
-        stream = stream_of(name)
+        stream = stream_of(name, arguments.keywords)
         further = list(self._read_files(name, arguments))
         if stream and not is_seeding(name):
             further.append(self.heap.use(self._stream(stream)))
@@ -150,7 +194,7 @@ class Calls(Expressions):
         if "out" in arguments.keywords:
             self._change_argument(arguments.keywords["out"], item)
         holds = [each for each in things if type(self.heap.nature(each)) is not Constant] if hands_on_arguments(name) else ()
-        return self.heap.new(item, Result(name, things), holds)
+        return self.heap.new(item, Result(name, things, stream_when_used(name, arguments.keywords)), holds)
 
     def _change_argument(self, thing: Thing, item: LineageItem) -> None:
         if not isinstance(self.heap.nature(thing), Constant | Library | Function | UserClass | Bound | Module):

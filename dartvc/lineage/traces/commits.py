@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dartvc.history import Repository
 from dartvc.lineage.traces.expressions import Surroundings
 from dartvc.lineage.traces.items import LineageItem
+from dartvc.lineage.traces.paths import Paths
 from dartvc.lineage.traces.slices import slice_of
-from dartvc.lineage.traces.statements import Source
+from dartvc.lineage.traces.statements import Source, Ways
 from dartvc.lineage.traces.tracer import Tracer
 from dartvc.model import Commit, CommitKind, Oid
 from dartvc.sessions.files import READ, files_of
@@ -23,6 +24,7 @@ from dartvc.state.candidates import names_in_source
 
 __all__ = ["Trace", "trace_commit"]
 
+_WAYS_TOLD = 4
 _CELLS_LIMIT = 400
 _CELLS_LOOKED_AT = 20_000
 _CODE_KINDS = (CommitKind.CELL, CommitKind.EXCEPTION)
@@ -56,6 +58,36 @@ class Trace:
         if self.run is None:
             return {"cells.py": "".join(slice_of(self.tracer, name, each) for each in self.sources)}
         return {each.file: slice_of(self.tracer, name, each) for each in self.tracer.sources.values()}
+
+
+class _Recorded:
+    """The ways that a run recorded; see `dartvc.lineage.traces.paths`."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.outcomes = paths.outcomes
+        self._paths = paths
+
+    def note(self, file: str, node: ast.For | ast.While | ast.AsyncFor) -> str:
+        turns = self._paths.turns(file, node)
+        if turns is None:
+            return ""
+        text = f"{turns.turns:,} turns" + (f" in {turns.executions:,} executions" if turns.executions > 1 else "")
+        if len(turns.paths) > 1:
+            shown = [f"{each.count:,} through {_lines_text(each.lines)}" for each in turns.paths[:_WAYS_TOLD]]
+            others = turns.turns - sum(each.count for each in turns.paths[:_WAYS_TOLD])
+            text += f": {', '.join(shown)}" + (f", {others:,} otherwise" if others > 0 else "")
+        return text
+
+
+def _lines_text(lines: Sequence[int]) -> str:
+    """Returns line numbers, those that follow each other together: ``4-6, 8``."""
+    groups: list[list[int]] = []
+    for line in lines:
+        if groups and line == groups[-1][-1] + 1:
+            groups[-1].append(line)
+        else:
+            groups.append([line])
+    return ("lines " if len(lines) > 1 else "line ") + ", ".join(str(each[0]) if len(each) == 1 else f"{each[0]}-{each[-1]}" for each in groups)
 
 
 class _AnyWay:
@@ -95,11 +127,16 @@ def _trace_run(repository: Repository, commit: Commit, run: Run) -> Trace:
     sources = {shown: source for shown, path in names.items() if (source := _parsed(shown, texts[path])) is not None}
     script = relative_path(run.script, root)
     by_module = {module: sources[shown] for shown in sources for module in _module_names(names[shown], run.folder)}
-    tracer = Tracer(Surroundings(_read_files(repository, commit, run), run.arguments, run.argv), _AnyWay(), by_module.get)
+    tracer = Tracer(Surroundings(_read_files(repository, commit, run), run.arguments, run.argv), _ways_of(repository, commit, root), by_module.get)
     main = sources.get(script, Source(script, ast.Module([], []), ()))
     main = Source(script, main.tree, main.lines, last_line)
     tracer.run(main)
     return Trace(commit, tracer, (main,), run)
+
+
+def _ways_of(repository: Repository, commit: Commit, root: str) -> Ways:
+    paths = Paths.read(repository, commit.oid, root)
+    return _Recorded(paths) if paths else _AnyWay()
 
 
 def _texts_of(repository: Repository, commit: Commit, run: Run) -> Mapping[str, str]:

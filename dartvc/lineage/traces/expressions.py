@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dartvc.lineage.traces.heap import Bound, Constant, Function, Heap, Instance, Library, Module, Result, Thing, UserClass
+from dartvc.lineage.traces.heap import Bound, Constant, Function, Heap, Instance, Library, Module, Result, Super, Thing, UserClass
 from dartvc.lineage.traces.items import EITHER, LITERAL, ItemMaker, LineageItem, Place, Step
 from dartvc.lineage.traces.libraries import (
     is_walked_once,
@@ -49,6 +49,8 @@ class Frame:
     function: str
     frames: tuple[int, ...]
     own: int
+    subject: tuple[Thing, Thing] | None = None
+    """Of a method: the class in which it is written, and its first argument."""
     calls: tuple[int, ...] = ()
     """The identities of the statements whose calls led here."""
     elsewhere: dict[str, int] = field(default_factory=dict)
@@ -177,6 +179,10 @@ class Expressions:
         found = heap.field(base, name)
         if found is not None:
             return found
+        if isinstance(nature, Super):
+            inherited = self.inherited(nature, name)
+            if inherited is not None:
+                return self._bound(inherited, nature.subject, is_class=False)
         if isinstance(nature, Instance | UserClass):
             member = self.member(nature.cls if isinstance(nature, Instance) else base, name)
             if member is not None:
@@ -192,6 +198,12 @@ class Expressions:
         if found is not None:
             return found
         return next((each for base in nature.bases if (each := self.member(base, name)) is not None), None)
+
+    def inherited(self, view: Super, name: str) -> Thing | None:
+        """Returns what the classes behind a ``super()`` have under a name."""
+        cls = self.heap.nature(view.cls)
+        assert isinstance(cls, UserClass)
+        return next((each for base in cls.bases if (each := self.member(base, name)) is not None), None)
 
     def _bound(self, member: Thing, subject: Thing, *, is_class: bool) -> Thing:
         function = self.heap.nature(member)
@@ -295,7 +307,7 @@ class Expressions:
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> Thing:
         outer = self.frame
         own = self.new_frame()
-        self.frame = Frame(outer.file, outer.function, (own, *outer.frames), own, outer.calls, outer.elsewhere, outer.results, outer.yields)
+        self.frame = Frame(outer.file, outer.function, (own, *outer.frames), own, outer.subject, outer.calls, outer.elsewhere, outer.results, outer.yields)
         try:
             deciding = []
             for each in node.generators:

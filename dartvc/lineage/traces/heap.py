@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from dartvc.lineage.traces.items import EITHER, STATE, ItemMaker, LineageItem, Step
 
-__all__ = ["Binding", "Bound", "Constant", "Function", "Heap", "Instance", "Library", "Module", "Nature", "Result", "Thing", "UserClass"]
+__all__ = ["Binding", "Bound", "Constant", "Function", "Heap", "Instance", "Library", "Module", "Nature", "Result", "Super", "Thing", "UserClass"]
 
 Thing = int
 """An object of a trace."""
@@ -34,7 +34,6 @@ class Function:
     qualname: str
     frames: tuple[int, ...]
     defaults: Mapping[str, Thing]
-    owner: Thing | None = None
     is_static: bool = False
     is_class_method: bool = False
     is_property: bool = False
@@ -53,6 +52,14 @@ class Instance:
     """An instance of a class of the user's."""
 
     cls: Thing
+
+
+@dataclass(frozen=True, slots=True)
+class Super:
+    """``super()``: an object seen as one of the classes that its class is made from; ``cls`` is the one in which that is written."""
+
+    cls: Thing
+    subject: Thing
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +86,11 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a call of a library gave: of which name, from which arguments."""
+    """What a call of a library gave: of which name, from which arguments; using it draws from the random stream ``draws``."""
 
     name: str
     arguments: tuple[Thing, ...]
+    draws: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ class Constant:
     value: Any
 
 
-Nature = Function | UserClass | Instance | Bound | Library | Module | Result | Constant | None
+Nature = Function | UserClass | Instance | Super | Bound | Library | Module | Result | Constant | None
 """What is known of an object; it never changes."""
 _NONE: frozenset[Thing] = frozenset()
 _EMPTY: Mapping[str, Thing] = {}
@@ -196,7 +204,7 @@ class Heap:
         for each in self.reach(thing):
             if each == thing:
                 self.items[each] = item
-            elif self._counts(each) and not isinstance(self.natures[each], Function | UserClass | Bound):
+            elif self._counts(each) and not isinstance(self.natures[each], Function | UserClass | Bound | Super):
                 self.items[each] = self.maker.make(item.opcode, (self.items[each], item), (), step)
 
     def forget_fields(self, thing: Thing, kinds: str = "[") -> None:

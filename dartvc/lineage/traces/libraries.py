@@ -6,6 +6,8 @@ enough is shown by computing the value again (`dvc-state lineage --recompute`).
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 __all__ = [
     "FRESH",
     "OUTSIDE_KINDS",
@@ -18,6 +20,7 @@ __all__ = [
     "is_walked_once",
     "outside_of",
     "stream_of",
+    "stream_when_used",
 ]
 
 
@@ -65,6 +68,18 @@ _TORCH_DRAWS = _names(
     """rand randn randint randperm rand_like randn_like randint_like normal bernoulli multinomial poisson dropout uniform_ normal_ xavier_uniform_
     xavier_normal_ kaiming_uniform_ kaiming_normal_ orthogonal_ trunc_normal_ random_split DataLoader Linear Conv1d Conv2d Conv3d Embedding LSTM GRU RNN
     Transformer TransformerEncoderLayer MultiheadAttention LSTMCell GRUCell Bilinear ConvTranspose2d EmbeddingBag"""
+)
+_DRAWING_LAYERS = _names(
+    """DataLoader RandomSampler WeightedRandomSampler Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout RReLU MultiheadAttention
+    TransformerEncoderLayer TransformerDecoderLayer Transformer LSTM GRU RNN"""
+)
+_DRAWING_ESTIMATORS = _names(
+    """RandomForestClassifier RandomForestRegressor ExtraTreesClassifier ExtraTreesRegressor GradientBoostingClassifier GradientBoostingRegressor
+    HistGradientBoostingClassifier HistGradientBoostingRegressor DecisionTreeClassifier DecisionTreeRegressor BaggingClassifier BaggingRegressor
+    AdaBoostClassifier AdaBoostRegressor IsolationForest KMeans MiniBatchKMeans MLPClassifier MLPRegressor SGDClassifier SGDRegressor Perceptron TSNE NMF
+    GaussianMixture BayesianGaussianMixture LatentDirichletAllocation TruncatedSVD ShuffleSplit StratifiedShuffleSplit RandomizedSearchCV RandomizedPCA
+    train_test_split shuffle resample permutation_importance make_classification make_regression make_blobs make_moons make_circles make_friedman1
+    make_low_rank_matrix make_sparse_coded_signal RepeatedKFold RepeatedStratifiedKFold"""
 )
 _STATELESS = _names(
     """numpy.random.default_rng numpy.random.RandomState numpy.random.SeedSequence numpy.random.Generator numpy.random.PCG64 random.Random
@@ -130,14 +145,28 @@ def is_seeding(name: str) -> bool:
     return name in _SEEDING
 
 
-def stream_of(name: str) -> str:
+def stream_of(name: str, keywords: Collection[str] = ()) -> str:
     """Returns the global random stream that a call of a library draws from or sets; empty for none."""
     if name in _STATELESS:
         return ""
     module, _, last = name.rpartition(".")
     if module in ("random", "numpy.random"):
         return module
-    return "torch" if module.partition(".")[0] == "torch" and (last in _TORCH_DRAWS or last in ("manual_seed", "manual_seed_all")) else ""
+    if module.partition(".")[0] == "torch":
+        return "torch" if last in _TORCH_DRAWS or last in ("manual_seed", "manual_seed_all") else ""
+    return "numpy.random" if last.islower() and _draws_in_sklearn(module, last, keywords) else ""
+
+
+def stream_when_used(name: str, keywords: Collection[str]) -> str:
+    """Returns the global random stream from which an object that a call gives draws when it is used: loaders, layers, estimators without ``random_state``."""
+    module, _, last = name.rpartition(".")
+    if module.partition(".")[0] == "torch":
+        return "torch" if last in _DRAWING_LAYERS else ""
+    return "numpy.random" if not last.islower() and _draws_in_sklearn(module, last, keywords) else ""
+
+
+def _draws_in_sklearn(module: str, last: str, keywords: Collection[str]) -> bool:
+    return module.partition(".")[0] == "sklearn" and last in _DRAWING_ESTIMATORS and "random_state" not in keywords
 
 
 def outside_of(name: str) -> str:

@@ -108,7 +108,7 @@ class _Slicer:
                 inner_whole = not is_class and id(node) not in self.executed
                 for each in node.body:
                     if is_class and isinstance(each, _DEFINITIONS):
-                        self._keep(each, {*names, each.name}, kept, is_whole=False)
+                        self._keep(each, {*names, each.name}, kept, is_whole=id(each) not in self.executed)
                     else:
                         self._keep(each, names, kept, is_whole=inner_whole or is_class)
         elif isinstance(node, _IMPORTS):

@@ -53,6 +53,7 @@ class Tracer(Branches):
         self._find_module = find_module
         self._modules: dict[str, Thing] = {}
         self._calls: list[ast.AST] = []
+        self._owners: dict[int, Thing] = {}
         self._dataclasses: dict[Thing, list[str]] = {}
         self.sources: dict[str, Source] = {}
         """The pieces of code that were executed, by file."""
@@ -153,7 +154,7 @@ class Tracer(Branches):
         cls = self.heap.new(self.item("class", bases, [node.name, ast.dump(node)]), UserClass(node.name, bases))
         outer, own = self.frame, self.new_frame()
         name = f"{outer.function}.{node.name}" if outer.function else node.name
-        self.frame = Frame(outer.file, name, (own, *outer.frames), own, outer.calls, dict(outer.elsewhere))
+        self.frame = Frame(outer.file, name, (own, *outer.frames), own, None, outer.calls, dict(outer.elsewhere))
         try:
             with self._inside(node):
                 self.block(node.body)
@@ -161,6 +162,10 @@ class Tracer(Branches):
             self.frame = outer
         frame = self.heap.frames.get(own, {})
         self.heap.fields[cls] = {name: binding.thing for name, binding in frame.items()}
+        for binding in frame.values():
+            member = self.heap.nature(binding.thing)
+            if isinstance(member, Function):
+                self._owners[id(member.node)] = cls
         if any(_name_of(each) == "dataclass" for each in node.decorator_list):
             annotated = [each.target.id for each in node.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)]
             self._dataclasses[cls] = annotated
@@ -234,7 +239,9 @@ class Tracer(Branches):
         outer = self.frame, self._around, self._controls, self._source, self._breaks
         own = self.new_frame()
         calls = (*self.frame.calls, *self.step.nodes[-1:])
-        self.frame = Frame(function.file, function.qualname, (own, *function.frames), own, calls)
+        owner = self._owners.get(id(node))
+        subject = (owner, arguments.positional[0]) if owner is not None and arguments.positional else None
+        self.frame = Frame(function.file, function.qualname, (own, *function.frames), own, subject, calls)
         self._source = self.sources.get(function.file, self._source)
         self._around, self._breaks = (id(node),), []
         self._calls.append(node)
