@@ -10,7 +10,7 @@ from functools import partial
 
 from dartvc.lineage.traces.expressions import Arguments, Expressions, Opaque
 from dartvc.lineage.traces.heap import Bound, Constant, Function, Instance, Library, Module, Result, Super, Thing, UserClass
-from dartvc.lineage.traces.items import FILE, LineageItem, iter_items
+from dartvc.lineage.traces.items import EITHER, FILE, LineageItem, iter_items
 from dartvc.lineage.traces.libraries import (
     changed_arguments,
     changes_object,
@@ -85,20 +85,21 @@ class Calls(Expressions):
                 return self.call_function(called, Arguments((callee, *arguments.positional), arguments.keywords), member)
         candidates = [each for each in self.heap.reach(callee) if each != callee and isinstance(self.heap.nature(each), Function | Bound | UserClass)]
         if 0 < len(candidates) <= _CANDIDATES_LIMIT:
-            return self._call_any(candidates, arguments)
+            return self._call_any(callee, candidates, arguments)
         item = self._given("()", [callee], arguments, self._drawn_by(callee))
         self._draw(callee, item)
         return self.heap.new(item, Result("()", arguments.all()), [callee, *arguments.all()] if is_unused else ())
 
-    def _call_any(self, callees: Sequence[Thing], arguments: Arguments) -> Thing:
-        """Returns what a call gives of which only the functions are known that it may be of."""
+    def _call_any(self, chosen: Thing, callees: Sequence[Thing], arguments: Arguments) -> Thing:
+        """Returns what a call gives of which only the functions are known that it may be of; which one it was depends on how it was chosen."""
         found: list[Thing] = []
 
         def call(callee: Thing) -> None:
             found.append(self.call_thing(callee, arguments))
 
         self.try_ways([partial(call, each) for each in callees])
-        return self.either(found)
+        made = self.maker.make(EITHER, [self.heap.use(each) for each in (*dict.fromkeys(found), chosen)], (), self.step)
+        return self.heap.new(made, None, found)
 
     def _streams_behind(self, thing: Thing) -> list[Thing]:
         """Returns the random streams that using an object draws from."""
