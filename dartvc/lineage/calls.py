@@ -12,8 +12,7 @@ import threading
 import time
 import types
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.lineage.changes import Change
 from dartvc.lineage.codekeys import Effects, Plans, Refused
@@ -24,6 +23,7 @@ from dartvc.lineage.ground import facts_of_process
 from dartvc.lineage.heights import Heights
 from dartvc.lineage.holdings import Holder, Lost, StoredValue
 from dartvc.lineage.memory import Entry, Memory
+from dartvc.lineage.proving import Call, Prover
 from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.sites import Site
@@ -44,18 +44,6 @@ _DOUBTFUL_EXECUTIONS = 4  # of a site without hits: what it keeps is memory that
 _LOOP_OBJECTS_LIMIT = 10_000  # nothing is known of how long a loop takes before it runs, once
 _NOTHING = object()
 _NO_CODE = (lambda: None).__code__
-
-
-class _Call(NamedTuple):
-    """One call: its walk before it ran, its key, and what it may change, where that is known."""
-
-    site: Site
-    function: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    before: Fingerprint
-    key: bytes
-    change: Change | None
 
 
 class Calls:
@@ -96,6 +84,7 @@ class Calls:
         self._begun = time.perf_counter()
         self.rewrites: Rewrites | None = None
         self.assembled_before = 0
+        self.prover = Prover(plans, contents, self.walk, self.digest_alone, witness.has_other_threads)
         self.storing = Storing(shelf, namespace, witness.streams)
         memory.spill = self.storing.spill
 
@@ -150,7 +139,7 @@ class Calls:
         except RecursionError:
             return plain(*args, **kwargs)
         site.learning_s += self.contents.learning_s - learned_s
-        call = _Call(site, function, args, kwargs, before, before.digest(), change)
+        call = Call(site, function, args, kwargs, before, before.digest(), change)
         answer = self.answer(site, call.key, begin, call)
         if answer is not _NOTHING:
             return answer
@@ -160,7 +149,7 @@ class Calls:
             if answer is not _NOTHING:
                 return answer
             site.may_wait = False  # it was in vain
-        change, closures = self._look_before(call)
+        call, closures = self.prover.look_before(call)
         active.append(site)
         record = self.witness.begin()
         record.assembled -= self.assembled
@@ -181,7 +170,7 @@ class Calls:
                 if flight is not None:
                     self.flights.land(flight)
         try:
-            self._learn(call._replace(change=change), closures, record, result, cost_s)
+            self._learn(call, closures, record, result, cost_s)
         finally:
             if flight is not None:
                 self.flights.land(flight)
@@ -197,28 +186,11 @@ class Calls:
         if site in self._active:
             return function(*args, **kwargs)  # a pipeline inside a pipeline
         try:
-            change = self._change_among((estimator,), (*args, *kwargs.values()))
+            change = self.prover.change_among((estimator,), (*args, *kwargs.values()))
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
             return function(*args, **kwargs)
         return self.invoke(site, function, function, args, kwargs, change)
-
-    def _change_of(self, call: _Call) -> Change:
-        return call.change or self._change_among((*call.args, *call.kwargs.values()), ())
-
-    def _change_among(self, subjects: tuple[Any, ...], bystanders: tuple[Any, ...]) -> Change:
-        return Change(subjects, bystanders, self.plans.is_user_module, partial(self.digest_alone, is_result=False))
-
-    def _look_before(self, call: _Call) -> tuple[Change | None, bytes]:
-        """Returns what a call may change, and the digest of the code and globals behind it; None where it is not known to change anything."""
-        if call.change is None and not call.site.changes:
-            return None, b""
-        try:
-            change = self._change_of(call)
-            change.look()
-            return change, self._digest_of_closures(call.before)
-        except Refused:
-            return None, b""  # that it changes nothing is seen without
 
     def compute(self, site: Site, label: str, operands: tuple[Any, ...], function: Any) -> Any:
         """Returns ``function(*operands)`` for a function of ours that has no effect, so that nothing has to be proved."""
@@ -328,14 +300,7 @@ class Calls:
             walker.note("shared memory")
         return walker
 
-    def _digest_of_closures(self, before: Fingerprint) -> bytes:
-        """Returns the digest of what the program's code reads that a call may run."""
-        walker = Fingerprint(self.plans, self.contents)
-        for definition in before.definitions:
-            walker.plan_of(definition)
-        return walker.digest()
-
-    def answer(self, site: Site, key: bytes, begin: float, call: _Call | None = None) -> Any:
+    def answer(self, site: Site, key: bytes, begin: float, call: Call | None = None) -> Any:
         """Returns a stored result with its effects done again, or `_NOTHING`."""
         with self.witness.looking_away():
             entry, value = self._find(key)
@@ -343,7 +308,7 @@ class Calls:
                 return _NOTHING
             if type(value) is Effects:
                 try:
-                    value = self._change_of(call).apply(value) if call is not None else _NOTHING
+                    value = self.prover.do_again(call, value) if call is not None else _NOTHING
                 except Refused:
                     return _NOTHING
         for stream, text in entry.output:
@@ -403,7 +368,7 @@ class Calls:
 
     # -- learning -------------------------------------------------------------------------------------------------------------
 
-    def _learn(self, call: _Call, closures: bytes, record: Record, result: Any, cost_s: float) -> None:
+    def _learn(self, call: Call, closures: bytes, record: Record, result: Any, cost_s: float) -> None:
         """Keeps the result of a call if it is sound and pays."""
         site, begin = call.site, time.perf_counter()
         site.executions += 1
@@ -416,7 +381,7 @@ class Calls:
                 raise Refused("what it calls is answered by itself", is_final=True)
             if cost_s + record.saved_s >= _WORTH_KEEPING_S:
                 with self.witness.looking_away():
-                    self._keep(call, self._proven(call, closures, result), record, cost_s + record.saved_s)
+                    self._keep(call, self.prover.proven(call, closures, result), record, cost_s + record.saved_s)
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
         except RecursionError:
@@ -432,24 +397,7 @@ class Calls:
         if self.report is not None:
             self.report(site)
 
-    def _proven(self, call: _Call, closures: bytes, result: Any) -> Any:
-        """Returns what is to be kept of a call: its result, with what it did to its arguments.
-
-        Raises:
-            Refused: it changed something else.
-        """
-        before = call.before
-        if call.change is not None:
-            if self._digest_of_closures(before) != closures:
-                raise Refused("it changes globals")
-            return call.change.describe(result, before.owners, shares_memory=before.shares_memory)
-        is_quiet = not before.has_user_code and not before.has_stream  # a library's function that is not known to change its arguments: see Operation
-        if not is_quiet and self.walk(call.site, call.function, call.args, call.kwargs).digest() != call.key:
-            call.site.changes = type(call.function) is types.FunctionType and not call.site.is_part
-            raise Refused("it changes its arguments or globals")
-        return result
-
-    def _keep(self, call: _Call, result: Any, record: Record, cost_s: float) -> None:
+    def _keep(self, call: Call, result: Any, record: Record, cost_s: float) -> None:
         site, before = call.site, call.before
         after = Fingerprint(self.plans, self.contents, is_result=True)
         after.add(result)

@@ -17,6 +17,7 @@ from opcode import opmap
 from operator import is_not
 from typing import Any, NamedTuple
 
+from dartvc.lineage.bindings import Bound
 from dartvc.lineage.codekeys import Effects, Refused
 from dartvc.lineage.contents import LARGE_BYTES, owner_of
 from dartvc.lineage.fingerprints import SCALARS
@@ -168,11 +169,12 @@ class Change:
         self._before = [(type(each), role.state(each, self._digest)) for each, role in zip(self._olds, self._roles, strict=True)]
         self._expected = self._digest(self._fixed)
 
-    def describe(self, result: Any, owners: set[int], *, shares_memory: bool) -> Any:
+    def describe(self, result: Any, owners: set[int], *, shares_memory: bool, bound: Bound | None = None) -> Any:
         """Returns what the call did since `look`, with what it returned, as `Effects`; the result alone where it did nothing.
 
         Args:
             result: what it returned.
+            bound: what it bound beside its locals; None: that was not looked at.
             owners: of the memory of all that it was given.
             shares_memory: whether some of that memory was given twice: what a write does then depends on more than content.
 
@@ -191,25 +193,25 @@ class Change:
                     raise Refused("it changes arguments that share memory")
                 changed[number] = role.contents(value, now)
         parts = (result, *result) if type(result) is tuple else (result,)
-        if not changed and self._numbers.keys().isdisjoint(map(id, parts)):
+        if not changed and not bound and self._numbers.keys().isdisjoint(map(id, parts)):
             return result
         stream = io.BytesIO()
         pickler = _Pickler(stream, self._numbers, owners)
         try:
-            pickler.dump((changed, result))
+            pickler.dump((changed, bound, result))
         except Refused:
             raise
         except Exception as error:
             raise Refused(f"what it did cannot be stored: {error}") from error
-        return Effects((stream.getvalue(), pickler.wholes))
+        return Effects((stream.getvalue(), pickler.wholes, bound is not None))
 
-    def apply(self, effects: Effects) -> Any:
-        """Does again what a call like this one did; returns its result."""
-        stream, wholes = effects
-        changed, result = _Unpickler(io.BytesIO(stream), self._olds, self._fixed, wholes).load()
+    def apply(self, effects: Effects) -> tuple[Any, Bound]:
+        """Does again what a call like this one did; returns its result, and what it bound beside its locals."""
+        stream, wholes, _ = effects
+        changed, bound, result = _Unpickler(io.BytesIO(stream), self._olds, self._fixed, wholes).load()
         for number, new in changed.items():
             self._roles[number].put(self._olds[number], new)
-        return result
+        return result, bound or {}
 
 
 def _parts_of(value: Any) -> list[Any]:

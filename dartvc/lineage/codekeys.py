@@ -21,12 +21,14 @@ from dartvc.lineage.forbidden import forbidden_attribute, forbidden_definition, 
 __all__ = ["Effects", "Facts", "Plan", "Plans", "Refused", "version_of_package"]
 
 _ABSENT = object()
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class to which attributes can be added
 _CLASS_FURNITURE = frozenset(
     {"__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__", "_abc_impl", "__slotnames__"}
 )
 _MAIN = frozenset({"__main__", "__mp_main__"})
 """The names of the script: the second in processes that `multiprocessing` starts."""
 _VERSIONS: dict[str, str] = {}
+_SETTING = frozenset({"setattr", "delattr", "__setattr__", "__delattr__", "__dict__"})
 _READING_ALL = frozenset({"locals", "vars", "dir", "eval", "exec", "super"})
 
 
@@ -40,7 +42,10 @@ class Refused(Exception):
 
 
 class Effects(tuple[Any, ...]):
-    """What a call did to its arguments and what it returned, as `dartvc.lineage.changes` writes it down: (stream, arrays and frames)."""
+    """What a call did to its arguments and to globals, and what it returned, as `dartvc.lineage.changes` writes it down.
+
+    (stream, arrays and frames, whether globals are among what it may have changed).
+    """
 
     __slots__ = ()
 
@@ -63,12 +68,22 @@ def version_of_package(top: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known from a code object alone; ``unused`` are the parameters that it never reads, on which nothing depends."""
+    """What is known from a code object alone.
+
+    Attributes:
+        stored: globals that it assigns.
+        set: attributes that it sets, of whatever object.
+        sets_any: it sets attributes whose names are not known, or variables of functions around it.
+        unused: the parameters that it never reads, on which nothing depends.
+    """
 
     digest: bytes
     names: tuple[str, ...]
     attributes: frozenset[str]
     imports: tuple[str, ...]
+    stored: frozenset[str]
+    set: frozenset[str]
+    sets_any: bool
     refusal: str
     unused: frozenset[str]
 
@@ -79,7 +94,9 @@ def read_facts(code: types.CodeType) -> Facts:
     names: dict[str, None] = {}
     attributes: set[str] = set()
     imports: dict[str, None] = {}
-    refusal = ""
+    stored: set[str] = set()
+    assigned: set[str] = set()
+    sets_any = False
     for each in _nested(code):
         state.update(each.co_code + each.co_exceptiontable)
         described = (each.co_name, each.co_names, each.co_varnames, each.co_cellvars, each.co_freevars, each.co_flags, each.co_argcount)
@@ -96,9 +113,15 @@ def read_facts(code: types.CodeType) -> Facts:
             elif step.opname == "IMPORT_NAME":
                 imports[step.argval] = None
             elif step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                refusal = refusal or f"assigns the global {step.argval}"
-    refusal = refusal or forbidden_names(names, attributes, imports)
-    return Facts(state.digest(), tuple(sorted(names)), frozenset(attributes), tuple(imports), refusal, _unused(code, names))
+                stored.add(step.argval)
+            elif step.opname in ("STORE_ATTR", "DELETE_ATTR"):
+                assigned.add(step.argval)
+            elif step.opname in ("STORE_DEREF", "DELETE_DEREF"):
+                sets_any = sets_any or step.argval in code.co_freevars
+    sets_any = sets_any or not _SETTING.isdisjoint(names) or not _SETTING.isdisjoint(attributes)
+    refusal = forbidden_names(names, attributes, imports)
+    sets = frozenset(stored), frozenset(assigned), sets_any
+    return Facts(state.digest(), tuple(sorted(names)), frozenset(attributes), tuple(imports), *sets, refusal, _unused(code, names))
 
 
 def _unused(code: types.CodeType, names: Iterable[str]) -> frozenset[str]:
@@ -121,7 +144,15 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
 
 @dataclass
 class Plan:
-    """The closure of one function or class: ``fixed`` must still be bound as they were, ``data`` is read anew at each call."""
+    """The closure of one function or class.
+
+    Attributes:
+        fixed: must still be bound as they were.
+        data: is read anew at each call.
+        classes: the user's, with how many attributes each had.
+        owners: by label, what has names that the closure may bind: a module's namespace, a class, a function, a cell.
+        stored: globals that it assigns; ``may_set``: whether it binds anything beyond its locals at all.
+    """
 
     digest: bytes = b""
     refusal: str = ""
@@ -129,6 +160,10 @@ class Plan:
     data: list[tuple[str, Mapping[str, Any], str]] = field(default_factory=list)
     cells: list[tuple[str, types.CellType]] = field(default_factory=list)
     functions: list[types.FunctionType] = field(default_factory=list)
+    classes: list[tuple[type, int]] = field(default_factory=list)
+    owners: dict[str, Any] = field(default_factory=dict)
+    stored: set[str] = field(default_factory=set)
+    may_set: bool = False
     kept: list[object] = field(default_factory=list)
 
     def holds(self) -> bool:
@@ -136,6 +171,8 @@ class Plan:
         for namespace, name, value in self.fixed:
             if namespace.get(name, _ABSENT) is not value:
                 return False
+        if any(len(vars(cls)) != count for cls, count in self.classes):
+            return False
         return all(not function.__dict__ for function in self.functions)
 
 
@@ -201,6 +238,9 @@ class _Planner:
         self.pending: list[types.FunctionType | type] = []
         self.attributes: set[str] = set()
         self.modules: dict[str, types.ModuleType] = {}
+        self.libraries: dict[str, Any] = {}
+        self.set: set[str] = set()
+        self.sets_any = False
         self.done: set[tuple[str, str]] = set()
 
     def make(self, definition: types.FunctionType | type) -> Plan:
@@ -210,6 +250,8 @@ class _Planner:
             self._take_class(each) if isinstance(each, type) else self._take_function(each)
             if not self.pending:
                 self._take_modules()
+        self._take_libraries()
+        self.plan.may_set = bool(self.plan.stored or self.set or self.sets_any)
         self.plan.digest = self.state.digest()
         return self.plan
 
@@ -227,7 +269,12 @@ class _Planner:
             return
         self.state.update(facts.digest)
         self.attributes |= facts.attributes
-        for name in facts.names:
+        self.set |= facts.set
+        self.sets_any = self.sets_any or facts.sets_any
+        plan.stored |= facts.stored
+        plan.owners[f"module {function.__globals__.get('__name__')}"] = function.__globals__
+        plan.owners[f"function {function.__module__}.{function.__qualname__}"] = function
+        for name in dict.fromkeys((*facts.names, *sorted(facts.stored))):
             self._take_name(function, function.__globals__, name)
         for name in facts.imports:
             module = sys.modules.get(name)
@@ -235,8 +282,10 @@ class _Planner:
                 plan.refusal = f"{function.__qualname__} imports {name}"
             else:
                 self.state.update(f"import {name} {version_of_package(name.split('.')[0])}".encode())
+                self.libraries[name] = module
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
             plan.cells.append((f"{function.__qualname__}:{name}", cell))
+            plan.owners[f"cell {function.__module__}.{function.__qualname__}:{name}"] = cell
         if function.__defaults__ or function.__kwdefaults__:
             plan.data.append((f"defaults of {function.__qualname__}", _Defaults(function), ""))
         if function.__dict__:
@@ -277,6 +326,7 @@ class _Planner:
             if self.plans.is_user_module(value.__name__):
                 self.modules[value.__name__] = value
             else:
+                self.libraries[value.__name__] = value
                 self.state.update(f"{name}=module {value.__name__} {version_of_package(value.__name__.split('.')[0])};".encode())
         elif isinstance(value, types.FunctionType | type | types.BuiltinFunctionType) and getattr(value, "__self__", None) in (
             None,
@@ -284,6 +334,8 @@ class _Planner:
         ):
             self.plan.fixed.append((namespace, name, value))
             module = str(value.__module__)
+            if isinstance(value, type) and value.__flags__ & _HEAP_TYPE:
+                self.libraries[f"{module}.{value.__qualname__}"] = value
             self.state.update(f"{name}={module}.{value.__qualname__} {version_of_package(module.split('.')[0])};".encode())
         else:
             self._take_data(name, namespace)
@@ -295,6 +347,8 @@ class _Planner:
                 self._push(base)
             elif base is not object:
                 self.state.update(f"{base.__module__}.{base.__qualname__} {version_of_package(base.__module__.split('.')[0])}".encode())
+        self.plan.classes.append((cls, len(vars(cls))))
+        self.plan.owners[f"class {cls.__module__}.{cls.__qualname__}"] = cls
         names: Any = vars(cls)
         for name, value in names.items():
             if name in _CLASS_FURNITURE or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
@@ -312,10 +366,13 @@ class _Planner:
         if self.modules and self.attributes & {"__dict__", "__getattribute__"}:
             self.plan.refusal = "reads a module's names in a way that cannot be followed"
         for module_name, module in self.modules.items():
-            for name in sorted(self.attributes & vars(module).keys()):
+            self.plan.owners[f"module {module_name}"] = vars(module)
+            for name in sorted((self.attributes | self.set) & vars(module).keys() | (vars(module).keys() if self.sets_any else set())):
                 if (module_name, name) in self.done:
                     continue
                 value = vars(module)[name]
+                if name.startswith("__") and name.endswith("__") and name not in self.attributes:
+                    continue
                 refusal = forbidden_attribute(module_name, name)
                 if refusal:
                     self.plan.refusal = refusal
@@ -324,6 +381,21 @@ class _Planner:
                     self._take_definition(module_name, vars(module), name, value)
                 else:
                     self._take_data(name, vars(module))
+
+
+    def _take_libraries(self) -> None:
+        """Takes what the closure may set in libraries."""
+        for label, owner in self.libraries.items():
+            names = vars(owner)
+            for name in sorted(self.set):
+                if callable(names.get(name, None)) or name not in names:
+                    self.plan.fixed.append((names, name, names.get(name, _ABSENT)))
+                else:
+                    self.plan.data.append((f"{label}.{name}", names, name))
+                self.plan.owners[f"library {label}"] = owner
+        for module in self.modules.values():
+            for name in self.set - vars(module).keys():
+                self.plan.fixed.append((vars(module), name, _ABSENT))
 
 
 def _functions_in(value: Any) -> list[Any]:

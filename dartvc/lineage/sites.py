@@ -44,6 +44,7 @@ class Site:
         learning_s: the part of the overhead by which later calls cost less.
         is_loop: whether it is a loop of the script's own, in which most of the run may lie.
         changes: whether its calls may change what they are given: its code says so, or one was seen to.
+        binds: whether they may change globals, too, and whatever hangs on these.
         is_recalled: whether code of the program was not run because an earlier run, or another process, had.
         components: what the last call that ran depended on: label to digest, in order.
     """
@@ -69,6 +70,7 @@ class Site:
     is_part: bool = False
     is_loop: bool = False
     changes: bool = False
+    binds: bool = False
     is_recalled: bool = False
     template: types.CodeType | None = None
     turn_back: list[Callable[[], None]] = field(default_factory=list)

@@ -93,14 +93,6 @@ ANSWERED = {
             drawn.append((burn(), random.random()))
         print(drawn, random.random())
     """,
-}
-
-RUN_ANEW = {
-    "a function that reads what the loop binds": """
-        def shown(): return i * 10 + burn()
-        for i in range(3):
-            print(shown())
-    """,
     "a function that binds what the loop reads": """
         count = 0
         def step():
@@ -111,6 +103,14 @@ RUN_ANEW = {
             step()
             print(i, count)
         print(count)
+    """,
+}
+
+RUN_ANEW = {
+    "a function that reads what the loop binds": """
+        def shown(): return i * 10 + burn()
+        for i in range(3):
+            print(shown())
     """,
     "a function that looks it up": """
         def shown(name): return globals()[name] * 10 + burn()
