@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dartvc.host.entropy import new_id
-from dartvc.store.durable import storage_errors
+from dartvc.store.durable import read_file, storage_errors
 
 __all__ = ["advance_epoch", "read_epoch"]
 
@@ -16,7 +16,7 @@ _FILE = "gc-epoch"
 def read_epoch(repository_path: Path) -> str:
     """Returns the present mark; empty before the first collection."""
     try:
-        return (repository_path / _FILE).read_text("latin-1")
+        return read_file(repository_path / _FILE).decode("latin-1")
     except FileNotFoundError:
         return ""
 

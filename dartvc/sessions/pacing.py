@@ -26,8 +26,8 @@ _SHORT_EXCESS_LIMIT = 2.5
 """Work at risk: at most 3 s and 5 % of the run where that takes no more than 2.5 times the budget, 8 s where it takes no more than 3 times."""
 _FIRST_COST_S = 0.008
 _WRITING_BYTES_PER_S = 400e6
-_WRITING_S = 0.005
-"""What the writer takes for the smallest commit, most of it holding the interpreter."""
+_WRITING_S = 0.01
+"""What the writer takes for the smallest commit, most of it Python: meanwhile a program of pure Python gets the interpreter back a hundred times."""
 _COPYING_BYTES_PER_S = 1e9
 """How fast memory that was never committed is copied and hashed."""
 _LOOK_AGAIN_S, _LOOK_AGAIN_SHARE = 1.0, 0.25

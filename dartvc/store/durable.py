@@ -11,8 +11,9 @@ from pathlib import Path
 
 from dartvc.errors import StorageError
 
-__all__ = ["is_abandoned", "passing_errors", "replace_file", "storage_errors", "sync_file", "sync_folder", "write_all"]
+__all__ = ["is_abandoned", "passing_errors", "read_file", "replace_file", "storage_errors", "sync_file", "sync_folder", "write_all"]
 
+_SMALL_BYTES = 1 << 16
 _REMEDIES = {
     errno.ENOSPC: "free some space, or dvc-state gc",
     errno.EDQUOT: "free some of your quota, or dvc-state gc",
@@ -74,6 +75,24 @@ def _sync(path: Path, flags: int) -> None:
     descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: Path | str) -> bytes:
+    """Returns the content of a file that is small as a rule, in three calls of the system.
+
+    Fast path: ``read_bytes`` makes nine, and after each the thread waits for the interpreter, which a program of pure Python holds for 5 ms.
+
+    Raises:
+        OSError: there is none to read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = [os.read(descriptor, _SMALL_BYTES)]
+        while len(pieces[-1]) == _SMALL_BYTES:
+            pieces.append(os.read(descriptor, _SMALL_BYTES))
+        return b"".join(pieces)
     finally:
         os.close(descriptor)
 

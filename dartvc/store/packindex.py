@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dartvc.errors import CorruptError
+from dartvc.store.durable import read_file
 
 __all__ = ["PackIndex", "encode_index"]
 
@@ -79,8 +80,7 @@ class PackIndex:
         Raises:
             CorruptError: it is not what was written.
         """
-        with open(path, "rb", buffering=0) as file:
-            return cls(file.read(), path.name)
+        return cls(read_file(path), path.name)
 
     def find(self, oid: bytes) -> int | None:
         """Returns the offset of an object, None when the pack does not have it."""

@@ -59,13 +59,16 @@ class Pack:
         self.index_path = index_path
         self.path = index_path.with_suffix(".pack")
         self.index = PackIndex.read(index_path) if index is None else index
-        with open(self.path, "rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
             self.size_bytes = status.st_size
             self.changed_ns = status.st_mtime_ns
             if self.size_bytes < PACK_HEADER_BYTES + 20:
                 raise self._damaged("it ends early")
-            self.content = _map(file.fileno(), self.size_bytes)
+            self.content = _map(descriptor, self.size_bytes)
+        finally:
+            os.close(descriptor)
         self.is_whole = bytes(self.content[:4]) == b"PACK" and bytes(self.content[-20:]) == self.index.pack_checksum
         self.end = self.size_bytes - 20 if self.is_whole else self.size_bytes
         self.find = self.index.find

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from dartvc.errors import CorruptError, RefConflictError, StorageError, UsageError
 from dartvc.model import Oid
-from dartvc.store.durable import replace_file, storage_errors, sync_folder
+from dartvc.store.durable import read_file, replace_file, storage_errors, sync_folder
 from dartvc.store.locks import RepositoryLock
 
 __all__ = ["Head", "Refs", "check_ref_name"]
@@ -68,13 +68,13 @@ class Refs:
 
     def _text(self, name: str) -> str | None:
         try:
-            return (self._path / name).read_bytes().decode("utf-8", "replace").strip()
+            return read_file(self._path / name).decode("utf-8", "replace").strip()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
 
     def _packed(self) -> dict[str, Oid]:
         try:
-            lines = (self._path / "packed-refs").read_bytes().decode("utf-8", "replace").splitlines()
+            lines = read_file(self._path / "packed-refs").decode("utf-8", "replace").splitlines()
         except FileNotFoundError:
             return {}
         pairs = (line.split(" ", 1) for line in lines if line and line[0] not in "#^")
@@ -178,7 +178,7 @@ class Refs:
                     self._make_room(path, error)
             else:
                 raise StorageError(f"cannot write to {path}", kind="write-failed", hint="dvc-state fsck")
-        if path.read_bytes() != text.encode("utf-8", "surrogateescape"):
+        if read_file(path) != text.encode("utf-8", "surrogateescape"):
             raise StorageError(f"{path} does not hold what was written to it", kind="write-failed", hint="dvc-state fsck")
 
     def _make_room(self, path: Path, error: OSError) -> None:
