@@ -119,6 +119,10 @@ class _LoopCutter:
                 self.cut(statement.body, branches[0])
                 self.cut(statement.orelse, branches[1])
                 bound |= branches[0] & branches[1]
+            elif isinstance(statement, ast.With | ast.Try):
+                parts = [statement.body] if isinstance(statement, ast.With) else [statement.body, *(each.body for each in statement.handlers), statement.finalbody]
+                for part in parts:
+                    self.cut(part, bound | _bound_by(statement))
             elif isinstance(statement, ast.For | ast.While):
                 body[place] = self._cut_loop(statement, bound)
             bound |= _bound_by(statement)
@@ -128,7 +132,10 @@ class _LoopCutter:
         stored = _stores([loop])
         flow = _Flow(stored)
         flow.block([loop])
-        if not (stored.isdisjoint(self._seen) and _may_be_function(loop, stored) and flow.needed <= bound and self._may_be_cut(loop)):
+        caught = {each.name for each in ast.walk(loop) if isinstance(each, ast.ExceptHandler) and each.name}
+        if not (caught | stored).isdisjoint(self._seen) or not caught.isdisjoint(stored | bound):
+            return loop  # a name of ``except ... as`` is taken away at the end of its handler
+        if not (_may_be_function(loop, stored) and flow.needed <= bound and self._may_be_cut(loop)):
             return loop
         given = flow.needed | {name for name in _loads([loop]) & bound if not self._seen.get(name)}
         return _loop_block(loop, sorted(given), sorted(stored), self._next_block)
@@ -136,7 +143,7 @@ class _LoopCutter:
 
 def _may_be_function(loop: ast.For | ast.While, stored: set[str]) -> bool:
     nodes = list(ast.walk(loop))
-    if any(isinstance(each, _CLOSED | _LEAVING | ast.AnnAssign | ast.TryStar | ast.AsyncFor | ast.AsyncWith) for each in nodes):
+    if any(isinstance(each, _CLOSED | ast.AnnAssign | ast.TryStar | ast.AsyncFor | ast.AsyncWith) for each in nodes):
         return False
     if any(isinstance(each, ast.Name) and (each.id in _OPAQUE or (each.id in stored and each.id.startswith("__"))) for each in nodes):
         return False
@@ -285,8 +292,32 @@ class _Flow:
             self.bound = set(before)
             self.block(node.orelse)
             self.bound = before
+        elif isinstance(node, ast.With):
+            for item in node.items:
+                self._read(item.context_expr)
+                if item.optional_vars is not None:
+                    self._bind(item.optional_vars)
+            before = set(self.bound)
+            self.block(node.body)
+            self.bound = before  # it may have ended an exception in the middle
+        elif isinstance(node, ast.Try):
+            self._take_try(node)
         else:
             self._read(node)
+
+    def _take_try(self, node: ast.Try) -> None:
+        before = set(self.bound)
+        self.block(node.body)
+        self.block(node.orelse)
+        ends = [self.bound]
+        for handler in node.handlers:
+            self.bound = set(before)
+            self._read(handler.type)
+            self.block(handler.body)
+            ends.append(self.bound)
+        self.bound = set(before)
+        self.block(node.finalbody)
+        self.bound |= set.intersection(*ends)
 
 
 def _load(text: str) -> ast.expr:

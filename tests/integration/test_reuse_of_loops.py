@@ -85,6 +85,27 @@ ANSWERED = {
                 best = model
         print(weights.tolist(), best is model, best.alpha, model.predict(X[:2]).tolist())
     """,
+    "handlers and contexts": """
+        import contextlib, warnings
+        found, failed = [], []
+        with warnings.catch_warnings():
+            for i in range(4):
+                try:
+                    with contextlib.suppress(KeyError):
+                        value = burn() + i
+                        if i == 1:
+                            raise KeyError(i)
+                        if i == 2:
+                            raise ValueError(i)
+                        found.append(value)
+                except ValueError as error:
+                    failed.append(str(error))
+                else:
+                    last = i
+                finally:
+                    seen = i
+        print(found, failed, value, last, seen)
+    """,
     "a seeded stream": """
         import random
         random.seed(3)
@@ -104,9 +125,36 @@ ANSWERED = {
             print(i, count)
         print(count)
     """,
+    "what is bound inside a with or a try": """
+        import contextlib
+        for i in range(2):
+            with contextlib.suppress(ZeroDivisionError):
+                quotient = burn() / i
+        print(quotient)
+    """,
 }
 
 RUN_ANEW = {
+    "a name that a handler takes away": """
+        error = 1
+        for i in range(3):
+            try:
+                burn()
+                raise ValueError(i)
+            except ValueError as error:
+                print(error)
+        print("error" in globals())
+    """,
+    "a name that a handler takes away and the loop reads": """
+        for i in range(3):
+            try:
+                burn()
+                if i == 1: raise ValueError(i)
+                error = i
+            except ValueError as error:
+                print(error)
+            print("error" in globals())
+    """,
     "a function that reads what the loop binds": """
         def shown(): return i * 10 + burn()
         for i in range(3):
@@ -152,13 +200,6 @@ RUN_ANEW = {
             gone = burn()
             del gone
         print("gone" in globals())
-    """,
-    "what is bound inside a with or a try": """
-        import contextlib
-        for i in range(2):
-            with contextlib.suppress(ZeroDivisionError):
-                quotient = burn() / i
-        print(quotient)
     """,
 }
 
