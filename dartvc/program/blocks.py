@@ -127,6 +127,7 @@ class _LoopCutter:
                 body[place] = self._cut_loop(statement, bound)
             bound |= _bound_by(statement)
             bound -= {each.id for each in ast.walk(statement) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Del)}
+            bound -= {each.name for each in ast.walk(statement) if isinstance(each, ast.ExceptHandler) and each.name}
 
     def _cut_loop(self, loop: ast.For | ast.While, bound: set[str]) -> ast.stmt:
         stored = _stores([loop])

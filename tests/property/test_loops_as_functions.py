@@ -37,6 +37,9 @@ def _compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         bodies.map(lambda body: f"while len(rows) < 4 and fuel.pop():\n    rows.append(1)\n{body}"),
         st.tuples(VALUES, bodies, bodies).map(lambda each: f"if {each[0]}:\n{each[1]}\nelse:\n{each[2]}"),
         bodies.map(lambda body: f"try:\n{body}\nexcept NameError:\n    said.append('none')"),
+        st.tuples(NAMES, bodies).map(lambda each: f"try:\n{each[1]}\nexcept (NameError, ValueError) as {each[0]}:\n    said.append(str({each[0]}))"),
+        st.tuples(bodies, bodies, bodies).map(lambda each: f"try:\n{each[0]}\nexcept ValueError:\n{each[1]}\nfinally:\n{each[2]}"),
+        bodies.map(lambda body: f"with suppress(NameError, ValueError):\n{body}"),
     )
 
 
@@ -72,7 +75,7 @@ def _outcome(code: Any) -> tuple[dict[str, Any], str]:
 @settings(max_examples=800, deadline=None)
 @given(FUNCTIONS, st.lists(STATEMENTS, min_size=2, max_size=6))
 def test_loops_that_run_as_functions_leave_the_same_namespace(functions: str, statements: list[str]) -> None:
-    text = "\n".join([functions, "a = b = c = 1", *statements, "for last in rows:\n    a = len(said) + a"])
+    text = "\n".join(["from contextlib import suppress", functions, "a = b = c = 1", *statements, "for last in rows:\n    a = len(said) + a"])
     try:
         plain = compile(text, "script.py", "exec")
     except SyntaxError:  # break outside of a loop
