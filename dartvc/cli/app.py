@@ -36,7 +36,7 @@ _ROOMS = {
     "tracing": ("why", "lineage"),
     "upkeep": ("gc", "fsck", "du", "doctor", "config", "trust", "jupyter", "completion"),
     "postmortem": ("shell",),
-    "caching": ("cache",),
+    "caching": ("cache", "reuse"),
 }
 _ROOM_OF = {verb: room for room, verbs in _ROOMS.items() for verb in verbs}
 _TAKE_THE_PROCESS = frozenset({"run", "resume", "shell"})

@@ -1,4 +1,4 @@
-"""Commands about reuse: cache stats, cache explain, cache pin, cache clear."""
+"""Commands about reuse: cache stats, cache explain, cache pin, cache clear, reuse."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from dartvc.cli.context import current
 from dartvc.cli.text import size
+from dartvc.errors import UsageError
 from dartvc.porcelain import caching
 
 __all__ = ["register"]
@@ -22,6 +23,15 @@ def register(app: typer.Typer) -> None:
     for function in (stats, explain, pin, clear):
         cache.command(function.__name__)(function)
     app.add_typer(cache, name="cache")
+    app.command("reuse")(reuse)
+
+
+def reuse(
+    what: Annotated[str, typer.Argument(metavar="on|off|status", help="on: calls that were seen are answered; off: every call runs")] = "status",
+    is_partial: Annotated[bool, typer.Option("--partial", help="with on: also results assembled from parts, whose last bits may differ")] = False,
+) -> None:
+    """In a kernel (%dvc_state reuse on): answers calls of cells that were computed before, in this kernel, another one or a run."""
+    raise UsageError("reuse is switched on in a kernel", kind="reuse", hint="in a cell: %dvc_state reuse on; of a script: dvc-state run --reuse SCRIPT")
 
 
 def stats(is_json: Json = False) -> None:

@@ -223,6 +223,10 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
          "--max-overhead": "other", "--partial-reuse": None, "--reuse": None, "--set": "other", "--trust": None},
         ("revision",),
     ),
+    "reuse": (
+        {"--partial": None},
+        ("other",),
+    ),
     "revert": (
         {"--json": None, "--trust": None},
         ("revision",),

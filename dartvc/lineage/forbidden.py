@@ -27,6 +27,7 @@ _MODULES = {
     **dict.fromkeys(("gc", "weakref", "inspect", "tracemalloc", "linecache", "traceback", "faulthandler"), "looks at the interpreter"),
     **dict.fromkeys(("importlib", "runpy", "pkgutil", "imp"), "imports by name"),
     **dict.fromkeys(("glob", "shutil", "tempfile", "sqlite3", "shelve", "dbm"), "looks at the file system"),
+    **dict.fromkeys(("matplotlib", "seaborn", "IPython", "ipywidgets"), "draws or shows something"),
     **dict.fromkeys(("dartvc",), "talks to dartvc"),
 }
 _BUILTINS = {
@@ -87,6 +88,7 @@ _ATTRIBUTES = {
     **dict.fromkeys(("fileno", "putenv", "system", "popen", "fork"), "reaches outside the process"),
     **dict.fromkeys(("data_ptr", "__array_interface__", "ctypes", "cuda"), "works on raw memory"),
     **dict.fromkeys(("argv", "orig_argv"), "reads the command line"),
+    **dict.fromkeys(("plot", "hist", "boxplot", "savefig"), "draws or shows something"),
 }
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import inspect
+import linecache
 import os
 import sys
 import sysconfig
 import types
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +57,12 @@ class Reuse:
         member_of: where the processes of a run hand over their results, in one that another has started.
         stands_in: the working directory of a past run that this process executes again, elsewhere; nothing is stored then.
         is_partial: whether results may be assembled from parts, with other last bits.
+        is_cell: of a shell: whether a file name is a cell's; functions of cells are watched in this process only, and it may be paused.
     """
 
     def __init__(
         self, repository: Repository, sources: Sources, namespace: dict[str, Any], folder: str, script: str, *,
-        is_partial: bool = False, member_of: Path | None = None, stands_in: str = "",
+        is_partial: bool = False, member_of: Path | None = None, stands_in: str = "", is_cell: Callable[[str], bool] | None = None,
     ) -> None:  # fmt: skip
         self.repository = repository
         self.is_partial = is_partial
@@ -68,7 +72,9 @@ class Reuse:
         paths = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(repository.path)}
         libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self.folder)
         self._libraries = tuple(path for path in libraries if not self.folder.startswith(path)) or libraries
-        self.paths = PathRecorder(self.is_user) if member_of is None and not stands_in else None
+        self._is_cell = is_cell
+        self._is_paused = False
+        self.paths = PathRecorder(self.is_user) if member_of is None and not stands_in and is_cell is None else None
         next_stream = self.paths.next_stream if self.paths is not None else None
         self.compiler = Compiler(sources, self._next_operation, self._next_block, METHODS if is_partial else frozenset(), next_stream)
         self.plans = Plans(self.is_user, self.compiler.plain)
@@ -98,17 +104,19 @@ class Reuse:
 
     def is_user(self, path: str) -> bool:
         """Whether a file is the user's own code."""
+        if self._is_cell is not None and self._is_cell(path):
+            return True
         return self._files.is_own(path) and not path.startswith(self._libraries)
 
     def install(self) -> None:
         """Begins to watch this process; stays until it ends."""
         teach_allocator()
-        self.witness.install()
+        self.witness.install(is_shell=self._is_cell is not None)
         setattr(builtins, ANNOUNCE, self.announce)
         setattr(builtins, HAND, self.deferral.hand)
         if self.paths is not None:
             self.paths.install()
-        UserModules(self.is_user, self.compiler, self.team.install()).install()
+        UserModules(self.is_user, self.compiler, self.team.install() if self._is_cell is None else None).install()
         if not self.shelf.is_reading_only:
             gather_abandoned(self.repository, self.shelf)
 
@@ -128,7 +136,7 @@ class Reuse:
 
     def announce(self, function: Any, *, is_guest: bool = False) -> Any:
         """Is called where a function is defined; returns the same function, which asks before it runs from now on."""
-        if type(function) is not types.FunctionType or function.__code__.co_flags & _LOCAL:
+        if type(function) is not types.FunctionType or function.__code__.co_flags & _LOCAL or self._is_paused:
             return function
         code = function.__code__
         site = self.sites.get(code)
@@ -150,7 +158,7 @@ class Reuse:
         code = function.__code__
         try:
             if self.is_user(code.co_filename) and not self.compiler.knows(code.co_filename):
-                self.compiler.compile(code.co_filename, Path(code.co_filename).read_text(encoding="utf-8"))
+                self._read(code.co_filename)
             watched = self.compiler.watched(code)
         except (OSError, SyntaxError, ValueError):
             return False
@@ -160,6 +168,28 @@ class Reuse:
         if self.compiler.is_announced(code):
             self.announce(function, is_guest=is_guest)
         return True
+
+    def _read(self, filename: str) -> None:
+        if self._is_cell is not None and self._is_cell(filename):
+            text = "".join(linecache.getlines(filename))
+            self.compiler.transform(filename, text, ast.parse(text))
+        else:
+            self.compiler.compile(filename, Path(filename).read_text(encoding="utf-8"))
+
+    def pause(self) -> None:
+        """Gives all functions and operations their plain code back; see `go_on`."""
+        self._is_paused = True
+        for site in self.all_sites():
+            if not site.is_off:
+                site.rest("reuse is off")
+
+    def go_on(self) -> None:
+        """Watches again what `pause` let rest."""
+        self._is_paused = False
+        for site in self.all_sites():
+            if site.is_resting:
+                site.begin_again()
+        self.adopt_all(self._namespace)
 
     def adopt_all(self, namespace: dict[str, Any]) -> None:
         """Watches the functions of a restored namespace, and those of its classes."""
@@ -223,8 +253,11 @@ class Reuse:
         self._assembled_by_others = sum(each.assembled for each in others)
         self.shelf.close()
         self.contents.close()
-        if self.team.is_member:
-            return
+        if not self.team.is_member:
+            self.write_account(others)
+
+    def write_account(self, others: Sequence[Site] = ()) -> None:
+        """Writes what `dvc-state cache stats` tells; ``others``: what other processes of the run have counted."""
         sites = [*self.sites.values(), *self.calls.library_sites, *(each for each in self.operations if each.calls), *others]
         facts = {
             "saved_s": round(max(self.calls.saved_s, 0.0) + sum(each.saved_s for each in self.operations if each.partial), 6),

@@ -120,13 +120,17 @@ class Site:
             self._rested_at_s = elapsed_s
         if elapsed_s < 2.0 * self._rested_at_s + _REST_S:
             return False
+        self.begin_again()
+        return True
+
+    def begin_again(self) -> None:
+        """Watches a resting site from now on."""
         self.is_off = self.is_resting = False
         self.reason = ""
         self.rests += 1
         self._before = self._figures()
         for each in self.turn_on:
             each()
-        return True
 
     def _figures(self) -> tuple[int, int, int, float, float, float, float]:
         return self.calls, self.executions, self.reused, self.cost_s, self.overhead_s, self.saved_s, self.learning_s

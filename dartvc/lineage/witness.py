@@ -14,7 +14,8 @@ import os
 import random
 import sys
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -181,6 +182,7 @@ class Witness:
         self._folders = library_folders
         self._local = threading.local()
         self.open_records = 0
+        self._watched: dict[Any, tuple[Any, Any]] = {}
         self.streams = Streams()
 
     @property
@@ -197,8 +199,12 @@ class Witness:
         self._local = threading.local()
         self.open_records = 0
 
-    def install(self) -> None:
-        """Begins to watch; stays until the process ends."""
+    def install(self, *, is_shell: bool = False) -> None:
+        """Begins to watch; stays until the process ends.
+
+        Args:
+            is_shell: others hold the standard streams, which are left where they are.
+        """
         sys.addaudithook(self._hook)
         urandom = os.urandom
         seed = random.Random.seed
@@ -220,12 +226,45 @@ class Witness:
         os.urandom = watched_urandom
         random._urandom = watched_urandom  # type: ignore[attr-defined]
         random.Random.seed = watched_seed  # type: ignore[method-assign, assignment]
+        _THREADS_OF_OTHERS.update(threading.enumerate())
+        if is_shell:
+            return
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if type(stream) is io.TextIOWrapper:
                 wrapped = _WatchedStream(stream, name, self)
                 setattr(sys, name, wrapped)
                 setattr(sys, f"__{name}__", wrapped)
+
+    def _watch_streams(self) -> None:
+        """Notes what is written to the present standard streams while a call runs: they may be a shell's, or what ``redirect_stdout`` put in their place."""
+        for label in ("stdout", "stderr"):
+            stream = getattr(sys, label)
+            write = getattr(stream, "write", None)
+            if write is None or type(stream) is _WatchedStream or stream in self._watched:
+                continue
+
+            def watched(text: str, *, label: str = label, write: Callable[[str], int | None] = write) -> int | None:
+                self.printed(label, text)
+                return write(text)
+
+            own = getattr(stream, "__dict__", {}).get("write")
+            try:
+                stream.write = watched
+            except AttributeError:
+                self.refuse("prints to a stream that cannot be watched")
+            else:
+                self._watched[stream] = own, watched
+
+    def _leave_streams(self) -> None:
+        """Gives the streams their own ``write`` back, unless somebody else has put another one in its place."""
+        while self._watched:
+            stream, (own, watched) = self._watched.popitem()
+            if vars(stream).get("write") is watched:
+                if own is None:
+                    del stream.write
+                else:
+                    stream.write = own
 
     def has_other_threads(self) -> bool:
         """Whether threads of the program run besides this one."""
@@ -236,6 +275,7 @@ class Witness:
         record = Record(streams=self.streams.digests(), threads=_foreign_threads())
         self.open_records += 1
         self.stack.append(record)
+        self._watch_streams()
         return record
 
     def end(self, record: Record) -> None:
@@ -244,6 +284,8 @@ class Witness:
         self.stack.pop()
         if self.stack:
             self.stack[-1].absorb(record)
+        elif self._watched and not self.open_records:
+            self._leave_streams()
 
     @contextmanager
     def looking_away(self) -> Iterator[None]:
@@ -347,6 +389,10 @@ class _WatchedStream(io.TextIOWrapper):
             self.write(each)
 
 
+_THREADS_OF_OTHERS: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""Threads that were there before the program, or are a shell's."""
+
+
 def _foreign_threads() -> int:
     own = threading.current_thread()
-    return sum(each is not own and not each.name.startswith("dartvc") for each in threading.enumerate())
+    return sum(each is not own and not each.name.startswith("dartvc") and each not in _THREADS_OF_OTHERS for each in threading.enumerate())

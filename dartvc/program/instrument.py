@@ -8,6 +8,7 @@ evaluation stay what they were.
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import importlib.abc
 import importlib.machinery
@@ -226,6 +227,22 @@ class Compiler:
         whole = name_blocks(compile(tree, filename, "exec", dont_inherit=True))
         self._watched.update({(filename, code.co_qualname, code.co_firstlineno): code for code in iter_codes(whole)})
         return whole
+
+    def transform(self, filename: str, text: str, tree: ast.Module) -> ast.Module:
+        """Returns a cell's tree, instrumented, for the shell to compile statement by statement; nothing in it is a block.
+
+        Raises:
+            SyntaxError: it is no Python without the shell.
+        """
+        unit = self._sources.add(filename, text)
+        for code in iter_codes(unit.code):
+            self._plain[filename, code.co_qualname, code.co_firstlineno] = code
+        instrumenter = _Instrumenter(self._next_site, filename, self._methods)
+        tree = ast.fix_missing_locations(instrumenter.visit(tree))
+        self._announced |= instrumenter.announced
+        whole = compile(copy.deepcopy(tree), filename, "exec", dont_inherit=True)
+        self._watched.update({(filename, code.co_qualname, code.co_firstlineno): code for code in iter_codes(whole)})
+        return tree
 
     def knows(self, filename: str) -> bool:
         """Whether a file was compiled here."""

@@ -110,11 +110,12 @@ class Cells:
 
     # -- safe points --------------------------------------------------------------------------------------------------------
 
-    def _is_cell(self, filename: str) -> bool:
+    def is_cell(self, filename: str) -> bool:
+        """Whether a file name is that of a cell."""
         return filename in getattr(self._shell.compile, "_filename_map", ()) or _CELL_FILE.match(filename) is not None
 
     def _is_user(self, code: types.CodeType) -> bool:
-        return self._is_cell(code.co_filename) or self._recorder.files.is_own(code.co_filename)
+        return self.is_cell(code.co_filename) or self._recorder.files.is_own(code.co_filename)
 
     def _stack_of(self, frame: types.FrameType) -> list[types.FrameType]:
         if self._info is None:
@@ -142,7 +143,7 @@ class Cells:
 
     def _is_outermost(self, frame: types.FrameType) -> bool:
         code = frame.f_code
-        return frame.f_globals is self._session.namespace and code.co_name == MODULE_SCOPE and self._is_cell(code.co_filename)
+        return frame.f_globals is self._session.namespace and code.co_name == MODULE_SCOPE and self.is_cell(code.co_filename)
 
     def _enter(self, filename: str, text: CellText) -> None:
         """Prepares the first commit of the cell."""

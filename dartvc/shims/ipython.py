@@ -13,6 +13,7 @@ from dartvc.history import Repository
 from dartvc.sessions import Session
 from dartvc.shims.cells import Cells
 from dartvc.shims.prompt import answer
+from dartvc.shims.reusing import CellReuse
 
 __all__ = ["load_extension", "unload_extension"]
 
@@ -30,6 +31,7 @@ class _Shim:
         self.shell = shell
         self.session = session
         self.cells = Cells(shell, session)
+        self.reuse = CellReuse(shell, session, self.cells.is_cell)
         self._cell: Any = None
         self._began = 0.0
         self._reported: set[str] = set()
@@ -55,6 +57,7 @@ class _Shim:
             except ValueError:
                 continue
         self.cells.close()
+        self.reuse.close()
         self.session.close()
 
     def pre_run_cell(self, info: Any) -> None:
@@ -66,6 +69,7 @@ class _Shim:
         self._cell = info
         self._began = time.perf_counter()
         self.cells.begin(info)
+        self.reuse.begin(info)
 
     def post_run_cell(self, result: Any) -> None:
         """A cell ended: commit what it did."""
@@ -136,7 +140,11 @@ class _Shim:
             raise UsageError(f"{error}: quote the words as in a shell") from None
         if words[:1] == ["resume"]:
             code, out, err = self.cells.refused()
+        elif words[:1] == ["reuse"] and "--help" not in words:
+            code, out, err = self.reuse.command(words[1:])
         else:
+            if words[:1] == ["cache"]:
+                self.reuse.settle()
             code, out, err = answer(self.session, words, False)
         messages, marker, failure = err.partition(_ERROR if err.startswith(_ERROR) else f"\n{_ERROR}")
         print(out, end="")

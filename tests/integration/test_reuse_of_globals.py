@@ -286,3 +286,19 @@ def test_what_a_call_bound_is_bound_again(name: str, tmp_path: Path) -> None:
 def test_output_is_plain_pythons_whatever_a_call_binds(name: str, tmp_path: Path) -> None:
     plain, reused = plain_and_reused(tmp_path, written(tmp_path, TRAPS[name]))
     assert reused == [plain, plain]
+
+
+def test_text_that_went_into_another_stream_goes_there_again(tmp_path: Path) -> None:
+    text = HEAVY + textwrap.dedent("""
+        import contextlib, io, sys
+        def work(k):
+            print("made", k, burn(1_000_000))
+            print("also", file=sys.stderr)
+        for turn in range(3):
+            with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+                work(1)
+            print(repr(out.getvalue()), repr(err.getvalue()), vars(out))
+    """)
+    plain, reused = plain_and_reused(tmp_path, text)
+    assert reused == [plain, plain]
+    assert sites(tmp_path)["work"]["reused"] > 0 or sites(tmp_path)["a loop"]["reused"] > 0

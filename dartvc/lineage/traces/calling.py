@@ -188,6 +188,8 @@ class Calls(Expressions):
         if stream and not is_seeding(name):
             further.append(self.heap.use(self._stream(stream)))
         item = self._given(name, (), arguments, further)
+        if name.endswith(".einsum"):
+            item = self._expanded_einsum(item)
         if stream:
             self.heap.change(self._stream(stream), item, self.step)
         for number in changed_arguments(name, len(arguments.positional), is_unused=is_unused):
@@ -196,6 +198,19 @@ class Calls(Expressions):
             self._change_argument(arguments.keywords["out"], item)
         holds = [each for each in things if type(self.heap.nature(each)) is not Constant] if hands_on_arguments(name) else ()
         return self.heap.new(item, Result(name, things, stream_when_used(name, arguments.keywords)), holds)
+
+    def _expanded_einsum(self, item: LineageItem) -> LineageItem:
+        """Returns an ``einsum`` with its parts in it: a product over all indices, and a sum over those that the result lacks."""
+        text = next((ast.literal_eval(each) for each in item.literals if each[:1] in "'\"" and "->" in each), "")
+        if not text:
+            return item
+        left, _, kept = text.replace(" ", "").partition("->")
+        summed = "".join(sorted(set(left) - set(kept) - set(",.")))
+        since = self.maker.last
+        made = self.maker.make("*", item.inputs, (left,), self.step)
+        if summed:
+            made = self.maker.make("sum", (made,), (f"over {summed}",), self.step)
+        return self.maker.closed(item.opcode, made, since, self.step, item.literals)
 
     def _change_argument(self, thing: Thing, item: LineageItem) -> None:
         if not isinstance(self.heap.nature(thing), Constant | Library | Function | UserClass | Bound | Module):

@@ -93,6 +93,14 @@ def test_a_call_is_one_item_outside_and_its_statements_inside() -> None:
     assert 4 not in lines(tracer, "c")
 
 
+def test_fused_operations_have_their_parts_in_them() -> None:
+    made = item(traced("import numpy as np\na = np.ones((2, 3))\nb = np.einsum('ij,ij->i', a, a)\n"), "b")
+    assert made.opcode == "numpy.einsum" and made.inner is not None
+    assert [(each.opcode, each.literals) for each in iter_items(made) if each.opcode in ("sum", "*")] == [("sum", ("over j",)), ("*", ("ij,ij",))]
+    vectorised = traced("import numpy as np\ndef f(x):\n    return x * 3\ng = np.vectorize(f)\ny = g(np.arange(4))\n")
+    assert {3, 4, 5} <= lines(vectorised, "y")
+
+
 def test_a_loop_is_one_item_with_what_it_carries_from_turn_to_turn() -> None:
     tracer = traced("a, b, c = 1, 2, 3\nfor i in range(10):\n    c = b\n    b = a\n    a = a + i\nd = 4\n")
     made = next(each for each in iter_items(item(tracer, "c")) if each.opcode == LOOP)
