@@ -45,7 +45,8 @@ _VIEWS = _names(
 _VIEWING = _names(
     """asarray asanyarray ascontiguousarray reshape ravel transpose squeeze expand_dims swapaxes moveaxis atleast_1d atleast_2d broadcast_to split
     array_split hsplit vsplit from_numpy as_tensor frombuffer nditer diagonal iter next enumerate zip reversed map filter list tuple dict set frozenset
-    sorted partial vectorize frompyfunc njit jit compile getattr vars cycle chain islice product nn_parameters batched tqdm trange deque OrderedDict defaultdict Counter namedtuple cast"""
+    sorted partial vectorize frompyfunc njit jit compile
+    getattr vars cycle chain islice product nn_parameters batched tqdm trange deque OrderedDict defaultdict Counter namedtuple cast"""
 )
 FRESH = _names("copy deepcopy clone")
 """Methods and functions whose result shares nothing, although their names begin with a capital or say nothing."""
