@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.integration.reused_scripts import HEAVY, plain_and_reused, sites
 
 COMMAND = ("-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())")
 SCRIPT = r"""
@@ -94,3 +97,20 @@ def test_what_the_workers_of_a_killed_run_computed_the_next_run_has(tmp_path: Pa
     run(tmp_path, *COMMAND, "run", "--reuse", "script.py", "pool", "fork", "no")
     assert sites(tmp_path)["clean"]["executions"] == 0
     assert not list((tmp_path / ".dvc-state").glob("sharing/*"))
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "sync", "processes"])
+def test_tasks_of_dask_are_answered_by_what_they_compute_not_by_their_names(scheduler: str, tmp_path: Path) -> None:
+    pytest.importorskip("dask")
+    text = HEAVY + textwrap.dedent(f"""
+        from dask import delayed
+        def load(i): return burn(2_000_000) + i
+        def join(parts): return sum(parts)
+        if __name__ == "__main__":
+            for turn in range(2):
+                print(delayed(join)([delayed(load)(i % 2) for i in range(4)]).compute(scheduler="{scheduler}", num_workers=2))
+    """)
+    plain, reused = plain_and_reused(tmp_path, text)
+    assert reused == [plain, plain]
+    found = sites(tmp_path)
+    assert found["load"]["reused"] + found["burn"]["reused"] > 0
