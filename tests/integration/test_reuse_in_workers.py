@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.reused_scripts import HEAVY, plain_and_reused, sites
+from tests.integration.reused_scripts import HEAVY, plain_and_reused
 
 COMMAND = ("-c", "import sys; from dartvc.cli.entry import main; sys.exit(main())")
 SCRIPT = r"""
