@@ -14,6 +14,7 @@ __all__ = ["Entry", "Memory", "available_bytes"]
 
 _VARIANTS = 4
 _REMEMBERED = 10_000
+_FIRST_ROOM_BYTES = 256 << 20
 
 
 @dataclass(slots=True)
@@ -50,17 +51,22 @@ class Entry:
 class Memory:
     """The entries in memory, by key. Threads may share one.
 
+    Memory that is taken for the first time costs the program more than a copy does, and most results are wanted again soon or never: of the budget a quarter of a
+    gigabyte is used at first, and twice as much whenever something is wanted that was thrown out.
+
     Args:
-        budget_bytes: what all results together may take.
+        budget_bytes: what all results together may take at most.
         policy: says what goes first.
         pinned: names of calls whose results stay.
 
     Attributes:
+        room_bytes: how much of the budget is used.
         spill: is given what was thrown away; it may be worth its place on the disk.
     """
 
     def __init__(self, budget_bytes: int, policy: Policy = cost_and_size, pinned: Collection[str] = ()) -> None:
         self.budget_bytes = budget_bytes
+        self.room_bytes = min(budget_bytes, _FIRST_ROOM_BYTES)
         self.size_bytes = 0
         self.evicted = 0
         self.spill: Callable[[bytes, Entry], None] | None = None
@@ -74,8 +80,13 @@ class Memory:
     def begin_anew(self) -> None:
         """Takes the results over in a forked child."""
         self._lock = threading.Lock()
-        self.budget_bytes //= 2
+        self.limit(self.budget_bytes // 2)
         self.spill = None
+
+    def limit(self, budget_bytes: int) -> None:
+        """Takes another budget."""
+        self.budget_bytes = budget_bytes
+        self.room_bytes = min(self.room_bytes, budget_bytes)
 
     def iter_entries(self, key: bytes) -> Iterator[Entry]:
         """Yields the entries of a key; they differ in what else they depend on."""
@@ -93,7 +104,10 @@ class Memory:
             gone.append((key, entry))
         else:
             with self._lock:
-                entry.uses += self._wanted.pop(key, 0)
+                former_uses = self._wanted.pop(key, 0)
+                if former_uses or entry.size_bytes > self.room_bytes // 4:
+                    self.room_bytes = min(max(2 * self.room_bytes, 4 * entry.size_bytes), self.budget_bytes)
+                entry.uses += former_uses
                 entry.last_use = next(self._clock)
                 entries = self._entries.setdefault(key, [])
                 entries.insert(0, entry)
@@ -101,7 +115,7 @@ class Memory:
                 for surplus in entries[_VARIANTS:]:
                     self.size_bytes -= surplus.size_bytes
                 del entries[_VARIANTS:]
-                if self.size_bytes > self.budget_bytes:
+                if self.size_bytes > self.room_bytes:
                     gone = self._evict(keep=entry)
         if self.spill is not None:
             for each in gone:
@@ -116,12 +130,12 @@ class Memory:
                 self.size_bytes -= entry.size_bytes
 
     def _evict(self, keep: Entry) -> list[tuple[bytes, Entry]]:
-        """Throws away what the policy gives the lowest scores, down to 7/8 of the budget; returns it."""
+        """Throws away what the policy gives the lowest scores, down to 7/8 of the room; returns it."""
         held = [(key, each) for key, entries in self._entries.items() for each in entries]
         scores = self._policy([each for _, each in held])
         gone: list[tuple[bytes, Entry]] = []
         for number in sorted(range(len(held)), key=scores.__getitem__):
-            if self.size_bytes <= self.budget_bytes * 7 // 8:
+            if self.size_bytes <= self.room_bytes * 7 // 8:
                 break
             key, each = held[number]
             if each is keep or each.site in self._pinned:

@@ -227,7 +227,7 @@ def attach(given: str) -> None:
     repository = Repository.open(Path(facts["repository"]), walk_up=False)
     namespace = vars(sys.modules["__main__"])
     reuse = Reuse(repository, Sources(), namespace, facts["folder"], facts["script"], is_partial=facts["is_partial"], member_of=Path(facts["handover"]))
-    reuse.memory.budget_bytes = facts["budget_bytes"]
+    reuse.memory.limit(facts["budget_bytes"])
     reuse.install()
     reuse.team.run_main()
 

@@ -77,6 +77,20 @@ def test_the_budget_is_kept_under_every_policy(policy: str, rows: list[tuple[int
         assert memory.size_bytes == sum(each.size_bytes for each in held) <= 1000
 
 
+def test_the_budget_is_used_as_far_as_results_are_wanted_again() -> None:
+    memory, size = Memory(8 << 30), 100 << 20
+    for number in range(40):
+        memory.add(str(number).encode(), Entry("x", None, size, 1.0))
+    assert memory.size_bytes < 1 << 30, "nothing was wanted again"
+    for number in range(40):
+        if not list(memory.iter_entries(str(number).encode())):
+            memory.add(str(number).encode(), Entry("x", None, size, 1.0))
+    assert memory.size_bytes == 40 * size
+    memory.limit(1 << 30)
+    memory.add(b"one more", Entry("x", None, size, 1.0))
+    assert memory.size_bytes <= 1 << 30
+
+
 def test_an_unknown_policy_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(UsageError, match="fifo") as caught:
         policy_named("fifo")
