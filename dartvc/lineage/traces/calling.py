@@ -150,9 +150,6 @@ class Calls(Expressions):
     def call_method(self, subject: Thing, name: str, arguments: Arguments, *, is_unused: bool) -> Thing:
         """Returns what a method gives whose code is not the user's."""
         nature = self.heap.nature(subject)
-        value = self.heap.constant(subject)
-        if isinstance(value, str) and name == "join" and not isinstance(value, Opaque):
-            pass
         drawn = self._drawn_by(subject) if name.startswith(_DRAWING_METHODS) else []
         item = self._given(f".{name}", [subject], arguments, [*self._read_files(name, arguments), *drawn])
         if drawn:
@@ -201,7 +198,7 @@ class Calls(Expressions):
 
     def _expanded_einsum(self, item: LineageItem) -> LineageItem:
         """Returns an ``einsum`` with its parts in it: a product over all indices, and a sum over those that the result lacks."""
-        text = next((ast.literal_eval(each) for each in item.literals if each[:1] in "'\"" and "->" in each), "")
+        text = next((ast.literal_eval(each) for each in item.literals if each[:1] in ("'", '"') and each[-1] == each[0] and "->" in each), "")
         if not text:
             return item
         left, _, kept = text.replace(" ", "").partition("->")

@@ -55,12 +55,13 @@ PRINTING = _names(
     display"""
 )
 """Calls that stand alone in a statement and only show or store what they are given."""
-_ARGUMENT_CHANGING = {
-    "random.shuffle": 0, "numpy.random.shuffle": 0, "shuffle": 0, "numpy.fill_diagonal": 0, "numpy.put": 0, "numpy.place": 0, "numpy.copyto": 0,
-    "numpy.put_along_axis": 0, "numpy.add.at": 0, "numpy.subtract.at": 0, "numpy.maximum.at": 0, "numpy.minimum.at": 0, "numpy.multiply.at": 0,
-    "heapq.heappush": 0, "heapq.heappop": 0, "heapq.heapify": 0, "heapq.heapreplace": 0, "heapq.heappushpop": 0, "bisect.insort": 0, "bisect.insort_left": 0,
-    "bisect.insort_right": 0, "builtins.setattr": 0, "builtins.delattr": 0, "builtins.next": 0,
-}  # fmt: skip
+_ARGUMENT_CHANGING = _names(
+    """random.shuffle numpy.random.shuffle shuffle numpy.fill_diagonal numpy.put numpy.place numpy.copyto numpy.put_along_axis numpy.add.at numpy.subtract.at
+    numpy.maximum.at numpy.minimum.at numpy.multiply.at heapq.heappush heapq.heappop heapq.heapify heapq.heapreplace heapq.heappushpop bisect.insort
+    bisect.insort_left bisect.insort_right builtins.setattr builtins.delattr builtins.next"""
+)
+"""Functions that change what they are given first."""
+_HARMLESS_MODULES = ("matplotlib.", "logging.", "warnings.", "sys.", "os.", "gc.", "time.", "json.", "pickle.", "shutil.")
 _SEEDING = _names(
     """random.seed numpy.random.seed torch.manual_seed torch.random.manual_seed torch.cuda.manual_seed torch.cuda.manual_seed_all numpy.random.default_rng
     numpy.random.RandomState numpy.random.SeedSequence random.Random tensorflow.random.set_seed jax.random.PRNGKey jax.random.key"""
@@ -128,13 +129,10 @@ def hands_on_arguments(name: str) -> bool:
 
 def changed_arguments(name: str, count: int, *, is_unused: bool) -> range:
     """Returns which positional arguments a function of a library changes."""
-    for each in (name, name.rpartition(".")[2]):
-        if each in _ARGUMENT_CHANGING:
-            return range(min(1, count))
     last = name.rpartition(".")[2]
-    if last in PRINTING or name.startswith(
-        ("matplotlib.", "logging.", "warnings.", "sys.", "os.", "gc.", "time.", "json.", "pickle.", "shutil.")
-    ):
+    if name in _ARGUMENT_CHANGING or last in _ARGUMENT_CHANGING:
+        return range(min(1, count))
+    if last in PRINTING or name.startswith(_HARMLESS_MODULES):
         return range(0)
     if last.endswith("_") and not last.endswith("__"):
         return range(min(1, count))
