@@ -134,12 +134,28 @@ class _LoopCutter:
         flow = _Flow(stored)
         flow.block([loop])
         caught = {each.name for each in ast.walk(loop) if isinstance(each, ast.ExceptHandler) and each.name}
-        if not (caught | stored).isdisjoint(self._seen) or not caught.isdisjoint(stored | bound):
+        if not (caught | stored).isdisjoint(self._seen) or not caught.isdisjoint(stored | bound | _loads_outside_handlers(loop)):
             return loop  # a name of ``except ... as`` is taken away at the end of its handler
         if not (_may_be_function(loop, stored) and flow.needed <= bound and self._may_be_cut(loop)):
             return loop
         given = flow.needed | {name for name in _loads([loop]) & bound if not self._seen.get(name)}
         return _loop_block(loop, sorted(given), sorted(stored), self._next_block)
+
+
+def _loads_outside_handlers(loop: ast.stmt) -> set[str]:
+    """Returns the names that a loop reads elsewhere than in a handler that gives them what it caught."""
+    pending: list[tuple[ast.AST, frozenset[str]]] = [(loop, frozenset())]
+    found: set[str] = set()
+    while pending:
+        node, given = pending.pop()
+        if isinstance(node, ast.ExceptHandler) and node.name:
+            pending += [(each, given | {node.name}) for each in node.body]
+            pending += [(node.type, given)] if node.type is not None else []
+            continue
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in given:
+            found.add(node.id)
+        pending += [(each, given) for each in ast.iter_child_nodes(node)]
+    return found
 
 
 def _may_be_function(loop: ast.For | ast.While, stored: set[str]) -> bool:

@@ -260,7 +260,7 @@ class _Join:
             mine = one.items.get(thing)
             if mine is None:
                 one.items[thing] = item
-            elif mine is not item and mine.digest != item.digest:
+            elif mine is not item:
                 one.items[thing] = one.maker.make(EITHER, (mine, item), (), self.step)
         for thing, held in other.holds.items():
             if held is not one.holds.get(thing):
@@ -293,8 +293,6 @@ class _Join:
         if key not in self._joined:
             one = self.one
             first, second = one.items[mine], self.other.items[theirs]
-            if first.digest == second.digest and one.natures[mine] == one.natures[theirs]:
-                return mine
             item = one.maker.make(EITHER, (first, second), (), self.step)
             nature = one.natures[mine]
             self._joined[key] = one.new(
