@@ -120,14 +120,14 @@ class _LoopCutter:
                 self.cut(statement.orelse, branches[1])
                 bound |= branches[0] & branches[1]
             elif isinstance(statement, ast.With | ast.Try):
-                parts = [statement.body] if isinstance(statement, ast.With) else [statement.body, *(each.body for each in statement.handlers), statement.finalbody]
-                for part in parts:
-                    self.cut(part, bound | _bound_by(statement))
+                self.cut(statement.body, bound | _bound_by(statement))
+                left = bound - _unbound_by(statement)  # wherever its body was left
+                for part in (*(each.body for each in getattr(statement, "handlers", ())), getattr(statement, "finalbody", [])):
+                    self.cut(part, set(left))
             elif isinstance(statement, ast.For | ast.While):
                 body[place] = self._cut_loop(statement, bound)
             bound |= _bound_by(statement)
-            bound -= {each.id for each in ast.walk(statement) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Del)}
-            bound -= {each.name for each in ast.walk(statement) if isinstance(each, ast.ExceptHandler) and each.name}
+            bound -= _unbound_by(statement)
 
     def _cut_loop(self, loop: ast.For | ast.While, bound: set[str]) -> ast.stmt:
         stored = _stores([loop])
@@ -174,6 +174,12 @@ def _bound_by(statement: ast.stmt) -> set[str]:
     if isinstance(statement, ast.With):
         return _stores([item.optional_vars for item in statement.items if item.optional_vars is not None])
     return set()
+
+
+def _unbound_by(statement: ast.stmt) -> set[str]:
+    """Returns the names that a statement may take away."""
+    deleted = {each.id for each in ast.walk(statement) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Del)}
+    return deleted | {each.name for each in ast.walk(statement) if isinstance(each, ast.ExceptHandler) and each.name}
 
 
 def _seen_by_functions(table: symtable.SymbolTable, *, is_inside: bool = False) -> dict[str, bool]:

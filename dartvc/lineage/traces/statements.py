@@ -141,6 +141,7 @@ class Statements(Calls):
         heap.change(base, self.item("[]=", [base, index, thing]), self.step)
         name = f"[{heap.constant(index)!r}]"
         if type(heap.nature(index)) is Constant and not isinstance(target.slice, ast.Slice):
+            heap.forget_fields(base, "[" if name.startswith("[-") else "[-")  # counted from the other end, it may be the same part
             heap.set_field(base, name, thing)
         else:
             heap.forget_fields(base)
