@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dartvc.lineage.traces.expressions import Surroundings
-from dartvc.lineage.traces.slices import slice_of
+from dartvc.lineage.traces.slices import slice_of, slice_of_cells
 from dartvc.lineage.traces.statements import Source
 from dartvc.lineage.traces.tracer import Tracer
 
@@ -136,3 +136,13 @@ def test_what_a_value_does_not_need_is_left_out(program: str, wanted: str, gone:
     left = slice_of(tracer, wanted, source).splitlines()
     assert not set(gone) & set(left)
     assert len(left) < len(program.splitlines())
+
+
+def test_cells_share_their_imports_and_definitions() -> None:
+    texts = ("import math\nimport json", "def f(x):\n    return math.sqrt(x)", "a = f(4)\nb = json.dumps(a)")
+    cells = [Source(f"In [{number}]", ast.parse(text), text.splitlines()) for number, text in enumerate(texts)]
+    tracer = Tracer(Surroundings(), NoWays(), lambda _: None)
+    for each in cells:
+        tracer.run(each)
+    text = slice_of_cells(tracer, "a", cells)
+    assert text.splitlines() == ["import math", "def f(x):", "    return math.sqrt(x)", "a = f(4)"]

@@ -12,7 +12,7 @@ from dartvc.history import Repository
 from dartvc.lineage.traces.expressions import Surroundings
 from dartvc.lineage.traces.items import LineageItem
 from dartvc.lineage.traces.paths import Paths
-from dartvc.lineage.traces.slices import slice_of
+from dartvc.lineage.traces.slices import slice_of, slice_of_cells
 from dartvc.lineage.traces.statements import Source, Ways
 from dartvc.lineage.traces.tracer import Tracer
 from dartvc.model import Commit, CommitKind, Oid
@@ -56,7 +56,7 @@ class Trace:
     def slices(self, name: str) -> dict[str, str]:
         """Returns the parts of the program that the value of a name needs, by file; a notebook's cells one after the other under ``cells.py``."""
         if self.run is None:
-            return {"cells.py": "".join(slice_of(self.tracer, name, each) for each in self.sources)}
+            return {"cells.py": slice_of_cells(self.tracer, name, self.sources)}
         return {each.file: slice_of(self.tracer, name, each) for each in self.tracer.sources.values()}
 
 

@@ -14,7 +14,7 @@ from dartvc.lineage.traces.items import LineageItem, Step
 from dartvc.lineage.traces.statements import Source
 from dartvc.lineage.traces.tracer import Tracer
 
-__all__ = ["slice_of"]
+__all__ = ["slice_of", "slice_of_cells"]
 
 _DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _IMPORTS = ast.Import | ast.ImportFrom
@@ -30,7 +30,12 @@ def slice_of(tracer: Tracer, name: str, source: Source) -> str:
         name: whose value is wanted.
         source: the file: the script, a module, a cell.
     """
-    return _Slicer(tracer, name).text(source)
+    return _Slicer(tracer, name).texts([source])[0]
+
+
+def slice_of_cells(tracer: Tracer, name: str, cells: Sequence[Source]) -> str:
+    """Returns the parts of cells that the value of a name needs, one after the other; what one imports or defines another one may mention."""
+    return "".join(_Slicer(tracer, name).texts(cells))
 
 
 class _Slicer:
@@ -71,26 +76,16 @@ class _Slicer:
         self.needed.update(step.nodes)
         return [each for place in fresh for each in self._exits.get(place, ())]
 
-    def text(self, source: Source) -> str:
-        """Returns the slice of one file."""
-        kept = self._kept(source.tree.body, set())
+    def texts(self, sources: Sequence[Source]) -> list[str]:
+        """Returns the slices of pieces of code that share their names."""
+        kept = [self._kept(each.tree.body, set()) for each in sources]
         while True:
-            names = {name for each in _walk(source.tree, kept) for name in _names(each)}
-            more = self._kept(source.tree.body, names)
+            names = {name for source, own in zip(sources, kept, strict=True) for each in _walk(source.tree, own) for name in _names(each)}
+            more = [self._kept(each.tree.body, names) for each in sources]
             if more == kept:
                 break
             kept = more
-        lines: set[int] = set()
-        emptied: dict[int, str] = {}
-        for each in source.tree.body:
-            _lines_of(each, kept, lines, emptied)
-        text = []
-        for number, line in enumerate(source.lines, 1):
-            if number in lines:
-                text.append(line)
-            if number in emptied:
-                text.append(emptied[number])
-        return "\n".join(text) + "\n" if text else ""
+        return [_text(source, own) for source, own in zip(sources, kept, strict=True)]
 
     def _kept(self, body: Iterable[ast.stmt], names: set[str]) -> frozenset[int]:
         kept: set[int] = set()
@@ -122,6 +117,21 @@ class _Slicer:
         if is_kept:
             kept.add(own)
         return is_kept
+
+
+def _text(source: Source, kept: frozenset[int]) -> str:
+    """Returns the lines of the statements that are kept."""
+    lines: set[int] = set()
+    emptied: dict[int, str] = {}
+    for each in source.tree.body:
+        _lines_of(each, kept, lines, emptied)
+    text = []
+    for number, line in enumerate(source.lines, 1):
+        if number in lines:
+            text.append(line)
+        if number in emptied:
+            text.append(emptied[number])
+    return "\n".join(text) + "\n" if text else ""
 
 
 def _everything(item: LineageItem) -> Iterable[LineageItem]:
