@@ -32,14 +32,20 @@ class Bindings:
         self._owners: dict[str, Any] = {}
         self.may_set = False
         self.stores_globals = False
-        self.data: list[Any] = []
-        for each in definitions:
-            plan = plans.plan(each)
+        self._plans = [plans.plan(each) for each in definitions]
+        for plan in self._plans:
             self.may_set = self.may_set or plan.may_set
             self.stores_globals = self.stores_globals or bool(plan.stored)
             self._owners.update(plan.owners)
-            self.data += [namespace.get(name) for _, namespace, name in plan.data]
-            self.data += [_content(cell) for _, cell in plan.cells]
+
+    @property
+    def data(self) -> list[Any]:
+        """The objects that the code reads from globals and from the functions around it."""
+        found: list[Any] = []
+        for plan in self._plans:
+            found += [namespace.get(name) for _, namespace, name in plan.data]
+            found += [_content(cell) for _, cell in plan.cells]
+        return found
 
     def look(self) -> None:
         """Notes what is bound, before the call."""

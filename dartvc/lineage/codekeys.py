@@ -382,17 +382,16 @@ class _Planner:
                 else:
                     self._take_data(name, vars(module))
 
-
     def _take_libraries(self) -> None:
         """Takes what the closure may set in libraries."""
-        for label, owner in self.libraries.items():
+        for label, owner in self.libraries.items() if self.set else ():
+            self.plan.owners[f"library {label}"] = owner
             names = vars(owner)
             for name in sorted(self.set):
                 if callable(names.get(name, None)) or name not in names:
                     self.plan.fixed.append((names, name, names.get(name, _ABSENT)))
                 else:
                     self.plan.data.append((f"{label}.{name}", names, name))
-                self.plan.owners[f"library {label}"] = owner
         for module in self.modules.values():
             for name in self.set - vars(module).keys():
                 self.plan.fixed.append((vars(module), name, _ABSENT))

@@ -183,6 +183,8 @@ class Witness:
         self._local = threading.local()
         self.open_records = 0
         self._watched: dict[Any, tuple[Any, Any]] = {}
+        self._threads_of_others: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """Threads that were there before the program: those of a shell."""
         self.streams = Streams()
 
     @property
@@ -226,7 +228,7 @@ class Witness:
         os.urandom = watched_urandom
         random._urandom = watched_urandom  # type: ignore[attr-defined]
         random.Random.seed = watched_seed  # type: ignore[method-assign, assignment]
-        _THREADS_OF_OTHERS.update(threading.enumerate())
+        self._threads_of_others.update(threading.enumerate())
         if is_shell:
             return
         for name in ("stdout", "stderr"):
@@ -268,11 +270,16 @@ class Witness:
 
     def has_other_threads(self) -> bool:
         """Whether threads of the program run besides this one."""
-        return _foreign_threads() > 0
+        return self._foreign_threads() > 0
+
+    def _foreign_threads(self) -> int:
+        own = threading.current_thread()
+        others = self._threads_of_others
+        return sum(each is not own and not each.name.startswith("dartvc") and each not in others for each in threading.enumerate())
 
     def begin(self) -> Record:
         """Opens a record for a call that is about to run in this thread."""
-        record = Record(streams=self.streams.digests(), threads=_foreign_threads())
+        record = Record(streams=self.streams.digests(), threads=self._foreign_threads())
         self.open_records += 1
         self.stack.append(record)
         self._watch_streams()
@@ -387,12 +394,3 @@ class _WatchedStream(io.TextIOWrapper):
         """Writes pieces of text."""
         for each in lines:
             self.write(each)
-
-
-_THREADS_OF_OTHERS: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-"""Threads that were there before the program, or are a shell's."""
-
-
-def _foreign_threads() -> int:
-    own = threading.current_thread()
-    return sum(each is not own and not each.name.startswith("dartvc") and each not in _THREADS_OF_OTHERS for each in threading.enumerate())

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dartvc.errors import NotFoundError
 from dartvc.hindsight.index import Index
 from dartvc.hindsight.provenance import Edge, FileVersion, Graph, Node, run_label, writer_of
 from dartvc.history import Repository
 from dartvc.history.blame import blame
-from dartvc.lineage.traces.commits import Trace, trace_commit
+from dartvc.lineage.traces.commits import Trace, trace_commit, unbound
 from dartvc.lineage.traces.differences import find_differences
 from dartvc.lineage.traces.items import CALL, EITHER, FILE, LITERAL, LOOP, NAME, STATE, LineageItem, Step, iter_items
 from dartvc.lineage.traces.libraries import OUTSIDE_KINDS, is_seeding
 from dartvc.model import Commit, Oid
-from dartvc.sessions.files import READ, files_of
+from dartvc.sessions.files import READ, RunFile, files_of
 
 __all__ = ["Divergence", "Level", "NameOrigin", "Source", "Statement", "compare_names", "explain_name", "trace_name"]
 
@@ -124,13 +123,14 @@ def _statement(step: Step, note: str = "") -> Statement:
 def _sources(repository: Repository, index: Index, trace: Trace, root: LineageItem) -> Iterator[Source]:
     """Yields what a value comes from and no statement made, each once."""
     seen: dict[tuple[str, str], Source] = {}
+    read = [each for each in files_of(repository, repository.process(trace.commit.oid)) if each.access == READ]
     for item in iter_items(root):
         users = [(each, item) for each in item.inputs if each.opcode in _LEAVES]
         for leaf, user in users:
             text = leaf.literals[0] if leaf.literals else leaf.opcode
             if (leaf.opcode, text) not in seen:
                 place = (leaf.step or user.step).place if (leaf.step or user.step) is not None else None  # type: ignore[union-attr]
-                run, by = _writer(repository, index, trace, text) if leaf.opcode == FILE else ("", "")
+                run, by = _writer(index, trace, read, text) if leaf.opcode == FILE else ("", "")
                 digest = leaf.literals[1] if leaf.opcode == FILE else ""
                 seen[leaf.opcode, text] = Source(leaf.opcode, text, digest, run, by, *(place[:2] if place else ()))
         for text in _seeds(item):
@@ -148,10 +148,10 @@ def _seeds(item: LineageItem) -> Iterator[str]:
         yield from (each for each in item.literals if each.startswith(_SEED_LITERALS))
 
 
-def _writer(repository: Repository, index: Index, trace: Trace, path: str) -> tuple[str, str]:
+def _writer(index: Index, trace: Trace, read: Sequence[RunFile], path: str) -> tuple[str, str]:
     """Returns the run that had written a file which another one read, and its command."""
-    for each in files_of(repository, repository.process(trace.commit.oid)):
-        if each.access == READ and (each.path == path or path.endswith(f"/{each.path}")):
+    for each in read:
+        if each.path == path or path.endswith(f"/{each.path}"):
             run = trace.run.run_id if trace.run is not None else ""
             version = FileVersion(run, each.path, READ, each.size, each.modified_ns, each.digest, None, 0.0)
             made = writer_of(index, version)
@@ -173,11 +173,9 @@ def trace_name(repository: Repository, name: str, oid: Oid, *, depth: int, level
 
 
 def _item_of(repository: Repository, name: str, oid: Oid) -> LineageItem:
-    root = trace_commit(repository, oid, name).item(name) if name in repository.names(oid) or "()." in name else None
-    if root is None:
-        reason = f"no statement of the code at {oid[:8]} is seen to bind {name}"
-        raise NotFoundError(reason, kind="no-origin", hint=f"dvc-state why {name} tells which commit wrote it")
-    return root
+    if name not in repository.names(oid) and "()." not in name:
+        raise unbound(name, oid)
+    return trace_commit(repository, oid, name).known_item(name)
 
 
 class _View:

@@ -16,19 +16,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dartvc.errors import NotFoundError, RefusedError, UntrustedError
+from dartvc.errors import RefusedError, UntrustedError
 from dartvc.history import Repository
 from dartvc.history.digests import digest_of_file
 from dartvc.lineage.traces.commits import Trace, trace_commit
 from dartvc.model import Oid, short
 from dartvc.porcelain.likeness import are_alike, without_identities
+from dartvc.porcelain.verification import ENTRY
 from dartvc.sessions.files import READ, RunFile, files_of
 from dartvc.state.loading import Loading, load
 from dartvc.state.saving import Saving, save
 
 __all__ = ["Recomputation", "are_same", "recompute_name", "slices_for"]
 
-_ENTRY = "import sys; from dartvc.cli.entry import main; sys.exit(main())"
 _COMPARISON = """
 import sys
 from pathlib import Path
@@ -65,14 +65,11 @@ def slices_for(repository: Repository, name: str, oid: Oid) -> dict[str, str]:
     Raises:
         NotFoundError: no statement is seen to make it.
     """
-    return _slices(trace_commit(repository, oid, name), name, oid)
+    return _slices(trace_commit(repository, oid, name), name)
 
 
-def _slices(trace: Trace, name: str, oid: Oid) -> dict[str, str]:
-    if trace.item(name) is None:
-        raise NotFoundError(
-            f"no statement of the code at {short(oid)} is seen to bind {name}", kind="no-origin", hint=f"dvc-state why {name}"
-        )
+def _slices(trace: Trace, name: str) -> dict[str, str]:
+    trace.known_item(name)
     return {file: text for file, text in trace.slices(name).items() if text}
 
 
@@ -91,7 +88,7 @@ def recompute_name(repository: Repository, name: str, oid: Oid, *, trust: bool =
             f"{name} belongs to a function that was running", kind="recompute", hint=f"dvc-state lineage {name} shows what it was made from"
         )
     trace = trace_commit(repository, oid, name)
-    slices = _slices(trace, name, oid)
+    slices = _slices(trace, name)
     folder = Path(tempfile.mkdtemp(prefix="dartvc-recompute-"))
     try:
         return _run(repository, trace, name, oid, slices, folder)
@@ -114,7 +111,7 @@ def _run(repository: Repository, trace: Trace, name: str, oid: Oid, slices: dict
     cwd.mkdir(parents=True, exist_ok=True)
     seed = run.hash_seed if run is not None and run.hash_seed else "0"
     environment = {**os.environ, "PYTHONHASHSEED": seed}
-    words = [sys.executable, "-c", _ENTRY]
+    words = [sys.executable, "-c", ENTRY]
     subprocess.run([*words, "init"], cwd=folder, env=environment, capture_output=True, check=True)
     settings = [word for key, value in (run.arguments.items() if run is not None else ()) for word in ("--set", f"{key}={value}")]
     begin = time.perf_counter()

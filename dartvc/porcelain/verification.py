@@ -24,11 +24,12 @@ from dartvc.history.repository import FOLDER
 from dartvc.model import Oid
 from dartvc.porcelain.likeness import are_alike
 
-__all__ = ["Outcome", "Proof", "verify"]
+__all__ = ["ENTRY", "Outcome", "Proof", "verify"]
 
 _SIZE_LIMIT = 1 << 30
 _NOT_COMPARED = frozenset({FOLDER, ".git", "__pycache__"})
-_ENTRY = "import sys; from dartvc.cli.entry import main; sys.exit(main())"
+ENTRY = "import sys; from dartvc.cli.entry import main; sys.exit(main())"
+"""What ``python -c`` runs to be a command line of this very package."""
 _POLL_S = 0.005
 _MOST_WORK_AFTER_COMMIT_S = 0.5
 _REPORTED = 5
@@ -118,7 +119,7 @@ class Proof:
     def _start(self, verb: str, output: Path) -> subprocess.Popen[bytes]:
         words = self._words if verb == "run" else ()
         with output.open("wb") as out, output.with_suffix(".err").open("wb") as err:
-            line = [sys.executable, "-c", _ENTRY, verb, *words]
+            line = [sys.executable, "-c", ENTRY, verb, *words]
             return subprocess.Popen(line, cwd=self._work, env=self._environment, stdout=out, stderr=err, stdin=subprocess.DEVNULL)
 
     def _undisturbed(self, name: str) -> _Ending:

@@ -21,6 +21,7 @@ __all__ = [
     "NextStream",
     "ScopePlace",
     "as_text",
+    "blocks_of",
     "encoded",
     "find_scopes",
     "note_streams",
@@ -156,7 +157,7 @@ def _own_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     for each in body:
         yield each
         if not isinstance(each, _SCOPES):
-            for part in _parts(each):
+            for part in blocks_of(each):
                 yield from _own_statements(part)
 
 
@@ -164,11 +165,11 @@ def _all_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Yields statements with those in them."""
     for each in body:
         yield each
-        for part in _parts(each):
+        for part in blocks_of(each):
             yield from _all_statements(part)
 
 
-def _parts(node: ast.stmt) -> Iterator[list[ast.stmt]]:
+def blocks_of(node: ast.stmt) -> Iterator[list[ast.stmt]]:
     """Yields the blocks of a statement, in order."""
     for name in ("body", "handlers", "cases", "orelse", "finalbody"):
         part = getattr(node, name, ())

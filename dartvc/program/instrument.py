@@ -207,8 +207,7 @@ class Compiler:
         unit = self._sources.find(filename)
         if unit is None or unit.text != text:
             unit = self._sources.add(filename, text)
-        for code in iter_codes(unit.code):
-            self._plain[filename, code.co_qualname, code.co_firstlineno] = code
+        self._plain.update(_by_place(unit.code, filename))
         cutter = _Cutter(self._next_block, filename)
         tree = ast.parse(text, filename)
         if self._next_stream is not None:
@@ -225,7 +224,7 @@ class Compiler:
         self._lendable.update(cutter.lendable)
         self._announced |= instrumenter.announced
         whole = name_blocks(compile(tree, filename, "exec", dont_inherit=True))
-        self._watched.update({(filename, code.co_qualname, code.co_firstlineno): code for code in iter_codes(whole)})
+        self._watched.update(_by_place(whole, filename))
         return whole
 
     def transform(self, filename: str, text: str, tree: ast.Module) -> ast.Module:
@@ -235,13 +234,12 @@ class Compiler:
             SyntaxError: it is no Python without the shell.
         """
         unit = self._sources.add(filename, text)
-        for code in iter_codes(unit.code):
-            self._plain[filename, code.co_qualname, code.co_firstlineno] = code
+        self._plain.update(_by_place(unit.code, filename))
         instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
         self._announced |= instrumenter.announced
         whole = compile(copy.deepcopy(tree), filename, "exec", dont_inherit=True)
-        self._watched.update({(filename, code.co_qualname, code.co_firstlineno): code for code in iter_codes(whole)})
+        self._watched.update(_by_place(whole, filename))
         return tree
 
     def knows(self, filename: str) -> bool:
@@ -280,6 +278,11 @@ class Compiler:
         vars(twin).pop("__wrapped__", None)
         twin.__kwdefaults__ = function.__kwdefaults__
         return twin
+
+
+def _by_place(code: types.CodeType, filename: str) -> dict[tuple[str, str, int], types.CodeType]:
+    """Returns a file's code objects by where they stand."""
+    return {(filename, each.co_qualname, each.co_firstlineno): each for each in iter_codes(code)}
 
 
 class UserModules(importlib.abc.MetaPathFinder):

@@ -43,7 +43,7 @@ class Calls(Expressions):
             return self.heap.new(self.heap.items[first], Super(cls, first), (first,))
         if isinstance(node.func, ast.Attribute):
             subject = self.evaluate(node.func.value)
-            callee = self.attribute(subject, node.func.attr) if self._knows(subject, node.func.attr) else None
+            callee = self.known_attribute(subject, node.func.attr)
         else:
             callee = self.evaluate(node.func)
         arguments = Arguments(
@@ -56,16 +56,6 @@ class Calls(Expressions):
             subject = view.subject if isinstance(view, Super) else subject
             return self.call_method(subject, node.func.attr, arguments, is_unused=is_unused)
         return self.call_thing(callee, arguments, is_unused=is_unused)
-
-    def _knows(self, subject: Thing, name: str) -> bool:
-        nature = self.heap.nature(subject)
-        if isinstance(nature, Library | Module) or self.heap.field(subject, name) is not None:
-            return True
-        if isinstance(nature, Super):
-            return self.inherited(nature, name) is not None
-        if isinstance(nature, Instance | UserClass):
-            return self.member(nature.cls if isinstance(nature, Instance) else subject, name) is not None
-        return False
 
     def call_thing(self, callee: Thing, arguments: Arguments, *, is_unused: bool = False) -> Thing:
         """Returns what calling an object gives."""
@@ -257,7 +247,6 @@ class Calls(Expressions):
         found = [path for value in named if (path := os.path.normpath(value)) in files]
         if not found and files and not named and arguments.positional and name.rpartition(".")[2].startswith(_READING_NAMES):
             found = [path for path in files if not os.path.isabs(path)]
-        self.read.update(found)
         return [self._file(path) for path in dict.fromkeys(found)]
 
     def _file(self, path: str) -> LineageItem:

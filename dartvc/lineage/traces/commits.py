@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dartvc.errors import NotFoundError
 from dartvc.history import Repository
 from dartvc.lineage.traces.expressions import Surroundings
 from dartvc.lineage.traces.items import LineageItem
@@ -15,14 +16,14 @@ from dartvc.lineage.traces.paths import Paths
 from dartvc.lineage.traces.slices import slice_of, slice_of_cells
 from dartvc.lineage.traces.statements import Source, Ways
 from dartvc.lineage.traces.tracer import Tracer
-from dartvc.model import Commit, CommitKind, Oid
+from dartvc.model import Commit, CommitKind, Oid, short
 from dartvc.sessions.files import READ, files_of
 from dartvc.sessions.recorded import read_position, read_sources
 from dartvc.sessions.relocation import relative_path
 from dartvc.sessions.runs import Run, run_here
 from dartvc.state.candidates import names_in_source
 
-__all__ = ["Trace", "trace_commit"]
+__all__ = ["Trace", "trace_commit", "unbound"]
 
 _WAYS_TOLD = 4
 _CELLS_LIMIT = 400
@@ -53,11 +54,28 @@ class Trace:
         """Returns the lineage of a name; None when no statement is seen to bind it."""
         return self.tracer.value(name)
 
+    def known_item(self, name: str) -> LineageItem:
+        """Returns the lineage of a name.
+
+        Raises:
+            NotFoundError: no statement is seen to bind it.
+        """
+        item = self.item(name)
+        if item is None:
+            raise unbound(name, self.commit.oid)
+        return item
+
     def slices(self, name: str) -> dict[str, str]:
         """Returns the parts of the program that the value of a name needs, by file; a notebook's cells one after the other under ``cells.py``."""
         if self.run is None:
             return {"cells.py": slice_of_cells(self.tracer, name, self.sources)}
         return {each.file: slice_of(self.tracer, name, each) for each in self.tracer.sources.values()}
+
+
+def unbound(name: str, oid: Oid) -> NotFoundError:
+    """Returns the error that nothing is known of how a name came to be."""
+    reason = f"no statement of the code at {short(oid)} is seen to bind {name}"
+    return NotFoundError(reason, kind="no-origin", hint=f"dvc-state why {name} tells which commit wrote it")
 
 
 class _Recorded:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import ast
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dartvc.lineage.traces.heap import Bound, Constant, Function, Heap, Instance, Library, Module, Result, Super, Thing, UserClass
 from dartvc.lineage.traces.items import EITHER, LITERAL, ItemMaker, LineageItem, Place, Step
-from dartvc.lineage.traces.libraries import (
-    is_walked_once,
-)
+from dartvc.lineage.traces.libraries import is_walked_once
 
-__all__ = ["Arguments", "Expressions", "Frame", "Opaque", "Surroundings"]
+__all__ = ["OPERATORS", "Arguments", "Expressions", "Frame", "Opaque", "Surroundings"]
 
-_OPERATORS = {
+OPERATORS = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**", ast.MatMult: "@", ast.BitAnd: "&", ast.BitOr: "|",
     ast.BitXor: "^", ast.LShift: "<<", ast.RShift: ">>", ast.Invert: "~", ast.Not: "not", ast.UAdd: "+", ast.USub: "-", ast.And: "and", ast.Or: "or", ast.Eq: "==",
     ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Is: "is", ast.IsNot: "is not", ast.In: "in", ast.NotIn: "not in",
 }  # fmt: skip
+"""How Python writes an operator, by the class of its syntax node."""
 _LITERAL_LIMIT = 60
 _OUTSIDE_VALUES = frozenset({"sys.argv", "os.environ", "sys.stdin"})
-_READING_NAMES = ("read", "load", "open", "fromfile", "genfromtxt", "imread", "connect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Arguments:
         return (*self.positional, *self.keywords.values())
 
 
-class Expressions:
+class Expressions(ABC):
     """Evaluates expressions; calls of the user's functions are left to `call_function`."""
 
     def __init__(self, surroundings: Surroundings) -> None:
@@ -84,8 +83,6 @@ class Expressions:
         self._streams: dict[str, Thing] = {}
         self._libraries: dict[str, Thing] = {}
         self._files: dict[str, LineageItem] = {}
-        self.read: set[str] = set()
-        """Files whose reading was found in the code."""
 
     # -- items ----------------------------------------------------------------------------------------------------------------
 
@@ -165,6 +162,11 @@ class Expressions:
 
     def attribute(self, base: Thing, name: str) -> Thing:
         """Returns an attribute of an object."""
+        found = self.known_attribute(base, name)
+        return found if found is not None else self.result(f".{name}", [base], (), [base])
+
+    def known_attribute(self, base: Thing, name: str) -> Thing | None:
+        """Returns an attribute of an object where the program, or a name of a library, tells what it is; else None."""
         heap = self.heap
         nature = heap.nature(base)
         if isinstance(nature, Library):
@@ -187,7 +189,7 @@ class Expressions:
             member = self.member(nature.cls if isinstance(nature, Instance) else base, name)
             if member is not None:
                 return self._bound(member, base, is_class=isinstance(nature, UserClass))
-        return self.result(f".{name}", [base], (), [base])
+        return None
 
     def member(self, cls: Thing, name: str) -> Thing | None:
         """Returns what a class of the user's has under a name, or one that it is made from."""
@@ -197,12 +199,15 @@ class Expressions:
         found = self.heap.field(cls, name)
         if found is not None:
             return found
-        return next((each for base in nature.bases if (each := self.member(base, name)) is not None), None)
+        return self._in_bases(nature, name)
 
     def inherited(self, view: Super, name: str) -> Thing | None:
         """Returns what the classes behind a ``super()`` have under a name."""
         cls = self.heap.nature(view.cls)
         assert isinstance(cls, UserClass)
+        return self._in_bases(cls, name)
+
+    def _in_bases(self, cls: UserClass, name: str) -> Thing | None:
         return next((each for base in cls.bases if (each := self.member(base, name)) is not None), None)
 
     def _bound(self, member: Thing, subject: Thing, *, is_class: bool) -> Thing:
@@ -220,21 +225,21 @@ class Expressions:
             return self.constant(first + second)
         if isinstance(node.op, ast.Div) and isinstance(first, str) and isinstance(second, str):
             return self.constant(os.path.join(first, second))  # a Path
-        return self.result(_OPERATORS[type(node.op)], [left, right])
+        return self.result(OPERATORS[type(node.op)], [left, right])
 
     def _eval_UnaryOp(self, node: ast.UnaryOp) -> Thing:
         operand = self.evaluate(node.operand)
         value = self.heap.constant(operand)
         if isinstance(node.op, ast.USub) and isinstance(value, int | float):
             return self.constant(-value)
-        return self.result(_OPERATORS[type(node.op)], [operand])
+        return self.result(OPERATORS[type(node.op)], [operand])
 
     def _eval_Compare(self, node: ast.Compare) -> Thing:
-        return self.result(_OPERATORS[type(node.ops[0])], [self.evaluate(each) for each in (node.left, *node.comparators)])
+        return self.result(OPERATORS[type(node.ops[0])], [self.evaluate(each) for each in (node.left, *node.comparators)])
 
     def _eval_BoolOp(self, node: ast.BoolOp) -> Thing:
         parts = [self.evaluate(each) for each in node.values]
-        return self.result(_OPERATORS[type(node.op)], parts, (), parts)
+        return self.result(OPERATORS[type(node.op)], parts, (), parts)
 
     def _eval_IfExp(self, node: ast.IfExp) -> Thing:
         parts = [self.evaluate(each) for each in (node.test, node.body, node.orelse)]
@@ -362,29 +367,29 @@ class Expressions:
         self._frames += 1
         return self._frames
 
+    @abstractmethod
     def call(self, node: ast.Call, *, is_unused: bool = False) -> Thing:
         """Returns what a call gives; what it changes is changed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def from_outside(self, name: str, arguments: Arguments) -> Thing:
         """Returns what the world outside a program gives it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def bind(self, target: ast.expr, thing: Thing) -> None:
         """Gives a target of an assignment an object."""
-        raise NotImplementedError
 
+    @abstractmethod
     def define(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, qualname: str) -> Thing:
         """Returns a function of the user's."""
-        raise NotImplementedError
 
+    @abstractmethod
     def call_function(self, function: Function, arguments: Arguments, callee: Thing) -> Thing:
         """Returns what a call of a user's function gives."""
-        raise NotImplementedError
 
+    @abstractmethod
     def instantiate(self, cls: Thing, arguments: Arguments) -> Thing:
         """Returns a new instance of a user's class."""
-        raise NotImplementedError
 
 
 class Opaque(str):

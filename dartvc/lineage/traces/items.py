@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -122,17 +122,13 @@ class ItemMaker:
         return self.make(opcode, [outside[number] for number in sorted(outside)], literals, step, inner=item, note=note)
 
 
-def iter_items(root: LineageItem, follows: Callable[[LineageItem], Iterable[LineageItem]] | None = None) -> Iterator[LineageItem]:
-    """Yields an item and all that it was made of, nearest first, each once.
-
-    Args:
-        follows: what comes behind an item; None: its inputs, of a call and a loop what is in it.
-    """
+def iter_items(root: LineageItem) -> Iterator[LineageItem]:
+    """Yields an item and all that it was made of, nearest first, each once; of a call and a loop what is in it stands for its inputs."""
     seen = {root.number}
     waiting = [root]
     for item in waiting:
         yield item
-        for each in follows(item) if follows is not None else (item.inputs if item.inner is None else (item.inner,)):
+        for each in item.inputs if item.inner is None else (item.inner,):
             if each.number not in seen:
                 seen.add(each.number)
                 waiting.append(each)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 __all__ = [
-    "FRESH",
     "OUTSIDE_KINDS",
     "PRINTING",
     "changed_arguments",
@@ -48,8 +47,6 @@ _VIEWING = _names(
     sorted partial vectorize frompyfunc njit jit compile
     getattr vars cycle chain islice product nn_parameters batched tqdm trange deque OrderedDict defaultdict Counter namedtuple cast"""
 )
-FRESH = _names("copy deepcopy clone")
-"""Methods and functions whose result shares nothing, although their names begin with a capital or say nothing."""
 PRINTING = _names(
     """print log info debug warning error exception critical show savefig save dump dumps to_csv to_json to_parquet to_pickle write_text write_bytes pprint
     display"""
@@ -124,7 +121,7 @@ def hands_on_object(name: str) -> bool:
 def hands_on_arguments(name: str) -> bool:
     """Whether what a function of a library gives may have its arguments in it: views, iterators, and objects made from others."""
     last = name.rpartition(".")[2]
-    return last not in FRESH and (last in _VIEWING or (last[:1].isupper() and not last.isupper()))
+    return last in _VIEWING or (last[:1].isupper() and not last.isupper())
 
 
 def changed_arguments(name: str, count: int, *, is_unused: bool) -> range:

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from dartvc.lineage.traces.items import LineageItem, Step
 from dartvc.lineage.traces.statements import Source
 from dartvc.lineage.traces.tracer import Tracer
+from dartvc.program.decisions import blocks_of
 
 __all__ = ["slice_of", "slice_of_cells"]
 
 _DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _IMPORTS = ast.Import | ast.ImportFrom
 _SETTING = re.compile(r"^_*(set|use|enable|disable|filter|catch|simplefilter|options?|config)")
-_BODIES = ("body", "orelse", "finalbody")
 
 
 def slice_of(tracer: Tracer, name: str, source: Source) -> str:
@@ -154,10 +154,7 @@ def _is_dotted(node: ast.expr) -> bool:
 
 
 def _children(node: ast.stmt) -> list[ast.stmt]:
-    found = [each for name in _BODIES for each in getattr(node, name, ())]
-    for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
-        found += part.body
-    return found
+    return [each for block in blocks_of(node) for each in block]
 
 
 def _walk(tree: ast.Module, kept: frozenset[int]) -> Iterable[ast.stmt]:
@@ -186,7 +183,7 @@ def _names(node: ast.stmt) -> set[str]:
 
 
 def _first_line(node: ast.stmt) -> int:
-    return min(node.lineno, *(int(each.lineno) for each in getattr(node, "decorator_list", ())), node.lineno)
+    return min([node.lineno, *(int(each.lineno) for each in getattr(node, "decorator_list", ()))])
 
 
 def _lines_of(node: ast.stmt, kept: frozenset[int], lines: set[int], emptied: dict[int, str]) -> None:
@@ -194,13 +191,10 @@ def _lines_of(node: ast.stmt, kept: frozenset[int], lines: set[int], emptied: di
     if id(node) not in kept:
         return
     own = set(range(_first_line(node), (node.end_lineno or node.lineno) + 1))
-    blocks = [getattr(node, name, []) for name in _BODIES] + [
-        part.body for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ()))
-    ]
-    for each in (each for block in blocks for each in block):
+    for each in _children(node):
         own -= set(range(_first_line(each), (each.end_lineno or each.lineno) + 1)) - {node.lineno}
     lines |= own
-    for block in blocks:
+    for block in blocks_of(node):
         if block and not any(id(each) in kept for each in block):
             emptied[_first_line(block[0]) - 1] = " " * block[0].col_offset + "pass"
         for each in block:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dartvc.lineage.traces.calling import Calls
-from dartvc.lineage.traces.expressions import Surroundings
+from dartvc.lineage.traces.expressions import OPERATORS, Surroundings
 from dartvc.lineage.traces.heap import Constant, Heap, Instance, Library, Module, Result, Thing, UserClass
 from dartvc.lineage.traces.items import LineageItem, Place, Step
 
@@ -97,7 +97,7 @@ class Statements(Calls):
     def _exec_AugAssign(self, node: ast.AugAssign) -> None:
         target = self.evaluate(_as_load(node.target))
         value = self.evaluate(node.value)
-        opcode = f"{_operator(node.op)}="
+        opcode = f"{OPERATORS[type(node.op)]}="
         if isinstance(node.target, ast.Name) and self._is_scalar(target):
             self.bind(node.target, self.heap.new(self.item(opcode, [target, value]), Result("scalar", ())))
             return
@@ -216,7 +216,3 @@ def _as_load(node: ast.expr) -> ast.expr:
     if isinstance(node, ast.Attribute):
         return ast.Attribute(node.value, node.attr, ast.Load())
     return ast.Subscript(node.value, node.slice, ast.Load()) if isinstance(node, ast.Subscript) else node
-
-
-def _operator(operator: ast.operator) -> str:
-    return ast.unparse(ast.BinOp(ast.Name("a", ast.Load()), operator, ast.Name("b", ast.Load()))).split()[1]
