@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dartvc.errors import MissingObjectError
@@ -25,7 +25,7 @@ from dartvc.history.payloads import (
     read_payload,
     with_payload,
 )
-from dartvc.history.trailers import is_code_in_message, message_of, seal_payload
+from dartvc.history.trailers import commit_of_raw, is_code_in_message, message_of, seal_payload
 from dartvc.model import ChunkRef, CommitKind, Digest, Oid, Payload, StagedCommit, StagedName
 from dartvc.store import TreeEntry
 
@@ -94,7 +94,7 @@ class CommitWriter:
                 self._epoch = epoch
             batch = self._batch = self._database.batch()
         self._pending.append((staged, tuple(parents)))
-        trees = self._begin(parents[0] if parents else None, staged.keep_names)
+        trees = self._begin(parents[0] if parents else None, staged)
         stored: dict[int, TreeEntry] = {}
         size_bytes = 0
         names = (trees.names, staged.changed, staged.removed)
@@ -121,8 +121,14 @@ class CommitWriter:
                 trees.logs = LogTree(staged.logs.run)
             trees.logs.append(batch, staged.logs)
         tree = batch.add_tree(_root_entries(trees, batch))
-        known = self._trees.get(parents[0]) if parents and not staged.keep_names else None
-        message = message_of(_as_changes(staged, known.names, trees.names) if known is not None else staged, size_bytes)
+        known = self._trees.get(parents[0]) if parents else None
+        told = staged
+        if staged.state_of is not None:
+            omitted = commit_of_raw(self._database.read_commit(staged.state_of)).omitted
+            told = _as_differences(staged, known.names if known is not None else NamespaceTree(), trees.names, omitted)
+        elif known is not None and not staged.keep_names:
+            told = _as_changes(staged, known.names, trees.names)
+        message = message_of(told, size_bytes)
         ancestors = tuple(parents)
         seal = self._seals.seal(seal_payload(tree, ancestors, staged.time_s, staged.utc_offset_min, message))
         oid = batch.add_commit(tree, ancestors, f"{message}\nSeal: {seal}\n", staged.time_s, staged.utc_offset_min, self._author)
@@ -173,15 +179,18 @@ class CommitWriter:
         self._chunks.clear()
         self._environment = None
 
-    def _begin(self, parent: Oid | None, keep_names: bool) -> _Trees:
-        """Returns the trees that a commit starts from: copies of its parent's, or its log alone."""
-        if parent is None:
-            return _Trees(NamespaceTree(), NamespaceTree())
-        known = self._trees.get(parent)
-        if known is None:
+    def _begin(self, parent: Oid | None, staged: StagedCommit) -> _Trees:
+        """Returns the trees that a commit starts from: copies of its parent's or of another commit's, or its parent's log alone."""
+        known = self._trees.get(parent) if parent is not None else None
+        if parent is not None and known is None:
             known = self._trees[parent] = self._read(parent)
-        logs = known.logs.copy() if known.logs is not None else None
-        if not keep_names:
+        logs = known.logs.copy() if known is not None and known.logs is not None else None
+        if staged.state_of is not None:
+            other = self._read(staged.state_of)
+            return _Trees(other.names, other.process, None, other.environment, logs)
+        if known is None:
+            return _Trees(NamespaceTree(), NamespaceTree())
+        if not staged.keep_names:
             return _Trees(NamespaceTree(), NamespaceTree(), logs=logs)
         return _Trees(known.names.copy(), known.process.copy(), None, known.environment, logs)
 
@@ -362,6 +371,13 @@ def _is_compressible(data: bytes | memoryview) -> bool:
     middle = len(data) // 2
     trial = bytes(memoryview(data)[middle : middle + _TRIAL_BYTES])
     return len(zlib.compress(trial, 1)) < _WORTHWHILE_RATIO * len(trial)
+
+
+def _as_differences(staged: StagedCommit, before: NamespaceTree, after: NamespaceTree, omitted: Collection[str]) -> StagedCommit:
+    """Returns a commit that took its state from another one as one of what differs from its parent; ``omitted``: what that one could not store."""
+    names = [name for name in after.names() if before.find(name) != after.find(name)]
+    changed = tuple(StagedName(name, {}, None if name in omitted else Payload((name,), ())) for name in names)
+    return _as_changes(staged._replace(added=tuple(names), changed=changed), before, after)
 
 
 def _as_changes(staged: StagedCommit, before: NamespaceTree, after: NamespaceTree) -> StagedCommit:

@@ -8,7 +8,7 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 
-__all__ = ["installed_version"]
+__all__ = ["distributions", "installed_version"]
 
 _SUFFIX = ".dist-info"
 
@@ -31,7 +31,7 @@ def _beside(package: str) -> str:
     found = spec.submodule_search_locations if spec is not None else None
     place = next(iter(found)) if found else spec.origin if spec is not None else None
     folder = os.path.dirname(place) if place else ""
-    infos = _distributions(folder)
+    infos = distributions(folder)
     named = (info for info in infos if os.path.basename(info).partition("-")[0].lower() == package.lower())
     return next((version for info in itertools.chain(named, _bringing(infos, package)) if (version := _version(info))), "")
 
@@ -45,7 +45,8 @@ def _bringing(infos: Sequence[str], package: str) -> Iterator[str]:
 
 
 @functools.cache
-def _distributions(folder: str) -> Sequence[str]:
+def distributions(folder: str) -> Sequence[str]:
+    """Returns the ``dist-info`` folders in a folder of ``sys.path``; each has the name and the version of a distribution in its own name (PEP 376)."""
     try:
         return [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(_SUFFIX)]
     except OSError:

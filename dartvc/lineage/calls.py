@@ -315,9 +315,9 @@ class Calls:
             getattr(sys, stream).write(text) if text else getattr(sys, stream).flush()
         if entry.streams:
             self.witness.streams.apply(entry.streams_after)
+        self.witness.note_files(entry.files)
         stack = self.witness.stack
         if stack:
-            stack[-1].files.update(dict.fromkeys(entry.files, (-1, -1)))
             stack[-1].saved_s += entry.cost_s
             stack[-1].inner_s += entry.cost_s
         self.memory.note_use(entry)

@@ -13,19 +13,33 @@ _NAMING = frozenset({"joblib", "multiprocessing", "concurrent", "tempfile", "asy
 _SEEDING = frozenset({("sklearn", "check_random_state"), ("scipy", "check_random_state"), ("pandas", "random_state")})
 
 
-def is_harmless(frame: types.FrameType | None) -> bool:
+def is_harmless(frame: types.FrameType | None, library_folders: tuple[str, ...] = ()) -> bool:
     """Tells whether the draw that ``frame`` made is one that no result depends on.
 
-    That is so for the names of temporary files, workers and callbacks, while a module is imported, and for ``RandomState(seed)``, which draws
-    entropy for its bit generator and then seeds it.
+    That is so for the names of temporary files, workers, callbacks and our own records, while a library is imported (scipy draws the examples in its docstrings), and for
+    ``RandomState(seed)``, which draws entropy for its bit generator and then seeds it.
+
+    Args:
+        library_folders: code under these is a library's.
     """
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         top = module.split(".")[0]
-        if top in _NAMING or module.startswith(("importlib._bootstrap", "sklearn.callback")):
+        if top in _NAMING or top == "dartvc" or module.startswith(("importlib._bootstrap", "sklearn.callback")):
             return True
         if top not in _ITSELF:
-            return (top, frame.f_code.co_name) in _SEEDING or _seeds(frame)
+            return (top, frame.f_code.co_name) in _SEEDING or _seeds(frame) or _is_imported(frame, library_folders)
+        frame = frame.f_back
+    return False
+
+
+def _is_imported(frame: types.FrameType | None, library_folders: tuple[str, ...]) -> bool:
+    """Whether a library is being imported, and nothing but its code runs."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith("importlib._bootstrap"):
+            return True
+        if not frame.f_code.co_filename.startswith(library_folders):
+            return False
         frame = frame.f_back
     return False
 

@@ -27,6 +27,7 @@ from dartvc.lineage.deferring import Deferral
 from dartvc.lineage.eviction import policy_named
 from dartvc.lineage.memory import Memory, available_bytes
 from dartvc.lineage.operations import Operation
+from dartvc.lineage.programs import Program
 from dartvc.lineage.recollections import Recollections
 from dartvc.lineage.recycling import Recycler, teach_allocator
 from dartvc.lineage.rewrites import METHODS, Rewrites
@@ -65,6 +66,7 @@ class Reuse:
         is_partial: bool = False, member_of: Path | None = None, stands_in: str = "", is_cell: Callable[[str], bool] | None = None,
     ) -> None:  # fmt: skip
         self.repository = repository
+        self.sources = sources
         self.is_partial = is_partial
         self._namespace = namespace
         self._files = UserFiles(folder)
@@ -98,6 +100,7 @@ class Reuse:
         self.operations: list[Site] = []
         self._assembled_by_others = 0
         self.calls.wake_others = self._wake
+        self.program: Program | None = None
         self.team = Team(self, script, member_of)
         if member_of is not None or stands_in:
             self.shelf.begin_reading_only()
@@ -106,7 +109,7 @@ class Reuse:
         """Whether a file is the user's own code."""
         if self._is_cell is not None and self._is_cell(path):
             return True
-        return self._files.is_own(path) and not path.startswith(self._libraries)
+        return self._files.is_own(path) and not self.is_library(path)
 
     def install(self) -> None:
         """Begins to watch this process; stays until it ends."""
@@ -116,9 +119,21 @@ class Reuse:
         setattr(builtins, HAND, self.deferral.hand)
         if self.paths is not None:
             self.paths.install()
-        UserModules(self.is_user, self.compiler, self.team.install() if self._is_cell is None else None).install()
+        patches = self.team.install() if self._is_cell is None else {}
+        if self.program is not None:
+            patches["numpy.random"] = self.program.seeding.adopt_numpy
+        UserModules(self.is_user, self.compiler, patches).install()
         if not self.shelf.is_reading_only:
             gather_abandoned(self.repository, self.shelf)
+
+    def is_library(self, path: str) -> bool:
+        """Whether a file belongs to Python or to an installed package."""
+        return path.startswith(self._libraries)
+
+    def observe(self, run: Run, text: str) -> None:
+        """Begins to take note of what the whole program depends on and does, for runs that come."""
+        self.program = Program(self, run, text)
+        self.program.begin()
 
     def begin_in_the_middle(self) -> None:
         """Begins to watch a program that is continued: which way it took before is not known."""
@@ -258,7 +273,8 @@ class Reuse:
 
     def write_account(self, others: Sequence[Site] = ()) -> None:
         """Writes what `dvc-state cache stats` tells; ``others``: what other processes of the run have counted."""
-        sites = [*self.sites.values(), *self.calls.library_sites, *(each for each in self.operations if each.calls), *others]
+        whole = [self.program.site] if self.program is not None else []
+        sites = [*whole, *self.sites.values(), *self.calls.library_sites, *(each for each in self.operations if each.calls), *others]
         facts = {
             "saved_s": round(max(self.calls.saved_s, 0.0) + sum(each.saved_s for each in self.operations if each.partial), 6),
             "overhead_s": round(self.calls.overhead_s, 6),

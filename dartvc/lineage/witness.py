@@ -15,7 +15,7 @@ import random
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,9 @@ from xxhash import xxh3_128
 
 from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.entropy import is_harmless
+from dartvc.lineage.observing import Observation
+from dartvc.program.effects import watching
+from dartvc.program.foreign import watch_foreign_writers
 
 __all__ = ["Record", "Streams", "Witness", "digest_of_file", "digest_of_read", "joined"]
 
@@ -54,6 +57,8 @@ _ACTS = {
     "sys.settrace": "traces itself",
     "sys.setprofile": "traces itself",
 }
+_WITHIN_THE_PROCESS = frozenset({"os.chdir", "os.putenv", "os.unsetenv", "os.mkdir", "signal.pthread_kill", "sys.settrace", "sys.setprofile"})
+"""What ends with the process, or is judged by itself where the whole run is concerned."""
 _TEXT_LIMIT = 1 << 20
 
 
@@ -126,15 +131,15 @@ class Streams:
     def digests(self) -> tuple[bytes, ...]:
         """Returns what stands for the position of each stream."""
         python, numpy_state, torch_state = self.capture()
-        numpy_digest = b""
-        if numpy_state is not None:
-            state = numpy_state["state"]
-            rest = {key: value for key, value in state.items() if key != "key"}
-            packed = state["key"].tobytes() if "key" in state else b""
-            numpy_digest = _digest(
-                packed, repr((numpy_state["bit_generator"], rest, numpy_state["has_gauss"], numpy_state["gauss"])).encode()
-            )
-        return _digest(marshal.dumps(python, 2)), numpy_digest, _digest(torch_state or b"")
+        return _place_of_python(python), _place_of_numpy(numpy_state), _digest(torch_state or b"")
+
+    def place_of_python(self) -> bytes:
+        """Returns what stands for the position of the stream of `random` alone."""
+        return _place_of_python(random.getstate())
+
+    def place_of_numpy(self) -> bytes:
+        """Returns what stands for the position of numpy's stream alone, which is loaded."""
+        return _place_of_numpy(sys.modules["numpy.random"].get_state(legacy=False))
 
     def moved_since(self, before: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[Any, ...]]:
         """Returns, of the streams that are no longer at ``before``, the digests of then (empty for the others) and the states of now (None); ((), ()) for none."""
@@ -164,6 +169,19 @@ class Streams:
             torch.set_rng_state(torch.frombuffer(bytearray(torch_state), dtype=torch.uint8))
 
 
+def _place_of_python(state: tuple[Any, ...]) -> bytes:
+    return _digest(marshal.dumps(state, 2))
+
+
+def _place_of_numpy(captured: dict[str, Any] | None) -> bytes:
+    if captured is None:
+        return b""
+    state = captured["state"]
+    rest = {key: value for key, value in state.items() if key != "key"}
+    packed = state["key"].tobytes() if "key" in state else b""
+    return _digest(packed, repr((captured["bit_generator"], rest, captured["has_gauss"], captured["gauss"])).encode())
+
+
 def _digest(*parts: bytes) -> bytes:
     state = xxh3_128()
     for part in parts:
@@ -182,6 +200,8 @@ class Witness:
         self._folders = library_folders
         self._local = threading.local()
         self.open_records = 0
+        self.observation: Observation | None = None
+        """What the run as a whole does; None where nobody wants to know, or it is clear that it cannot be answered."""
         self._watched: dict[Any, tuple[Any, Any]] = {}
         self._threads_of_others: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Threads that were there before the program: those of a shell."""
@@ -200,6 +220,7 @@ class Witness:
         """Forgets the calls that were running in the parent of a forked child."""
         self._local = threading.local()
         self.open_records = 0
+        self.observation = None
 
     def install(self, *, is_shell: bool = False) -> None:
         """Begins to watch; stays until the process ends.
@@ -212,12 +233,12 @@ class Witness:
         seed = random.Random.seed
 
         def watched_urandom(size: int, /) -> bytes:
-            if self.open_records and not is_harmless(sys._getframe(1)):
+            if self.is_watching and not is_harmless(sys._getframe(1), self._folders):
                 self.refuse("draws entropy")
             return urandom(size)
 
         def watched_seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
-            if a is None and self.open_records and not is_harmless(sys._getframe(1)):
+            if a is None and self.is_watching and not is_harmless(sys._getframe(1), self._folders):
                 self.refuse("draws entropy")
             seed(generator, a, version)
 
@@ -279,6 +300,7 @@ class Witness:
 
     def begin(self) -> Record:
         """Opens a record for a call that is about to run in this thread."""
+        watch_foreign_writers()
         record = Record(streams=self.streams.digests(), threads=self._foreign_threads())
         self.open_records += 1
         self.stack.append(record)
@@ -304,14 +326,47 @@ class Witness:
         finally:
             self._local.is_away = before
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether anybody wants to know what happens."""
+        return self.open_records > 0 or self.observation is not None
+
     def refuse(self, reason: str) -> None:
-        """Makes the calls that run now unfit for reuse."""
+        """Makes the calls that run now, and the run, unfit for reuse."""
+        self._refuse_calls(reason)
+        if (whole := self._observed()) is not None:
+            whole.refuse(reason)
+
+    def _refuse_calls(self, reason: str) -> None:
         if self.open_records and not getattr(self._local, "is_away", False):
             for record in self.stack:
                 record.refusal = record.refusal or reason
 
+    def _observed(self) -> Observation | None:
+        """Returns what has to hear of what this thread does for the run as a whole; None when it is the engine's doing, or a temporary file's."""
+        whole = self.observation
+        if whole is None or getattr(self._local, "is_away", False) or threading.current_thread().name.startswith("dartvc"):
+            return None
+        effects = watching()
+        if effects is not None and effects.is_at_work:
+            return None
+        frame = sys._getframe(1)
+        while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("dartvc.lineage."):
+            frame = frame.f_back
+        return whole if frame.f_globals.get("__name__") != "tempfile" else None
+
+    def note_files(self, paths: Iterable[str]) -> None:
+        """Notes the files that a call read which was answered from the store."""
+        if self.stack:
+            self.stack[-1].files.update(dict.fromkeys(paths, (-1, -1)))
+        if (whole := self._observed()) is not None:
+            for path in paths:
+                whole.opened(path, os.O_RDONLY)
+
     def printed(self, stream: str, text: str) -> None:
         """Notes text that was written."""
+        if self.observation is not None:
+            self.observation.printed(stream, text)
         if self.open_records and self.stack:
             record = self.stack[-1]
             record.output.append((stream, text))
@@ -320,40 +375,53 @@ class Witness:
                 self.refuse("prints a great deal")
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.open_records or getattr(self._local, "is_away", False):
+        if not self.is_watching or getattr(self._local, "is_away", False):
             return
         if event == "open":
             path, _, flags = arguments
             if isinstance(path, int):
                 self.refuse("opens a file by its descriptor")
-            elif isinstance(path, str | bytes) and self.stack:
-                self._note_file(os.fsdecode(path), flags if isinstance(flags, int) else 0)
+            elif isinstance(path, str | bytes):
+                self._note_file(os.path.abspath(os.fsdecode(path)), flags if isinstance(flags, int) else 0)
+        elif event == "import":
+            watch_foreign_writers()
         elif event.startswith("socket.") and event != "socket.gethostname":
             self.refuse("uses the network")
         elif event in ("os.listdir", "os.scandir"):
             path = os.path.join(os.path.abspath(os.fsdecode(arguments[0] or ".")), "") if not isinstance(arguments[0], int) else ""
             if not path.startswith(self._folders) and path.rstrip("/") not in sys.path:
                 self.refuse("looks at the file system")
-        elif event in _ACTS:
-            self.refuse(_ACTS[event])
+        elif event in _ACTS and not (event == "os.rename" and _is_compiled(arguments[1])):
+            self._refuse_calls(_ACTS[event])
+            if (whole := self._observed()) is not None:
+                whole.makes_folder(os.fsdecode(arguments[0])) if event == "os.mkdir" else None
+                whole.refuse(_ACTS[event]) if event not in _WITHIN_THE_PROCESS else None
 
     def _note_file(self, path: str, flags: int) -> None:
-        path = os.path.abspath(path)
-        if path.startswith((*self._folders, "/proc/", "/sys/", "/usr/share/zoneinfo")) or path.endswith((".pyc", ".py")):
-            return
-        if flags & _WRITING:
-            if path != os.devnull:
-                self.refuse(f"writes {os.path.basename(path)}")
+        is_written = bool(flags & _WRITING)
+        if path.startswith((*self._folders, "/proc/", "/sys/", "/usr/share/zoneinfo")) or _is_compiled(path) or path == os.devnull:
             return
         if path.startswith("/dev/"):
             self.refuse(f"reads {path}")
             return
+        if (whole := self._observed()) is not None:
+            whole.opened(path, flags)
+        if not self.stack or (path.endswith(".py") and not is_written):
+            return
+        if is_written:
+            self._refuse_calls(f"writes {os.path.basename(path)}")
+            return
         try:
             found = os.stat(path)
         except OSError:
-            self.refuse(f"looks for {os.path.basename(path)}")
+            self._refuse_calls(f"looks for {os.path.basename(path)}")
             return
         self.stack[-1].files[path] = (found.st_size, found.st_mtime_ns)
+
+
+def _is_compiled(path: object) -> bool:
+    """Whether a file is a compiled module, or on its way to be one."""
+    return isinstance(path, str) and ".pyc" in os.path.basename(path)
 
 
 def joined(output: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from dartvc.model.commit import CommitKind, Position
-from dartvc.model.ids import Digest
+from dartvc.model.ids import Digest, Oid
 
 __all__ = ["ChunkRef", "CommitReport", "LogSegment", "LogSource", "Omission", "Payload", "StagedCommit", "StagedName", "Summary"]
 
@@ -132,6 +132,8 @@ class StagedCommit(NamedTuple):
     keep_names: bool = True
     """False: the commit holds only ``changed``, nothing is inherited from the parent."""
     logs: LogSegment | None = None
+    state_of: Oid | None = None
+    """A commit whose names and process state this one has, whatever its parent's are; ``changed`` is empty then."""
 
     @property
     def is_inside_cell(self) -> bool:

@@ -113,6 +113,11 @@ class Effects:
 
         sys.addaudithook(hook)
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it is this thread's doing, not the program's, that files are opened now: what was there before is kept."""
+        return self._inside == threading.get_ident()
+
     def _after_fork(self) -> None:
         self._lock, self._inside = threading.RLock(), None  # another thread of the parent may have held it
 
@@ -123,7 +128,7 @@ class Effects:
                 if flags & _WRITING:
                     is_emptied = bool(flags & os.O_TRUNC)
                     self._note(os.fsdecode(path), is_growing=bool(flags & os.O_APPEND and not is_emptied), is_followed=True, is_emptied=is_emptied)
-                elif self.use is not None and self._inside != threading.get_ident():
+                elif self.use is not None and not self.is_at_work:
                     self.use.note_read(os.fsdecode(path))
         elif event in _CHANGES:
             self._on_change(event, arguments)
@@ -133,13 +138,13 @@ class Effects:
         elif event == "os.fork":
             self.on_fork()
         elif event == "import":
-            watch_foreign_writers(self._note_foreign)
+            watch_foreign_writers()
         elif not self.is_paused and os.getpid() == self._pid:
             self.acts.hear(event, arguments)
 
     def _on_change(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Takes note of a change that needs no open file: of the paths in it, each with the folder that it starts from."""
-        if self.is_paused or self._inside == threading.get_ident():
+        if self.is_paused or self.is_at_work:
             return
         paths = self._paths_in(event, arguments)
         for place, path in enumerate(paths):
@@ -165,9 +170,6 @@ class Effects:
                 found.append(os.path.abspath(os.path.join(inside or "", os.fsdecode(path))))
         return found
 
-    def _note_foreign(self, path: str) -> None:
-        self._note(path, is_followed=True)
-
     def _note(
         self, path: str, *, is_growing: bool = False, is_followed: bool = False, is_written: bool = True, is_emptied: bool = False
     ) -> None:
@@ -183,7 +185,7 @@ class Effects:
         Raises:
             OSError: it could not be kept, and may not be lost.
         """
-        if self.is_paused or self._inside == threading.get_ident() or (os.getpid() != self._pid and not self.is_atomic):
+        if self.is_paused or self.is_at_work or (os.getpid() != self._pid and not self.is_atomic):
             return
         path = os.path.abspath(path)
         if path.startswith(("/dev/", "/proc/", *self._ignored)) or "__pycache__" in path or _is_own_thread():

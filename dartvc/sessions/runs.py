@@ -33,6 +33,7 @@ __all__ = [
     "Run",
     "RunRecorder",
     "frame_names",
+    "run_entry",
     "run_facts",
     "run_here",
     "shown_frame",
@@ -345,6 +346,11 @@ def _entry(name: str, value: object, summary: Mapping[str, object]) -> StagedNam
     saved = save({name: value}, Saving({}, "__main__"))
     refs, _ = match_stream(saved.stream, ())
     return StagedName(name, summary, Payload((name,), refs))
+
+
+def run_entry(run: Run) -> StagedName:
+    """Returns the entry of the process's state that says what a run is."""
+    return _entry("run", None, run.described())
 
 
 def _file_entry(state: FileState, project: str) -> StagedName:

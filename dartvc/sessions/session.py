@@ -307,6 +307,11 @@ class Session:
         with self.busy, self.working.with_names(further):
             return self._commit(Unit(code, None, None, error), message, kind, force=True, process=process, run=run, position=position)
 
+    def commit_staged(self, staged: StagedCommit) -> Ticket:
+        """Commits in the background what was staged without looking at the namespace."""
+        with self.busy:
+            return self._writer.submit(staged, 0, self._writer.failures)
+
     def adopt_run(self, oid: Oid, versions: Sequence[StoredVersion], values: Mapping[str, object], cell_base: Oid | None = None) -> None:
         """Takes note that the program was loaded from a commit: what it holds is stored already.
 
@@ -327,9 +332,7 @@ class Session:
             self._is_fresh = False
 
     def _described_environment(self) -> Mapping[str, object]:
-        facts = describe_environment(self.repository.root, self._environment)
-        if facts is not self._environment:
-            self._environment = facts
+        self._environment = describe_environment(self.repository.root, self._environment)
         return self._environment
 
     # -- beginning and end --------------------------------------------------------------------------------------------------

@@ -166,6 +166,8 @@ class _Runner:
         self.points.pacer.stop()
         self.points.stopper.cancel()
         self.preamble.end()
+        if self.reuse is not None and self.reuse.program is not None:
+            self.reuse.program.end(self._why_not_again(code, failure))
         self._finish(code, failure)
         if self.ending is not None:
             self.ending.code, self.ending.effects = code, self.effects
@@ -183,8 +185,10 @@ class _Runner:
                     remark = f" (approximate: {self.session.approximate} results assembled from parts)"
             kind = CommitKind.EXCEPTION if error else CommitKind.END
             trace = Trace.of(failure, self._is_user, self.main.__dict__) if failure is not None else None
-            self.recorder.commit((), (error or f"exit {code}") + remark, kind, error=error, exit_code=code, trace=trace)
+            ticket = self.recorder.commit((), (error or f"exit {code}") + remark, kind, error=error, exit_code=code, trace=trace)
             self.session.close()
+            if self.reuse is not None and self.reuse.program is not None and ticket is not None and ticket.oid is not None:
+                self.reuse.program.remember(ticket.oid, self.reuse.shelf)
         except Exception as failure:
             print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
         for path, reason in itertools.islice(self.effects.unkept.items(), _UNKEPT_SHOWN):
@@ -192,6 +196,14 @@ class _Runner:
         tally = self.recorder.tally
         if (tally.commits and (code or sys.stderr.isatty())) or (tally.refused and not tally.commits):
             self._tell(error)
+
+    def _why_not_again(self, code: int, failure: BaseException | None) -> str:
+        """Returns why a run that ends like this is never answered by it; empty when nothing speaks against that."""
+        if failure is not None:
+            return "it raised an exception"
+        if code:
+            return f"it ended with exit code {code}"
+        return "it logs values" if self.session.log_source is not None else ""
 
     def _tell(self, error: str) -> None:
         """Says what the commits of the run have cost, and where an interrupted one goes on."""
@@ -211,6 +223,8 @@ class _Runner:
         self.effects.watch()
         code = self.unit.code
         if self.reuse is not None:
+            if self.ending is None:
+                self.reuse.observe(self.run, self.unit.text)
             self.reuse.install()
             code = self.reuse.compile(self.run.script, self.unit.text)
         if self._is_paced:
@@ -317,7 +331,13 @@ def run_script(repository: Repository, script: str, argv: Sequence[str], options
     root = str(repository.root)
     seed = os.environ.get("PYTHONHASHSEED", "")
     run = Run(new_id(), path, tuple(argv), os.getcwd(), module, seed, arguments=options.arguments, project=root, reuse=options.reuse, moved_from=root)
-    return _Runner(repository, run, options, read_program(path)).start()
+    text = read_program(path)
+    if options.reuse and not options.is_atomic:
+        from dartvc.shims.answering import answer_run
+
+        if answer_run(repository, run, text):
+            return 0
+    return _Runner(repository, run, options, text).start()
 
 
 def resume_script(

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["capture_hooks", "restore_hooks", "watch_exits"]
+__all__ = ["capture_hooks", "has_exits", "restore_hooks", "watch_exits"]
 
 _signal: Any = sys.modules["_signal"]
 _LOGGING = "process._.logging"
@@ -69,6 +69,11 @@ def watch_exits(is_user: Callable[[types.CodeType], bool]) -> None:
         _EXITS[:] = [each for each in _EXITS if each[0] != function]
 
     atexit.register, atexit.unregister = noting, forgetting
+
+
+def has_exits() -> bool:
+    """Whether the user's code has registered functions that run when Python ends."""
+    return bool(_EXITS)
 
 
 def _read_event_loop() -> Any:

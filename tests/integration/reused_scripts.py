@@ -14,15 +14,18 @@ HEAVY = """
 def burn(n=120_000):
     total = 0
     for i in range(n):
-        total += i % 7
+        total += abs(i) % 7
     return total
 """
 
 
+EXECUTED = "\nimport time  # what could look at the clock is answered call by call, never as a whole\n"
+
+
 def plain_and_reused(folder: Path, text: str, *, mode: str = "--reuse", times: int = 2) -> tuple[str, list[str]]:
-    """Runs a script as plain Python and some times with reuse; returns the outputs."""
+    """Runs a script as plain Python and some times with reuse, call by call; returns the outputs."""
     script = folder / "script.py"
-    script.write_text(text)
+    script.write_text(text + EXECUTED)
     outputs = []
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
     for arguments in [[], *[[*COMMAND, "run", mode]] * times]:

@@ -14,7 +14,7 @@ from xxhash import xxh3_128_hexdigest
 from dartvc.history import Repository
 from dartvc.lineage.decisions import PATHS
 from dartvc.model import Oid
-from dartvc.program.decisions import Deciding, DecidingScope, as_text, encoded, find_scopes, outcomes_of
+from dartvc.program.decisions import Deciding, DecidingScope, as_text, encoded, find_scopes, is_plain_loop, outcomes_of
 from dartvc.sessions.recorded import read_value
 from dartvc.sessions.relocation import relative_path
 
@@ -318,6 +318,9 @@ class _Walk:
         return is_raised and any(_last_name(item.context_expr) in _SWALLOWING for item in node.items)
 
     def _loop(self, node: ast.For | ast.AsyncFor | ast.While) -> bool:
+        if is_plain_loop(node):
+            self.lines.update(each.lineno for each in ast.walk(node) if isinstance(each, ast.stmt))
+            return True
         taken = self._taken(node)
         goes_on = False
         if 1 in taken:

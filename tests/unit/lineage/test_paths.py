@@ -85,7 +85,7 @@ def test_outcomes_are_those_that_a_statement_had(recorded: Any) -> None:
                 case 1: pass
                 case 7: pass
         while i > 5:
-            pass
+            abs(i)
         def never():
             if 1:
                 pass
@@ -266,9 +266,9 @@ def test_nothing_is_known_of_another_text_or_file(recorded: Any) -> None:
 def test_the_fastest_stream_is_dropped_when_decisions_cost_too_much(recorded: Any) -> None:
     program = recorded("""
         def f(n):
-            for i in range(n): pass
+            for i in range(n): abs(i)
         def g(n):
-            for i in range(n): pass
+            for i in range(n): abs(i)
         f(100); g(5)
     """).run()
     recorder = program.recorder
@@ -284,8 +284,23 @@ def test_the_fastest_stream_is_dropped_when_decisions_cost_too_much(recorded: An
     assert program.turns(4) == Turns(2, 10, (Way(10, (4,)),))
 
 
+def test_turns_through_loops_without_marks_are_read(recorded: Any) -> None:
+    program = recorded("""
+        total = 0
+        for i in range(3):
+            if i:
+                for j in range(2):
+                    total += j
+                total -= 1
+        for k in range(4):
+            total += k
+    """).run()
+    assert program.turns(2) == Turns(1, 3, (Way(2, (3, 4, 5, 6)), Way(1, (3,))))
+    assert program.turns(4) is program.outcomes("For", 4) is program.outcomes("For", 7) is None
+
+
 def test_a_million_decisions_are_kept_and_a_slow_stream_is_given_more_time(recorded: Any) -> None:
-    recorder = recorded("for i in range(3): pass").recorder
+    recorder = recorded("for i in range(3): abs(i)").recorder
     (stream,) = recorder.streams.values()
     for second in range(3):
         stream.data.extend(bytes(1_300_000))
@@ -318,6 +333,6 @@ def test_nothing_is_recorded_of_a_program_that_cannot_decide(recorded: Any) -> N
 
 
 def test_a_text_that_is_compiled_again_writes_to_the_same_stream(recorded: Any) -> None:
-    program = recorded("for i in range(2): pass").run()
+    program = recorded("for i in range(2): abs(i)").run()
     again = Recorded(program.text, program.recorder).run()
     assert again.turns(1) == Turns(2, 4, (Way(4, (1,)),))

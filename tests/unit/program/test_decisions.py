@@ -301,7 +301,7 @@ def test_each_pair_of_statement_and_outcome_has_its_own_number(marked: Any) -> N
         except IndexError: pass
         match i:
             case 5: pass
-        while i: i -= 1
+        while i: i = abs(i) - 1
     """)
     program.run()
     assert list(program.streams["<module>"]) == [1, 2, 1, 3, 0, 6, 8, 10, 9]
@@ -314,7 +314,7 @@ def test_nested_functions_and_classes_have_streams_of_their_own(marked: Any) -> 
                 if 1: return 2
             for _ in range(2): g()
         class C:
-            while 0: pass
+            while 0: abs(1)
             def m(self):
                 if 0: pass
         f(); C().m()
@@ -395,3 +395,19 @@ def test_a_program_with_every_statement_can_be_marked(marked: Any) -> None:
     program = marked(text)
     assert program.run() == printed(compile(program.text, FILE, "exec"))
     assert len(program.streams) > 3
+
+
+def test_loops_that_decide_and_call_nothing_bear_no_marks(marked: Any) -> None:
+    program = marked("""
+        total = 0
+        for i in range(3):
+            for j in (1, 2):
+                total += i * j
+        while total > 4: total -= 1
+        for i in range(3):
+            if i: total += 1
+        for i in range(2): total = abs(total)
+        print(total)
+    """)
+    assert program.run() == "6\n"
+    assert list(program.streams["<module>"]) == [7, 8, 7, 9, 7, 9, 6, 11, 11, 10]

@@ -1,0 +1,275 @@
+"""The outermost level of reuse: a run is answered whole when nothing that it depends on has changed.
+
+What such a run depends on is recorded like that of a call (`dartvc.lineage.observing`), under a key made of the script's text, its arguments and the environment: the
+modules beside the script, the installed packages and the files that were read must be what they were, the files that were written must still be there, and the code
+may mention nothing that gives another value each time. The end state is not stored anew: the commit at the end of the run that was executed has it.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import time
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from xxhash import xxh3_128_digest, xxh3_128_hexdigest
+
+from dartvc.errors import DartvcError
+from dartvc.history import Repository
+from dartvc.host.packages import distributions
+from dartvc.lineage.codekeys import Refused
+from dartvc.lineage.forbidden import forbidden_definition, forbidden_names
+from dartvc.lineage.ground import facts_of_process
+from dartvc.lineage.holdings import freeze
+from dartvc.lineage.observing import Observation
+from dartvc.lineage.seeding import Seeding
+from dartvc.lineage.shelf import Shelf, Stored
+from dartvc.lineage.sites import Site
+from dartvc.lineage.witness import digest_of_file, digest_of_read
+from dartvc.model import Oid
+from dartvc.sessions.runs import Run
+from dartvc.state.hooks import has_exits
+
+if TYPE_CHECKING:
+    from dartvc.lineage.reusing import Reuse
+
+__all__ = ["Answer", "Program", "recall"]
+
+_WORTH_S = 0.02
+_HASHING_BYTES = 64 << 20
+_HASHING_BYTES_PER_S = 3e7  # what is hashed at the end takes some 2 % of the run
+_OF_THE_TERMINAL = frozenset({"_", "SHLVL", "PWD", "OLDPWD", "PS1", "STY", "WINDOW", "WINDOWID", "XDG_SESSION_ID", "DBUS_SESSION_BUS_ADDRESS"})
+_OF_TERMINALS = ("SSH_", "TMUX", "VTE_", "TERM_SESSION", "ITERM_", "KITTY_", "VSCODE_")
+_IN_THE_KEY = frozenset({"argv", "orig_argv"})
+
+
+class Answer(NamedTuple):
+    """A run whose like is asked for.
+
+    Attributes:
+        oid: the commit at its end.
+        run_id: which run it was.
+        output: what it printed: stream and text.
+        cost_s: how long it took.
+        assembled: how many of its results were assembled from parts.
+    """
+
+    oid: Oid
+    run_id: str
+    output: Sequence[tuple[str, str]]
+    cost_s: float
+    assembled: int
+
+    def site(self, run: Run) -> Site:
+        """Returns what `dvc-state cache stats` tells of it."""
+        return Site(os.path.basename(run.script), run.script, 1, calls=1, reused=1, saved_s=self.cost_s, last="hit")
+
+
+def recall(repository: Repository, run: Run, text: str) -> Answer | None:
+    """Returns an earlier run that this one would repeat; None when there is none, or something has changed since."""
+    shelf = Shelf(repository, 0)
+    stored = shelf.find(_key(run, text))
+    if stored is None:
+        return None
+    facts = stored.facts
+    try:
+        if not _is_unchanged(facts):
+            return None
+        oid = repository.current_id(Oid(facts["commit"]))
+        if not repository.is_sealed(oid):
+            return None
+        repository.names(oid)
+    except (DartvcError, KeyError, TypeError, ValueError, OSError):
+        return None
+    return Answer(oid, facts["run"], [(stream, text) for stream, text in facts["output"]], facts["cost_s"], facts["assembled"])
+
+
+def _key(run: Run, text: str) -> bytes:
+    facts = ("program", facts_of_process(), run.reuse, run.script, run.module, run.argv[1:], sorted(run.arguments.items()), tuple(sys.flags))
+    return xxh3_128_digest(repr((*facts, _environment(), _terminal(), text)).encode("utf-8", "surrogatepass"))
+
+
+def _environment() -> list[tuple[str, str]]:
+    """Returns the environment without what differs from one terminal to the next."""
+    return sorted((name, value) for name, value in os.environ.items() if name not in _OF_THE_TERMINAL and not name.startswith(_OF_TERMINALS))
+
+
+def _terminal() -> object:
+    """Returns what a program can see of where its output goes."""
+    shown = [stream.isatty() for stream in (sys.stdout, sys.stderr)]
+    return shown, os.get_terminal_size() if any(shown) and sys.__stdout__ is not None and sys.__stdout__.isatty() else None
+
+
+def _is_unchanged(facts: Mapping[str, Any]) -> bool:
+    """Whether all that a run depended on is as it was: modules, packages and files."""
+    return (
+        all(digest_of_file(path) == digest for kind in ("modules", "files", "written") for path, digest in facts[kind].items())
+        and all(map(os.path.isdir, facts["folders"]))
+        and all(_owns(folder, set(facts["roots"])) == names for folder, names in facts["own"].items())
+        and all(_packages_in(folder) == digest for folder, digest in facts["packages"].items())
+    )
+
+
+def _packages_in(folder: str) -> str:
+    """Returns what stands for the packages that are installed in a folder, with their versions."""
+    return xxh3_128_hexdigest("\n".join(sorted(distributions(folder))).encode("utf-8", "surrogatepass"))
+
+
+def _owns(folder: str, roots: set[str]) -> list[str]:
+    """Returns which of some modules a folder of the program's has: they come before a library's of the same name."""
+    try:
+        return sorted({name.partition(".")[0] for name in os.listdir(folder)} & roots)
+    except OSError:
+        return []
+
+
+class Program:
+    """The program of a run with reuse, as one call.
+
+    Args:
+        reuse: that of the run.
+        run: what is run.
+        text: the script.
+    """
+
+    def __init__(self, reuse: Reuse, run: Run, text: str) -> None:
+        self._reuse = reuse
+        self._run = run
+        self._key = _key(run, text)
+        self._text = text
+        self._facts: dict[str, Any] | None = None
+        self._began_s = time.perf_counter()
+        self._seen = Observation()
+        self.seeding = Seeding(reuse.witness.streams, reuse.is_library)
+        self.site = Site(os.path.basename(run.script), run.script, 1, calls=1)
+
+    def begin(self) -> None:
+        """Begins to take note of what the program does."""
+        self.seeding.install()
+        self._began_s = time.perf_counter()
+        self._reuse.witness.observation = self._seen
+
+    def end(self, why_not: str) -> None:
+        """Looks, when the program is over, whether its like can be answered.
+
+        Args:
+            why_not: what speaks against that, as far as its end tells; empty: nothing.
+        """
+        self._reuse.witness.observation = None
+        self.site.executions, self.site.last = 1, "miss"
+        self.site.cost_s = time.perf_counter() - self._began_s
+        if why_not:
+            self._seen.refuse(why_not)
+        begin = time.perf_counter()
+        try:
+            self._facts = self._described()
+        except (Refused, OSError) as reason:
+            self.site.reason = str(reason)
+        self.site.overhead_s = time.perf_counter() - begin
+
+    def remember(self, oid: Oid, shelf: Shelf) -> None:
+        """Stores what the run depended on; ``oid`` is the commit at its end."""
+        if self._facts is None:
+            return
+        facts = {**self._facts, "commit": oid, "components": self.site.components}
+        shelf.add(Stored(self._key.hex(), facts, freeze(None, {})))
+        shelf.close()
+
+    def _described(self) -> dict[str, Any]:
+        """Returns the facts of the run.
+
+        Raises:
+            Refused: its like cannot be answered.
+        """
+        seen, witness = self._seen, self._reuse.witness
+        with witness.looking_away():
+            objection = seen.refusal or self._objection()
+            if objection or self.site.cost_s < _WORTH_S:
+                raise Refused(objection or "it took next to no time")
+            modules = {path: digest_of_file(path) for path in self._own_files()}
+            self._check_size([*seen.files, *seen.written])
+            files = {path: "" if stamp == seen.ABSENT else digest_of_read(path, stamp) for path, stamp in seen.files.items()}
+            written = {path: digest_of_file(path) for path in sorted(seen.written)}
+        gone = next((path for path, digest in written.items() if not digest), None)
+        if gone is not None:
+            raise Refused(f"it writes {os.path.basename(gone)}, which is gone at its end")
+        roots = {name.partition(".")[0] for name in sys.modules}
+        folders = sorted({folder for each in sys.path if os.path.isdir(folder := os.path.abspath(each))})
+        packages = {folder: _packages_in(folder) for folder in folders}
+        self.site.components = list(self._components(modules, files, packages))
+        return {
+            "name": self.site.name, "cost_s": self.site.cost_s, "run": self._run.run_id, "output": seen.output(), "assembled": self._reuse.approximate,
+            "modules": modules, "files": files, "written": written, "folders": sorted(seen.folders), "packages": packages,
+            "roots": sorted(roots), "own": {folder: _owns(folder, roots) for folder in folders if not self._reuse.is_library(os.path.join(folder, "x"))},
+        }  # fmt: skip
+
+    def _components(self, modules: Mapping[str, str], files: Mapping[str, str], packages: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        yield "the script", xxh3_128_hexdigest(self._text.encode("utf-8", "surrogatepass"))[:12]
+        yield "its arguments or the environment", self._key.hex()[:12]
+        for kind, found in (("module", modules), ("file", files), ("packages in", packages)):
+            for name, digest in found.items():
+                yield f"{kind} {os.path.basename(name)}", digest[:12]
+
+    def _objection(self) -> str:
+        """Returns what speaks against answering a run like this; empty when nothing does."""
+        if self._reuse.witness.has_other_threads() or self._reuse.team.has_others:
+            return "it starts threads or processes"
+        if has_exits():
+            return "it registers functions for its end"
+        if not self.seeding.is_known():
+            return "it draws random numbers that it has not seeded"
+        for name, module in self._own_modules():
+            reason = self._objection_to(vars(module), str(vars(module).get("__file__")))
+            if reason:
+                return f"{name} {reason}" if name != "__main__" else f"it {reason}"
+        return ""
+
+    def _objection_to(self, namespace: Mapping[str, Any], path: str) -> str:
+        unit = self._reuse.sources.find(path)
+        if unit is None:
+            return "has no source"
+        facts = self._reuse.plans.facts(unit.code)
+        if "logging" in facts.imports:
+            return "logs with the time of the day"
+        if any(_seeds_anew(node) for node in ast.walk(unit.tree)):
+            return "seeds a stream with entropy"
+        reason = forbidden_names(facts.names, facts.attributes - _IN_THE_KEY, facts.imports)
+        values = (namespace.get(name, getattr(sys.modules["builtins"], name, None)) for name in facts.names)
+        kept = (value for value in values if type(value).__name__ != "_lru_cache_wrapper")  # what it keeps goes with the process
+        return reason or next((reason for value in kept if (reason := forbidden_definition(value))), "")
+
+    def _own_modules(self) -> Iterator[tuple[str, types.ModuleType]]:
+        """Yields the script and the modules of the program that it has imported."""
+        for name, module in list(sys.modules.items()):
+            file = _file_of(module)
+            if name == "__main__" or (isinstance(file, str) and self._reuse.is_user(file) and not name.startswith("dartvc.")):
+                yield name, module
+
+    def _own_files(self) -> list[str]:
+        """Returns the files of modules that no installed package brought."""
+        found = set()
+        for name, module in list(sys.modules.items()):
+            file = _file_of(module)
+            if isinstance(file, str) and name.partition(".")[0] not in ("dartvc", "__main__") and not self._reuse.is_library(file):
+                found.add(os.path.abspath(file))
+        return sorted(found)
+
+    def _check_size(self, paths: Sequence[str]) -> None:
+        size = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
+        if size > max(_HASHING_BYTES, _HASHING_BYTES_PER_S * self.site.cost_s):
+            raise Refused("it reads or writes so much that looking at it again would take long")
+
+
+def _file_of(module: object) -> object:
+    return getattr(module, "__dict__", {}).get("__file__")
+
+
+def _seeds_anew(node: ast.AST) -> bool:
+    """Whether a piece of code is a call of ``seed`` without a seed."""
+    if not isinstance(node, ast.Call) or (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")) != "seed":
+        return False
+    given = [*node.args, *(each.value for each in node.keywords)]
+    return not given or (isinstance(given[0], ast.Constant) and given[0].value is None)
