@@ -7,7 +7,7 @@ what CPython gives no sign of.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 __all__ = ["forbidden_attribute", "forbidden_definition", "forbidden_names"]
 
@@ -59,7 +59,7 @@ _ATTRIBUTES = {
     **dict.fromkeys(
         (
             "read_parquet", "read_feather", "read_orc", "read_hdf", "read_sql", "read_table", "scan_csv", "scan_parquet", "imread", "memmap",
-            "open_dataset", "load_model", "load_file", "from_pretrained",
+            "open_dataset", "load_dataset", "read_image", "load_model", "load_file", "from_pretrained",
         ),
         "reads files past Python",
     ),
@@ -80,18 +80,25 @@ _ATTRIBUTES = {
 }
 
 
+_NOTHING: Collection[str] = ()
+
+
 def _of_module(name: str) -> str:
     return _MODULES.get(name.split(".")[0], "")
 
 
-def forbidden_names(names: Iterable[str], attributes: Iterable[str], imports: Iterable[str]) -> str:
-    """Returns why code that mentions these cannot be reused; an empty string when nothing speaks against it."""
+def forbidden_names(names: Iterable[str], attributes: Iterable[str], imports: Iterable[str], allowed: Collection[str] = _NOTHING) -> str:
+    """Returns why code that mentions these cannot be reused; an empty string when nothing speaks against it.
+
+    Args:
+        allowed: reasons that do not count.
+    """
     for name in imports:
-        if _of_module(name):
+        if _of_module(name) and _of_module(name) not in allowed:
             return f"{_of_module(name)} ({name})"
     held = set(attributes)
-    for name in held:
-        if name in _ATTRIBUTES:
+    for name in sorted(held):
+        if name in _ATTRIBUTES and _ATTRIBUTES[name] not in allowed:
             return f"{_ATTRIBUTES[name]} (.{name})"
     if "buffer" in held and held & {"stdout", "stderr"}:
         return "writes to the buffer of a stream"
@@ -103,8 +110,17 @@ def forbidden_attribute(module: str, name: str) -> str:
     return f"reads {module}.{name}" if name in ("__dict__", "__builtins__") else ""
 
 
-def forbidden_definition(value: object) -> str:
-    """Returns why code that refers to this definition cannot be reused."""
+def forbidden_definition(value: object, allowed: Collection[str] = _NOTHING) -> str:
+    """Returns why code that refers to this definition cannot be reused.
+
+    Args:
+        allowed: reasons that do not count.
+    """
+    found = _reason_of(value)
+    return found if not any(map(found.startswith, allowed)) else ""
+
+
+def _reason_of(value: object) -> str:
     if isinstance(value, types.ModuleType):
         reason = _of_module(value.__name__)
         return f"{reason} ({value.__name__})" if reason else ""

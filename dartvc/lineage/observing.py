@@ -6,7 +6,7 @@ A call of a function is recorded by `dartvc.lineage.witness.Record`. A run may d
 from __future__ import annotations
 
 import os
-import sys
+import types
 from pathlib import Path
 
 __all__ = ["Observation"]
@@ -85,11 +85,8 @@ class Observation:
         if len(self.files) > _FILES_LIMIT:
             self.refuse("it reads a great many files")
 
-    def makes_folder(self, path: str) -> None:
-        """Takes note of a folder that is made; only ``exist_ok`` gives the same where it is there already."""
-        frame = sys._getframe(1)
-        while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("dartvc."):
-            frame = frame.f_back
+    def makes_folder(self, path: str, frame: types.FrameType) -> None:
+        """Takes note of a folder that ``frame`` makes; only ``exist_ok`` gives the same where it is there already."""
         if frame.f_code.co_name in ("makedirs", "mkdir") and frame.f_locals.get("exist_ok") is True:
             self.folders.add(os.path.abspath(path))
         else:

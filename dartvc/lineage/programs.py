@@ -8,6 +8,7 @@ may mention nothing that gives another value each time. The end state is not sto
 from __future__ import annotations
 
 import ast
+import builtins
 import os
 import sys
 import time
@@ -43,7 +44,11 @@ _HASHING_BYTES = 64 << 20
 _HASHING_BYTES_PER_S = 3e7  # what is hashed at the end takes some 2 % of the run
 _OF_THE_TERMINAL = frozenset({"_", "SHLVL", "PWD", "OLDPWD", "PS1", "STY", "WINDOW", "WINDOWID", "XDG_SESSION_ID", "DBUS_SESSION_BUS_ADDRESS"})
 _OF_TERMINALS = ("SSH_", "TMUX", "VTE_", "TERM_SESSION", "ITERM_", "KITTY_", "VSCODE_")
-_IN_THE_KEY = frozenset({"argv", "orig_argv"})
+_OF_CALLS = frozenset({"reads the command line", "reads the environment", "draws or shows something", "looks at its globals as a whole", "keeps results of its own"})
+"""Reasons not to answer a call that do not speak against answering a run: these are part of its key, seen in what it writes, or go with the process."""
+_READING_ENVIRONMENT = frozenset({"environ", "environb", "getenv", "getenvb", "expandvars", "expanduser", "home"})
+_PAPERLIKE = frozenset({"agg", "pdf", "svg", "ps", "cairo", "template", "pgf"})
+_DATED = (".pdf", ".svg", ".svgz", ".ps", ".eps", ".pgf")
 
 
 class Answer(NamedTuple):
@@ -88,13 +93,22 @@ def recall(repository: Repository, run: Run, text: str) -> Answer | None:
 
 
 def _key(run: Run, text: str) -> bytes:
-    facts = ("program", facts_of_process(), run.reuse, run.script, run.module, run.argv[1:], sorted(run.arguments.items()), tuple(sys.flags))
-    return xxh3_128_digest(repr((*facts, _environment(), _terminal(), text)).encode("utf-8", "surrogatepass"))
+    facts = ("program", facts_of_process(), run.reuse, run.script, run.module, run.argv[1:], sorted(run.arguments.items()))
+    python = (sys.prefix, sys.path[1:], tuple(sys.flags))
+    return xxh3_128_digest(repr((*facts, python, _environment(), _terminal(), text)).encode("utf-8", "surrogatepass"))
 
 
-def _environment() -> list[tuple[str, str]]:
-    """Returns the environment without what differs from one terminal to the next."""
-    return sorted((name, value) for name, value in os.environ.items() if name not in _OF_THE_TERMINAL and not name.startswith(_OF_TERMINALS))
+def _environment(*, is_of_terminal: bool = False) -> list[tuple[str, str]]:
+    """Returns the environment without what differs from one terminal to the next, or that alone."""
+
+    def differs(name: str) -> bool:
+        return name in _OF_THE_TERMINAL or name.startswith(_OF_TERMINALS)
+
+    return sorted((name, value) for name, value in os.environ.items() if differs(name) == is_of_terminal)
+
+
+def _environment_of_terminal() -> str:
+    return xxh3_128_hexdigest(repr(_environment(is_of_terminal=True)).encode("utf-8", "surrogatepass"))
 
 
 def _terminal() -> object:
@@ -108,6 +122,7 @@ def _is_unchanged(facts: Mapping[str, Any]) -> bool:
     return (
         all(digest_of_file(path) == digest for kind in ("modules", "files", "written") for path, digest in facts[kind].items())
         and all(map(os.path.isdir, facts["folders"]))
+        and facts["terminal"] in ("", _environment_of_terminal())
         and all(_owns(folder, set(facts["roots"])) == names for folder, names in facts["own"].items())
         and all(_packages_in(folder) == digest for folder, digest in facts["packages"].items())
     )
@@ -142,6 +157,7 @@ class Program:
         self._text = text
         self._facts: dict[str, Any] | None = None
         self._began_s = time.perf_counter()
+        self._terminal = _environment_of_terminal()
         self._seen = Observation()
         self.seeding = Seeding(reuse.witness.streams, reuse.is_library)
         self.site = Site(os.path.basename(run.script), run.script, 1, calls=1)
@@ -202,7 +218,7 @@ class Program:
         self.site.components = list(self._components(modules, files, packages))
         return {
             "name": self.site.name, "cost_s": self.site.cost_s, "run": self._run.run_id, "output": seen.output(), "assembled": self._reuse.approximate,
-            "modules": modules, "files": files, "written": written, "folders": sorted(seen.folders), "packages": packages,
+            "terminal": self._terminal, "modules": modules, "files": files, "written": written, "folders": sorted(seen.folders), "packages": packages,
             "roots": sorted(roots), "own": {folder: _owns(folder, roots) for folder in folders if not self._reuse.is_library(os.path.join(folder, "x"))},
         }  # fmt: skip
 
@@ -221,11 +237,22 @@ class Program:
             return "it registers functions for its end"
         if not self.seeding.is_known():
             return "it draws random numbers that it has not seeded"
+        if _draws_on_screen():
+            return "it draws on a screen"
+        dated = next((path for path in self._seen.written if path.endswith(_DATED)), None)
+        if dated is not None:
+            return f"it writes {os.path.basename(dated)}, in which the time stands"
         for name, module in self._own_modules():
             reason = self._objection_to(vars(module), str(vars(module).get("__file__")))
             if reason:
                 return f"{name} {reason}" if name != "__main__" else f"it {reason}"
+        if not self._reads_environment():
+            self._terminal = ""
         return ""
+
+    def _reads_environment(self) -> bool:
+        facts = (self._reuse.plans.facts(unit.code) for _, module in self._own_modules() if (unit := self._reuse.sources.find(str(_file_of(module)))))
+        return any(not _READING_ENVIRONMENT.isdisjoint((*each.names, *each.attributes)) for each in facts)
 
     def _objection_to(self, namespace: Mapping[str, Any], path: str) -> str:
         unit = self._reuse.sources.find(path)
@@ -236,10 +263,10 @@ class Program:
             return "logs with the time of the day"
         if any(_seeds_anew(node) for node in ast.walk(unit.tree)):
             return "seeds a stream with entropy"
-        reason = forbidden_names(facts.names, facts.attributes - _IN_THE_KEY, facts.imports)
-        values = (namespace.get(name, getattr(sys.modules["builtins"], name, None)) for name in facts.names)
-        kept = (value for value in values if type(value).__name__ != "_lru_cache_wrapper")  # what it keeps goes with the process
-        return reason or next((reason for value in kept if (reason := forbidden_definition(value))), "")
+        values = (namespace.get(name, getattr(builtins, name, None)) for name in facts.names)
+        return forbidden_names(facts.names, facts.attributes, facts.imports, _OF_CALLS) or next(
+            (reason for value in values if (reason := forbidden_definition(value, _OF_CALLS))), ""
+        )
 
     def _own_modules(self) -> Iterator[tuple[str, types.ModuleType]]:
         """Yields the script and the modules of the program that it has imported."""
@@ -265,6 +292,16 @@ class Program:
 
 def _file_of(module: object) -> object:
     return getattr(module, "__dict__", {}).get("__file__")
+
+
+def _draws_on_screen() -> bool:
+    """Whether matplotlib's figures are shown anywhere but in files."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is None:
+        return False
+    backend = getattr(pyplot, "_backend_mod", pyplot)  # None before the first figure
+    canvas = getattr(backend, "FigureCanvas", None)
+    return backend is not None and getattr(canvas, "__module__", "").rpartition("backend_")[2] not in _PAPERLIKE
 
 
 def _seeds_anew(node: ast.AST) -> bool:

@@ -14,6 +14,7 @@ import os
 import random
 import sys
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ _ACTS = {
 }
 _WITHIN_THE_PROCESS = frozenset({"os.chdir", "os.putenv", "os.unsetenv", "os.mkdir", "signal.pthread_kill", "sys.settrace", "sys.setprofile"})
 """What ends with the process, or is judged by itself where the whole run is concerned."""
+_STANDARD = (1, 2)
 _TEXT_LIMIT = 1 << 20
 
 
@@ -229,8 +231,12 @@ class Witness:
             is_shell: others hold the standard streams, which are left where they are.
         """
         sys.addaudithook(self._hook)
-        urandom = os.urandom
-        seed = random.Random.seed
+        urandom, write, seed = os.urandom, os.write, random.Random.seed
+
+        def watched_write(fd: int, data: Any, /) -> int:
+            if fd in _STANDARD and self.is_watching:
+                self.refuse("writes to a descriptor")
+            return write(fd, data)
 
         def watched_urandom(size: int, /) -> bytes:
             if self.is_watching and not is_harmless(sys._getframe(1), self._folders):
@@ -242,11 +248,10 @@ class Witness:
                 self.refuse("draws entropy")
             seed(generator, a, version)
 
-        watched_urandom.__name__ = watched_urandom.__qualname__ = "urandom"
-        watched_urandom.__module__, watched_urandom.__doc__ = urandom.__module__, urandom.__doc__
-        watched_seed.__name__, watched_seed.__qualname__ = seed.__name__, seed.__qualname__
-        watched_seed.__module__, watched_seed.__doc__ = seed.__module__, seed.__doc__
-        os.urandom = watched_urandom
+        for watched, plain in ((watched_urandom, urandom), (watched_write, write), (watched_seed, seed)):
+            for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+                setattr(watched, name, getattr(plain, name))
+        os.urandom, os.write = watched_urandom, watched_write
         random._urandom = watched_urandom  # type: ignore[attr-defined]
         random.Random.seed = watched_seed  # type: ignore[method-assign, assignment]
         self._threads_of_others.update(threading.enumerate())
@@ -350,10 +355,7 @@ class Witness:
         effects = watching()
         if effects is not None and effects.is_at_work:
             return None
-        frame = sys._getframe(1)
-        while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("dartvc.lineage."):
-            frame = frame.f_back
-        return whole if frame.f_globals.get("__name__") != "tempfile" else None
+        return whole if _frame_outside().f_globals.get("__name__") != "tempfile" else None
 
     def note_files(self, paths: Iterable[str]) -> None:
         """Notes the files that a call read which was answered from the store."""
@@ -389,12 +391,12 @@ class Witness:
             self.refuse("uses the network")
         elif event in ("os.listdir", "os.scandir"):
             path = os.path.join(os.path.abspath(os.fsdecode(arguments[0] or ".")), "") if not isinstance(arguments[0], int) else ""
-            if not path.startswith(self._folders) and path.rstrip("/") not in sys.path:
+            if not path.startswith(self._folders) and not str(_frame_outside().f_globals.get("__name__")).startswith("importlib"):
                 self.refuse("looks at the file system")
         elif event in _ACTS and not (event == "os.rename" and _is_compiled(arguments[1])):
             self._refuse_calls(_ACTS[event])
             if (whole := self._observed()) is not None:
-                whole.makes_folder(os.fsdecode(arguments[0])) if event == "os.mkdir" else None
+                whole.makes_folder(os.fsdecode(arguments[0]), _frame_outside()) if event == "os.mkdir" else None
                 whole.refuse(_ACTS[event]) if event not in _WITHIN_THE_PROCESS else None
 
     def _note_file(self, path: str, flags: int) -> None:
@@ -417,6 +419,14 @@ class Witness:
             self._refuse_calls(f"looks for {os.path.basename(path)}")
             return
         self.stack[-1].files[path] = (found.st_size, found.st_mtime_ns)
+
+
+def _frame_outside() -> types.FrameType:
+    """Returns the frame whose doing an audit hook of ours was told."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("dartvc.lineage."):
+        frame = frame.f_back
+    return frame
 
 
 def _is_compiled(path: object) -> bool:

@@ -125,12 +125,13 @@ EACH_TIME = {
     "a child process": "import subprocess\nsubprocess.run(['true'])",
     "threads": "import threading\nt = threading.Thread(target=print, args=(1,))\nt.start()\nt.join()",
     "something at exit": "import atexit\natexit.register(print, 'bye')",
-    "the environment": "import os\nprint(os.environ.get('HOME'))",
     "identities": "print(id(burn) > 0)",
     "log records": "import logging\nlogging.basicConfig(format='%(asctime)s')\nlogging.error('x')",
     "values that are logged": "import dartvc\ndartvc.log('x', 1)",
     "the terminal": "import sys\nprint(sys.stdin.read())",
     "a great deal of text": "for i in range(30):\n    print('x' * 50_000)",
+    "a descriptor": "import os\nos.write(1, b'x')",
+    "a library that looks at the folder": "from pathlib import Path\nimport filecmp\nprint(filecmp.dircmp('.', '.').left_list)",
     "a look at the folder": "import os\nprint(os.listdir('.'))",
     "an exit code": "import sys\nsys.exit(3)",
     "an exception": "raise ValueError('no')",
@@ -155,6 +156,8 @@ SAME_EACH_TIME = {
     "a path's folder": "from pathlib import Path\nPath('a/b').mkdir(parents=True, exist_ok=True)\nPath('a/b/c.txt').write_text('x')",
     "a cache of its own": "import functools\n@functools.lru_cache\ndef f(x):\n    return x\nprint(f(1), f(1))",
     "an exit without a code": "import sys\nprint(sys.argv[1:])\nsys.exit(0)",
+    "the environment": "import os\nos.environ['A'] = 'b'\nprint(os.environ.get('HOME'), os.environ['A'])",
+    "its globals": "print(sorted(globals())[0])",
     "another working directory": "import os\nos.chdir('..')\nprint(1)",
 }
 
@@ -177,6 +180,29 @@ def test_numpys_stream_is_watched_from_its_first_import(folder: Path) -> None:
         write(folder, WORK + f"import numpy as np\nprint({text})")
         assert not is_answered(reused(folder))
         assert not is_answered(reused(folder)), text
+
+
+def test_a_program_that_reads_the_environment_sees_the_terminals_part_of_it(folder: Path) -> None:
+    write(folder, WORK + "import os\nprint(os.environ.get('SSH_TTY'))")
+    reused(folder, environment={"SSH_TTY": "1"})
+    assert is_answered(reused(folder, environment={"SSH_TTY": "1"}))
+    other = reused(folder, environment={"SSH_TTY": "2"})
+    assert (is_answered(other), other.stdout) == (False, "2\n")
+
+
+def test_a_figure_that_is_written_stays_and_one_with_a_date_is_drawn_again(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    write(folder, WORK + "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('figure.png')")
+    reused(folder)  # matplotlib may make its cache of fonts
+    reused(folder)
+    drawn = (folder / "figure.png").read_bytes()
+    assert is_answered(reused(folder))
+    (folder / "figure.png").unlink()
+    assert not is_answered(reused(folder))
+    assert (folder / "figure.png").read_bytes() == drawn
+    write(folder, (folder / "script.py").read_text().replace("png", "pdf"))
+    reused(folder)
+    assert not is_answered(reused(folder))
 
 
 def test_outputs_that_are_gone_are_made_again(folder: Path) -> None:
