@@ -192,7 +192,6 @@ class Program:
             return
         facts = {**self._facts, "commit": oid, "components": self.site.components}
         shelf.add(Stored(self._key.hex(), facts, freeze(None, {})))
-        shelf.close()
 
     def _described(self) -> dict[str, Any]:
         """Returns the facts of the run.

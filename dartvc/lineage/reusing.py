@@ -36,6 +36,7 @@ from dartvc.lineage.sites import Hook, Site
 from dartvc.lineage.stacking import Stacking
 from dartvc.lineage.witness import Witness
 from dartvc.lineage.workers import Team, gather_abandoned
+from dartvc.model import Oid
 from dartvc.program.instrument import ANNOUNCE, HAND, Compiler, UserModules, switch_name
 from dartvc.program.sources import Sources, UserFiles
 from dartvc.program.trampolines import make_trampoline
@@ -99,6 +100,7 @@ class Reuse:
         self.sites: dict[types.CodeType, Site] = {}
         self.operations: list[Site] = []
         self._assembled_by_others = 0
+        self._others: Sequence[Site] = ()
         self.calls.wake_others = self._wake
         self.program: Program | None = None
         self.team = Team(self, script, member_of)
@@ -259,17 +261,33 @@ class Reuse:
         return self.paths.entry(run.project, run.run_id, facts, [(each.file, each.line) for each in recalled if each.is_loop])
 
     def close(self) -> None:
-        """Writes what waits, and the account of this run; in a forked child nothing."""
+        """Ends it and writes what waits."""
+        self.leave()
+        self.finish()
+
+    def leave(self) -> None:
+        """Lets the program's code be what the user wrote; what waits begins to be written, and `finish` waits for it."""
         if self.paths is not None:
             self.paths.close()
         self._give_back()
         self.calls.close()
         others = self.team.close()
         self._assembled_by_others = sum(each.assembled for each in others)
-        self.shelf.close()
+        self._others = others
+        self.shelf.hurry()
         self.contents.close()
+
+    def finish(self, oid: Oid | None = None) -> None:
+        """Writes the account of this run; in a forked child nothing.
+
+        Args:
+            oid: the commit at the end of the run, if there is one: the run is remembered.
+        """
+        if self.program is not None and oid is not None:
+            self.program.remember(oid, self.shelf)
+        self.shelf.close()
         if not self.team.is_member:
-            self.write_account(others)
+            self.write_account(self._others)
 
     def write_account(self, others: Sequence[Site] = ()) -> None:
         """Writes what `dvc-state cache stats` tells; ``others``: what other processes of the run have counted."""

@@ -42,6 +42,10 @@ class Stored:
     frozen: Frozen
 
 
+class _Hurry:
+    """Among results that wait: those before it are written at once."""
+
+
 class Shelf:
     """The stored results of a repository.
 
@@ -56,7 +60,7 @@ class Shelf:
         self._limit = limit_bytes
         self._policy = policy
         self._waiting: dict[str, Stored] = {}
-        self._queue: queue.Queue[Stored | None] = queue.Queue()
+        self._queue: queue.Queue[Stored | _Hurry | None] = queue.Queue()
         self._queued_bytes = 0
         self._used: set[str] = set()
         self._thread: threading.Thread | None = None
@@ -132,6 +136,11 @@ class Shelf:
             self._thread.start()
         return True
 
+    def hurry(self) -> None:
+        """Lets what waits be written now, not with what else may come; does not wait for it."""
+        if self._thread is not None:
+            self._queue.put(_Hurry())
+
     def close(self) -> None:
         """Writes what waits."""
         if self._thread is not None:
@@ -145,6 +154,8 @@ class Shelf:
             first = self._queue.get()
             if first is None:
                 return
+            if isinstance(first, _Hurry):
+                continue
             waiting = [first]
             deadline = time.monotonic() + _FLUSH_AFTER_S
             while True:
@@ -152,8 +163,8 @@ class Shelf:
                     each = self._queue.get(timeout=max(deadline - time.monotonic(), 0))
                 except queue.Empty:
                     break
-                if each is None:
-                    is_open = False
+                if each is None or isinstance(each, _Hurry):
+                    is_open = each is not None
                     break
                 waiting.append(each)
             try:

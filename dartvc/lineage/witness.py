@@ -60,6 +60,15 @@ _ACTS = {
 }
 _WITHIN_THE_PROCESS = frozenset({"os.chdir", "os.putenv", "os.unsetenv", "os.mkdir", "signal.pthread_kill", "sys.settrace", "sys.setprofile"})
 """What ends with the process, or is judged by itself where the whole run is concerned."""
+_NETWORK = frozenset(
+    f"socket.{each}"
+    for each in (
+        "__new__", "bind", "connect", "getaddrinfo", "gethostbyaddr", "gethostbyname", "getnameinfo", "getservbyname", "getservbyport",
+        "sendmsg", "sendto", "sethostname",
+    )
+)  # fmt: skip
+_LISTING = frozenset({"os.listdir", "os.scandir"})
+_HEARD = frozenset({"open", "import"} | _NETWORK | _LISTING | _ACTS.keys())
 _STANDARD = (1, 2)
 _TEXT_LIMIT = 1 << 20
 
@@ -230,7 +239,13 @@ class Witness:
         Args:
             is_shell: others hold the standard streams, which are left where they are.
         """
-        sys.addaudithook(self._hook)
+        hear, heard = self._hook, _HEARD
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            if event in heard:  # importing scikit-learn makes 70,000 events
+                hear(event, arguments)
+
+        sys.addaudithook(hook)
         urandom, write, seed = os.urandom, os.write, random.Random.seed
 
         def watched_write(fd: int, data: Any, /) -> int:
@@ -387,9 +402,9 @@ class Witness:
                 self._note_file(os.path.abspath(os.fsdecode(path)), flags if isinstance(flags, int) else 0)
         elif event == "import":
             watch_foreign_writers()
-        elif event.startswith("socket.") and event != "socket.gethostname":
+        elif event in _NETWORK:
             self.refuse("uses the network")
-        elif event in ("os.listdir", "os.scandir"):
+        elif event in _LISTING:
             path = os.path.join(os.path.abspath(os.fsdecode(arguments[0] or ".")), "") if not isinstance(arguments[0], int) else ""
             if not path.startswith(self._folders) and not str(_frame_outside().f_globals.get("__name__")).startswith("importlib"):
                 self.refuse("looks at the file system")

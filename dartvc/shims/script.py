@@ -178,7 +178,7 @@ class _Runner:
         try:
             remark = ""
             if self.reuse is not None:
-                self.reuse.close()
+                self.reuse.leave()
                 self.recorder.further.update(self.reuse.recorded_paths(self.run))
                 self.session.approximate = self.reuse.approximate
                 if self.session.approximate:
@@ -187,8 +187,8 @@ class _Runner:
             trace = Trace.of(failure, self._is_user, self.main.__dict__) if failure is not None else None
             ticket = self.recorder.commit((), (error or f"exit {code}") + remark, kind, error=error, exit_code=code, trace=trace)
             self.session.close()
-            if self.reuse is not None and self.reuse.program is not None and ticket is not None and ticket.oid is not None:
-                self.reuse.program.remember(ticket.oid, self.reuse.shelf)
+            if self.reuse is not None:
+                self.reuse.finish(ticket.oid if ticket is not None else None)
         except Exception as failure:
             print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
         for path, reason in itertools.islice(self.effects.unkept.items(), _UNKEPT_SHOWN):
@@ -227,6 +227,7 @@ class _Runner:
                 self.reuse.observe(self.run, self.unit.text)
             self.reuse.install()
             code = self.reuse.compile(self.run.script, self.unit.text)
+            self.preamble.begin_by_itself(code)
         if self._is_paced:
             self.preamble.begin()
         status = self.execute(lambda: exec(code, self.main.__dict__))

@@ -34,7 +34,7 @@ def commit_and_die():
         os.kill(os.getpid(), signal.SIGKILL)
 """
 PROGRAMS = {
-    "numpy": ("import numpy", "import numpy as np\nstate = [np.random.rand(1_000_000) for _ in range(4)]\n"),
+    "numpy": ("import numpy.random", "import numpy as np\nstate = [np.random.rand(1_000_000) for _ in range(4)]\n"),
     "sklearn": (
         "import sklearn.ensemble, sklearn.linear_model, pandas",
         "import numpy as np, pandas as pd\nfrom sklearn.ensemble import RandomForestClassifier\nfrom sklearn.linear_model import SGDClassifier\n"

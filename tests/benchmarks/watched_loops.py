@@ -60,7 +60,9 @@ def measured(text: str, *words: str) -> tuple[float, int, int]:
 def recorded_bytes(folder: Path) -> int:
     """Returns the bytes of the streams of decisions that the run in a project recorded."""
     repository = Repository.open(folder)
-    entry = repository.process(repository.resolve("HEAD"))[PATHS]
+    entry = repository.process(repository.resolve("HEAD")).get(PATHS)
+    if entry is None:
+        return 0  # nothing decides in it
     rows: Any = repository.summary(entry)["streams"]
     return sum(width * count for *_, width, _, count in rows)
 
