@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Program", "recall"]
 
+_VERSION = 1
 _WORTH_S = 0.02
+_CLOCK_TICK_NS = 20_000_000
 _HASHING_BYTES = 64 << 20
 _HASHING_BYTES_PER_S = 3e7  # what is hashed at the end takes some 2 % of the run
 _OF_THE_TERMINAL = frozenset({"_", "SHLVL", "PWD", "OLDPWD", "PS1", "STY", "WINDOW", "WINDOWID", "XDG_SESSION_ID", "DBUS_SESSION_BUS_ADDRESS"})
@@ -93,7 +95,7 @@ def recall(repository: Repository, run: Run, text: str) -> Answer | None:
 
 
 def _key(run: Run, text: str) -> bytes:
-    facts = ("program", facts_of_process(), run.reuse, run.script, run.module, run.argv[1:], sorted(run.arguments.items()))
+    facts = ("program", _VERSION, facts_of_process(), run.reuse, run.script, run.module, run.argv[1:], sorted(run.arguments.items()))
     python = (sys.prefix, sys.path[1:], tuple(sys.flags))
     return xxh3_128_digest(repr((*facts, python, _environment(), _terminal(), text)).encode("utf-8", "surrogatepass"))
 
@@ -113,18 +115,22 @@ def _environment_of_terminal() -> str:
 
 def _terminal() -> object:
     """Returns what a program can see of where its output goes."""
-    shown = [stream.isatty() for stream in (sys.stdout, sys.stderr)]
-    return shown, os.get_terminal_size() if any(shown) and sys.__stdout__ is not None and sys.__stdout__.isatty() else None
+    shown = [stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr)]
+    if not any(shown):
+        return None
+    import shutil
+
+    return shown, shutil.get_terminal_size()
 
 
 def _is_unchanged(facts: Mapping[str, Any]) -> bool:
     """Whether all that a run depended on is as it was: modules, packages and files."""
     return (
-        all(digest_of_file(path) == digest for kind in ("modules", "files", "written") for path, digest in facts[kind].items())
+        facts["terminal"] in ("", _environment_of_terminal())
         and all(map(os.path.isdir, facts["folders"]))
-        and facts["terminal"] in ("", _environment_of_terminal())
         and all(_owns(folder, set(facts["roots"])) == names for folder, names in facts["own"].items())
         and all(_packages_in(folder) == digest for folder, digest in facts["packages"].items())
+        and all(digest_of_file(path) == digest for kind in ("modules", "files", "written") for path, digest in facts[kind].items())
     )
 
 
@@ -156,7 +162,7 @@ class Program:
         self._key = _key(run, text)
         self._text = text
         self._facts: dict[str, Any] | None = None
-        self._began_s = time.perf_counter()
+        self._began_s, self._began_ns = time.perf_counter(), time.time_ns()
         self._terminal = _environment_of_terminal()
         self._seen = Observation()
         self.seeding = Seeding(reuse.witness.streams, reuse.is_library)
@@ -204,7 +210,7 @@ class Program:
             objection = seen.refusal or self._objection()
             if objection or self.site.cost_s < _WORTH_S:
                 raise Refused(objection or "it took next to no time")
-            modules = {path: digest_of_file(path) for path in self._own_files()}
+            modules = {path: self._digest_of_module(path) for path in self._own_files()}
             self._check_size([*seen.files, *seen.written])
             files = {path: "" if stamp == seen.ABSENT else digest_of_read(path, stamp) for path, stamp in seen.files.items()}
             written = {path: digest_of_file(path) for path in sorted(seen.written)}
@@ -282,6 +288,16 @@ class Program:
             if isinstance(file, str) and name.partition(".")[0] not in ("dartvc", "__main__") and not self._reuse.is_library(file):
                 found.add(os.path.abspath(file))
         return sorted(found)
+
+    def _digest_of_module(self, path: str) -> str:
+        """Returns the digest of a source as it was when it was imported.
+
+        Raises:
+            Refused: it may have been another one.
+        """
+        if os.stat(path).st_mtime_ns > self._began_ns - _CLOCK_TICK_NS:
+            raise Refused(f"{os.path.basename(path)} was changed while it ran")
+        return digest_of_file(path)
 
     def _check_size(self, paths: Sequence[str]) -> None:
         size = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))

@@ -22,9 +22,11 @@ def answer_run(repository: Repository, run: Run, text: str) -> bool:
     answer = recall(repository, run, text)
     if answer is None:
         return False
-    for stream, printed in answer.output:
-        getattr(sys, stream).write(printed)
-    sys.stdout.flush()
+    for name, printed in answer.output:
+        stream = getattr(sys, name)
+        if stream is not None:  # a process without a terminal may have none
+            stream.write(printed)
+            stream.flush()
     print(f"dartvc: nothing has changed since run {answer.run_id}: its output and its state stand for those of this one", file=sys.stderr)
     _commit(repository, run, text, answer)
     return True

@@ -130,6 +130,7 @@ EACH_TIME = {
     "values that are logged": "import dartvc\ndartvc.log('x', 1)",
     "the terminal": "import sys\nprint(sys.stdin.read())",
     "a great deal of text": "for i in range(30):\n    print('x' * 50_000)",
+    "a module that is changed while it runs": "import n\nopen('n.py', 'w').write('x = 2')\nprint(n.x)",
     "a descriptor": "import os\nos.write(1, b'x')",
     "a library that looks at the folder": "from pathlib import Path\nimport filecmp\nprint(filecmp.dircmp('.', '.').left_list)",
     "a look at the folder": "import os\nprint(os.listdir('.'))",
@@ -142,6 +143,7 @@ EACH_TIME = {
 def test_what_may_give_another_value_runs_each_time(folder: Path, what: str) -> None:
     write(folder, WORK + EACH_TIME[what])
     write(folder, "1", "n.txt")
+    write(folder, "x = 1", "n.py")
     for _ in range(2):
         assert "nothing has changed" not in reused(folder).stderr
     done = call(folder, *COMMAND, "cache", "explain", "script.py")
@@ -225,6 +227,25 @@ def test_a_commit_that_was_thrown_away_answers_nothing(folder: Path) -> None:
     throw_away = "from dartvc.history import Repository; from dartvc.history.gc import collect_garbage; collect_garbage(Repository.open(), grace_s=0)"
     assert call(folder, "-c", throw_away).returncode == 0
     assert not is_answered(reused(folder))
+
+
+def test_a_run_that_is_answered_by_an_approximate_one_says_so(folder: Path) -> None:
+    pytest.importorskip("numpy")
+    write(folder, """
+import numpy as np
+parts = [np.random.default_rng(i).random((40000, 60)) for i in range(4)]
+def gram(i):
+    X = np.vstack([parts[j] for j in range(4) if j != i])
+    return X.T @ X
+print(round(sum(float(np.trace(gram(i))) for i in range(4))))
+""")
+    first = reused(folder, mode="--partial-reuse")
+    assert not is_answered(reused(folder)), "an exact run is not answered by an approximate one"
+    second = reused(folder, mode="--partial-reuse")
+    assert is_answered(second)
+    assert second.stdout == first.stdout
+    newest, *_, executed, _ = ask(folder, "log")["items"]
+    assert newest["approximate"] == executed["approximate"] >= 1
 
 
 def test_atomic_runs_are_executed(folder: Path) -> None:
