@@ -52,7 +52,7 @@ _ATTRIBUTES = {
     **dict.fromkeys(
         (
             "exists", "is_file", "is_dir", "isfile", "isdir", "lexists", "stat", "lstat", "getmtime", "getsize", "getctime",
-            "iterdir", "rglob", "scandir", "listdir",
+            "iterdir", "rglob", "scandir", "listdir", "access", "islink", "is_symlink", "is_mount", "ismount", "getatime", "samefile", "readlink", "statvfs",
         ),
         "looks at the file system",
     ),
@@ -71,9 +71,9 @@ _ATTRIBUTES = {
         "writes files past Python",
     ),
     **dict.fromkeys(("environ", "getenv", "getenvb", "environb"), "reads the environment"),
-    **dict.fromkeys(("getpid", "getppid", "cpu_count", "getloadavg"), "asks for the machine"),
+    **dict.fromkeys(("getpid", "getppid", "cpu_count", "getloadavg", "sched_getaffinity"), "asks for the machine"),
     **dict.fromkeys(("stdin", "_getframe", "f_back", "tb_frame", "f_locals"), "looks at the interpreter"),
-    **dict.fromkeys(("fileno", "putenv", "system", "popen", "fork"), "reaches outside the process"),
+    **dict.fromkeys(("mkfifo", "mknod", "fileno", "putenv", "system", "popen", "fork"), "reaches outside the process"),
     **dict.fromkeys(("data_ptr", "__array_interface__", "ctypes", "cuda"), "works on raw memory"),
     **dict.fromkeys(("argv", "orig_argv"), "reads the command line"),
     **dict.fromkeys(("plot", "hist", "boxplot", "savefig"), "draws or shows something"),
@@ -81,6 +81,7 @@ _ATTRIBUTES = {
 
 
 _NOTHING: Collection[str] = ()
+_DEFINITIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType, types.MethodWrapperType, type)
 
 
 def _of_module(name: str) -> str:
@@ -124,14 +125,16 @@ def _reason_of(value: object) -> str:
     if isinstance(value, types.ModuleType):
         reason = _of_module(value.__name__)
         return f"{reason} ({value.__name__})" if reason else ""
+    if type(value).__name__ == "_lru_cache_wrapper":
+        return f"keeps results of its own ({vars(value).get('__name__', 'a cache')})"
+    if not isinstance(value, _DEFINITIONS):
+        return ""  # its attributes may be made by code of the program
     module = getattr(value, "__module__", None)
     name = getattr(value, "__qualname__", "") or ""
     if module == "builtins" and name in _BUILTINS:
         return _BUILTINS[name]
     if isinstance(module, str) and _of_module(module):
         return f"{_of_module(module)} ({module}.{name})"
-    if type(value).__name__ == "_lru_cache_wrapper":
-        return f"keeps results of its own ({name})"
     if name in _ATTRIBUTES and isinstance(value, types.FunctionType | types.BuiltinFunctionType):
         return f"{_ATTRIBUTES[name]} ({name})"
     return ""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib.abc
 import os
+import re
 import sys
 import time
 import types
@@ -48,6 +50,16 @@ _OF_THE_TERMINAL = frozenset({"_", "SHLVL", "PWD", "OLDPWD", "PS1", "STY", "WIND
 _OF_TERMINALS = ("SSH_", "TMUX", "VTE_", "TERM_SESSION", "ITERM_", "KITTY_", "VSCODE_")
 _OF_CALLS = frozenset({"reads the command line", "reads the environment", "draws or shows something", "looks at its globals as a whole", "keeps results of its own"})
 """Reasons not to answer a call that do not speak against answering a run: these are part of its key, seen in what it writes, or go with the process."""
+_NAMED = {
+    "logging": "logs with the time of the day",
+    **dict.fromkeys(("get_state", "getstate", "set_state", "setstate", "_rand", "_inst"), "takes a random stream aside"),
+    **dict.fromkeys(("FileType", "fileinput"), "may read the terminal"),
+    **dict.fromkeys(("cProfile", "profile", "formatdate", "localtime", "email.utils"), "reads the clock"),
+    **dict.fromkeys(("loadtxt", "genfromtxt"), "looks whether files are there"),
+    **dict.fromkeys(("jit", "from_file", "DMatrix", "get_data"), "may open files past Python"),
+}
+_OF_CLOCKS = frozenset({"now", "today", "fit_time", "score_time", "mean_fit_time", "mean_score_time", "refit_time_"})
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{6}")
 _READING_ENVIRONMENT = frozenset({"environ", "environb", "getenv", "getenvb", "expandvars", "expanduser", "home"})
 _PAPERLIKE = frozenset({"agg", "pdf", "svg", "ps", "cairo", "template", "pgf"})
 _DATED = (".pdf", ".svg", ".svgz", ".ps", ".eps", ".pgf")
@@ -95,7 +107,7 @@ def recall(repository: Repository, run: Run, text: str) -> Answer | None:
 
 
 def _key(run: Run, text: str) -> bytes:
-    facts = ("program", _VERSION, facts_of_process(), run.reuse, run.script, run.module, run.argv[1:], sorted(run.arguments.items()))
+    facts = ("program", _VERSION, facts_of_process(), run.reuse, run.script, run.module, run.argv, sorted(run.arguments.items()))
     python = (sys.prefix, sys.path[1:], tuple(sys.flags))
     return xxh3_128_digest(repr((*facts, python, _environment(), _terminal(), text)).encode("utf-8", "surrogatepass"))
 
@@ -128,7 +140,7 @@ def _is_unchanged(facts: Mapping[str, Any]) -> bool:
     return (
         facts["terminal"] in ("", _environment_of_terminal())
         and all(map(os.path.isdir, facts["folders"]))
-        and all(_owns(folder, set(facts["roots"])) == names for folder, names in facts["own"].items())
+        and all(_owns(folder, set(facts["names"])) == found for folder, found in facts["own"].items())
         and all(_packages_in(folder) == digest for folder, digest in facts["packages"].items())
         and all(digest_of_file(path) == digest for kind in ("modules", "files", "written") for path, digest in facts[kind].items())
     )
@@ -139,10 +151,10 @@ def _packages_in(folder: str) -> str:
     return xxh3_128_hexdigest("\n".join(sorted(distributions(folder))).encode("utf-8", "surrogatepass"))
 
 
-def _owns(folder: str, roots: set[str]) -> list[str]:
-    """Returns which of some modules a folder of the program's has: they come before a library's of the same name."""
+def _owns(folder: str, names: set[str]) -> list[str]:
+    """Returns what a folder of the program's has that could be imported by one of some names, found before or not."""
     try:
-        return sorted({name.partition(".")[0] for name in os.listdir(folder)} & roots)
+        return sorted(name for name in os.listdir(folder) if name.partition(".")[0] in names)
     except OSError:
         return []
 
@@ -165,12 +177,15 @@ class Program:
         self._began_s, self._began_ns = time.perf_counter(), time.time_ns()
         self._terminal = _environment_of_terminal()
         self._seen = Observation()
+        self._missed = _Missed()
         self.seeding = Seeding(reuse.witness.streams, reuse.is_library)
         self.site = Site(os.path.basename(run.script), run.script, 1, calls=1)
 
     def begin(self) -> None:
         """Begins to take note of what the program does."""
         self.seeding.install()
+        sys.meta_path.append(self._missed)
+        self._reuse.witness.note_seed = self.seeding.note_python
         self._began_s = time.perf_counter()
         self._reuse.witness.observation = self._seen
 
@@ -180,7 +195,7 @@ class Program:
         Args:
             why_not: what speaks against that, as far as its end tells; empty: nothing.
         """
-        self._reuse.witness.observation = None
+        self._reuse.witness.observation = self._reuse.witness.note_seed = None
         self.site.executions, self.site.last = 1, "miss"
         self.site.cost_s = time.perf_counter() - self._began_s
         if why_not:
@@ -188,8 +203,8 @@ class Program:
         begin = time.perf_counter()
         try:
             self._facts = self._described()
-        except (Refused, OSError) as reason:
-            self.site.reason = str(reason)
+        except Exception as reason:  # whatever the program has done to its modules and classes, it has run
+            self.site.reason = str(reason) if isinstance(reason, Refused | OSError) else f"it cannot be described: {reason!r}"
         self.site.overhead_s = time.perf_counter() - begin
 
     def remember(self, oid: Oid, shelf: Shelf) -> None:
@@ -217,14 +232,17 @@ class Program:
         gone = next((path for path, digest in written.items() if not digest), None)
         if gone is not None:
             raise Refused(f"it writes {os.path.basename(gone)}, which is gone at its end")
-        roots = {name.partition(".")[0] for name in sys.modules}
-        folders = sorted({folder for each in sys.path if os.path.isdir(folder := os.path.abspath(each))})
+        output = seen.output()
+        if any(_ADDRESS.search(text) for _, text in output):
+            raise Refused("it prints where objects lie in memory")
+        names = {part for name in (*sys.modules, *self._missed.names) if isinstance(name, str) for part in name.split(".")} | {"__init__"}
+        folders = sorted({folder for each in self._search_path() if os.path.isdir(folder := os.path.abspath(each))})
         packages = {folder: _packages_in(folder) for folder in folders}
         self.site.components = list(self._components(modules, files, packages))
         return {
-            "name": self.site.name, "cost_s": self.site.cost_s, "run": self._run.run_id, "output": seen.output(), "assembled": self._reuse.approximate,
+            "name": self.site.name, "cost_s": self.site.cost_s, "run": self._run.run_id, "output": output, "assembled": self._reuse.approximate,
             "terminal": self._terminal, "modules": modules, "files": files, "written": written, "folders": sorted(seen.folders), "packages": packages,
-            "roots": sorted(roots), "own": {folder: _owns(folder, roots) for folder in folders if not self._reuse.is_library(os.path.join(folder, "x"))},
+            "names": sorted(names), "own": {folder: _owns(folder, names) for folder in folders if not self._reuse.is_library(os.path.join(folder, "x"))},
         }  # fmt: skip
 
     def _components(self, modules: Mapping[str, str], files: Mapping[str, str], packages: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -248,36 +266,54 @@ class Program:
         if dated is not None:
             return f"it writes {os.path.basename(dated)}, in which the time stands"
         for name, module in self._own_modules():
-            reason = self._objection_to(vars(module), str(vars(module).get("__file__")))
+            reason = self._objection_to(vars(module), str(_file_of(module)))
             if reason:
                 return f"{name} {reason}" if name != "__main__" else f"it {reason}"
         if not self._reads_environment():
             self._terminal = ""
         return ""
 
+    def _search_path(self) -> Iterator[str]:
+        """Yields the folders in which modules were looked for: those of ``sys.path``, and those of the program's packages."""
+        yield from (each for each in sys.path if isinstance(each, str))
+        for _, module in self._own_modules():
+            yield from (each for each in vars(module).get("__path__", ()) if isinstance(each, str))
+
     def _reads_environment(self) -> bool:
-        facts = (self._reuse.plans.facts(unit.code) for _, module in self._own_modules() if (unit := self._reuse.sources.find(str(_file_of(module)))))
+        facts = (self._reuse.plans.facts(code) for _, module in self._own_modules() if (code := self._parsed(str(_file_of(module)))[0]) is not None)
         return any(not _READING_ENVIRONMENT.isdisjoint((*each.names, *each.attributes)) for each in facts)
 
     def _objection_to(self, namespace: Mapping[str, Any], path: str) -> str:
-        unit = self._reuse.sources.find(path)
-        if unit is None:
-            return "has no source"
-        facts = self._reuse.plans.facts(unit.code)
-        if "logging" in facts.imports:
-            return "logs with the time of the day"
-        if any(_seeds_anew(node) for node in ast.walk(unit.tree)):
-            return "seeds a stream with entropy"
+        code, tree = self._parsed(path)
+        if code is None:
+            return ""  # compiled: known by its digest
+        facts = self._reuse.plans.facts(code)
+        found = next((reason for node in ast.walk(tree) if (reason := _objection_to_node(node))), "")
+        named = next((name for name in (*facts.attributes, *facts.imports) if name in _NAMED), None)
+        if found or named is not None:
+            return found or f"{_NAMED[str(named)]} ({named})"
         values = (namespace.get(name, getattr(builtins, name, None)) for name in facts.names)
         return forbidden_names(facts.names, facts.attributes, facts.imports, _OF_CALLS) or next(
             (reason for value in values if (reason := forbidden_definition(value, _OF_CALLS))), ""
         )
 
+    def _parsed(self, path: str) -> tuple[types.CodeType | None, ast.AST]:
+        """Returns the code and the tree of a source; no code when it is none."""
+        unit = self._reuse.sources.find(path)
+        if unit is not None:
+            return unit.code, unit.tree
+        if not path.endswith(".py"):
+            return None, ast.Module([], [])
+        with open(path, "rb") as file:
+            tree = ast.parse(file.read(), path)
+        return compile(tree, path, "exec", dont_inherit=True), tree
+
     def _own_modules(self) -> Iterator[tuple[str, types.ModuleType]]:
-        """Yields the script and the modules of the program that it has imported."""
+        """Yields the script, and the modules that it has imported of which no installed package brought the file, or which have none."""
         for name, module in list(sys.modules.items()):
             file = _file_of(module)
-            if name == "__main__" or (isinstance(file, str) and self._reuse.is_user(file) and not name.startswith("dartvc.")):
+            is_namespace = file is None and isinstance(module, types.ModuleType) and hasattr(vars(module).get("__path__"), "_path")
+            if name == "__main__" or is_namespace or (isinstance(file, str) and not self._reuse.is_library(file) and name.partition(".")[0] != "dartvc"):
                 yield name, module
 
     def _own_files(self) -> list[str]:
@@ -285,7 +321,7 @@ class Program:
         found = set()
         for name, module in list(sys.modules.items()):
             file = _file_of(module)
-            if isinstance(file, str) and name.partition(".")[0] not in ("dartvc", "__main__") and not self._reuse.is_library(file):
+            if isinstance(file, str) and str(name).partition(".")[0] not in ("dartvc", "__main__") and not self._reuse.is_library(file):
                 found.add(os.path.abspath(file))
         return sorted(found)
 
@@ -319,9 +355,30 @@ def _draws_on_screen() -> bool:
     return backend is not None and getattr(canvas, "__module__", "").rpartition("backend_")[2] not in _PAPERLIKE
 
 
-def _seeds_anew(node: ast.AST) -> bool:
-    """Whether a piece of code is a call of ``seed`` without a seed."""
-    if not isinstance(node, ast.Call) or (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")) != "seed":
-        return False
+class _Missed(importlib.abc.MetaPathFinder):
+    """The last finder: what nobody has found may be there when the program runs again."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None) -> None:
+        """Takes note of a module that is not there."""
+        self.names.add(fullname)
+
+
+def _objection_to_node(node: ast.AST) -> str:
+    """Returns what speaks against answering a run whose code has such a node; empty: nothing."""
+    if isinstance(node, ast.Constant):
+        return f"may read the clock ({node.value!r})" if isinstance(node.value, str) and node.value in _OF_CLOCKS else ""
+    if isinstance(node, ast.FunctionDef):
+        return "does something when objects go (__del__)" if node.name == "__del__" else ""
+    if not isinstance(node, ast.Call):
+        return ""
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+    if isinstance(owner, ast.Name) and owner.id in ("os", "posix") and name in ("read", "write"):
+        return f"uses a descriptor (os.{name})"
     given = [*node.args, *(each.value for each in node.keywords)]
-    return not given or (isinstance(given[0], ast.Constant) and given[0].value is None)
+    if name == "seed" and (not given or (isinstance(given[0], ast.Constant) and given[0].value is None)):
+        return "seeds a stream with entropy"
+    return "lets a library print past Python" if any(each.arg in ("disp", "iprint") for each in node.keywords) else ""

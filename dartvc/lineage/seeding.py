@@ -16,11 +16,13 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dartvc.lineage.witness import Streams
+from dartvc.lineage.streams import Streams
 
 __all__ = ["Seeding"]
 
 _Place = Callable[[], bytes]
+_INSTANCE: object = random._inst
+_LOADERS = (importlib.machinery.SourceFileLoader, importlib.machinery.ExtensionFileLoader)
 
 class Seeding:
     """Watches how the streams of this process are seeded.
@@ -41,34 +43,44 @@ class Seeding:
 
     def install(self) -> None:
         """Begins to watch `random`; a stream of numpy's is watched from the moment when it is made, see `adopt_numpy`."""
-        self._watch(self._streams.place_of_python, random)
+        self._fresh[self._streams.place_of_python] = self._streams.place_of_python()
         sys.meta_path.insert(0, _LibraryImports(self._is_library, self._fresh_streams, self._forgive))
 
-    def adopt_numpy(self, module: types.ModuleType) -> None:
+    def note_python(self, generator: random.Random, value: object) -> Callable[[], None] | None:
+        """Takes note that a generator is about to be seeded; see `dartvc.lineage.witness.Witness.note_seed`."""
+        return self._noting(self._streams.place_of_python, value) if generator is _INSTANCE else None
+
+    def adopt_numpy(self, module: Any) -> None:
         """Watches numpy's stream: ``module`` is ``numpy.random``, just imported."""
-        self._watch(self._streams.place_of_numpy, module)
-
-    def is_known(self) -> bool:
-        """Whether what was drawn from the streams until now would be drawn again in another run."""
-        return not self._drawn and all(stream in self._seeded or stream() == fresh for stream, fresh in self._fresh.items())
-
-    def _watch(self, stream: _Place, module: Any) -> None:
+        stream = functools.partial(self._streams.place_of_numpy, module)
         self._fresh[stream] = stream()
         plain: Callable[..., Any] = module.seed
 
         @functools.wraps(plain)
         def seed(*args: Any, **kwargs: Any) -> Any:
-            self._note(stream, next(iter((*args, *kwargs.values())), None))
-            return plain(*args, **kwargs)
+            done = self._noting(stream, next(iter((*args, *kwargs.values())), None))
+            result = plain(*args, **kwargs)
+            done()
+            return result
 
         del seed.__wrapped__
         seed.__module__, seed.__qualname__ = module.__name__, "seed"  # so that it is found when it is pickled
         module.seed = seed
 
-    def _note(self, stream: _Place, value: object) -> None:
-        if value is None or (stream not in self._seeded and stream() != self._fresh[stream]):
-            self._drawn.add(stream)
-        self._seeded.add(stream)
+    def is_known(self) -> bool:
+        """Whether what was drawn from the streams until now would be drawn again in another run."""
+        return not self._drawn and all(stream in self._seeded or stream() == fresh for stream, fresh in self._fresh.items())
+
+    def _noting(self, stream: _Place, value: object) -> Callable[[], None]:
+        """Returns what is to be called when a stream has been seeded with a value."""
+        is_late = value is None or (stream not in self._seeded and stream() != self._fresh[stream])
+
+        def note() -> None:
+            self._seeded.add(stream)
+            if is_late:
+                self._drawn.add(stream)
+
+        return note
 
     def _fresh_streams(self) -> tuple[_Place, ...]:
         """Returns the streams from which nothing was drawn yet."""
@@ -97,13 +109,35 @@ class _LibraryImports(importlib.abc.MetaPathFinder):
         if spec is None or spec.loader is None or spec.origin is None or not self._is_library(spec.origin):
             return None
         loader: Any = spec.loader
-        loader.exec_module = functools.partial(self._execute, loader.exec_module)
+        if type(loader) in _LOADERS:
+            loader.exec_module = functools.partial(_executed, self, loader)
         return spec
 
-    def _execute(self, plain: Callable[[types.ModuleType], None], module: types.ModuleType) -> None:
-        streams, self._is_inside = self._before(), True
-        try:
-            plain(module)
-        finally:
-            self._is_inside = False
-            self._after(streams)
+    def enter(self, loader: Any) -> Sequence[_Place]:
+        """Begins an import: what its loader bears of ours is gone before anybody sees it."""
+        del loader.exec_module
+        self._is_inside = True
+        return self._before()
+
+    def leave(self, streams: Sequence[_Place]) -> None:
+        """Ends an import."""
+        self._is_inside = False
+        self._after(streams)
+
+
+def _make_executed() -> Callable[[_LibraryImports, Any, types.ModuleType], None]:
+    """Returns what executes a module between two looks: a frame of the import system, as Python leaves them out of warnings and tracebacks."""
+    text = """
+def _call_with_frames_removed(imports, loader, module):
+    streams = imports.enter(loader)
+    try:
+        loader.exec_module(module)
+    finally:
+        imports.leave(streams)
+"""
+    names: dict[str, Any] = {"__name__": "importlib._bootstrap"}
+    exec(compile(text, "<frozen importlib._bootstrap>", "exec"), names)
+    return names["_call_with_frames_removed"]  # type: ignore[no-any-return]
+
+
+_executed = _make_executed()

@@ -20,7 +20,7 @@ from dartvc.lineage.handover import Handover
 from dartvc.lineage.holdings import Lost, freeze
 from dartvc.lineage.memory import Entry
 from dartvc.lineage.shelf import Shelf, Stored
-from dartvc.lineage.witness import Streams
+from dartvc.lineage.streams import Streams
 
 __all__ = ["Storing", "entry_of"]
 

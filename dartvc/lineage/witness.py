@@ -7,9 +7,7 @@ kernel's entropy: the call cannot be answered from the store, and the record say
 
 from __future__ import annotations
 
-import importlib
 import io
-import marshal
 import os
 import random
 import sys
@@ -26,10 +24,11 @@ from xxhash import xxh3_128
 from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.entropy import is_harmless
 from dartvc.lineage.observing import Observation
+from dartvc.lineage.streams import Streams
 from dartvc.program.effects import watching
 from dartvc.program.foreign import watch_foreign_writers
 
-__all__ = ["Record", "Streams", "Witness", "digest_of_file", "digest_of_read", "joined"]
+__all__ = ["Record", "Witness", "digest_of_file", "digest_of_read", "joined"]
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 _ACTS = {
@@ -49,6 +48,11 @@ _ACTS = {
     "os.truncate": "truncates a file",
     "os.utime": "changes a file",
     "os.chmod": "changes a file",
+    "os.chown": "changes a file",
+    "os.setxattr": "changes a file",
+    "os.removexattr": "changes a file",
+    "os.link": "makes a link",
+    "os.symlink": "makes a link",
     "os.kill": "sends a signal",
     "builtins.input": "reads the terminal",
     "webbrowser.open": "opens a browser",
@@ -69,7 +73,6 @@ _NETWORK = frozenset(
 )  # fmt: skip
 _LISTING = frozenset({"os.listdir", "os.scandir"})
 _HEARD = frozenset({"open", "import"} | _NETWORK | _LISTING | _ACTS.keys())
-_STANDARD = (1, 2)
 _TEXT_LIMIT = 1 << 20
 
 
@@ -125,81 +128,6 @@ def digest_of_read(path: str, stamp: tuple[int, int]) -> str:
     return digest_of_file(path)
 
 
-class Streams:
-    """The random streams of the process: what they stand at, and putting them there."""
-
-    def capture(self) -> tuple[Any, ...]:
-        """Returns the states of `random`, numpy's global stream and torch's; None for what is not loaded."""
-        if "numpy" in sys.modules and not hasattr(sys.modules.get("numpy.random"), "get_state"):
-            # it seeds its global stream when it is loaded: not in the middle of a call; another thread that loads it now is waited for
-            importlib.import_module(f"{sys.modules['numpy'].__name__}.random")
-        numpy_random = sys.modules.get("numpy.random")
-        torch = sys.modules.get("torch")
-        numpy_state = numpy_random.get_state(legacy=False) if numpy_random is not None and hasattr(numpy_random, "get_state") else None
-        torch_state = torch.get_rng_state().numpy().tobytes() if torch is not None and hasattr(torch, "get_rng_state") else None
-        return random.getstate(), numpy_state, torch_state
-
-    def digests(self) -> tuple[bytes, ...]:
-        """Returns what stands for the position of each stream."""
-        python, numpy_state, torch_state = self.capture()
-        return _place_of_python(python), _place_of_numpy(numpy_state), _digest(torch_state or b"")
-
-    def place_of_python(self) -> bytes:
-        """Returns what stands for the position of the stream of `random` alone."""
-        return _place_of_python(random.getstate())
-
-    def place_of_numpy(self) -> bytes:
-        """Returns what stands for the position of numpy's stream alone, which is loaded."""
-        return _place_of_numpy(sys.modules["numpy.random"].get_state(legacy=False))
-
-    def moved_since(self, before: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[Any, ...]]:
-        """Returns, of the streams that are no longer at ``before``, the digests of then (empty for the others) and the states of now (None); ((), ()) for none."""
-        is_moved = [then != now for then, now in zip(before, self.digests(), strict=True)]
-        if not any(is_moved):
-            return (), ()
-        moved = tuple(then if moves else b"" for then, moves in zip(before, is_moved, strict=True))
-        return moved, tuple(state if moves else None for state, moves in zip(self.capture(), is_moved, strict=True))
-
-    def are_at(self, moved: tuple[bytes, ...]) -> bool:
-        """Whether the streams that a call moved stand where it found them."""
-        return self.now_of(moved) == moved
-
-    def now_of(self, moved: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """Returns where the streams that a call moved stand now, as `moved_since` has it."""
-        return tuple(now if then else b"" for then, now in zip(moved, self.digests(), strict=True))
-
-    def apply(self, states: tuple[Any, ...]) -> None:
-        """Puts the streams where they were captured; None leaves one where it is."""
-        python, numpy_state, torch_state = states
-        if python is not None:
-            random.setstate(python)
-        numpy_random, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
-        if numpy_state is not None and numpy_random is not None:
-            numpy_random.set_state(numpy_state)
-        if torch_state is not None and torch is not None:
-            torch.set_rng_state(torch.frombuffer(bytearray(torch_state), dtype=torch.uint8))
-
-
-def _place_of_python(state: tuple[Any, ...]) -> bytes:
-    return _digest(marshal.dumps(state, 2))
-
-
-def _place_of_numpy(captured: dict[str, Any] | None) -> bytes:
-    if captured is None:
-        return b""
-    state = captured["state"]
-    rest = {key: value for key, value in state.items() if key != "key"}
-    packed = state["key"].tobytes() if "key" in state else b""
-    return _digest(packed, repr((captured["bit_generator"], rest, captured["has_gauss"], captured["gauss"])).encode())
-
-
-def _digest(*parts: bytes) -> bytes:
-    state = xxh3_128()
-    for part in parts:
-        state.update(part)
-    return state.digest()
-
-
 class Witness:
     """Watches this process for the calls that are being recorded.
 
@@ -213,6 +141,8 @@ class Witness:
         self.open_records = 0
         self.observation: Observation | None = None
         """What the run as a whole does; None where nobody wants to know, or it is clear that it cannot be answered."""
+        self.note_seed: Callable[[random.Random, object], Callable[[], None] | None] | None = None
+        """Is told of a generator that is about to be seeded; what it returns is called when that is done."""
         self._watched: dict[Any, tuple[Any, Any]] = {}
         self._threads_of_others: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Threads that were there before the program: those of a shell."""
@@ -246,12 +176,7 @@ class Witness:
                 hear(event, arguments)
 
         sys.addaudithook(hook)
-        urandom, write, seed = os.urandom, os.write, random.Random.seed
-
-        def watched_write(fd: int, data: Any, /) -> int:
-            if fd in _STANDARD and self.is_watching:
-                self.refuse("writes to a descriptor")
-            return write(fd, data)
+        urandom, seed = os.urandom, random.Random.seed
 
         def watched_urandom(size: int, /) -> bytes:
             if self.is_watching and not is_harmless(sys._getframe(1), self._folders):
@@ -261,14 +186,18 @@ class Witness:
         def watched_seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
             if a is None and self.is_watching and not is_harmless(sys._getframe(1), self._folders):
                 self.refuse("draws entropy")
+            noted = self.note_seed(generator, a) if self.note_seed is not None else None
             seed(generator, a, version)
+            if noted is not None:
+                noted()
 
-        for watched, plain in ((watched_urandom, urandom), (watched_write, write), (watched_seed, seed)):
+        for watched, plain in ((watched_urandom, urandom), (watched_seed, seed)):
             for name in ("__name__", "__qualname__", "__module__", "__doc__"):
                 setattr(watched, name, getattr(plain, name))
-        os.urandom, os.write = watched_urandom, watched_write
+        os.urandom = watched_urandom
         random._urandom = watched_urandom  # type: ignore[attr-defined]
         random.Random.seed = watched_seed  # type: ignore[method-assign, assignment]
+        random.seed = random._inst.seed
         self._threads_of_others.update(threading.enumerate())
         if is_shell:
             return
@@ -416,9 +345,11 @@ class Witness:
 
     def _note_file(self, path: str, flags: int) -> None:
         is_written = bool(flags & _WRITING)
-        if path.startswith((*self._folders, "/proc/", "/sys/", "/usr/share/zoneinfo")) or _is_compiled(path) or path == os.devnull:
+        if path.startswith((*self._folders, "/usr/share/zoneinfo")) or _is_compiled(path) or path == os.devnull:
             return
-        if path.startswith("/dev/"):
+        if path.startswith(("/proc/", "/sys/")) and _frame_outside().f_code.co_filename.startswith((*self._folders, "<frozen")):
+            return  # libraries ask what machine they run on
+        if path.startswith(("/dev/", "/proc/", "/sys/")):
             self.refuse(f"reads {path}")
             return
         if (whole := self._observed()) is not None:
@@ -474,8 +405,19 @@ class _WatchedStream(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Writes text."""
+        count = super().write(text)
         self._witness.printed(self._label, text)
-        return super().write(text)
+        return count
+
+    def reconfigure(self, **settings: Any) -> None:
+        """Changes how text is written."""
+        self._witness.refuse("changes a standard stream")
+        super().reconfigure(**settings)
+
+    def detach(self) -> Any:
+        """Gives the buffer away."""
+        self._witness.refuse("changes a standard stream")
+        return super().detach()
 
     def flush(self) -> None:
         """Hands on what was written; that is noted like text, since it tells when others see it."""

@@ -22,11 +22,14 @@ def answer_run(repository: Repository, run: Run, text: str) -> bool:
     answer = recall(repository, run, text)
     if answer is None:
         return False
-    for name, printed in answer.output:
-        stream = getattr(sys, name)
-        if stream is not None:  # a process without a terminal may have none
-            stream.write(printed)
-            stream.flush()
+    try:
+        for name, printed in answer.output:
+            stream = getattr(sys, name)
+            if stream is not None:  # a process without a terminal may have none
+                stream.write(printed)
+                stream.flush()
+    except (OSError, UnicodeError):
+        return False  # the program is to meet what is wrong with its streams
     print(f"dartvc: nothing has changed since run {answer.run_id}: its output and its state stand for those of this one", file=sys.stderr)
     _commit(repository, run, text, answer)
     return True

@@ -43,6 +43,7 @@ def is_answered(done: subprocess.CompletedProcess[str]) -> bool:
 
 def write(folder: Path, text: str, name: str = "script.py") -> None:
     """Writes a source of a project."""
+    (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(text)
 
 
@@ -80,6 +81,11 @@ CHANGES = {
     "a file that was not there": ("try:\n    print(open('late.txt').read())\nexcept OSError:\n    print('none')", {}, {"late.txt": "here"}),
     "a library's name beside the script": ("import colorsys\nprint(colorsys.__doc__)", {}, {"colorsys.py": "'mine'"}),
     "an output that somebody changed": ("open('made.txt', 'w').write('x')", {}, {"made.txt": "y"}),
+    "a module that was not there": ("try:\n    import late\n    print(late.x)\nexcept ImportError:\n    print('none')", {}, {"late.py": "x = 1"}),
+    "a package in place of a module": ("import helper\nprint(helper.x)", {"helper.py": "x = 1"}, {"helper/__init__.py": "x = 2"}),
+    "a module that a package lacked": (
+        "import pkg", {"pkg/__init__.py": "try:\n    from pkg import late\n    print(late.x)\nexcept ImportError:\n    print('none')"}, {"pkg/late.py": "x = 1"},
+    ),
     "the script": ("print(1)", {}, {"script.py": WORK + "print(2)"}),
 }
 
@@ -130,6 +136,15 @@ EACH_TIME = {
     "values that are logged": "import dartvc\ndartvc.log('x', 1)",
     "the terminal": "import sys\nprint(sys.stdin.read())",
     "a great deal of text": "for i in range(30):\n    print('x' * 50_000)",
+    "a seed and the stream put back": "import random\ns = random.getstate()\nrandom.seed(1)\nrandom.setstate(s)\nprint(random.random())",
+    "a seed that fails": "import random\ntry:\n    random.seed([])\nexcept TypeError:\n    print(random.random())",
+    "the terminal, through a library": "import argparse\nprint(argparse.FileType('r')('-').read())",
+    "the terminal's descriptor": "import os\nprint(os.read(0, 10))",
+    "the machine": "print(open('/proc/uptime').read())",
+    "a link": "import os\ntry:\n    os.symlink('n.txt', 'l.txt')\nexcept FileExistsError:\n    print('there')",
+    "a place in memory": "class C: pass\nprint(C())",
+    "a last word": "class C:\n    def __del__(self): print('bye')\nc = C()",
+    "another stream": "import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), 'utf-8')\nprint('x')",
     "a module that is changed while it runs": "import n\nopen('n.py', 'w').write('x = 2')\nprint(n.x)",
     "a descriptor": "import os\nos.write(1, b'x')",
     "a library that looks at the folder": "from pathlib import Path\nimport filecmp\nprint(filecmp.dircmp('.', '.').left_list)",
@@ -148,6 +163,30 @@ def test_what_may_give_another_value_runs_each_time(folder: Path, what: str) -> 
         assert "nothing has changed" not in reused(folder).stderr
     done = call(folder, *COMMAND, "cache", "explain", "script.py")
     assert "\n  run: " in done.stdout, "it says why"
+
+
+AS_IN_PYTHON = {
+    "attributes that code makes": "class D(dict):\n    def __getattr__(self, k): return print('asked', k) or self[k]\nd = D(a=1)\nprint(d.a)",
+    "what is no text": "import sys\ntry:\n    sys.stdout.write(b'x')\nexcept TypeError as e:\n    print(e)",
+    "modules that are taken away": "import sys, json\nfor m in list(sys.modules):\n    if m.startswith('json'): del sys.modules[m]\nprint(1)",
+    "odd entries": "import sys\nsys.path.append(None)\nsys.modules[1] = 2\nprint(1)",
+    "a library's own attributes": (
+        "import pickle, os, random, json\nprint(pickle.loads(pickle.dumps(os.write)) is os.write, random.seed.__self__ is random._inst, vars(json.__loader__).keys())"
+    ),
+    "text that cannot be written": "import sys\ntry:\n    print('\\ud800')\nexcept UnicodeEncodeError:\n    print('e')",
+    "a warning of an import": "import warnings\nwarnings.simplefilter('always')\nwarnings.showwarning = lambda *a: print(a[2])\nimport n",
+    "an import that fails": "import sys, traceback\ntry:\n    import n\n    import xmlrpc.nothing\nexcept ImportError:\n    print(traceback.format_exc())",
+}
+
+
+@pytest.mark.parametrize("what", AS_IN_PYTHON)
+def test_a_program_is_told_the_same_while_it_is_observed(folder: Path, what: str) -> None:
+    write(folder, WORK + AS_IN_PYTHON[what])
+    write(folder, "import warnings\nwarnings.warn('old', DeprecationWarning, stacklevel=2)", "n.py")
+    plain = call(folder, "script.py")
+    for _ in range(2):
+        done = reused(folder)
+        assert (done.returncode, done.stdout) == (plain.returncode, plain.stdout), done.stderr
 
 
 SAME_EACH_TIME = {

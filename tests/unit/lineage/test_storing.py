@@ -13,7 +13,7 @@ from dartvc.lineage.handover import Handover
 from dartvc.lineage.memory import Entry
 from dartvc.lineage.shelf import Shelf
 from dartvc.lineage.storing import Storing
-from dartvc.lineage.witness import Streams
+from dartvc.lineage.streams import Streams
 
 KEYS = [bytes([number]) * 16 for number in range(4)]
 
