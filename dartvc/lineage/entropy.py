@@ -13,7 +13,7 @@ _NAMING = frozenset({"joblib", "multiprocessing", "concurrent", "tempfile", "asy
 _SEEDING = frozenset({("sklearn", "check_random_state"), ("scipy", "check_random_state"), ("pandas", "random_state")})
 
 
-def is_harmless(frame: types.FrameType | None, library_folders: tuple[str, ...] = ()) -> bool:
+def is_harmless(frame: types.FrameType | None, library_folders: tuple[str, ...]) -> bool:
     """Tells whether the draw that ``frame`` made is one that no result depends on.
 
     That is so for the names of temporary files, workers, callbacks and our own records, while a library is imported (scipy draws the examples in its docstrings), and for

@@ -6,10 +6,11 @@ what CPython gives no sign of.
 
 from __future__ import annotations
 
+import ast
 import types
 from collections.abc import Collection, Iterable
 
-__all__ = ["forbidden_attribute", "forbidden_definition", "forbidden_names"]
+__all__ = ["forbidden_attribute", "forbidden_definition", "forbidden_in_runs", "forbidden_names"]
 
 _MODULES = {
     **dict.fromkeys(("time", "sched", "timeit"), "reads the clock"),
@@ -80,6 +81,15 @@ _ATTRIBUTES = {
 }
 
 
+_IN_RUNS = {
+    "logging": "logs with the time of the day",
+    **dict.fromkeys(("get_state", "getstate", "set_state", "setstate", "_rand", "_inst"), "takes a random stream aside"),
+    **dict.fromkeys(("FileType", "fileinput"), "may read the terminal"),
+    **dict.fromkeys(("cProfile", "profile", "formatdate", "localtime", "email.utils"), "reads the clock"),
+    **dict.fromkeys(("loadtxt", "genfromtxt"), "looks whether files are there"),
+    **dict.fromkeys(("jit", "from_file", "DMatrix", "get_data"), "may open files past Python"),
+}
+_OF_CLOCKS = frozenset({"now", "today", "fit_time", "score_time", "mean_fit_time", "mean_score_time", "refit_time_"})
 _NOTHING: Collection[str] = ()
 _DEFINITIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType, types.MethodWrapperType, type)
 
@@ -138,3 +148,31 @@ def _reason_of(value: object) -> str:
     if name in _ATTRIBUTES and isinstance(value, types.FunctionType | types.BuiltinFunctionType):
         return f"{_ATTRIBUTES[name]} ({name})"
     return ""
+
+
+def forbidden_in_runs(tree: ast.AST, names: Iterable[str]) -> str:
+    """Returns why a run whose code is this cannot be answered as a whole, beyond what speaks against its calls; empty: nothing.
+
+    Args:
+        names: the attributes and the modules that the code mentions.
+    """
+    found = next((reason for node in ast.walk(tree) if (reason := _reason_of_node(node))), "")
+    return found or next((f"{_IN_RUNS[name]} ({name})" for name in names if name in _IN_RUNS), "")
+
+
+def _reason_of_node(node: ast.AST) -> str:
+    """Returns what speaks against answering a run whose code has such a node; empty: nothing."""
+    if isinstance(node, ast.Constant):
+        return f"may read the clock ({node.value!r})" if isinstance(node.value, str) and node.value in _OF_CLOCKS else ""
+    if isinstance(node, ast.FunctionDef):
+        return "does something when objects go (__del__)" if node.name == "__del__" else ""
+    if not isinstance(node, ast.Call):
+        return ""
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+    if isinstance(owner, ast.Name) and owner.id in ("os", "posix") and name in ("read", "write"):
+        return f"uses a descriptor (os.{name})"
+    given = [*node.args, *(each.value for each in node.keywords)]
+    if name == "seed" and (not given or (isinstance(given[0], ast.Constant) and given[0].value is None)):
+        return "seeds a stream with entropy"
+    return "lets a library print past Python" if any(each.arg in ("disp", "iprint") for each in node.keywords) else ""

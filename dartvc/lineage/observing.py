@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import types
-from pathlib import Path
+
+from dartvc.program.effects import WRITING
 
 __all__ = ["Observation"]
 
 _TEXT_LIMIT = 1 << 20
 _PIECES_LIMIT = 4096
 _FILES_LIMIT = 1000
-_ABSENT = (-1, -1)
 
 
 class Observation:
@@ -27,7 +27,7 @@ class Observation:
         refusal: why its like cannot be answered; empty while nothing speaks against it.
     """
 
-    ABSENT = _ABSENT
+    ABSENT = (-1, -1)
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[int, int]] = {}
@@ -64,13 +64,16 @@ class Observation:
 
     def opened(self, path: str, flags: int) -> None:
         """Takes note of a file that the program opens, before that happens."""
-        if not flags & (os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC):
+        name = os.path.basename(path)
+        if not flags & WRITING:
             self._opened_for_reading(path)
-        elif not flags & os.O_TRUNC or flags & os.O_EXCL:
-            self.refuse(f"it changes {os.path.basename(path)}, which was there before" if not flags & os.O_EXCL else f"it makes {os.path.basename(path)} only once")
+        elif flags & os.O_EXCL:
+            self.refuse(f"it makes {name} only once")
+        elif not flags & os.O_TRUNC:
+            self.refuse(f"it changes {name}, which was there before")
         elif path in self.files:
-            self.refuse(f"it reads {os.path.basename(path)}, and writes it")
-        elif Path(path).suffix != ".pyc":
+            self.refuse(f"it reads {name}, and writes it")
+        else:
             self.written.add(path)
 
     def _opened_for_reading(self, path: str) -> None:
@@ -79,7 +82,7 @@ class Observation:
         try:
             found = os.stat(path)
         except OSError:
-            self.files[path] = _ABSENT
+            self.files[path] = self.ABSENT
         else:
             self.files[path] = (found.st_size, found.st_mtime_ns)
         if len(self.files) > _FILES_LIMIT:

@@ -15,7 +15,7 @@ import re
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xxhash import xxh3_128_digest, xxh3_128_hexdigest
@@ -24,7 +24,7 @@ from dartvc.errors import DartvcError
 from dartvc.history import Repository
 from dartvc.host.packages import distributions
 from dartvc.lineage.codekeys import Refused
-from dartvc.lineage.forbidden import forbidden_definition, forbidden_names
+from dartvc.lineage.forbidden import forbidden_definition, forbidden_in_runs, forbidden_names
 from dartvc.lineage.ground import facts_of_process
 from dartvc.lineage.holdings import freeze
 from dartvc.lineage.observing import Observation
@@ -50,15 +50,6 @@ _OF_THE_TERMINAL = frozenset({"_", "SHLVL", "PWD", "OLDPWD", "PS1", "STY", "WIND
 _OF_TERMINALS = ("SSH_", "TMUX", "VTE_", "TERM_SESSION", "ITERM_", "KITTY_", "VSCODE_")
 _OF_CALLS = frozenset({"reads the command line", "reads the environment", "draws or shows something", "looks at its globals as a whole", "keeps results of its own"})
 """Reasons not to answer a call that do not speak against answering a run: these are part of its key, seen in what it writes, or go with the process."""
-_NAMED = {
-    "logging": "logs with the time of the day",
-    **dict.fromkeys(("get_state", "getstate", "set_state", "setstate", "_rand", "_inst"), "takes a random stream aside"),
-    **dict.fromkeys(("FileType", "fileinput"), "may read the terminal"),
-    **dict.fromkeys(("cProfile", "profile", "formatdate", "localtime", "email.utils"), "reads the clock"),
-    **dict.fromkeys(("loadtxt", "genfromtxt"), "looks whether files are there"),
-    **dict.fromkeys(("jit", "from_file", "DMatrix", "get_data"), "may open files past Python"),
-}
-_OF_CLOCKS = frozenset({"now", "today", "fit_time", "score_time", "mean_fit_time", "mean_score_time", "refit_time_"})
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6}")
 _READING_ENVIRONMENT = frozenset({"environ", "environb", "getenv", "getenvb", "expandvars", "expanduser", "home"})
 _PAPERLIKE = frozenset({"agg", "pdf", "svg", "ps", "cairo", "template", "pgf"})
@@ -84,7 +75,9 @@ class Answer(NamedTuple):
 
     def site(self, run: Run) -> Site:
         """Returns what `dvc-state cache stats` tells of it."""
-        return Site(os.path.basename(run.script), run.script, 1, calls=1, reused=1, saved_s=self.cost_s, last="hit")
+        site = _site_of(run)
+        site.reused, site.saved_s, site.last = 1, self.cost_s, "hit"
+        return site
 
 
 def recall(repository: Repository, run: Run, text: str) -> Answer | None:
@@ -104,6 +97,11 @@ def recall(repository: Repository, run: Run, text: str) -> Answer | None:
     except (DartvcError, KeyError, TypeError, ValueError, OSError):
         return None
     return Answer(oid, facts["run"], [(stream, text) for stream, text in facts["output"]], facts["cost_s"], facts["assembled"])
+
+
+def _site_of(run: Run) -> Site:
+    """Returns the place of a whole run, which is one call."""
+    return Site(os.path.basename(run.script), run.script, 1, calls=1)
 
 
 def _key(run: Run, text: str) -> bytes:
@@ -176,10 +174,11 @@ class Program:
         self._facts: dict[str, Any] | None = None
         self._began_s, self._began_ns = time.perf_counter(), time.time_ns()
         self._terminal = _environment_of_terminal()
+        self._reads_environment = False
         self._seen = Observation()
         self._missed = _Missed()
         self.seeding = Seeding(reuse.witness.streams, reuse.is_library)
-        self.site = Site(os.path.basename(run.script), run.script, 1, calls=1)
+        self.site = _site_of(run)
 
     def begin(self) -> None:
         """Begins to take note of what the program does."""
@@ -222,10 +221,12 @@ class Program:
         """
         seen, witness = self._seen, self._reuse.witness
         with witness.looking_away():
-            objection = seen.refusal or self._objection()
+            own = list(self._own_modules())
+            objection = seen.refusal or self._objection(own)
             if objection or self.site.cost_s < _WORTH_S:
                 raise Refused(objection or "it took next to no time")
-            modules = {path: self._digest_of_module(path) for path in self._own_files()}
+            paths = {os.path.abspath(file) for name, module in own if name != "__main__" and isinstance(file := _file_of(module), str)}
+            modules = {path: self._digest_of_module(path) for path in sorted(paths)}
             self._check_size([*seen.files, *seen.written])
             files = {path: "" if stamp == seen.ABSENT else digest_of_read(path, stamp) for path, stamp in seen.files.items()}
             written = {path: digest_of_file(path) for path in sorted(seen.written)}
@@ -236,12 +237,13 @@ class Program:
         if any(_ADDRESS.search(text) for _, text in output):
             raise Refused("it prints where objects lie in memory")
         names = {part for name in (*sys.modules, *self._missed.names) if isinstance(name, str) for part in name.split(".")} | {"__init__"}
-        folders = sorted({folder for each in self._search_path() if os.path.isdir(folder := os.path.abspath(each))})
+        folders = sorted({folder for each in _search_path(own) if os.path.isdir(folder := os.path.abspath(each))})
         packages = {folder: _packages_in(folder) for folder in folders}
         self.site.components = list(self._components(modules, files, packages))
         return {
             "name": self.site.name, "cost_s": self.site.cost_s, "run": self._run.run_id, "output": output, "assembled": self._reuse.approximate,
-            "terminal": self._terminal, "modules": modules, "files": files, "written": written, "folders": sorted(seen.folders), "packages": packages,
+            "terminal": self._terminal if self._reads_environment else "", "modules": modules, "files": files, "written": written,
+            "folders": sorted(seen.folders), "packages": packages,
             "names": sorted(names), "own": {folder: _owns(folder, names) for folder in folders if not self._reuse.is_library(os.path.join(folder, "x"))},
         }  # fmt: skip
 
@@ -252,8 +254,8 @@ class Program:
             for name, digest in found.items():
                 yield f"{kind} {os.path.basename(name)}", digest[:12]
 
-    def _objection(self) -> str:
-        """Returns what speaks against answering a run like this; empty when nothing does."""
+    def _objection(self, own: Sequence[tuple[str, types.ModuleType]]) -> str:
+        """Returns what speaks against answering a run like this, whose own modules are given; empty when nothing does."""
         if self._reuse.witness.has_other_threads() or self._reuse.team.has_others:
             return "it starts threads or processes"
         if has_exits():
@@ -265,36 +267,23 @@ class Program:
         dated = next((path for path in self._seen.written if path.endswith(_DATED)), None)
         if dated is not None:
             return f"it writes {os.path.basename(dated)}, in which the time stands"
-        for name, module in self._own_modules():
+        for name, module in own:
             reason = self._objection_to(vars(module), str(_file_of(module)))
             if reason:
                 return f"{name} {reason}" if name != "__main__" else f"it {reason}"
-        if not self._reads_environment():
-            self._terminal = ""
         return ""
-
-    def _search_path(self) -> Iterator[str]:
-        """Yields the folders in which modules were looked for: those of ``sys.path``, and those of the program's packages."""
-        yield from (each for each in sys.path if isinstance(each, str))
-        for _, module in self._own_modules():
-            yield from (each for each in vars(module).get("__path__", ()) if isinstance(each, str))
-
-    def _reads_environment(self) -> bool:
-        facts = (self._reuse.plans.facts(code) for _, module in self._own_modules() if (code := self._parsed(str(_file_of(module)))[0]) is not None)
-        return any(not _READING_ENVIRONMENT.isdisjoint((*each.names, *each.attributes)) for each in facts)
 
     def _objection_to(self, namespace: Mapping[str, Any], path: str) -> str:
         code, tree = self._parsed(path)
         if code is None:
             return ""  # compiled: known by its digest
         facts = self._reuse.plans.facts(code)
-        found = next((reason for node in ast.walk(tree) if (reason := _objection_to_node(node))), "")
-        named = next((name for name in (*facts.attributes, *facts.imports) if name in _NAMED), None)
-        if found or named is not None:
-            return found or f"{_NAMED[str(named)]} ({named})"
+        self._reads_environment |= not _READING_ENVIRONMENT.isdisjoint((*facts.names, *facts.attributes))
         values = (namespace.get(name, getattr(builtins, name, None)) for name in facts.names)
-        return forbidden_names(facts.names, facts.attributes, facts.imports, _OF_CALLS) or next(
-            (reason for value in values if (reason := forbidden_definition(value, _OF_CALLS))), ""
+        return (
+            forbidden_in_runs(tree, (*facts.attributes, *facts.imports))
+            or forbidden_names(facts.names, facts.attributes, facts.imports, _OF_CALLS)
+            or next((reason for value in values if (reason := forbidden_definition(value, _OF_CALLS))), "")
         )
 
     def _parsed(self, path: str) -> tuple[types.CodeType | None, ast.AST]:
@@ -316,15 +305,6 @@ class Program:
             if name == "__main__" or is_namespace or (isinstance(file, str) and not self._reuse.is_library(file) and name.partition(".")[0] != "dartvc"):
                 yield name, module
 
-    def _own_files(self) -> list[str]:
-        """Returns the files of modules that no installed package brought."""
-        found = set()
-        for name, module in list(sys.modules.items()):
-            file = _file_of(module)
-            if isinstance(file, str) and str(name).partition(".")[0] not in ("dartvc", "__main__") and not self._reuse.is_library(file):
-                found.add(os.path.abspath(file))
-        return sorted(found)
-
     def _digest_of_module(self, path: str) -> str:
         """Returns the digest of a source as it was when it was imported.
 
@@ -339,6 +319,13 @@ class Program:
         size = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
         if size > max(_HASHING_BYTES, _HASHING_BYTES_PER_S * self.site.cost_s):
             raise Refused("it reads or writes so much that looking at it again would take long")
+
+
+def _search_path(own: Iterable[tuple[str, types.ModuleType]]) -> Iterator[str]:
+    """Yields the folders in which modules were looked for: those of ``sys.path``, and those of the program's packages."""
+    yield from (each for each in sys.path if isinstance(each, str))
+    for _, module in own:
+        yield from (each for each in vars(module).get("__path__", ()) if isinstance(each, str))
 
 
 def _file_of(module: object) -> object:
@@ -364,21 +351,3 @@ class _Missed(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None) -> None:
         """Takes note of a module that is not there."""
         self.names.add(fullname)
-
-
-def _objection_to_node(node: ast.AST) -> str:
-    """Returns what speaks against answering a run whose code has such a node; empty: nothing."""
-    if isinstance(node, ast.Constant):
-        return f"may read the clock ({node.value!r})" if isinstance(node.value, str) and node.value in _OF_CLOCKS else ""
-    if isinstance(node, ast.FunctionDef):
-        return "does something when objects go (__del__)" if node.name == "__del__" else ""
-    if not isinstance(node, ast.Call):
-        return ""
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    owner = node.func.value if isinstance(node.func, ast.Attribute) else None
-    if isinstance(owner, ast.Name) and owner.id in ("os", "posix") and name in ("read", "write"):
-        return f"uses a descriptor (os.{name})"
-    given = [*node.args, *(each.value for each in node.keywords)]
-    if name == "seed" and (not given or (isinstance(given[0], ast.Constant) and given[0].value is None)):
-        return "seeds a stream with entropy"
-    return "lets a library print past Python" if any(each.arg in ("disp", "iprint") for each in node.keywords) else ""

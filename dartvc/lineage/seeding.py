@@ -24,6 +24,7 @@ _Place = Callable[[], bytes]
 _INSTANCE: object = random._inst
 _LOADERS = (importlib.machinery.SourceFileLoader, importlib.machinery.ExtensionFileLoader)
 
+
 class Seeding:
     """Watches how the streams of this process are seeded.
 

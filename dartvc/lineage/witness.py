@@ -25,12 +25,11 @@ from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.entropy import is_harmless
 from dartvc.lineage.observing import Observation
 from dartvc.lineage.streams import Streams
-from dartvc.program.effects import watching
+from dartvc.program.effects import WRITING, watching
 from dartvc.program.foreign import watch_foreign_writers
 
 __all__ = ["Record", "Witness", "digest_of_file", "digest_of_read", "joined"]
 
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 _ACTS = {
     "subprocess.Popen": "starts a child process",
     "os.system": "runs a shell command",
@@ -62,8 +61,8 @@ _ACTS = {
     "sys.settrace": "traces itself",
     "sys.setprofile": "traces itself",
 }
-_WITHIN_THE_PROCESS = frozenset({"os.chdir", "os.putenv", "os.unsetenv", "os.mkdir", "signal.pthread_kill", "sys.settrace", "sys.setprofile"})
-"""What ends with the process, or is judged by itself where the whole run is concerned."""
+_WITHIN_THE_PROCESS = frozenset({"os.chdir", "os.putenv", "os.unsetenv", "signal.pthread_kill", "sys.settrace", "sys.setprofile"})
+"""What ends with the process."""
 _NETWORK = frozenset(
     f"socket.{each}"
     for each in (
@@ -340,11 +339,13 @@ class Witness:
         elif event in _ACTS and not (event == "os.rename" and _is_compiled(arguments[1])):
             self._refuse_calls(_ACTS[event])
             if (whole := self._observed()) is not None:
-                whole.makes_folder(os.fsdecode(arguments[0]), _frame_outside()) if event == "os.mkdir" else None
-                whole.refuse(_ACTS[event]) if event not in _WITHIN_THE_PROCESS else None
+                if event == "os.mkdir":
+                    whole.makes_folder(os.fsdecode(arguments[0]), _frame_outside())
+                elif event not in _WITHIN_THE_PROCESS:
+                    whole.refuse(_ACTS[event])
 
     def _note_file(self, path: str, flags: int) -> None:
-        is_written = bool(flags & _WRITING)
+        is_written = bool(flags & WRITING)
         if path.startswith((*self._folders, "/usr/share/zoneinfo")) or _is_compiled(path) or path == os.devnull:
             return
         if path.startswith(("/proc/", "/sys/")) and _frame_outside().f_code.co_filename.startswith((*self._folders, "<frozen")):

@@ -23,9 +23,9 @@ from dartvc.program.journal import CONTENT_LIMIT_BYTES, Journal
 from dartvc.program.records import add_record
 from dartvc.store.durable import sync_file, sync_folder
 
-__all__ = ["Effects", "FileState", "put_back", "watching"]
+__all__ = ["WRITING", "Effects", "FileState", "put_back", "watching"]
 
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 _CLOCK_TICK_NS = 20_000_000
 _SQLITE = b"SQLite format 3\0"
 _CHANGES: dict[str, tuple[tuple[int, ...], tuple[int | None, ...]]] = {
@@ -125,7 +125,7 @@ class Effects:
         if event == "open":
             path, _, flags = arguments
             if isinstance(flags, int) and isinstance(path, str | bytes):
-                if flags & _WRITING:
+                if flags & WRITING:
                     is_emptied = bool(flags & os.O_TRUNC)
                     self._note(os.fsdecode(path), is_growing=bool(flags & os.O_APPEND and not is_emptied), is_followed=True, is_emptied=is_emptied)
                 elif self.use is not None and not self.is_at_work:
