@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -94,11 +95,13 @@ def main() -> int:
         from dartvc.cli.seed import begin_again_early
 
         begin_again_early(argv)
+        gc.disable()  # nothing that is imported goes again
         from dartvc.cli.running import parse_plainly, start
 
         options = parse_plainly(argv)
         if options is not None:
             return start(options)
+        gc.enable()
     is_terminal = sys.stdout.isatty()
     color = is_terminal and not os.environ.get("NO_COLOR")
     if is_terminal:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.cli.context import Context
 from dartvc.cli.render.log import iter_blocks, render_log
 from dartvc.host.collector import CollectorPaused
 from dartvc.model import Commit, Oid
+from dartvc.model.records import NamedTuple
 
 __all__ = ["LogOptions", "commit_item", "parse_plainly", "print_log"]
 

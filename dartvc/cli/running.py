@@ -7,10 +7,11 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dartvc.cli.seed import begin_again, is_seed, note_last
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefusedError, UntrustedError, UsageError
+from dartvc.model.records import NamedTuple
 
 if TYPE_CHECKING:
     from dartvc.history import Repository

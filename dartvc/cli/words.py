@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from dartvc.model.records import NamedTuple
 
 __all__ = ["CommonWords", "fill_revisions", "split_common", "verb_of"]
 

@@ -14,9 +14,10 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.host.places import is_library_file
+from dartvc.model.records import NamedTuple
 from dartvc.program.flow import CodeFlow, range_of
 from dartvc.program.frames import local_slots
 from dartvc.program.sources import MODULE_SCOPE

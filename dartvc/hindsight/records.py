@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.errors import CorruptError
 from dartvc.hindsight.contexts import Context
 from dartvc.hindsight.loops import Loop
+from dartvc.model.records import NamedTuple
 
 __all__ = ["Chunk", "LogRecord", "decode_chunks", "encode_chunk", "open_state"]
 

@@ -8,11 +8,12 @@ equal namespaces have equal trees.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dartvc.errors import CorruptError
 from dartvc.history.quoting import entry_name, name_of_entry, shard_of
 from dartvc.model import Oid
+from dartvc.model.records import NamedTuple
 from dartvc.store import TreeEntry
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from dartvc.errors import NotFoundError, RefusedError
 from dartvc.host.entropy import new_id
 from dartvc.model import Oid
+from dartvc.model.records import NamedTuple
 from dartvc.store import Head
 from dartvc.store.durable import storage_errors, sync_folder
 

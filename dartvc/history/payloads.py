@@ -9,12 +9,13 @@ from __future__ import annotations
 import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from xxhash import xxh3_128_digest
 
 from dartvc.errors import CorruptError
 from dartvc.model import Digest, Oid
+from dartvc.model.records import NamedTuple
 from dartvc.store.objects import BLOB
 
 if TYPE_CHECKING:

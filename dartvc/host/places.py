@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["PACKAGE_FOLDERS", "config_folder", "git_folders", "is_library_file"]
+__all__ = ["PACKAGE_FOLDERS", "config_folder", "git_folders", "is_library_file", "library_folders"]
 
 PACKAGE_FOLDERS = frozenset({"site-packages", "dist-packages"})
 
@@ -25,6 +25,13 @@ def is_library_file(filename: str) -> bool:
     if filename.startswith("<frozen"):
         return True
     return filename.startswith(_libraries()) or not PACKAGE_FOLDERS.isdisjoint(filename.split(os.sep))
+
+
+def library_folders() -> set[str]:
+    """Returns what Python and the packages installed for it lie in: its prefixes, the standard library, the folders of packages."""
+    import site
+
+    return {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, os.path.dirname(os.__file__), *site.getsitepackages()}
 
 
 def config_folder() -> Path:

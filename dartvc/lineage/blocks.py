@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import types
 from collections.abc import Iterable
@@ -27,12 +28,13 @@ class Block(Switched):
         calls: answers what is seen again.
     """
 
-    __slots__ = ("_calls", "_function")
+    __slots__ = ("_calls", "_function", "_is_first")
 
     def __init__(self, site: Site, switch: str, calls: Calls) -> None:
         super().__init__(site, switch)
         self._calls = calls
         self._function: types.FunctionType | None = None
+        self._is_first = True
 
     def __call__(self, function: types.FunctionType, /, *given: Any) -> tuple[Any, ...]:
         """Returns what the statements of the block bind, given what they read."""
@@ -42,12 +44,13 @@ class Block(Switched):
                 self.site.turn_off("it reads variables of the function around it")
         if self.site.is_off or self._function.__globals__ is not function.__globals__:
             return function(*given)  # type: ignore[no-any-return]
-        if not self._is_timed:
+        is_first, self._is_first = self._is_first, False
+        if not self._is_timed and not (is_first and all(map(self._costs_nothing, given))):
             return self._time(function, given)
         bound: list[tuple[Any, ...]] = []
 
         def plain(*values: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
-            bound.append(function(*values))
+            bound.append(self._time(function, values))
             places = tuple(_place(each, given) for each in bound[0])
             return tuple(each for each, place in zip(bound[0], places, strict=True) if place < 0), places
 
@@ -57,12 +60,17 @@ class Block(Switched):
         fresh = iter(made)
         return tuple(next(fresh) if place < 0 else given[place] for place in places)
 
+    def _costs_nothing(self, value: Any) -> bool:
+        """Whether a key of a value costs next to nothing, so that even a block of which nothing is known yet can be asked for."""
+        numpy = sys.modules.get("numpy")
+        return type(value) in _SCALARS or (numpy is not None and type(value) is numpy.ndarray and self._calls.contents.is_known(value))
+
     def _time(self, function: types.FunctionType, given: tuple[Any, ...]) -> tuple[Any, ...]:
         begin = time.perf_counter()
         bound: tuple[Any, ...] = function(*given)
         if time.perf_counter() - begin >= _WORTH_S:
             self._is_timed = True
-        else:
+        elif not self._is_timed:
             self._cheap += 1
             if self._cheap >= _CHEAP_LIMIT:
                 self.site.rest("it is cheap")

@@ -223,7 +223,7 @@ class Calls:
             site.last = "miss"
             after = Fingerprint(self.plans, self.contents, is_result=True)
             after.add(result)
-            self._retain(site, key, Entry(site.name, None, after.size_bytes + 200, done - start), result, after.size_bytes)
+            self._retain(site, key, Entry(site.name, None, after.size_bytes + 200, done - start), result, after.size_bytes, done - start)
         finally:
             if flight is not None:
                 self.flights.land(flight)
@@ -381,7 +381,7 @@ class Calls:
                 raise Refused("what it calls is answered by itself", is_final=True)
             if cost_s + record.saved_s >= _WORTH_KEEPING_S:
                 with self.witness.looking_away():
-                    self._keep(call, self.prover.proven(call, closures, result), record, cost_s + record.saved_s)
+                    self._keep(call, self.prover.proven(call, closures, result), record, cost_s)
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
         except RecursionError:
@@ -397,7 +397,7 @@ class Calls:
         if self.report is not None:
             self.report(site)
 
-    def _keep(self, call: Call, result: Any, record: Record, cost_s: float) -> None:
+    def _keep(self, call: Call, result: Any, record: Record, spent_s: float) -> None:
         site, before = call.site, call.before
         after = Fingerprint(self.plans, self.contents, is_result=True)
         after.add(result)
@@ -408,16 +408,19 @@ class Calls:
         streams, streams_after = self._streams_moved(record)
         files = {path: digest_of_read(path, stamp) for path, stamp in record.files.items()}
         entry = Entry(
-            site.name, None, after.size_bytes + 200, cost_s, files, streams, streams_after,
+            site.name, None, after.size_bytes + 200, spent_s + record.saved_s, files, streams, streams_after,
             joined(record.output), height=self.heights.above(before.identities), assembled=record.assembled,
         )  # fmt: skip
         self.heights.note(result, entry.height)
-        self._retain(site, call.key, entry, result, after.size_bytes)
+        self._retain(site, call.key, entry, result, after.size_bytes, spent_s)
 
-    def _retain(self, site: Site, key: bytes, entry: Entry, result: Any, size_bytes: int) -> None:
-        """Keeps a sound result in memory and in the repository, as far as that pays."""
+    def _retain(self, site: Site, key: bytes, entry: Entry, result: Any, size_bytes: int, spent_s: float) -> None:
+        """Keeps a sound result in memory and in the repository, as far as that pays.
+
+        Memory is given for what the call itself took: what was answered inside it is kept already.
+        """
         doubt = 1.0 if site.reused else 1.0 + site.executions / _DOUBTFUL_EXECUTIONS
-        is_cheap_to_keep = entry.cost_s > _MARGIN * doubt * size_bytes / _COPY_BYTES_PER_S
+        is_cheap_to_keep = spent_s > _MARGIN * doubt * size_bytes / _COPY_BYTES_PER_S
         with self.witness.looking_away():
             is_kept = key in self._seen or is_cheap_to_keep or self.flights.is_awaited(key)
             if is_kept:

@@ -15,13 +15,14 @@ import types
 from collections.abc import Callable, Iterable
 from opcode import opmap
 from operator import is_not
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.lineage.bindings import Bound
 from dartvc.lineage.codekeys import Effects, Refused
 from dartvc.lineage.contents import LARGE_BYTES, owner_of
 from dartvc.lineage.fingerprints import SCALARS
 from dartvc.lineage.holdings import keeps_array, keeps_frame
+from dartvc.model.records import NamedTuple
 
 __all__ = ["Change", "is_estimator", "may_write"]
 

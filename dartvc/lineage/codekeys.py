@@ -11,12 +11,12 @@ import dis
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from xxhash import xxh3_128
 
 from dartvc.lineage.forbidden import forbidden_attribute, forbidden_definition, forbidden_names
+from dartvc.model.records import NamedTuple
 
 __all__ = ["Effects", "Facts", "Plan", "Plans", "Refused", "version_of_package"]
 
@@ -66,8 +66,7 @@ def version_of_package(top: str) -> str:
     return known
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known from a code object alone.
 
     Attributes:
@@ -142,7 +141,6 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _nested(constant)
 
 
-@dataclass
 class Plan:
     """The closure of one function or class.
 
@@ -154,17 +152,18 @@ class Plan:
         stored: globals that it assigns; ``may_set``: whether it binds anything beyond its locals at all.
     """
 
-    digest: bytes = b""
-    refusal: str = ""
-    fixed: list[tuple[Mapping[str, Any], str, object]] = field(default_factory=list)
-    data: list[tuple[str, Mapping[str, Any], str]] = field(default_factory=list)
-    cells: list[tuple[str, types.CellType]] = field(default_factory=list)
-    functions: list[types.FunctionType] = field(default_factory=list)
-    classes: list[tuple[type, int]] = field(default_factory=list)
-    owners: dict[str, Any] = field(default_factory=dict)
-    stored: set[str] = field(default_factory=set)
-    may_set: bool = False
-    kept: list[object] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.digest = b""
+        self.refusal = ""
+        self.fixed: list[tuple[Mapping[str, Any], str, object]] = []
+        self.data: list[tuple[str, Mapping[str, Any], str]] = []
+        self.cells: list[tuple[str, types.CellType]] = []
+        self.functions: list[types.FunctionType] = []
+        self.classes: list[tuple[type, int]] = []
+        self.owners: dict[str, Any] = {}
+        self.stored: set[str] = set()
+        self.may_set = False
+        self.kept: list[object] = []
 
     def holds(self) -> bool:
         """Whether every definition is still the one that the plan was made of."""

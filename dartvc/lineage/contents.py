@@ -10,7 +10,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from xxhash import xxh3_128
@@ -25,22 +24,24 @@ _PACKED_LIMIT_BYTES = 1 << 30
 _ALLOCATIONS_LIMIT = 256
 _DIGESTS_LIMIT = 64
 _REWRITTEN_LIMIT = 2
+_MARKED = b"marked"
 
-_View = tuple[int, int, tuple[tuple[int, int], ...]]
+_View = tuple[str, int, int, tuple[tuple[int, int], ...]]
+"""What tells a view from others of the same memory; the first part says what is known of it: nothing for its digest, or what `mark` was told."""
 
 
-@dataclass(slots=True)
 class _Allocation:
     """The memory of one array: the whole pages in it are watched, the bytes around them compared."""
 
-    owner: weakref.ref[Any]
-    address: int
-    size_bytes: int
-    start: int
-    stop: int
-    digests: dict[_View, tuple[int, int, bytes, bytes]] = field(default_factory=dict)
-    rewritten: int = 0
-    is_left_alone: bool = False
+    def __init__(self, owner: weakref.ref[Any], address: int, size_bytes: int, start: int, stop: int) -> None:
+        self.owner = owner
+        self.address = address
+        self.size_bytes = size_bytes
+        self.start = start
+        self.stop = stop
+        self.digests: dict[_View, tuple[bytes, bytes]] = {}
+        self.rewritten = 0
+        self.is_left_alone = False
 
 
 class Contents:
@@ -73,15 +74,20 @@ class Contents:
             allocation = self._allocation_of(values)
             if allocation is None or allocation.is_left_alone:
                 return hash_it()
-            view, low, high = _extent(values)
-            known = self._known(allocation, view)
-            if known is not None:
-                return known
-            try:
-                return self._learn(allocation, view, low, high, hash_it)
-            except OSError:
-                allocation.is_left_alone = True
-                return hash_it()
+            return self._known(allocation, *_extent(values)) or self._learn(allocation, *_extent(values), hash_it)
+
+    def mark(self, values: Any, name: str) -> None:
+        """Notes what an array is, which holds until its memory is written to."""
+        with self._lock:
+            allocation = self._allocation_of(values) if self._watch.is_available else None
+            if allocation is not None and not allocation.is_left_alone:
+                self._learn(allocation, *_extent(values, name), lambda: _MARKED)
+
+    def bears(self, values: Any, name: str) -> bool:
+        """Whether an array still is what `mark` was told of it; False, too, where nobody can tell."""
+        with self._lock:
+            allocation = self._allocations.get(id(owner_of(values)))
+            return allocation is not None and not allocation.is_left_alone and self._known(allocation, *_extent(values, name)) == _MARKED
 
     def is_known(self, values: Any) -> bool:
         """Whether the digest of an array costs nothing: it is small, or was made and is still true."""
@@ -101,11 +107,11 @@ class Contents:
             self._allocations.clear()
             self._watch.close()
 
-    def _known(self, allocation: _Allocation, view: _View) -> bytes | None:
+    def _known(self, allocation: _Allocation, view: _View, low: int, high: int) -> bytes | None:
         found = allocation.digests.get(view)
         if found is None:
             return None
-        low, high, edges, digest = found
+        edges, digest = found
         start, stop = self._pages(allocation, low, high)
         if self._watch.is_unwritten(start, stop) and self._edges(low, high, start, stop) == edges:
             return digest
@@ -121,14 +127,18 @@ class Contents:
         start, stop = self._pages(allocation, low, high)
         if allocation.is_left_alone or start >= stop:
             return hash_it()
-        if not self._watch.is_unwritten(start, stop):
-            allocation.digests.clear()  # protecting takes off marks that other views would have to see
-            self._watch.protect(start, stop)
+        try:
+            if not self._watch.is_unwritten(start, stop):
+                allocation.digests.clear()  # protecting takes off marks that other views would have to see
+                self._watch.protect(start, stop)
+        except OSError:
+            allocation.is_left_alone = True
+            return hash_it()
         edges = self._edges(low, high, start, stop)
         digest = hash_it()
         if len(allocation.digests) >= _DIGESTS_LIMIT:
             allocation.digests.pop(next(iter(allocation.digests)))
-        allocation.digests[view] = (low, high, edges, digest)
+        allocation.digests[view] = edges, digest
         return digest
 
     def _pages(self, allocation: _Allocation, low: int, high: int) -> tuple[int, int]:
@@ -208,8 +218,8 @@ def owner_of(values: Any) -> Any:
         values = below
 
 
-def _extent(values: Any) -> tuple[_View, int, int]:
-    """Returns what tells a view from others of the same memory, and the first and last byte that it spans."""
+def _extent(values: Any, name: str = "") -> tuple[_View, int, int]:
+    """Returns a view, and the first and last byte that it spans."""
     low = high = address = values.__array_interface__["data"][0]
     for count, stride in zip(values.shape, values.strides, strict=True):
         if stride < 0:
@@ -217,7 +227,7 @@ def _extent(values: Any) -> tuple[_View, int, int]:
         else:
             high += (count - 1) * stride
     steps = sorted(((stride, count) for stride, count in zip(values.strides, values.shape, strict=True) if count > 1), key=_by_width)
-    return (address, values.itemsize, tuple(steps)), low, high + values.itemsize
+    return (name, address, values.itemsize, tuple(steps)), low, high + values.itemsize
 
 
 def _by_width(step: tuple[int, int]) -> int:

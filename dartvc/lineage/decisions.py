@@ -13,7 +13,6 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from xxhash import xxh3_128_hexdigest
 
@@ -35,7 +34,6 @@ _BEGINNING_S = 2.0
 _LEVEL = 1
 
 
-@dataclass(slots=True)
 class Stream:
     """The decisions of one function, class or module.
 
@@ -46,12 +44,13 @@ class Stream:
         is_dropped: whether it was given up; ``data`` is empty then.
     """
 
-    switch: str
-    file: int
-    scope: ScopePlace
-    data: bytearray
-    seen: int = 0
-    is_dropped: bool = False
+    def __init__(self, switch: str, file: int, scope: ScopePlace) -> None:
+        self.switch = switch
+        self.file = file
+        self.scope = scope
+        self.data = bytearray()
+        self.seen = 0
+        self.is_dropped = False
 
     @property
     def count(self) -> int:
@@ -92,7 +91,7 @@ class PathRecorder:
         file = self._files.setdefault((filename, text), len(self._files))
         stream = self.streams.get((file, scope.number))
         if stream is None:
-            stream = Stream(f"__dvc_p{len(self.streams)}__", file, scope, bytearray())
+            stream = Stream(f"__dvc_p{len(self.streams)}__", file, scope)
             self.streams[file, scope.number] = stream
             append = stream.data.append if scope.width == 1 else stream.data.extend
             setattr(builtins, stream.switch, None if self._is_closed else append)

@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from dartvc.host.threads import Standstill
 from dartvc.lineage.claims import Claims
@@ -21,15 +20,16 @@ _LOOK_S = 0.25
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.01
 
 
-@dataclass(eq=False, slots=True)
 class Flight:
     """One result that is being computed by a thread of this process."""
 
-    key: bytes
-    owner: int
-    landed: threading.Event = field(default_factory=threading.Event)
-    is_awaited: bool = False
-    is_claimed: bool = False
+    __slots__ = ("is_awaited", "is_claimed", "key", "landed", "owner")
+
+    def __init__(self, key: bytes, owner: int) -> None:
+        self.key = key
+        self.owner = owner
+        self.landed = threading.Event()
+        self.is_awaited = self.is_claimed = False
 
 
 class Flights:

@@ -25,11 +25,11 @@ def facts_of_process(folder: str = "") -> str:
     Args:
         folder: the working directory of the run that this process stands in for; empty: its own.
     """
-    model = platform.processor()
+    model = ""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            model = next((line for line in file if line.startswith("model name")), model)
+            model = next((line for line in file if line.startswith("model name")), "")
     except OSError:
         pass
     threads = [os.environ.get(name) for name in _THREAD_SETTINGS]
-    return repr((_VERSION, sys.version, platform.machine(), model, os.cpu_count(), threads, folder or os.getcwd()))
+    return repr((_VERSION, sys.version, platform.machine(), model or platform.processor(), os.cpu_count(), threads, folder or os.getcwd()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,4 +119,6 @@ class Handover:
 
     def remove(self) -> None:
         """Takes the folder away."""
+        import shutil  # milliseconds that only a run with workers pays
+
         shutil.rmtree(self.folder, ignore_errors=True)

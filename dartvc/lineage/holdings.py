@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from dartvc.lineage.codekeys import Effects, Refused
+from dartvc.model.records import NamedTuple
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.saving import Refusal, Saving, save
 
@@ -46,8 +46,7 @@ class Lost(Exception):
     """A kept result was changed by somebody who had it, or cannot be made again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frozen:
+class Frozen(NamedTuple):
     """A pickled value: its stream, and its large buffers."""
 
     stream: bytes

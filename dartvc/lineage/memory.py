@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from dartvc.lineage.eviction import Policy, cost_and_size
@@ -17,7 +16,6 @@ _REMEMBERED = 10_000
 _FIRST_ROOM_BYTES = 256 << 20
 
 
-@dataclass(slots=True)
 class Entry:
     """A result: what it depends on besides its key, what is to be done again when it is reused, and what it is worth.
 
@@ -33,19 +31,27 @@ class Entry:
         is_earlier: whether it was computed elsewhere: by an earlier run, or in another process.
     """
 
-    site: str
-    holding: Any
-    size_bytes: int
-    cost_s: float
-    files: dict[str, str] = field(default_factory=dict)
-    streams: tuple[bytes, ...] = ()
-    streams_after: Any = None
-    output: list[tuple[str, str]] = field(default_factory=list)
-    uses: int = 0
-    last_use: float = 0.0
-    height: int = 1
-    assembled: int = 0
-    is_earlier: bool = False
+    __slots__ = (
+        "assembled", "cost_s", "files", "height", "holding", "is_earlier", "last_use", "output", "site", "size_bytes", "streams", "streams_after", "uses",
+    )  # fmt: skip
+
+    def __init__(
+        self, site: str, holding: Any, size_bytes: int, cost_s: float, files: dict[str, str] | None = None, streams: tuple[bytes, ...] = (),
+        streams_after: Any = None, output: Sequence[tuple[str, str]] = (), height: int = 1, assembled: int = 0, *, is_earlier: bool = False,
+    ) -> None:  # fmt: skip
+        self.site = site
+        self.holding = holding
+        self.size_bytes = size_bytes
+        self.cost_s = cost_s
+        self.files = files or {}
+        self.streams = streams
+        self.streams_after = streams_after
+        self.output = output
+        self.uses = 0
+        self.last_use = 0.0
+        self.height = height
+        self.assembled = assembled
+        self.is_earlier = is_earlier
 
 
 class Memory:

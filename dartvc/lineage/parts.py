@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dartvc.lineage.growing import Grown
+from dartvc.model.records import NamedTuple
 
 __all__ = ["Blocks", "CallRewrite", "Find", "PartCall", "Stacked"]
 
 
-@dataclass(frozen=True, slots=True)
-class Stacked:
+class Stacked(NamedTuple):
     """Where the parts of a stacked array lie: along which axis, their bounds, and which may be prefixes of a product that grows."""
 
     reference: weakref.ref[Any]
@@ -22,8 +21,7 @@ class Stacked:
     grown: tuple[Grown | None, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """The parts of a stack, whether it was made or put off."""
 
     axis: int
@@ -35,8 +33,7 @@ class Blocks:
 Find = Callable[[Any], Blocks | None]
 
 
-@dataclass(frozen=True, slots=True)
-class PartCall:
+class PartCall(NamedTuple):
     """A call that can be assembled from its parts.
 
     Attributes:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import ast
 import builtins
-import importlib.abc
 import os
 import re
 import sys
 import time
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
@@ -33,6 +32,7 @@ from dartvc.lineage.shelf import Shelf, Stored
 from dartvc.lineage.sites import Site
 from dartvc.lineage.witness import digest_of_file, digest_of_read
 from dartvc.model import Oid
+from dartvc.model.records import NamedTuple
 from dartvc.sessions.runs import Run
 from dartvc.state.hooks import has_exits
 
@@ -101,7 +101,9 @@ def recall(repository: Repository, run: Run, text: str) -> Answer | None:
 
 def _site_of(run: Run) -> Site:
     """Returns the place of a whole run, which is one call."""
-    return Site(os.path.basename(run.script), run.script, 1, calls=1)
+    site = Site(os.path.basename(run.script), run.script, 1)
+    site.calls = 1
+    return site
 
 
 def _key(run: Run, text: str) -> bytes:
@@ -342,7 +344,7 @@ def _draws_on_screen() -> bool:
     return backend is not None and getattr(canvas, "__module__", "").rpartition("backend_")[2] not in _PAPERLIKE
 
 
-class _Missed(importlib.abc.MetaPathFinder):
+class _Missed:
     """The last finder: what nobody has found may be there when the program runs again."""
 
     def __init__(self) -> None:

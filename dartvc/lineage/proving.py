@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.lineage.bindings import Bindings
 from dartvc.lineage.changes import Change
@@ -13,6 +13,7 @@ from dartvc.lineage.codekeys import Effects, Plans, Refused
 from dartvc.lineage.contents import Contents
 from dartvc.lineage.fingerprints import Fingerprint
 from dartvc.lineage.sites import Site
+from dartvc.model.records import NamedTuple
 
 __all__ = ["Call", "Prover"]
 

@@ -14,7 +14,6 @@ import time
 import types
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
 
@@ -23,6 +22,7 @@ from xxhash import xxh3_128
 from dartvc.lineage.codekeys import Plans
 from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, laid_out
 from dartvc.lineage.fingerprints import SCALARS, Fingerprint, find_handler
+from dartvc.model.records import NamedTuple
 
 __all__ = ["Recollections"]
 
@@ -39,8 +39,7 @@ class _Unsteady(Exception):
     """An estimator has a part whose sameness cannot be told without walking it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(NamedTuple):
     """What one walk over an estimator, by itself, came to; ``identities`` are in the order in which it met them, and valid while this lives."""
 
     digest: bytes
@@ -54,14 +53,14 @@ class Whole:
     kept: list[object]
 
 
-@dataclass(slots=True)
 class _Known:
     """One estimator that was walked; nothing here holds it: it goes when the program lets go of it."""
 
-    reference: weakref.ref[Any]
-    whole: Whole | None = None
-    shape: _Shape | None = None
-    checks: list[_Check] = field(default_factory=list)
+    def __init__(self, reference: weakref.ref[Any]) -> None:
+        self.reference = reference
+        self.whole: Whole | None = None
+        self.shape: _Shape | None = None
+        self.checks: list[_Check] = []
 
 
 class Recollections:

@@ -18,7 +18,7 @@ _LARGE_BYTES = 8 << 20
 _LEARNED_BYTES = (32 << 20) - 8192
 _HELD = 6
 _UNLIKE = 2
-_ALONE = 3  # the pool's list, the loop variable, getrefcount's argument
+_ALONE = 3  # the pool's list, the loop's variable, getrefcount's argument
 
 
 class Recycler:
@@ -72,24 +72,33 @@ class Recycler:
         return copy
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Returns memory that nobody holds any more, as an array of this shape and anything in it; None when there is none that is about as large."""
+        """Returns memory that nobody holds any more, as an array of this shape and anything in it; None when there is none that is about as large.
+
+        What is a little too small is given back to the system: enlarged, it would be copied (21 ms for 46 MB, fresh memory 5), and a loop whose
+        arrays grow would keep the old ones beside the new.
+        """
+        wanted = math.prod(shape) * dtype.itemsize
         with self._lock:
-            found = None
-            wanted = math.prod(shape) * dtype.itemsize
+            free = []
             for position in range(len(self._pool)):
                 each = self._pool[position]
-                is_like = each.shape == shape or wanted // _UNLIKE <= each.nbytes <= wanted * _UNLIKE
+                is_like = wanted // _UNLIKE <= each.nbytes <= wanted * _UNLIKE
                 if is_like and each.dtype == dtype and each.flags.writeable and sys.getrefcount(each) <= _ALONE:
-                    found = self._pool.pop(position)
-                    break
+                    free.append((each.nbytes, position))
                 del each
-        if found is None or not found.flags.c_contiguous:
+            fitting = [each for each in free if each[0] >= wanted]
+            if not free:
+                return None
+            found = self._pool.pop(min(fitting or free)[1])
+        if not fitting:
+            return None
+        if not found.flags.c_contiguous:
             return None
         for forget in self.forgetters:
             forget(found)
         if found.shape != shape:
             try:
-                found.resize(shape, refcheck=False)  # nobody holds it; the C library moves pages, not bytes
+                found.resize(shape, refcheck=False)  # nobody holds it; the C library gives the rest back
             except (ValueError, MemoryError):
                 return None  # a weak reference leads to it
         return found

@@ -8,7 +8,6 @@ import inspect
 import linecache
 import os
 import sys
-import sysconfig
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from dartvc.history import Repository
 from dartvc.history.config import parse_size
+from dartvc.host.places import library_folders
 from dartvc.lineage.account import write_account
 from dartvc.lineage.blocks import Block, Loop
 from dartvc.lineage.calls import Calls
@@ -72,7 +72,7 @@ class Reuse:
         self._namespace = namespace
         self._files = UserFiles(folder)
         self.folder = os.path.join(os.path.abspath(folder), "")
-        paths = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(repository.path)}
+        paths = {*library_folders(), str(repository.path)}
         libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self.folder)
         self._libraries = tuple(path for path in libraries if not self.folder.startswith(path)) or libraries
         self._is_cell = is_cell
@@ -92,7 +92,7 @@ class Reuse:
             self.plans, self.witness, self.memory, self.shelf, namespace, self.contents, stands_in=stands_in, is_partial=is_partial
         )
         self.recycler = Recycler(self.memory.budget_bytes // 2)
-        self.rewrites = Rewrites(self.memory, self.calls.digest_alone, self.recycler.copy) if is_partial else None
+        self.rewrites = Rewrites(self.memory, self.calls.digest_alone, self.contents, self.recycler.copy) if is_partial else None
         self.calls.rewrites = self.rewrites
         self.recycler.forgetters = [self.contents.forget, self.calls.heights.forget, *([self.rewrites.forget] if self.rewrites else [])]
         self.calls.holder.let_go = self.recycler.let_go

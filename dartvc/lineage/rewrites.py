@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from dartvc.lineage.aggregates import Aggregate, Elementwise
 from dartvc.lineage.codekeys import Refused
+from dartvc.lineage.contents import Contents
 from dartvc.lineage.deferring import Deferred, Transposed, settled
 from dartvc.lineage.growing import Grown, Growth
 from dartvc.lineage.memory import Entry, Memory
@@ -311,7 +312,7 @@ class GrowingProduct:
         if base is None or left.ndim != 2 or base.nbytes > 8 * right.nbytes + (1 << 22):
             return None
         key = products.digest(left) + products.digest(base)
-        result, grown = self._growth.multiply(left, right, key, base.shape[1])
+        result, grown = self._growth.multiply(left, base, key, right.shape[1])
         return products.counted(grown, result)
 
 
@@ -321,13 +322,16 @@ class Rewrites:
     Args:
         memory: where products of parts are kept.
         digest: the fingerprint of one array.
+        contents: knows large arrays without reading them.
         copy: makes a copy of a large array.
     """
 
-    def __init__(self, memory: Memory, digest: Callable[[Any], bytes], copy: Callable[[Any], Any] = lambda array: array.copy()) -> None:
+    def __init__(
+        self, memory: Memory, digest: Callable[[Any], bytes], contents: Contents, copy: Callable[[Any], Any] = lambda array: array.copy()
+    ) -> None:
         self.assembled = 0
         self._products = Products(memory, digest)
-        self._growth = Growth(copy)
+        self._growth = Growth(copy, contents)
         self._stacked: dict[int, Stacked] = {}
         self._tables: dict[int, Stacked] = {}
         self._rewrites: tuple[Rewrite, ...] = (RowSubset(), RowBlocks(), ColumnBlocks(), GrowingProduct(self._growth), BlocksOfResult())
@@ -345,7 +349,11 @@ class Rewrites:
         if len(widths) == len(parts) and bounds[-1] == result.shape[axis]:
             number = id(result)
             reference = weakref.ref(result, lambda _: self._stacked.pop(number, None))
-            self._stacked[number] = Stacked(reference, axis, tuple(bounds), tuple(map(self._growth.of, parts)))
+            grown = tuple(map(self._growth.of, parts))
+            self._stacked[number] = Stacked(reference, axis, tuple(bounds), grown)
+            for part, each, start, stop in zip(parts, grown, bounds, bounds[1:], strict=False):
+                if each is not None and axis == 1:
+                    each.note_copy(result[:, start:stop], part)
 
     def forget(self, array: Any) -> None:
         """Takes note that the memory of an array is going to hold something else."""

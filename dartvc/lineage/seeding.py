@@ -8,7 +8,6 @@ effect on results.
 from __future__ import annotations
 
 import functools
-import importlib.abc
 import importlib.machinery
 import random
 import sys
@@ -92,7 +91,7 @@ class Seeding:
         self._fresh.update((stream, stream()) for stream in streams)
 
 
-class _LibraryImports(importlib.abc.MetaPathFinder):
+class _LibraryImports:
     """Looks at the streams before and after the program imports a library."""
 
     def __init__(self, is_library: Callable[[str], bool], before: Callable[[], Sequence[_Place]], after: Callable[[Sequence[_Place]], None]) -> None:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from xxhash import xxh3_128_hexdigest
@@ -23,6 +22,7 @@ from dartvc.lineage.catalogue import CACHE_REF, DAY_S, read_index, read_pins, re
 from dartvc.lineage.eviction import Policy, cost_and_size
 from dartvc.lineage.holdings import Frozen
 from dartvc.model import Oid
+from dartvc.model.records import NamedTuple
 from dartvc.store.objects import TreeEntry
 
 __all__ = ["Shelf", "Stored", "sealed"]
@@ -33,8 +33,7 @@ _QUEUE_LIMIT_BYTES = 1 << 30
 _TRIES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A result on its way to the repository, or back."""
 
     key: str
@@ -232,8 +231,7 @@ def sealed(name: str, facts: Mapping[str, Any], stream: bytes) -> bytes:
     return f"{name} {json.dumps(plain, sort_keys=True)} {xxh3_128_hexdigest(stream)}".encode()
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     """A stored result as eviction sees it: a week in which nobody used it halves what it is worth."""
 
     cost_s: float

@@ -6,7 +6,6 @@ import builtins
 import types
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from dartvc.program.trampolines import bind_trampoline
@@ -27,7 +26,6 @@ _TRIAL_AGAIN_S = 4e-3
 _REST_S = 0.2
 
 
-@dataclass
 class Site:
     """One function of the program, or one operation in it.
 
@@ -49,36 +47,28 @@ class Site:
         components: what the last call that ran depended on: label to digest, in order.
     """
 
-    name: str
-    file: str = ""
-    line: int = 0
-    calls: int = 0
-    executions: int = 0
-    reused: int = 0
-    partial: int = 0
-    assembled: int = 0
-    refusals: int = 0
-    cost_s: float = 0.0
-    overhead_s: float = 0.0
-    saved_s: float = 0.0
-    learning_s: float = 0.0
-    reason: str = ""
-    is_off: bool = False
-    components: list[tuple[str, str]] = field(default_factory=list)
-    last: str = ""
-    may_wait: bool = True
-    is_part: bool = False
-    is_loop: bool = False
-    changes: bool = False
-    binds: bool = False
-    is_recalled: bool = False
-    template: types.CodeType | None = None
-    turn_back: list[Callable[[], None]] = field(default_factory=list)
-    turn_on: list[Callable[[], None]] = field(default_factory=list)
-    rests: int = 0
-    is_resting: bool = False
-    _rested_at_s: float = 0.0
-    _before: tuple[int, int, int, float, float, float, float] = (0, 0, 0, 0.0, 0.0, 0.0, 0.0)
+    def __init__(self, name: str, file: str = "", line: int = 0, *, is_part: bool = False, is_loop: bool = False, changes: bool = False) -> None:
+        self.name = name
+        self.file = file
+        self.line = line
+        self.calls = self.executions = self.reused = self.partial = self.assembled = self.refusals = 0
+        self.cost_s = self.overhead_s = self.saved_s = self.learning_s = 0.0
+        self.reason = ""
+        self.is_off = False
+        self.components: list[tuple[str, str]] = []
+        self.last = ""
+        self.may_wait = True
+        self.is_part = is_part
+        self.is_loop = is_loop
+        self.changes = changes
+        self.binds = self.is_recalled = False
+        self.template: types.CodeType | None = None
+        self.turn_back: list[Callable[[], None]] = []
+        self.turn_on: list[Callable[[], None]] = []
+        self.rests = 0
+        self.is_resting = False
+        self._rested_at_s = 0.0
+        self._before: tuple[int, int, int, float, float, float, float] = (0, 0, 0, 0.0, 0.0, 0.0, 0.0)
 
     def begin_anew(self) -> None:
         """Counts from nothing, in a forked child."""

@@ -16,7 +16,6 @@ import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from xxhash import xxh3_128
@@ -87,20 +86,18 @@ def digest_of_file(path: str) -> str:
     return state.hexdigest()
 
 
-@dataclass
 class Record:
     """What one call did so far; ``inner_s`` is what the calls in it take that can be answered themselves, ``assembled`` how many results it assembled."""
 
-    files: dict[str, tuple[int, int]] = field(default_factory=dict)
-    output: list[tuple[str, str]] = field(default_factory=list)
-    output_size: int = 0
-    refusal: str = ""
-    saved_s: float = 0.0
-    saved_here_s: float = 0.0
-    inner_s: float = 0.0
-    streams: tuple[bytes, ...] = ()
-    threads: int = 0
-    assembled: int = 0
+    def __init__(self, streams: tuple[bytes, ...] = (), threads: int = 0) -> None:
+        self.files: dict[str, tuple[int, int]] = {}
+        self.output: list[tuple[str, str]] = []
+        self.output_size = 0
+        self.refusal = ""
+        self.saved_s = self.saved_here_s = self.inner_s = 0.0
+        self.streams = streams
+        self.threads = threads
+        self.assembled = 0
 
     def absorb(self, inner: Record) -> None:
         """Takes over what a call inside this one did."""

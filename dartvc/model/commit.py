@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
 
 from dartvc.model.ids import Oid
+from dartvc.model.records import NamedTuple
 
 __all__ = ["Commit", "CommitKind", "Position"]
 

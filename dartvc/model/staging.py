@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from dartvc.model.commit import CommitKind, Position
 from dartvc.model.ids import Digest, Oid
+from dartvc.model.records import NamedTuple
 
 __all__ = ["ChunkRef", "CommitReport", "LogSegment", "LogSource", "Omission", "Payload", "StagedCommit", "StagedName", "Summary"]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from dartvc.model.commit import CommitKind
 from dartvc.model.ids import Oid
+from dartvc.model.records import NamedTuple
 from dartvc.model.staging import Omission
 
 __all__ = ["RestoreReport", "Workspace"]

@@ -13,8 +13,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from dartvc.model.records import NamedTuple
 from dartvc.program.records import read_records
 
 __all__ = ["ACT_EVENTS", "Act", "Acts", "acts_between", "acts_since", "describe_acts", "read_acts"]

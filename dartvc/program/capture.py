@@ -10,7 +10,6 @@ import sys
 import types
 from collections.abc import Iterable, Sequence
 from contextvars import Context
-from dataclasses import dataclass, field
 from typing import Any
 
 from dartvc.program.coroutines import AWAITING, COROUTINES, awaited_by, awaiting_at, frame_of, leaves_normally, stepped_task
@@ -36,7 +35,6 @@ class CaptureError(Exception):
         self.frame = frame
 
 
-@dataclass(slots=True)
 class CapturedFrame:
     """One frame: where it stands and what it holds.
 
@@ -59,20 +57,36 @@ class CapturedFrame:
         coroutine: the coroutine or asynchronous generator whose frame it is.
     """
 
-    module: str
-    filename: str
-    qualname: str
-    first_line: int
-    digest: str
-    path: Path
-    kind: str
-    line: int
-    call: tuple[int, int, int, int] | None = None
-    values: dict[str, object] = field(default_factory=dict)
-    cells: dict[str, types.CellType] = field(default_factory=dict)
-    stack: list[object] = field(default_factory=list)
-    awaits: str = ""
-    coroutine: object = None
+    def __init__(
+        self,
+        module: str,
+        filename: str,
+        qualname: str,
+        first_line: int,
+        digest: str,
+        path: Path,
+        kind: str,
+        line: int,
+        call: tuple[int, int, int, int] | None = None,
+        values: dict[str, object] | None = None,
+        cells: dict[str, types.CellType] | None = None,
+        stack: list[object] | None = None,
+        awaits: str = "",
+    ) -> None:
+        self.module = module
+        self.filename = filename
+        self.qualname = qualname
+        self.first_line = first_line
+        self.digest = digest
+        self.path = path
+        self.kind = kind
+        self.line = line
+        self.call = call
+        self.values = {} if values is None else values
+        self.cells = {} if cells is None else cells
+        self.stack = [] if stack is None else stack
+        self.awaits = awaits
+        self.coroutine: object = None
 
     def find(self, part: str) -> object:
         """Returns a variable by its name, or a value of the stack by ``_.`` and its index; None when there is none."""

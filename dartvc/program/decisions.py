@@ -15,7 +15,8 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from dartvc.model.records import NamedTuple
 
 __all__ = [
     "Deciding",
@@ -57,8 +58,7 @@ _COMPILING = frozenset(("jit", "njit", "vectorize", "guvectorize", "cfunc", "ste
 _COMPILING_CALL = re.compile(rf"\b(?:{'|'.join(sorted(_COMPILING))})\s*\(")
 
 
-@dataclass(frozen=True, slots=True)
-class ScopePlace:
+class ScopePlace(NamedTuple):
     """Where a module, class or function stands whose statements decide.
 
     Attributes:
@@ -76,8 +76,7 @@ class ScopePlace:
     width: int
 
 
-@dataclass(frozen=True, slots=True)
-class DecidingScope:
+class DecidingScope(NamedTuple):
     """A module, class or function with statements that decide.
 
     Attributes:

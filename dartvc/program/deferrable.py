@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 __all__ = ["STACKING", "Uses", "find_uses", "lendable_parameters"]
 
@@ -83,7 +82,6 @@ _COMPOUND = ast.For | ast.While | ast.If | ast.With | ast.Try
 _OPAQUE = frozenset({"locals", "vars", "eval", "exec", "dir", "globals"})
 
 
-@dataclass
 class Uses:
     """What was found in one function.
 
@@ -92,8 +90,9 @@ class Uses:
         handing: the calls that hand a stack over to a function, by identity of their node.
     """
 
-    deferrable: dict[int, frozenset[str]] = field(default_factory=dict)
-    handing: set[int] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.deferrable: dict[int, frozenset[str]] = {}
+        self.handing: set[int] = set()
 
 
 def find_uses(function: ast.FunctionDef | ast.Module) -> Uses:

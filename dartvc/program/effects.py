@@ -14,8 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from dartvc.model.records import NamedTuple
 from dartvc.program.acts import ACT_EVENTS, Acts
 from dartvc.program.fileuse import FileUse
 from dartvc.program.foreign import watch_foreign_writers

@@ -10,7 +10,6 @@ import ast
 import dis
 import types
 from bisect import bisect_right
-from dataclasses import dataclass, field
 from typing import Any
 
 from dartvc.program.sources import Scope
@@ -23,16 +22,12 @@ _NO_FALLTHROUGH = frozenset(
 _Range = tuple[int, int, int, int]
 
 
-@dataclass
 class CodeFlow:
     """What is known of a code object compiled from ``scope``, without running it."""
 
-    code: types.CodeType
-    scope: Scope
-    instructions: list[dis.Instruction] = field(init=False)
-    depths: dict[int, int] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, code: types.CodeType, scope: Scope) -> None:
+        self.code = code
+        self.scope = scope
         self.instructions = [each for each in dis.get_instructions(self.code) if each.opname != "CACHE"]
         self._index = {each.offset: index for index, each in enumerate(self.instructions)}
         self._offsets = [each.offset for each in self.instructions]

@@ -13,7 +13,9 @@ import ctypes
 import opcode
 import sys
 import types
-from typing import Any, NamedTuple
+from typing import Any
+
+from dartvc.model.records import NamedTuple
 
 __all__ = ["FrameLayout", "RunningLoop", "cells_of", "function_of", "is_in_call", "is_supported", "local_slots", "replace_in_slot", "stack_of", "view_of"]
 

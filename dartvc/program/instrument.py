@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import copy
 import functools
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
@@ -285,7 +284,7 @@ def _by_place(code: types.CodeType, filename: str) -> dict[tuple[str, str, int],
     return {(filename, each.co_qualname, each.co_firstlineno): each for each in iter_codes(code)}
 
 
-class UserModules(importlib.abc.MetaPathFinder):
+class UserModules:
     """Imports the user's own modules through a `Compiler`; everything else is left to Python."""
 
     def __init__(

@@ -14,8 +14,7 @@ import gc
 import io
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +119,14 @@ def copy_file(source: str | Path, target: str | Path) -> None:
             write_all(new.fileno(), piece)
 
 
-@dataclass
 class TakenBack:
     """What `take_back` did: paths that changed; what cannot be brought back; what the disk refused, which may work another time."""
 
-    changed: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    paths: set[str] = field(default_factory=set)
+    def __init__(self, refused: Iterable[str] = ()) -> None:
+        self.changed: list[str] = []
+        self.lost: list[str] = []
+        self.refused = list(refused)
+        self.paths: set[str] = set()
 
     @property
     def problems(self) -> list[str]:

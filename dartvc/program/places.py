@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from dartvc.model.records import NamedTuple
 from dartvc.program.sources import Scope
 
 __all__ = ["SELF", "NotResumable", "Path", "Place", "Range", "block_of", "path_of", "path_to_await", "path_to_call", "pending_operands"]

@@ -10,7 +10,6 @@ import os
 import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,23 +35,19 @@ def digest_of_code(code: types.CodeType) -> str:
     return state.hexdigest()
 
 
-@dataclass
 class SourceUnit:
     """One source file: its text, its tree, and the code that it compiles to.
 
-    Attributes:
+    Args:
         flags: of the compiler: the ``__future__`` features that a shell carries from cell to cell.
     """
 
-    filename: str
-    text: str
-    flags: int = 0
-    tree: ast.Module = field(init=False)
-    code: types.CodeType = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tree = compile(self.text, self.filename, "exec", self.flags | ast.PyCF_ONLY_AST, dont_inherit=True)
-        self.code = compile(self.tree, self.filename, "exec", self.flags, dont_inherit=True)
+    def __init__(self, filename: str, text: str, flags: int = 0) -> None:
+        self.filename = filename
+        self.text = text
+        self.flags = flags
+        self.tree: ast.Module = compile(text, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+        self.code: types.CodeType = compile(self.tree, filename, "exec", flags, dont_inherit=True)
         self._codes = {(code.co_qualname, code.co_firstlineno): code for whole in self._compiled() for code in iter_codes(whole)}
         self._scopes = {(name, _first_line(node)): node for name, node in _iter_scopes(self.tree, "")}
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.history import Repository
 from dartvc.history.digests import digest_of, digest_of_file
 from dartvc.history.namespace import NameEntry
+from dartvc.model.records import NamedTuple
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.fileuse import FileUse, Place, Version
 from dartvc.sessions.relocation import relative_path

@@ -14,7 +14,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 __all__ = ["Pace", "Pacer"]
 
@@ -40,20 +39,21 @@ _HEAD_PATIENCE = 1.5
 """A head that is so many times later than usual is not waited for any more."""
 
 
-@dataclass
 class Pace:
     """The budget and what was spent of it; times in seconds.
 
-    Attributes:
+    Args:
         max_overhead: share of the run time that commits may take.
         every_s: longest spacing that the user asked for, 0 for none.
+        spent_s: what was spent before.
     """
 
-    max_overhead: float = 0.01
-    every_s: float = 0.0
-    spent_s: float = 0.0
-    expected_s: float = _FIRST_COST_S
-    is_new: bool = False
+    def __init__(self, max_overhead: float = 0.01, every_s: float = 0.0, spent_s: float = 0.0) -> None:
+        self.max_overhead = max_overhead
+        self.every_s = every_s
+        self.spent_s = spent_s
+        self.expected_s = _FIRST_COST_S
+        self.is_new = False
 
     def take(self, stall_s: float, stored_bytes: int, busy: float = 1.0, *, is_new: bool = False) -> None:
         """Takes note of one commit.

@@ -12,10 +12,11 @@ import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dartvc.errors import CorruptError
 from dartvc.model import Oid, Omission
+from dartvc.model.records import NamedTuple
 from dartvc.sessions.recompute import EffectRefused, no_effects, random_streams_kept
 from dartvc.state.chunking import digest_buffers, fingerprint
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load

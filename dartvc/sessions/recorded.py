@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.errors import NotFoundError
 from dartvc.history import Repository
 from dartvc.model import Commit, CommitKind, Oid
+from dartvc.model.records import NamedTuple
 from dartvc.program.acts import Act, acts_between, acts_since, read_acts
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import FileState

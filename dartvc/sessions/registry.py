@@ -14,10 +14,11 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError
 from dartvc.model import Oid
+from dartvc.model.records import NamedTuple
 from dartvc.store.durable import is_abandoned
 
 if TYPE_CHECKING:

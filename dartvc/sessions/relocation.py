@@ -8,11 +8,12 @@ import sys
 import tokenize
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.history import Repository
 from dartvc.host.places import is_library_file
 from dartvc.model import Oid
+from dartvc.model.records import NamedTuple
 from dartvc.state.loading import Loading, load
 from dartvc.store.durable import storage_errors
 

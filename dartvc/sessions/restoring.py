@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dartvc.model import Commit, Digest, Oid, Omission, RestoreReport
+from dartvc.model.records import NamedTuple
 from dartvc.state.chunking import ANCHOR_BYTES, StreamChunk
 from dartvc.state.loading import Loading, Unloadable, load
 from dartvc.state.process import apply_process

@@ -12,9 +12,10 @@ import time
 import types
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.model import CommitKind, Payload, Position, StagedName
+from dartvc.model.records import NamedTuple
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.sources import UserFiles, module_text

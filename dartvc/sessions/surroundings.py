@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from dartvc.history.environment import compare_environments, describe_host
 from dartvc.host.packages import installed_version
+from dartvc.model.records import NamedTuple
 
 __all__ = ["Verdict", "judge"]
 

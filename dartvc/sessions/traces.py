@@ -10,8 +10,8 @@ import linecache
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
+from dartvc.model.records import NamedTuple
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.sources import MODULE_SCOPE
 

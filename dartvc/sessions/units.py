@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dartvc.model import Omission, StagedName
+from dartvc.model.records import NamedTuple
 
 if TYPE_CHECKING:
     from dartvc.state.working import NamespaceDelta

@@ -13,7 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dartvc.errors import DartvcError, RefusedError
 from dartvc.hindsight.journal import forget_tail
@@ -21,6 +21,7 @@ from dartvc.history import Repository
 from dartvc.host.entropy import new_id
 from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
+from dartvc.model.records import NamedTuple
 from dartvc.program.capture import Reader
 from dartvc.program.coroutines import is_loop_pass, why_not_at_loop
 from dartvc.program.effects import Effects, put_back

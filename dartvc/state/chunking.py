@@ -9,12 +9,12 @@ for what changed once is likely to change again; so is the head of a long stream
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Set
-from typing import NamedTuple
 
 from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
 from dartvc.host.threads import Helper
 from dartvc.model import ChunkRef, Digest
+from dartvc.model.records import NamedTuple
 
 __all__ = [
     "BUFFER_CHUNK_BYTES",

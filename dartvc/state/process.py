@@ -16,9 +16,10 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.model import Omission, Payload, StagedName
+from dartvc.model.records import NamedTuple
 from dartvc.state.categories import described_filters, living_filters
 from dartvc.state.chunking import match_stream
 from dartvc.state.saving import Refusal, Saving, save

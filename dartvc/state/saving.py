@@ -14,9 +14,10 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from types import CodeType, FunctionType, GeneratorType
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 from dartvc.host.collector import CollectorPaused
+from dartvc.model.records import NamedTuple
 from dartvc.state import adapters
 from dartvc.state.adapters.guarded import runs_code_when_pickled
 from dartvc.state.chunking import unframe

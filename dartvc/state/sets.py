@@ -16,9 +16,10 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.host.memory import BYTES, IS_64_BIT, WORDS
+from dartvc.model.records import NamedTuple
 from dartvc.state.rebuild import door
 
 __all__ = ["BUILDERS", "REDUCERS", "TABLES", "IrregularSets", "irregular", "is_supported", "lay_out"]

@@ -10,13 +10,13 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import CodeType
-from typing import NamedTuple
 
 from xxhash import xxh3_128_digest
 
 from dartvc.errors import DartvcError
 from dartvc.host.threads import Helper
 from dartvc.model import Digest, Omission, Payload, StagedName, Summary
+from dartvc.model.records import NamedTuple
 from dartvc.state.adapters.guarded import is_proven, try_in_child
 from dartvc.state.candidates import is_hidden, touched_names
 from dartvc.state.chunking import StreamChunk, chunk_buffer, digest_buffers, match_stream

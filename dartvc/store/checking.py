@@ -8,11 +8,11 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from dartvc.errors import CorruptError, DartvcError
 from dartvc.host.progress import track
 from dartvc.model import Oid
+from dartvc.model.records import NamedTuple
 from dartvc.store.delta import apply_delta
 from dartvc.store.durable import replace_file
 from dartvc.store.loose import iter_loose

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dartvc.errors import NotFoundError
 from dartvc.model import Oid
+from dartvc.model.records import NamedTuple
 from dartvc.store.objects import COMMIT, RawCommit, decode_commit, decode_links
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from dartvc.errors import CorruptError
 from dartvc.model import Oid
+from dartvc.model.records import NamedTuple
 
 __all__ = [
     "BLOB",

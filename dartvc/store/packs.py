@@ -17,9 +17,9 @@ import weakref
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from dartvc.errors import CorruptError
+from dartvc.model.records import NamedTuple
 from dartvc.store.objects import BLOB, COMMIT, KIND_NAMES, TREE
 from dartvc.store.packindex import PackIndex
 

@@ -15,9 +15,9 @@ import struct
 import threading
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 from dartvc.host.threads import started
+from dartvc.model.records import NamedTuple
 from dartvc.store.delta import make_tree_delta
 from dartvc.store.durable import sync_folder, write_all
 from dartvc.store.objects import COMMIT, TREE

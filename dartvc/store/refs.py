@@ -10,10 +10,10 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from dartvc.errors import CorruptError, RefConflictError, StorageError, UsageError
 from dartvc.model import Oid
+from dartvc.model.records import NamedTuple
 from dartvc.store.durable import read_file, replace_file, storage_errors, sync_folder
 from dartvc.store.locks import RepositoryLock
 

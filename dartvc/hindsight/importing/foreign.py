@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+from dartvc.model.records import NamedTuple
 
 __all__ = ["ForeignRecord", "ForeignRun", "LoopStep", "RunSource", "scalar_of", "stepped"]
 

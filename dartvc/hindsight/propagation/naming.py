@@ -7,7 +7,6 @@ import builtins
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from dartvc.hindsight.propagation.alignment import Alignment
 from dartvc.hindsight.propagation.likeness import home_of
@@ -15,6 +14,7 @@ from dartvc.hindsight.propagation.renames import Name
 from dartvc.hindsight.propagation.scopes import Scope
 from dartvc.hindsight.propagation.statements import Program, Statement
 from dartvc.hindsight.propagation.units import Travelling, mentioned_names
+from dartvc.model.records import NamedTuple
 
 __all__ = ["Import", "Namer", "Naming", "Unnamed", "Whole"]
 

@@ -8,16 +8,18 @@ that lasts: log statements, and imports, functions and constants at the top of a
 from __future__ import annotations
 
 import ast
+import copy
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from dartvc.hindsight.contexts import Context, iteration_of
 from dartvc.hindsight.loops import CodeLoops
 from dartvc.hindsight.propagation.sourcetext import Insertion, SourceText, apply_insertions
 from dartvc.hindsight.replay.counters import find_counter, number_of
+from dartvc.model.records import NamedTuple
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.places import NotResumable, block_of, path_of, path_to_call, pending_operands
 from dartvc.program.sources import MODULE_SCOPE, Scope, SourceUnit, digest_of_code
@@ -105,7 +107,10 @@ class PatchedFile:
         place = path_of(scope, image)
         if len(place.items) != len(frame.stack):
             raise NotResumable("the stack holds something else there")
-        return replace(frame, path=place.path, kind="statement", line=image.lineno, values=dict(frame.values), stack=list(frame.stack))
+        moved = copy.copy(frame)
+        moved.path, moved.kind, moved.line = place.path, "statement", image.lineno
+        moved.values, moved.stack = dict(frame.values), list(frame.stack)
+        return moved
 
     def around(self, frame: Mapping[str, Any]) -> tuple[list[tuple[ast.AST, str]], ast.stmt]:
         """Returns what a placed frame stands in (nodes, with the field that leads inwards), and its statement.

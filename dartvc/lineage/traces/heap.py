@@ -8,9 +8,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.lineage.traces.items import EITHER, STATE, ItemMaker, LineageItem, Step
+from dartvc.model.records import NamedTuple
 
 __all__ = ["Binding", "Bound", "Constant", "Function", "Heap", "Instance", "Library", "Module", "Nature", "Result", "Super", "Thing", "UserClass"]
 

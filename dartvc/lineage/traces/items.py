@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from xxhash import xxh3_128
+
+from dartvc.model.records import NamedTuple
 
 __all__ = ["CALL", "EITHER", "FILE", "LITERAL", "LOOP", "NAME", "STATE", "ItemMaker", "LineageItem", "Place", "Step", "iter_items"]
 

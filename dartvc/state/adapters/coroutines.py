@@ -15,9 +15,10 @@ import sys
 import types
 from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.host.places import is_library_file
+from dartvc.model.records import NamedTuple
 from dartvc.state.rebuild import door
 
 __all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "Revival", "why_loop_waits"]

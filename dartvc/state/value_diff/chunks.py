@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import isfinite, prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from dartvc.errors import UsageError
+from dartvc.model.records import NamedTuple
 
 __all__ = ["ArrayChunk", "ArrayDiff", "compare_plain", "compare_with_numpy", "diff_arrays"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from xxhash import xxh3_128_digest
 
 from dartvc.errors import DartvcError
+from dartvc.model.records import NamedTuple
 from dartvc.state.pickled import Node
 from dartvc.state.value_diff.chunks import ArrayChunk, ArrayDiff, diff_arrays
 

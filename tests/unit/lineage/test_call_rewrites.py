@@ -9,12 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dartvc.lineage.codekeys import Plans
+from dartvc.lineage.contents import Contents
 from dartvc.lineage.fingerprints import Fingerprint
 from dartvc.lineage.memory import Memory
 from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.sites import Site
 
 np = pytest.importorskip("numpy")
+
+CONTENTS = Contents()
 
 
 def digest(value: Any) -> bytes:
@@ -43,7 +46,7 @@ def test_aggregates_of_stacks_equal_the_plain_ones(
     widths: list[int], stacked: int, axis: int | None, name: str, ddof: int, seed: int, is_method: bool
 ) -> None:
     rng = np.random.default_rng(seed)
-    rewrites, site = Rewrites(Memory(1 << 28), digest), Site(name)
+    rewrites, site = Rewrites(Memory(1 << 28), digest, CONTENTS), Site(name)
     always(rewrites, site)
     parts = [rng.standard_normal((width * 50, 200) if stacked == 0 else (200, width * 50)) * 10**seed for width in widths]
     kwargs = {"axis": axis, **({"ddof": ddof} if name in ("var", "std") else {})}
@@ -68,7 +71,7 @@ def test_aggregates_of_stacks_equal_the_plain_ones(
 )
 def test_functions_of_stacks_equal_the_plain_ones(widths: list[int], axis: int, name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    rewrites, site = Rewrites(Memory(1 << 28), digest), Site(name)
+    rewrites, site = Rewrites(Memory(1 << 28), digest, CONTENTS), Site(name)
     always(rewrites, site)
     parts = [rng.random((width * 50, 200) if axis == 0 else (200, width * 50)) for width in widths]
     for chosen in (parts, parts[1:] + parts[:1]):
@@ -95,7 +98,7 @@ def test_groups_of_appended_tables_equal_the_plain_ones(
 ) -> None:
     pandas = pytest.importorskip("pandas", minversion="3")
     rng = np.random.default_rng(seed)
-    rewrites, site = Rewrites(Memory(1 << 28), digest), Site(how)
+    rewrites, site = Rewrites(Memory(1 << 28), digest, CONTENTS), Site(how)
     always(rewrites, site)
 
     def table(length: int) -> Any:
@@ -124,7 +127,7 @@ def test_groups_of_appended_tables_equal_the_plain_ones(
 def test_counts_of_appended_values_equal_the_plain_ones(lengths: list[int], seed: int, kind: str) -> None:
     pandas = pytest.importorskip("pandas", minversion="3")
     rng = np.random.default_rng(seed)
-    rewrites, site = Rewrites(Memory(1 << 28), digest), Site("value_counts")
+    rewrites, site = Rewrites(Memory(1 << 28), digest, CONTENTS), Site("value_counts")
     always(rewrites, site)
 
     def table(length: int) -> Any:
@@ -146,7 +149,7 @@ def test_counts_of_appended_values_equal_the_plain_ones(lengths: list[int], seed
 
 
 def test_a_rewrite_that_is_no_cheaper_than_the_plain_call_is_not_applied() -> None:
-    rewrites, site = Rewrites(Memory(1 << 28), digest), Site("sum")
+    rewrites, site = Rewrites(Memory(1 << 28), digest, CONTENTS), Site("sum")
     parts = [np.random.default_rng(seed).random((500, 50)) for seed in range(3)]
     whole = np.concatenate(parts)
     rewrites.note(whole, parts, 0)
@@ -157,7 +160,7 @@ def test_a_rewrite_that_is_no_cheaper_than_the_plain_call_is_not_applied() -> No
 
 def test_a_table_changed_after_it_was_concatenated_gives_what_it_holds_now() -> None:
     pandas = pytest.importorskip("pandas")
-    rewrites, site = Rewrites(Memory(1 << 28), digest), Site("sum")
+    rewrites, site = Rewrites(Memory(1 << 28), digest, CONTENTS), Site("sum")
     always(rewrites, site)
     parts = [pandas.DataFrame({"k": np.arange(600) % 7, "v": np.arange(600.0)}) for _ in range(3)]
     for step in range(3):

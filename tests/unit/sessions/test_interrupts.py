@@ -108,7 +108,7 @@ def test_an_interrupt_leaves_no_child_behind(tmp_path: Path, monkeypatch: pytest
     def interrupt(*_: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("select.select", interrupt)
+    monkeypatch.setattr("select.poll", interrupt)
     with pytest.raises(KeyboardInterrupt):
         guarded.try_in_child(lambda: "", "waiting")
     with pytest.raises(ChildProcessError):
@@ -123,3 +123,21 @@ def test_an_interrupt_of_the_whole_group_says_nothing_against_a_class() -> None:
         return ""
 
     assert guarded.try_in_child(work, "pickling it") == ""
+
+
+def test_a_program_with_thousands_of_open_files_can_be_committed() -> None:
+    """Descriptors beyond the 1,024 that select() knows."""
+    from dartvc.state.adapters import guarded
+
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] != resource.RLIM_INFINITY and limits[1] < 2000:
+        pytest.skip("this machine allows no more open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(2000, limits[0]), limits[1]))
+    descriptors = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert guarded.try_in_child(lambda: "", "waiting") == ""
+    finally:
+        for each in descriptors:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
