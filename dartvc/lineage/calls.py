@@ -400,7 +400,8 @@ class Calls:
     def _keep(self, call: Call, result: Any, record: Record, spent_s: float) -> None:
         site, before = call.site, call.before
         after = Fingerprint(self.plans, self.contents, is_result=True)
-        after.add(result)
+        after.add(result if type(result) is not Effects else result.wholes)  # the rest of these is bytes of ours
+        size_bytes = after.size_bytes + (len(result.stream) if type(result) is Effects else 0)
         if after.has_code:
             raise Refused("it returns functions or classes")
         if after.identities.keys() & before.identities.keys() or after.owners & before.owners:
@@ -408,11 +409,11 @@ class Calls:
         streams, streams_after = self._streams_moved(record)
         files = {path: digest_of_read(path, stamp) for path, stamp in record.files.items()}
         entry = Entry(
-            site.name, None, after.size_bytes + 200, spent_s + record.saved_s, files, streams, streams_after,
+            site.name, None, size_bytes + 200, spent_s + record.saved_s, files, streams, streams_after,
             joined(record.output), height=self.heights.above(before.identities), assembled=record.assembled,
         )  # fmt: skip
         self.heights.note(result, entry.height)
-        self._retain(site, call.key, entry, result, after.size_bytes, spent_s)
+        self._retain(site, call.key, entry, result, size_bytes, spent_s)
 
     def _retain(self, site: Site, key: bytes, entry: Entry, result: Any, size_bytes: int, spent_s: float) -> None:
         """Keeps a sound result in memory and in the repository, as far as that pays.

@@ -49,6 +49,16 @@ class Effects(tuple[Any, ...]):
 
     __slots__ = ()
 
+    @property
+    def stream(self) -> bytes:
+        """What is pickled."""
+        return self[0]  # type: ignore[no-any-return]
+
+    @property
+    def wholes(self) -> list[Any]:
+        """The large arrays and frames that are not."""
+        return self[1]  # type: ignore[no-any-return]
+
 
 def version_of_package(top: str) -> str:
     """Returns the version of an imported package: what stands for all of its code."""
