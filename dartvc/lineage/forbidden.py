@@ -87,7 +87,9 @@ _IN_RUNS = {
     **dict.fromkeys(("FileType", "fileinput"), "may read the terminal"),
     **dict.fromkeys(("cProfile", "profile", "formatdate", "localtime", "email.utils"), "reads the clock"),
     **dict.fromkeys(("loadtxt", "genfromtxt"), "looks whether files are there"),
-    **dict.fromkeys(("jit", "from_file", "DMatrix", "get_data"), "may open files past Python"),
+    **dict.fromkeys(
+        ("jit", "from_file", "DMatrix", "get_data", "xgboost", "lightgbm", "catboost", "lxml", "lxml.etree"), "may open files past Python"
+    ),
 }
 _OF_CLOCKS = frozenset({"now", "today", "fit_time", "score_time", "mean_fit_time", "mean_score_time", "refit_time_"})
 _NOTHING: Collection[str] = ()

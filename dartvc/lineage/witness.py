@@ -15,7 +15,8 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from operator import sub
 from typing import Any
 
 from xxhash import xxh3_128
@@ -24,6 +25,7 @@ from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.entropy import is_harmless
 from dartvc.lineage.observing import Observation
 from dartvc.lineage.streams import Streams
+from dartvc.lineage.traffic import Traffic
 from dartvc.program.effects import WRITING, watching
 from dartvc.program.foreign import watch_foreign_writers
 
@@ -72,6 +74,9 @@ _NETWORK = frozenset(
 _LISTING = frozenset({"os.listdir", "os.scandir"})
 _HEARD = frozenset({"open", "import"} | _NETWORK | _LISTING | _ACTS.keys())
 _TEXT_LIMIT = 1 << 20
+_UNSEEN_BYTES = 8 << 10  # the C library reads the time zone, and what processors there are
+_BYTES_OF_IMPORT = 64 << 10  # of the shared libraries behind a module, the loader reads the heads
+_READ_AGAIN = 2
 
 
 def digest_of_file(path: str) -> str:
@@ -87,9 +92,12 @@ def digest_of_file(path: str) -> str:
 
 
 class Record:
-    """What one call did so far; ``inner_s`` is what the calls in it take that can be answered themselves, ``assembled`` how many results it assembled."""
+    """What one call did so far; ``inner_s`` is what the calls in it take that can be answered themselves, ``assembled`` how many results it assembled.
 
-    def __init__(self, streams: tuple[bytes, ...] = (), threads: int = 0) -> None:
+    ``traffic_before`` is what its thread had read and written when it began, ``file_bytes`` the size of the files that Python has opened since.
+    """
+
+    def __init__(self, streams: tuple[bytes, ...] = (), threads: int = 0, traffic_before: tuple[int, int] = (0, 0)) -> None:
         self.files: dict[str, tuple[int, int]] = {}
         self.output: list[tuple[str, str]] = []
         self.output_size = 0
@@ -98,6 +106,8 @@ class Record:
         self.streams = streams
         self.threads = threads
         self.assembled = 0
+        self.traffic_before = traffic_before
+        self.file_bytes = 0
 
     def absorb(self, inner: Record) -> None:
         """Takes over what a call inside this one did."""
@@ -107,6 +117,7 @@ class Record:
         self.refusal = self.refusal or inner.refusal
         self.saved_s += inner.saved_s
         self.saved_here_s += inner.saved_here_s
+        self.file_bytes += inner.file_bytes
 
 
 def digest_of_read(path: str, stamp: tuple[int, int]) -> str:
@@ -143,6 +154,7 @@ class Witness:
         self._threads_of_others: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Threads that were there before the program: those of a shell."""
         self.streams = Streams()
+        self._traffic = Traffic()
 
     @property
     def stack(self) -> list[Record]:
@@ -156,6 +168,8 @@ class Witness:
     def begin_anew(self) -> None:
         """Forgets the calls that were running in the parent of a forked child."""
         self._local = threading.local()
+        self._traffic.close()
+        self._traffic = Traffic()
         self.open_records = 0
         self.observation = None
 
@@ -246,7 +260,7 @@ class Witness:
     def begin(self) -> Record:
         """Opens a record for a call that is about to run in this thread."""
         watch_foreign_writers()
-        record = Record(streams=self.streams.digests(), threads=self._foreign_threads())
+        record = Record(self.streams.digests(), self._foreign_threads(), self._bytes_moved())
         self.open_records += 1
         self.stack.append(record)
         self._watch_streams()
@@ -254,6 +268,11 @@ class Witness:
 
     def end(self, record: Record) -> None:
         """Closes the innermost record; the one around it takes over what was seen."""
+        read, written = map(sub, self._bytes_moved(), record.traffic_before)
+        if read > _READ_AGAIN * record.file_bytes + _UNSEEN_BYTES:
+            self.refuse("reads files past Python")
+        elif written and not record.output and not record.file_bytes:
+            self.refuse("writes past Python")
         self.open_records -= 1
         self.stack.pop()
         if self.stack:
@@ -264,12 +283,33 @@ class Witness:
     @contextmanager
     def looking_away(self) -> Iterator[None]:
         """Does not take what this thread does for the program's doing: the engine reads files of its own."""
-        before = getattr(self._local, "is_away", False)
+        if getattr(self._local, "is_away", False):
+            yield
+            return
         self._local.is_away = True
+        start = self._traffic.now() if self.open_records else None
         try:
             yield
         finally:
+            if start is not None:
+                read, written = self._bytes_away()
+                now = self._traffic.now()
+                self._local.bytes_away = read + now[0] - start[0], written + now[1] - start[1]
+            self._local.is_away = False
+
+    def _bytes_away(self) -> tuple[int, int]:
+        """Returns what this thread has read and written for the engine while calls ran."""
+        return getattr(self._local, "bytes_away", (0, 0))
+
+    def _bytes_moved(self) -> tuple[int, int]:
+        """Returns what this thread has read and written for the program."""
+        before = getattr(self._local, "is_away", False)
+        self._local.is_away = True
+        try:
+            now, away = self._traffic.now(), self._bytes_away()
+        finally:
             self._local.is_away = before
+        return now[0] - away[0], now[1] - away[1]
 
     @property
     def is_watching(self) -> bool:
@@ -327,6 +367,8 @@ class Witness:
                 self._note_file(os.path.abspath(os.fsdecode(path)), flags if isinstance(flags, int) else 0)
         elif event == "import":
             watch_foreign_writers()
+            if self.stack:
+                self.stack[-1].file_bytes += _BYTES_OF_IMPORT
         elif event in _NETWORK:
             self.refuse("uses the network")
         elif event in _LISTING:
@@ -343,6 +385,9 @@ class Witness:
 
     def _note_file(self, path: str, flags: int) -> None:
         is_written = bool(flags & WRITING)
+        if self.stack and not is_written:
+            with suppress(OSError):
+                self.stack[-1].file_bytes += os.stat(path).st_size
         if path.startswith((*self._folders, "/usr/share/zoneinfo")) or _is_compiled(path) or path == os.devnull:
             return
         if path.startswith(("/proc/", "/sys/")) and _frame_outside().f_code.co_filename.startswith((*self._folders, "<frozen")):

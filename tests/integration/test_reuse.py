@@ -769,6 +769,34 @@ def test_an_edited_global_runs_what_depends_on_it_alone_and_explain_names_it(wor
     assert (sites(worked)["make"]["executions"], sites(worked)["change"]["executions"]) == (0, 1)
 
 
+def test_a_file_that_a_library_reads_past_python_is_seen(tmp_path: Path) -> None:
+    """In C, without an audit event: the kernel counts what the thread has read."""
+    pytest.importorskip("readline")
+    text = f"""{HEAVY}
+import readline
+def load(path):
+    readline.clear_history()
+    readline.read_history_file(path)
+    return readline.get_history_item(1), burn()
+def look(path):
+    with open(path) as file:
+        return file.readline(), burn()
+print(load("history"), look("history"))
+"""
+    for first in ("one", "two"):
+        (tmp_path / "history").write_text(f"{first}\n" + "a line of text\n" * 2000)
+        plain, (reused,) = plain_and_reused(tmp_path, text, times=1)
+        assert reused == plain and first in reused
+    seen = sites(tmp_path)
+    assert "past Python" in seen["load"]["reason"] and not seen["look"]["reason"]
+
+
+def test_what_is_written_past_python_is_written_again(tmp_path: Path) -> None:
+    text = f"{HEAVY}\nimport os\ndef show(times):\n    os.write(1, b'shown')\n    return burn(times)\nprint([show(130_000) for _ in range(3)])\n"
+    plain, reused = plain_and_reused(tmp_path, text)
+    assert reused == [plain] * 2 and plain.count("shown") == 3
+
+
 def test_clear_forgets_everything(worked: Path) -> None:
     assert json.loads(dvc_state(worked, "cache", "stats", "--json"))["bytes"] > 0
     dvc_state(worked, "cache", "clear")
