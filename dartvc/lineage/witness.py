@@ -76,6 +76,7 @@ _HEARD = frozenset({"open", "import"} | _NETWORK | _LISTING | _ACTS.keys())
 _TEXT_LIMIT = 1 << 20
 _UNSEEN_BYTES = 8 << 10  # the C library reads the time zone, and what processors there are
 _BYTES_OF_IMPORT = 64 << 10  # of the shared libraries behind a module, the loader reads the heads
+_BYTES_OF_KERNEL = 4 << 20  # its files have no size; threadpoolctl reads which libraries are mapped
 _READ_AGAIN = 2
 
 
@@ -387,7 +388,7 @@ class Witness:
         is_written = bool(flags & WRITING)
         if self.stack and not is_written:
             with suppress(OSError):
-                self.stack[-1].file_bytes += os.stat(path).st_size
+                self.stack[-1].file_bytes += os.stat(path).st_size or _BYTES_OF_KERNEL
         if path.startswith((*self._folders, "/usr/share/zoneinfo")) or _is_compiled(path) or path == os.devnull:
             return
         if path.startswith(("/proc/", "/sys/")) and _frame_outside().f_code.co_filename.startswith((*self._folders, "<frozen")):
