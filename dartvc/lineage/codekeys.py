@@ -106,7 +106,9 @@ def read_facts(code: types.CodeType) -> Facts:
     stored: set[str] = set()
     assigned: set[str] = set()
     sets_any = False
+    constants: list[object] = []
     for each in _nested(code):
+        constants += each.co_consts
         state.update(each.co_code + each.co_exceptiontable)
         described = (each.co_name, each.co_names, each.co_varnames, each.co_cellvars, each.co_freevars, each.co_flags, each.co_argcount)
         state.update(repr((*described, each.co_posonlyargcount, each.co_kwonlyargcount)).encode())
@@ -128,7 +130,7 @@ def read_facts(code: types.CodeType) -> Facts:
             elif step.opname in ("STORE_DEREF", "DELETE_DEREF"):
                 sets_any = sets_any or step.argval in code.co_freevars
     sets_any = sets_any or not _SETTING.isdisjoint(names) or not _SETTING.isdisjoint(attributes)
-    refusal = forbidden_names(names, attributes, imports)
+    refusal = forbidden_names(names, attributes, imports, texts=constants)
     sets = frozenset(stored), frozenset(assigned), sets_any
     return Facts(state.digest(), tuple(sorted(names)), frozenset(attributes), tuple(imports), *sets, refusal, _unused(code, names))
 

@@ -18,10 +18,8 @@ _MODULES = {
     **dict.fromkeys(
         ("socket", "ssl", "urllib", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "websockets"), "uses the network"
     ),
-    **dict.fromkeys(
-        ("threading", "_thread", "multiprocessing", "concurrent", "asyncio", "joblib", "dask", "ray", "queue"),
-        "starts threads or processes",
-    ),
+    **dict.fromkeys(("threading", "_thread", "multiprocessing", "asyncio", "dask", "ray", "queue"), "starts threads or processes"),
+    **dict.fromkeys(("concurrent", "joblib"), "computes in parallel"),
     **dict.fromkeys(
         ("subprocess", "pty", "signal", "ctypes", "cffi", "mmap", "fcntl", "psutil", "resource"), "reaches outside the process"
     ),
@@ -91,7 +89,9 @@ _IN_RUNS = {
         ("jit", "from_file", "DMatrix", "get_data", "xgboost", "lightgbm", "catboost", "lxml", "lxml.etree"), "may open files past Python"
     ),
 }
-_OF_CLOCKS = frozenset({"now", "today", "fit_time", "score_time", "mean_fit_time", "mean_score_time", "refit_time_"})
+_NOW = frozenset({"now", "today"})
+"""What pandas and numpy take for the present time."""
+_OF_CLOCKS = _NOW | frozenset({"fit_time", "score_time", "mean_fit_time", "mean_score_time", "refit_time_"})
 _NOTHING: Collection[str] = ()
 _DEFINITIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType, types.MethodWrapperType, type)
 
@@ -100,12 +100,18 @@ def _of_module(name: str) -> str:
     return _MODULES.get(name.split(".")[0], "")
 
 
-def forbidden_names(names: Iterable[str], attributes: Iterable[str], imports: Iterable[str], allowed: Collection[str] = _NOTHING) -> str:
+def forbidden_names(
+    names: Iterable[str], attributes: Iterable[str], imports: Iterable[str], allowed: Collection[str] = _NOTHING, texts: Iterable[object] = _NOTHING
+) -> str:
     """Returns why code that mentions these cannot be reused; an empty string when nothing speaks against it.
 
     Args:
         allowed: reasons that do not count.
+        texts: the constants in it.
     """
+    for text in texts:
+        if isinstance(text, str) and text in _NOW:
+            return f"may read the clock ({text!r})"
     for name in imports:
         if _of_module(name) and _of_module(name) not in allowed:
             return f"{_of_module(name)} ({name})"
@@ -177,4 +183,6 @@ def _reason_of_node(node: ast.AST) -> str:
     given = [*node.args, *(each.value for each in node.keywords)]
     if name == "seed" and (not given or (isinstance(given[0], ast.Constant) and given[0].value is None)):
         return "seeds a stream with entropy"
+    if any(each.arg == "verbose" and not (isinstance(each.value, ast.Constant) and not each.value.value) for each in node.keywords):
+        return "may print how long it took (verbose)"
     return "lets a library print past Python" if any(each.arg in ("disp", "iprint") for each in node.keywords) else ""

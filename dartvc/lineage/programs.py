@@ -21,6 +21,7 @@ from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
 from dartvc.errors import DartvcError
 from dartvc.history import Repository
+from dartvc.host.children import children_used, has_children
 from dartvc.host.packages import distributions
 from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.forbidden import forbidden_definition, forbidden_in_runs, forbidden_names
@@ -48,8 +49,17 @@ _HASHING_BYTES = 64 << 20
 _HASHING_BYTES_PER_S = 3e7  # what is hashed at the end takes some 2 % of the run
 _OF_THE_TERMINAL = frozenset({"_", "SHLVL", "PWD", "OLDPWD", "PS1", "STY", "WINDOW", "WINDOWID", "XDG_SESSION_ID", "DBUS_SESSION_BUS_ADDRESS"})
 _OF_TERMINALS = ("SSH_", "TMUX", "VTE_", "TERM_SESSION", "ITERM_", "KITTY_", "VSCODE_")
-_OF_CALLS = frozenset({"reads the command line", "reads the environment", "draws or shows something", "looks at its globals as a whole", "keeps results of its own"})
-"""Reasons not to answer a call that do not speak against answering a run: these are part of its key, seen in what it writes, or go with the process."""
+_OF_CALLS = frozenset(
+    {
+        "reads the command line",
+        "reads the environment",
+        "draws or shows something",
+        "looks at its globals as a whole",
+        "keeps results of its own",
+        "computes in parallel",
+    }
+)
+"""Reasons not to answer a call that do not speak against answering a run: these are part of its key, seen in what it does, or go with the process."""
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6}")
 _READING_ENVIRONMENT = frozenset({"environ", "environb", "getenv", "getenvb", "expandvars", "expanduser", "home"})
 _PAPERLIKE = frozenset({"agg", "pdf", "svg", "ps", "cairo", "template", "pgf"})
@@ -177,6 +187,7 @@ class Program:
         self._began_s, self._began_ns = time.perf_counter(), time.time_ns()
         self._terminal = _environment_of_terminal()
         self._reads_environment = False
+        self._children_before = (0, 0.0)
         self._seen = Observation()
         self._missed = _Missed()
         self.seeding = Seeding(reuse.witness.streams, reuse.is_library)
@@ -187,6 +198,7 @@ class Program:
         self.seeding.install()
         sys.meta_path.append(self._missed)
         self._reuse.witness.note_seed = self.seeding.note_python
+        self._children_before = children_used()
         self._began_s = time.perf_counter()
         self._reuse.witness.observation = self._seen
 
@@ -258,8 +270,10 @@ class Program:
 
     def _objection(self, own: Sequence[tuple[str, types.ModuleType]]) -> str:
         """Returns what speaks against answering a run like this, whose own modules are given; empty when nothing does."""
-        if self._reuse.witness.has_other_threads() or self._reuse.team.has_others:
-            return "it starts threads or processes"
+        if self._reuse.witness.has_other_threads():
+            return "it leaves threads behind"
+        if self._reuse.team.has_others or children_used() != self._children_before or has_children():
+            return "it starts processes"
         if has_exits():
             return "it registers functions for its end"
         if not self.seeding.is_known():

@@ -791,6 +791,21 @@ print(load("history"), look("history"))
     assert "past Python" in seen["load"]["reason"] and not seen["look"]["reason"]
 
 
+def test_a_clock_behind_a_text_is_read_again(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    text = f"""{HEAVY}
+import pandas as pd
+def stamp(times):
+    burn(times)
+    return pd.Timestamp("now")
+stamps = [stamp(300_000) for _ in range(3)]
+print(len(set(stamps)))
+"""
+    plain, reused = plain_and_reused(tmp_path, text, times=1)
+    assert reused == [plain] == ["3\n"]
+    assert "clock" in sites(tmp_path)["stamp"]["reason"]
+
+
 def test_what_is_written_past_python_is_written_again(tmp_path: Path) -> None:
     text = f"{HEAVY}\nimport os\ndef show(times):\n    os.write(1, b'shown')\n    return burn(times)\nprint([show(130_000) for _ in range(3)])\n"
     plain, reused = plain_and_reused(tmp_path, text)

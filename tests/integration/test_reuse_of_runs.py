@@ -129,6 +129,9 @@ EACH_TIME = {
     "a folder made once": "import os\ntry:\n    os.mkdir('made')\n    print('made')\nexcept OSError:\n    print('there')",
     "a file that is removed": "import os\nopen('t.txt', 'w').close()\nos.remove('t.txt')",
     "a child process": "import subprocess\nsubprocess.run(['true'])",
+    "threads that stay": "from concurrent.futures import ThreadPoolExecutor as P\np = P(1)\nprint(p.submit(abs, -1).result())",
+    "processes in a pool": "from concurrent.futures import ProcessPoolExecutor as P\nwith P(1) as p:\n    print(p.submit(abs, -1).result())",
+    "what tells its times": "def fit(verbose=0):\n    print('fitted')\nfit(verbose=2)",
     "threads": "import threading\nt = threading.Thread(target=print, args=(1,))\nt.start()\nt.join()",
     "something at exit": "import atexit\natexit.register(print, 'bye')",
     "identities": "print(id(burn) > 0)",
@@ -200,6 +203,9 @@ SAME_EACH_TIME = {
     "the environment": "import os\nos.environ['A'] = 'b'\nprint(os.environ.get('HOME'), os.environ['A'])",
     "its globals": "print(sorted(globals())[0])",
     "another working directory": "import os\nos.chdir('..')\nprint(1)",
+    "threads that end": (
+        "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(2) as pool:\n    print(sum(pool.map(burn, range(50_000, 50_004))))"
+    ),
 }
 
 
