@@ -22,7 +22,9 @@ def children_used() -> tuple[int, float]:
 
 
 def has_children() -> bool:
-    """Whether this process has children that nobody has waited for, running or ended."""
+    """Whether this process has children that nobody has waited for, running or ended; False, too, where the system cannot say (macOS)."""
+    if not hasattr(os, "waitid"):
+        return False
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

@@ -90,9 +90,7 @@ class Recycler:
             if not free:
                 return None
             found = self._pool.pop(min(fitting or free)[1])
-        if not fitting:
-            return None
-        if not found.flags.c_contiguous:
+        if not fitting or not found.flags.c_contiguous:
             return None
         for forget in self.forgetters:
             forget(found)

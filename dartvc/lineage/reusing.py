@@ -276,6 +276,7 @@ class Reuse:
         self._others = others
         self.shelf.hurry()
         self.contents.close()
+        self.witness.close()
 
     def finish(self, oid: Oid | None = None) -> None:
         """Writes the account of this run; in a forked child nothing.

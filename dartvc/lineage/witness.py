@@ -174,6 +174,10 @@ class Witness:
         self.open_records = 0
         self.observation = None
 
+    def close(self) -> None:
+        """Lets go of what it asks the kernel with; calls are recorded no longer."""
+        self._traffic.close()
+
     def install(self, *, is_shell: bool = False) -> None:
         """Begins to watch; stays until the process ends.
 
