@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
 
-__all__ = ["describe_machine", "describe_python", "user_name"]
+__all__ = ["cpu_model", "describe_machine", "describe_python", "user_name"]
 
 _CPUINFO = Path("/proc/cpuinfo")
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
@@ -14,7 +15,7 @@ _NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 def describe_machine() -> dict[str, object]:
     """Returns ``cpu`` (its model), ``cpus`` (how many), ``gpus`` (the model of each)."""
-    return {"cpu": _cpu_model(), "cpus": os.cpu_count() or 1, "gpus": _gpu_models()}
+    return {"cpu": cpu_model(), "cpus": os.cpu_count() or 1, "gpus": _gpu_models()}
 
 
 def describe_python() -> dict[str, object]:
@@ -44,7 +45,9 @@ def user_name() -> str:
         return ""
 
 
-def _cpu_model() -> str:
+@functools.cache
+def cpu_model() -> str:
+    """Returns what the processor calls itself; the kind of machine where that is not known."""
     try:
         with open(_CPUINFO, encoding="utf-8", errors="replace") as file:
             for line in file:

@@ -28,23 +28,22 @@ class Block(Switched):
         calls: answers what is seen again.
     """
 
-    __slots__ = ("_calls", "_function", "_is_first")
+    __slots__ = ("_calls", "_function")
 
     def __init__(self, site: Site, switch: str, calls: Calls) -> None:
         super().__init__(site, switch)
         self._calls = calls
         self._function: types.FunctionType | None = None
-        self._is_first = True
 
     def __call__(self, function: types.FunctionType, /, *given: Any) -> tuple[Any, ...]:
         """Returns what the statements of the block bind, given what they read."""
+        is_first = self._function is None
         if self._function is None:
             self._function = function
             if function.__closure__:
                 self.site.turn_off("it reads variables of the function around it")
         if self.site.is_off or self._function.__globals__ is not function.__globals__:
             return function(*given)  # type: ignore[no-any-return]
-        is_first, self._is_first = self._is_first, False
         if not self._is_timed and not (is_first and all(map(self._costs_nothing, given))):
             return self._time(function, given)
         bound: list[tuple[Any, ...]] = []

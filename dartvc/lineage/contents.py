@@ -74,7 +74,8 @@ class Contents:
             allocation = self._allocation_of(values)
             if allocation is None or allocation.is_left_alone:
                 return hash_it()
-            return self._known(allocation, *_extent(values)) or self._learn(allocation, *_extent(values), hash_it)
+            extent = _extent(values)
+            return self._known(allocation, *extent) or self._learn(allocation, *extent, hash_it)
 
     def mark(self, values: Any, name: str) -> None:
         """Notes what an array is, which holds until its memory is written to."""

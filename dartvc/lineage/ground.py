@@ -6,6 +6,8 @@ import os
 import platform
 import sys
 
+from dartvc.host.machine import cpu_model
+
 __all__ = ["facts_of_process"]
 
 _VERSION = 3
@@ -25,11 +27,5 @@ def facts_of_process(folder: str = "") -> str:
     Args:
         folder: the working directory of the run that this process stands in for; empty: its own.
     """
-    model = ""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            model = next((line for line in file if line.startswith("model name")), "")
-    except OSError:
-        pass
     threads = [os.environ.get(name) for name in _THREAD_SETTINGS]
-    return repr((_VERSION, sys.version, platform.machine(), model or platform.processor(), os.cpu_count(), threads, folder or os.getcwd()))
+    return repr((_VERSION, sys.version, platform.machine(), cpu_model(), os.cpu_count(), threads, folder or os.getcwd()))

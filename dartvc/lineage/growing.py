@@ -46,7 +46,7 @@ class Grown:
         """Returns the first columns of ``left @ right``, so many."""
         self.hits += self.width > 0
         if self.width < width:
-            done, self.width = self.width, min(max(width, 2 * self.width), right.shape[1])
+            done, self.width = self.width, _next_width(self.width, width, right.shape[1])
             self.columns[:, done : self.width] = left @ right[:, done : self.width]
         return self.columns[:, :width]
 
@@ -71,7 +71,7 @@ class Grown:
         gram, done = self._gram or (numpy.empty((self.columns.shape[1],) * 2, self.columns.dtype), 0)
         self.hits += done > 0
         if done < width:
-            upto = min(max(width, 2 * done), self.width)
+            upto = _next_width(done, width, self.width)
             gram[done:upto, :upto] = self.columns[:, done:upto].T @ self.columns[:, :upto]
             gram[:done, done:upto] = gram[done:upto, :done].T
             self._gram = gram, upto
@@ -88,12 +88,17 @@ class Grown:
         product, done = self._products.get(digest) or (numpy.empty(shape, self.columns.dtype), 0)
         self.hits += done > 0
         if done < width:
-            upto = min(max(width, 2 * done), self.width)
+            upto = _next_width(done, width, self.width)
             product[done:upto] = self.columns[:, done:upto].T @ other
             if len(self._products) >= _PARTNERS_LIMIT:
                 self._products.pop(next(iter(self._products)))
             self._products[digest] = product, upto
         return product[:width]
+
+
+def _next_width(done: int, wanted: int, limit: int) -> int:
+    """Returns how many columns to have next: those that are wanted, and twice as many as there are, as far as there are more."""
+    return min(max(wanted, 2 * done), limit)
 
 
 class Growth:

@@ -25,16 +25,14 @@ class Traffic:
         """Returns the bytes that this thread has read, and those that it has written, to whatever it was; zeros where the kernel does not count."""
         if not self._is_available:
             return _NONE
-        is_main = threading.get_ident() == self._main
         try:
-            descriptor = self._descriptor if is_main and self._descriptor >= 0 else os.open(_COUNTS, os.O_RDONLY | os.O_CLOEXEC)
-            if is_main:
-                self._descriptor = descriptor
-            try:
-                text = os.pread(descriptor, _COUNTS_BYTES, 0)
-            finally:
-                if not is_main:
-                    os.close(descriptor)
+            if threading.get_ident() != self._main:
+                with open(_COUNTS, "rb", buffering=0) as file:
+                    text = file.read(_COUNTS_BYTES)
+            else:
+                if self._descriptor < 0:
+                    self._descriptor = os.open(_COUNTS, os.O_RDONLY | os.O_CLOEXEC)
+                text = os.pread(self._descriptor, _COUNTS_BYTES, 0)
             own = getattr(self._local, "read", 0)
             self._local.read = own + len(text)  # asking is reading, too
             counts = text.split(maxsplit=4)

@@ -15,7 +15,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from operator import sub
 from typing import Any
 
@@ -169,7 +169,7 @@ class Witness:
     def begin_anew(self) -> None:
         """Forgets the calls that were running in the parent of a forked child."""
         self._local = threading.local()
-        self._traffic.close()
+        self.close()
         self._traffic = Traffic()
         self.open_records = 0
         self.observation = None
@@ -390,9 +390,9 @@ class Witness:
 
     def _note_file(self, path: str, flags: int) -> None:
         is_written = bool(flags & WRITING)
-        if self.stack and not is_written:
-            with suppress(OSError):
-                self.stack[-1].file_bytes += os.stat(path).st_size or _BYTES_OF_KERNEL
+        found = _stat_of(path) if self.stack and not is_written else None
+        if found is not None:
+            self.stack[-1].file_bytes += found.st_size or _BYTES_OF_KERNEL
         if path.startswith((*self._folders, "/usr/share/zoneinfo")) or _is_compiled(path) or path == os.devnull:
             return
         if path.startswith(("/proc/", "/sys/")) and _frame_outside().f_code.co_filename.startswith((*self._folders, "<frozen")):
@@ -407,12 +407,18 @@ class Witness:
         if is_written:
             self._refuse_calls(f"writes {os.path.basename(path)}")
             return
-        try:
-            found = os.stat(path)
-        except OSError:
+        if found is None:
             self._refuse_calls(f"looks for {os.path.basename(path)}")
             return
         self.stack[-1].files[path] = (found.st_size, found.st_mtime_ns)
+
+
+def _stat_of(path: str) -> os.stat_result | None:
+    """Returns what is known of a file; None when it is not there."""
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
 
 
 def _frame_outside() -> types.FrameType:
