@@ -10,7 +10,7 @@ from typing import Any
 
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.sites import Site, Switched
-from dartvc.program.blocks import BLOCK, UNBOUND
+from dartvc.program.watched import BLOCK, UNBOUND
 
 __all__ = ["Block", "Loop"]
 

@@ -84,7 +84,7 @@ class Calls:
         self._begun = time.perf_counter()
         self.rewrites: Rewrites | None = None
         self.assembled_before = 0
-        self.prover = Prover(plans, contents, self.walk, self.digest_alone, witness.has_other_threads)
+        self.prover = Prover(plans, contents, self.walk, self.digest_alone, witness.has_other_threads, namespace)
         self.storing = Storing(shelf, namespace, witness.streams)
         memory.spill = self.storing.spill
 
@@ -401,7 +401,7 @@ class Calls:
         site, before = call.site, call.before
         after = Fingerprint(self.plans, self.contents, is_result=True)
         after.add(result if type(result) is not Effects else result.wholes)  # the rest of these is bytes of ours
-        size_bytes = after.size_bytes + (len(result.stream) if type(result) is Effects else 0)
+        size_bytes = after.size_bytes + (result.size_bytes if type(result) is Effects else 0)
         if after.has_code:
             raise Refused("it returns functions or classes")
         if after.identities.keys() & before.identities.keys() or after.owners & before.owners:

@@ -8,8 +8,6 @@ result costs. A call that changed anything else, or that keeps a view of an argu
 
 from __future__ import annotations
 
-import io
-import pickle
 import sys
 import types
 from collections.abc import Callable, Iterable
@@ -23,6 +21,9 @@ from dartvc.lineage.contents import LARGE_BYTES, owner_of
 from dartvc.lineage.fingerprints import SCALARS
 from dartvc.lineage.holdings import keeps_array, keeps_frame
 from dartvc.model.records import NamedTuple
+from dartvc.state.loading import LiveBuffers, Loading, StateUnpickler, restore_identities
+from dartvc.state.saving import Saving, Sink, StatePickler, note_identities
+from dartvc.state.strings import is_supported as keeps_strings
 
 __all__ = ["Change", "is_estimator", "may_write"]
 
@@ -107,16 +108,19 @@ class Change:
         bystanders: what else it is given.
         is_own: whether a module is the program's.
         digest: the fingerprint of one value.
+        namespace: the program's globals.
 
     Raises:
         Refused: too many objects hang on them.
     """
 
     def __init__(
-        self, subjects: Iterable[Any], bystanders: Iterable[Any], is_own: Callable[[str], bool], digest: Callable[[Any], bytes]
-    ) -> None:
+        self, subjects: Iterable[Any], bystanders: Iterable[Any], is_own: Callable[[str], bool], digest: Callable[[Any], bytes],
+        namespace: dict[str, Any],
+    ) -> None:  # fmt: skip
         self._is_own = is_own
         self._digest = digest
+        self._namespace = namespace
         self._olds: list[Any] = []
         self._roles: list[_Role] = []
         self._fixed: list[Any] = []
@@ -196,23 +200,31 @@ class Change:
         parts = (result, *result) if type(result) is tuple else (result,)
         if not changed and not bound and self._numbers.keys().isdisjoint(map(id, parts)):
             return result
-        stream = io.BytesIO()
-        pickler = _Pickler(stream, self._numbers, owners)
+        values: dict[str, object] = {"changed": changed, "bound": bound, "result": result}
+        sink, saving = Sink(), Saving(self._namespace, "")
+        saving.keeps_strings = keeps_strings()
+        pickler = saving.pickler = _Pickler(sink, saving, self._numbers, owners)
         try:
-            pickler.dump((changed, bound, result))
+            if saving.keeps_strings:
+                note_identities(values, (self._namespace, *self._olds, *self._fixed))
+            pickler.dump(values)
         except Refused:
             raise
         except Exception as error:
             raise Refused(f"what it did cannot be stored: {error}") from error
-        return Effects((stream.getvalue(), pickler.wholes, bound is not None))
+        if saving.foreign:
+            raise Refused("what it did cannot be stored: it has large buffers of a library's own")
+        return Effects((b"".join(sink.pieces), pickler.wholes, [bytes(each) for each in saving.buffers], bound is not None))
 
     def apply(self, effects: Effects) -> tuple[Any, Bound]:
         """Does again what a call like this one did; returns its result, and what it bound beside its locals."""
-        stream, wholes, _ = effects
-        changed, bound, result = _Unpickler(io.BytesIO(stream), self._olds, self._fixed, wholes).load()
-        for number, new in changed.items():
+        stream, wholes, buffers, _ = effects
+        loading = Loading(self._namespace, LiveBuffers([memoryview(each) for each in buffers]))
+        names = _Unpickler(stream, loading, self._olds, self._fixed, wholes).load()
+        restore_identities(names, (*self._olds, *self._fixed))
+        for number, new in names["changed"].items():
             self._roles[number].put(self._olds[number], new)
-        return result, bound or {}
+        return names["result"], names["bound"] or {}
 
 
 def _parts_of(value: Any) -> list[Any]:
@@ -229,15 +241,15 @@ def _is_same(before: Any, now: Any) -> bool:
     return bool(before == now)
 
 
-class _Pickler(pickle.Pickler):
+class _Pickler(StatePickler):
     """Leaves out what was there before, and large arrays and frames.
 
     Attributes:
         wholes: these.
     """
 
-    def __init__(self, stream: io.BytesIO, numbers: dict[int, int], owners: set[int]) -> None:
-        super().__init__(stream, 5)
+    def __init__(self, sink: Sink, saving: Saving, numbers: dict[int, int], owners: set[int]) -> None:
+        super().__init__(sink, saving)
         self.wholes: list[Any] = []
         self._places: dict[int, int] = {}
         self._numbers = numbers
@@ -262,9 +274,9 @@ class _Pickler(pickle.Pickler):
         return "whole", place
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: io.BytesIO, olds: list[Any], fixed: list[Any], wholes: list[Any]) -> None:
-        super().__init__(stream)
+class _Unpickler(StateUnpickler):
+    def __init__(self, stream: bytes, loading: Loading, olds: list[Any], fixed: list[Any], wholes: list[Any]) -> None:
+        super().__init__(stream, loading)
         self._olds = olds
         self._fixed = fixed
         self._wholes = wholes

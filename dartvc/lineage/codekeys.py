@@ -44,20 +44,25 @@ class Refused(Exception):
 class Effects(tuple[Any, ...]):
     """What a call did to its arguments and to globals, and what it returned, as `dartvc.lineage.changes` writes it down.
 
-    (stream, arrays and frames, whether globals are among what it may have changed).
+    (stream, arrays and frames, buffers of the stream, whether globals are among what it may have changed).
     """
 
     __slots__ = ()
 
     @property
-    def stream(self) -> bytes:
-        """What is pickled."""
-        return self[0]  # type: ignore[no-any-return]
-
-    @property
     def wholes(self) -> list[Any]:
         """The large arrays and frames that are not."""
         return self[1]  # type: ignore[no-any-return]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of what is pickled."""
+        return len(self[0]) + sum(map(len, self[2]))
+
+    @property
+    def binds(self) -> bool:
+        """Whether globals are among what it may have changed."""
+        return self[3]  # type: ignore[no-any-return]
 
 
 def version_of_package(top: str) -> str:

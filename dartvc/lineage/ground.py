@@ -10,7 +10,7 @@ from dartvc.host.machine import cpu_model
 
 __all__ = ["facts_of_process"]
 
-_VERSION = 3
+_VERSION = 4
 _THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",

@@ -15,7 +15,8 @@ from typing import Any
 from dartvc.lineage.codekeys import Effects, Refused
 from dartvc.model.records import NamedTuple
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
-from dartvc.state.saving import Refusal, Saving, save
+from dartvc.state.saving import Refusal, Saving, note_identities, save
+from dartvc.state.strings import is_supported as keeps_strings
 
 __all__ = ["Frozen", "Holder", "Lost", "StoredValue", "freeze", "keeps_array", "keeps_frame", "thaw"]
 
@@ -64,8 +65,13 @@ def freeze(value: object, namespace: dict[str, Any]) -> Frozen:
     Raises:
         Refused: it cannot be stored.
     """
+    values: dict[str, object] = {"value": value}
+    saving = Saving(namespace, "")
+    saving.keeps_strings = keeps_strings()
     try:
-        saved = save({"value": value}, Saving(namespace, ""))
+        if saving.keeps_strings:
+            note_identities(values, (namespace,))
+        saved = save(values, saving)
     except Refusal as refusal:
         raise Refused(f"its result cannot be stored: {refusal.reason}") from refusal
     return Frozen(saved.stream, tuple(bytes(each) for each in saved.buffers))

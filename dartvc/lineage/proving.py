@@ -42,16 +42,19 @@ class Prover:
         walk: returns the fingerprint of a call.
         digest_alone: returns the fingerprint of one value.
         has_other_threads: whether other threads of the program run.
+        namespace: the program's globals.
     """
 
     def __init__(
-        self, plans: Plans, contents: Contents, walk: Callable[..., Fingerprint], digest_alone: Callable[..., bytes], has_other_threads: Callable[[], bool]
-    ) -> None:
+        self, plans: Plans, contents: Contents, walk: Callable[..., Fingerprint], digest_alone: Callable[..., bytes],
+        has_other_threads: Callable[[], bool], namespace: dict[str, Any],
+    ) -> None:  # fmt: skip
         self.plans = plans
         self.contents = contents
         self._walk = walk
         self._digest_alone = digest_alone
         self._has_other_threads = has_other_threads
+        self._namespace = namespace
 
     def look_before(self, call: Call) -> tuple[Call, bytes]:
         """Looks at what a call may change and bind; returns it with that, and the digest of the code and globals behind it where it is known to change something."""
@@ -97,7 +100,7 @@ class Prover:
 
     def do_again(self, call: Call, effects: Effects) -> Any:
         """Does what a call like this one did; returns its result."""
-        bindings = Bindings(self.plans, call.before.definitions) if effects[2] else None
+        bindings = Bindings(self.plans, call.before.definitions) if effects.binds else None
         result, bound = self._change_of(call, bindings).apply(effects)
         if bindings is not None:
             bindings.bind(bound)
@@ -113,7 +116,7 @@ class Prover:
         Raises:
             Refused: too much hangs on them.
         """
-        return Change(subjects, bystanders, self.plans.is_user_module, partial(self._digest_alone, is_result=False))
+        return Change(subjects, bystanders, self.plans.is_user_module, partial(self._digest_alone, is_result=False), self._namespace)
 
     def _digest_of_closures(self, before: Fingerprint, *, with_data: bool) -> bytes:
         """Returns the digest of the program's code that a call may run, with what this reads or without."""

@@ -29,6 +29,7 @@ __all__ = ["Shelf", "Stored", "sealed"]
 
 _BLOB, _TREE = 0o100644, 0o40000
 _FLUSH_AFTER_S = 1.0
+_FLUSH_BYTES = 4 << 20
 _QUEUE_LIMIT_BYTES = 1 << 30
 _TRIES = 5
 
@@ -157,7 +158,7 @@ class Shelf:
                 continue
             waiting = [first]
             deadline = time.monotonic() + _FLUSH_AFTER_S
-            while True:
+            while sum(each.frozen.size_bytes for each in waiting) < _FLUSH_BYTES:
                 try:
                     each = self._queue.get(timeout=max(deadline - time.monotonic(), 0))
                 except queue.Empty:

@@ -352,6 +352,8 @@ class Witness:
 
     def printed(self, stream: str, text: str) -> None:
         """Notes text that was written."""
+        if not text and getattr(self._local, "is_away", False):
+            return  # a commit hands on what was written before
         if self.observation is not None:
             self.observation.printed(stream, text)
         if self.open_records and self.stack:
@@ -380,7 +382,7 @@ class Witness:
             path = os.path.join(os.path.abspath(os.fsdecode(arguments[0] or ".")), "") if not isinstance(arguments[0], int) else ""
             if not path.startswith(self._folders) and not str(_frame_outside().f_globals.get("__name__")).startswith("importlib"):
                 self.refuse("looks at the file system")
-        elif event in _ACTS and not (event == "os.rename" and _is_compiled(arguments[1])):
+        elif event in _ACTS and not (event == "os.rename" and _is_compiled(arguments[1])) and not _is_a_stop(event):
             self._refuse_calls(_ACTS[event])
             if (whole := self._observed()) is not None:
                 if event == "os.mkdir":
@@ -427,6 +429,11 @@ def _frame_outside() -> types.FrameType:
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("dartvc.lineage."):
         frame = frame.f_back
     return frame
+
+
+def _is_a_stop(event: str) -> bool:
+    """Whether an event tells that the program is being stopped for a commit, and not that it traces itself."""
+    return event == "sys.settrace" and _frame_outside().f_globals.get("__name__") == "dartvc.program.stopping"
 
 
 def _is_compiled(path: object) -> bool:

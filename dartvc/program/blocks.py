@@ -29,12 +29,11 @@ import symtable
 import types
 from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["BLOCK", "UNBOUND", "cut_into_blocks", "cut_loops", "is_block", "name_blocks"]
+from dartvc.program.sources import MODULE_SCOPE
+from dartvc.program.watched import BLOCK, PART_MARK, UNBOUND
 
-BLOCK = "__dvc_block__"
-UNBOUND = "\0unbound"
-"""The value of a name that a loop would bind and has not."""
-_MARK = "__dvc_part__"
+__all__ = ["cut_into_blocks", "cut_loops", "name_blocks"]
+
 _OPAQUE = frozenset({"locals", "vars", "eval", "exec", "dir", "globals", "super", "__class__"})
 _CLOSED = (
     ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef | ast.GeneratorExp | ast.NamedExpr | ast.Yield | ast.YieldFrom
@@ -197,21 +196,16 @@ def _seen_by_functions(table: symtable.SymbolTable, *, is_inside: bool = False) 
 
 
 def name_blocks(code: types.CodeType) -> types.CodeType:
-    """Returns code whose blocks bear the name of the function that they are a part of, and a mark by which `is_block` knows them.
+    """Returns code whose blocks bear the name of the function that they are a part of, and a mark by which `dartvc.program.watched` knows them.
 
     Without that, equal blocks of two functions are equal code: what one has computed answers the other.
     """
     constants = tuple(name_blocks(each) if isinstance(each, types.CodeType) else each for each in code.co_consts)
     if code.co_name == BLOCK:
         around = code.co_qualname.removesuffix(f"<locals>.{BLOCK}")
-        function = "<module>" if around == BLOCK else around[:-1].rpartition(".")[2]
-        return code.replace(co_consts=(*constants, _MARK), co_name=function)
+        function = MODULE_SCOPE if around == BLOCK else around[:-1].rpartition(".")[2]
+        return code.replace(co_consts=(*constants, PART_MARK), co_name=function)
     return code.replace(co_consts=constants)
-
-
-def is_block(code: types.CodeType) -> bool:
-    """Tells whether a frame of this code runs a part of the function whose frame called it."""
-    return code.co_consts[-1:] == (_MARK,)
 
 
 def _segments(body: list[ast.stmt], used: set[str]) -> list[tuple[list[ast.stmt], bool]]:

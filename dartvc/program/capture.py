@@ -8,10 +8,11 @@ import gc
 import inspect
 import sys
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from typing import Any
 
+from dartvc.program.calling import is_transparent, leads_to
 from dartvc.program.coroutines import AWAITING, COROUTINES, awaited_by, awaiting_at, frame_of, leaves_normally, stepped_task
 from dartvc.program.flow import CodeFlow, range_of
 from dartvc.program.frames import cells_of, function_of, stack_of
@@ -19,6 +20,7 @@ from dartvc.program.places import SELF, NotResumable, Path, path_of, path_to_awa
 from dartvc.program.sources import MODULE_SCOPE, Scope, Sources, digest_of_code
 from dartvc.program.standins import original_stack
 from dartvc.program.variants import FRAME
+from dartvc.program.watched import BLOCK, around_loop, is_block, is_loop_block
 
 __all__ = ["CaptureError", "CapturedFrame", "Reader"]
 
@@ -117,6 +119,8 @@ class Reader:
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
+        self.written: Callable[[types.CodeType], types.CodeType] = lambda code: code
+        """Gives for code that is watched what the user wrote: positions are places in that."""
         self._flows: dict[types.CodeType, CodeFlow | str] = {}
         self._digests: dict[types.CodeType, str] = {}
         self._variants: dict[types.CodeType, tuple[Scope, int]] = {}
@@ -163,7 +167,7 @@ class Reader:
             unit = self.sources.find(code.co_filename)
             if unit is None:
                 return f"there is no source of {code.co_qualname}"
-            scope = unit.scope_of(code)
+            scope = unit.scope_of(self.written(code))
         if scope is None:
             return f"{code.co_qualname} is not a function of its file, or the file has changed"
         if isinstance(scope, ast.ClassDef):
@@ -235,6 +239,8 @@ class Reader:
         return self._captured(frame, place.path, kind, place.items, depth, None, ())
 
     def _capture_caller(self, frame: types.FrameType, callee: types.FrameType) -> CapturedFrame:
+        if is_block(callee.f_code) and not is_loop_block(callee.f_code):
+            raise NotResumable("a part of it is being computed as a whole")
         flow = self.flow_of(frame.f_code)
         instruction = flow.instruction_at(frame.f_lasti)
         awaiting = awaiting_at(flow, instruction)
@@ -248,7 +254,7 @@ class Reader:
         place = path_of(flow.scope, statement)
         above, call = path_to_call(statement, place_of_call)
         kind = _kind_of_callback(frame, callee)
-        if kind == "call" and callee.f_code not in self._variants and not _is_transparent(call, frame, callee):
+        if kind == "call" and callee.f_code not in self._variants and not is_transparent(call, frame, callee):
             raise NotResumable(f"{callee.f_code.co_qualname} was called through other code")
         pending = pending_operands(above, call, _VERSION)
         depth = flow.depths.get(instruction.offset)
@@ -289,7 +295,8 @@ class Reader:
         pending: Sequence[ast.expr | None],
     ) -> CapturedFrame:
         code = frame.f_code
-        stack = original_stack(stack_of(frame, depth))
+        written = code if code in self._variants else self.written(code)
+        stack = original_stack([*self._stack_around(frame), *stack_of(frame, depth)])
         if len(stack) != len(items) + len(pending):
             raise NotResumable("an exit of a block or a half evaluated expression is pending")
         for index, item in enumerate(items):
@@ -298,16 +305,17 @@ class Reader:
         for index, operand in enumerate(pending, len(items)):
             if operand is SELF:
                 stack[index - 1 : index + 1] = [_callable_of(stack[index - 1], stack[index]), None]
-        is_module = code.co_name == MODULE_SCOPE
+        is_module = written.co_name == MODULE_SCOPE
         cells = {} if is_module else cells_of(frame)
         if not is_module and len(cells) < len({*code.co_cellvars, *code.co_freevars}):
             raise NotResumable("its closure cannot be read")
-        values = {} if is_module else {name: value for name, value in frame.f_locals.items() if name not in cells and name[:2] != "_."}
+        hidden = {*cells, BLOCK}
+        values = {} if is_module else {name: value for name, value in frame.f_locals.items() if name not in hidden and name[:2] != "_."}
         return CapturedFrame(
             module=str(frame.f_globals.get("__name__", "")),
             filename=code.co_filename,
-            qualname=code.co_qualname,
-            first_line=self._variants[code][1] if code in self._variants else code.co_firstlineno,
+            qualname=written.co_qualname,
+            first_line=self._variants[code][1] if code in self._variants else written.co_firstlineno,
             digest=self._digest(code),
             path=path,
             kind=kind,
@@ -321,8 +329,17 @@ class Reader:
     def _digest(self, code: types.CodeType) -> str:
         digest = self._digests.get(code)
         if digest is None:
-            digest = self._digests[code] = digest_of_code(code)
+            digest = self._digests[code] = digest_of_code(self.written(code))
         return digest
+
+    def _stack_around(self, frame: types.FrameType) -> list[object]:
+        """Returns what lies on the stack beneath a loop of the script's own level that runs as a function: the exits of the blocks around it."""
+        if not is_loop_block(frame.f_code):
+            return []
+        script = around_loop(frame)
+        flow = self.flow_of(script.f_code)
+        instruction = flow.instruction_at(script.f_lasti)
+        return stack_of(script, flow.depths.get(instruction.offset, 0) - _own_slots(instruction))
 
     def capture_suspended(self, suspended: Any) -> CapturedFrame:
         """Captures a suspended generator, coroutine or asynchronous generator; a running coroutine as it was captured with its stack.
@@ -390,7 +407,7 @@ def _kind_of_callback(frame: types.FrameType, callee: types.FrameType) -> str:
     task = stepped_task(handle)
     if task is not None:
         return "task"
-    return "context" if _leads_to(handle._callback, function_of(callee)) else "call"
+    return "context" if leads_to(handle._callback, function_of(callee)) else "call"
 
 
 def _own_slots(instruction: dis.Instruction) -> int:
@@ -417,67 +434,3 @@ class _Exception:
 
     def __init__(self, before: object) -> None:
         self.before = before
-
-
-def _is_transparent(call: ast.Call, frame: types.FrameType, callee: types.FrameType) -> bool:
-    """Whether the value of a call is what the callee's frame returns: the callable is that function, or hands its result through."""
-    function = function_of(callee)
-    if function is None:
-        return False
-    target = call.func
-    if isinstance(target, ast.Attribute) and callee.f_code.co_argcount:
-        owner = callee.f_locals.get(callee.f_code.co_varnames[0])
-        kinds = [*(owner.__mro__ if isinstance(owner, type) else ()), *type(owner).__mro__]
-        if any(_plain(vars(kind).get(target.attr)) is function for kind in kinds):
-            return True
-    try:
-        found = _evaluate(target, frame)
-    except LookupError:
-        return False
-    return _leads_to(found, function)
-
-
-def _plain(attribute: Any) -> Any:
-    return getattr(attribute, "__func__", attribute)
-
-
-def _leads_to(found: Any, function: types.FunctionType | None) -> bool:
-    kind = type(found)
-    if kind is types.FunctionType:
-        return found is function
-    if kind is types.MethodType:
-        return _leads_to(found.__func__, function)
-    if kind.__module__ == "functools" and kind.__name__ == "partial":
-        return _leads_to(found.func, function)
-    if isinstance(found, type):
-        return False
-    called = inspect.getattr_static(kind, "__call__", None)
-    return type(called) is types.FunctionType and called is function
-
-
-def _evaluate(node: ast.expr, frame: types.FrameType) -> Any:
-    """Evaluates a name, an attribute or an item of a plain container without running anybody's code (but ``__getattr__``)."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name):
-        for names in (frame.f_locals, frame.f_globals, frame.f_builtins):
-            if node.id in names:
-                return names[node.id]
-        raise LookupError(node.id)
-    if isinstance(node, ast.Attribute):
-        owner = _evaluate(node.value, frame)
-        name = node.attr
-        if name.startswith("__") and not name.endswith("__"):
-            raise LookupError(name)
-        static = inspect.getattr_static(owner, name, None)
-        if isinstance(static, property) or (static is None and not hasattr(type(owner), "__getattr__")):
-            raise LookupError(name)
-        try:
-            return getattr(owner, name)
-        except Exception:
-            raise LookupError(name) from None
-    if isinstance(node, ast.Subscript):
-        container, key = _evaluate(node.value, frame), _evaluate(node.slice, frame)
-        if type(container) in (dict, list, tuple) and type(key) in (str, int):
-            return container[key]
-    raise LookupError("not a plain expression")

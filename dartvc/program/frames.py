@@ -81,13 +81,14 @@ def _frame_address(frame: types.FrameType) -> int:
 
 
 def function_of(frame: types.FrameType) -> types.FunctionType | None:
-    """Returns the function that a living frame runs; None for a frame of `exec` or where frames cannot be read."""
+    """Returns the function whose call made a living frame; None for a frame of `exec` or where frames cannot be read.
+
+    It may have been given other code since.
+    """
     if _LAYOUT is None:
         return None
     function = _object_at(_frame_address(frame) + _LAYOUT.function * _WORD)
-    if type(function) is types.FunctionType and function.__code__ is frame.f_code:
-        return function
-    return None
+    return function if type(function) is types.FunctionType else None
 
 
 def cells_of(frame: types.FrameType) -> dict[str, types.CellType]:

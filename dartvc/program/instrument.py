@@ -18,10 +18,11 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from dartvc.program.blocks import BLOCK, cut_into_blocks, cut_loops, name_blocks
+from dartvc.program.blocks import cut_into_blocks, cut_loops, name_blocks
 from dartvc.program.decisions import NextStream, note_streams, put_marks
 from dartvc.program.deferrable import find_uses, lendable_parameters
 from dartvc.program.sources import Sources, iter_codes
+from dartvc.program.watched import BLOCK, is_loop_block
 
 __all__ = ["ANNOUNCE", "HAND", "Compiler", "UserModules", "switch_name"]
 
@@ -266,6 +267,14 @@ class Compiler:
     def plain(self, code: types.CodeType) -> types.CodeType:
         """Returns what a code object would be without instrumentation: the code that reuse is keyed by."""
         return self._plain.get((code.co_filename, code.co_qualname, code.co_firstlineno), code)
+
+    def written(self, code: types.CodeType) -> types.CodeType:
+        """Returns the code of the function, or of the module, whose watched form a frame runs; of any other code that itself."""
+        place = code.co_filename, code.co_qualname, code.co_firstlineno
+        if self._watched.get(place) != code:
+            return code
+        unit = self._sources.find(code.co_filename) if is_loop_block(code) else None
+        return unit.code if unit is not None else self._plain[place]
 
     def plain_twin(self, function: types.FunctionType) -> types.FunctionType:
         """Returns a function like this one with the code that the user wrote."""

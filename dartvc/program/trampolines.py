@@ -10,7 +10,7 @@ import inspect
 import types
 from typing import Any
 
-__all__ = ["bind_trampoline", "is_trampoline", "make_trampoline"]
+__all__ = ["bind_trampoline", "make_trampoline"]
 
 _PLACE = "__dvc_hook__"
 
@@ -50,8 +50,3 @@ def make_trampoline(code: types.CodeType) -> types.CodeType:
 def bind_trampoline(template: types.CodeType, hook: Any) -> types.CodeType:
     """Returns the trampoline that calls ``hook.call``."""
     return template.replace(co_consts=tuple(hook if each == _PLACE else each for each in template.co_consts))
-
-
-def is_trampoline(code: types.CodeType) -> bool:
-    """Tells whether a frame of this code stands between a caller and the user's own code: tracebacks leave it out."""
-    return any(getattr(type(each), "is_reuse_hook", False) for each in code.co_consts)

@@ -12,7 +12,6 @@ import ast
 import gc
 import sys
 import threading
-import time
 import types
 from collections.abc import Callable, Iterable
 
@@ -21,7 +20,6 @@ from dartvc.program.sources import SourceUnit
 __all__ = ["Preamble"]
 
 _FACTOR = 100
-_PAUSE_S = 0.05
 _IMPORTLIB = "<frozen importlib._bootstrap>"
 
 
@@ -42,24 +40,14 @@ class Preamble:
         self._rare = (_FACTOR * self._before[0], *self._before[1:])
         self._is_over = False
 
-    def begin(self) -> None:
-        """Makes collections rare."""
-        gc.set_threshold(*self._rare)
-
-    def begin_by_itself(self, code: types.CodeType) -> None:
-        """Makes collections rare, and looks a few times a second, where nobody else does.
+    def begin(self, code: types.CodeType | None = None) -> None:
+        """Makes collections rare.
 
         Args:
-            code: what the script was compiled to, with whatever instruments it.
+            code: what the script was compiled to, where that is not its plain code.
         """
-        self._code = code
-        self.begin()
-        threading.Thread(target=self._look_on, name="dartvc-preamble", daemon=True).start()
-
-    def _look_on(self) -> None:
-        while not self._is_over:
-            time.sleep(_PAUSE_S)
-            self.look()
+        self._code = code or self._code
+        gc.set_threshold(*self._rare)
 
     def look(self) -> None:
         """Freezes what there is while the first statements run, and ends it when the main thread imports no more; to be called a few times a second."""

@@ -15,6 +15,7 @@ from dartvc.program.capture import CapturedFrame, CaptureError, Reader
 from dartvc.program.places import NotResumable
 from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.stopping import Stopper
+from dartvc.program.watched import bindings_shown
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.runs import RunRecorder, shown_frame
 from dartvc.shims.heads import LoopHeads
@@ -43,6 +44,7 @@ class SafePoints:
             Raises `NotResumable` when no safe point may come soon, `CaptureError` with the frame that has to go on first.
         around_commit: returns a context manager that each commit is made in.
         look: called from another thread a few times a second, less often later.
+        aside: returns a context manager in which the program is looked at.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class SafePoints:
         stack_of: Callable[[types.FrameType], list[types.FrameType]],
         around_commit: Callable[[], AbstractContextManager[None]] = nullcontext,
         look: Callable[[], None] = lambda: None,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.reader = reader
         self.recorder = recorder
@@ -64,6 +67,7 @@ class SafePoints:
         self._is_user = is_user
         self._stack_of = stack_of
         self._around_commit = around_commit
+        self._aside = aside
         self._unstorable: dict[tuple[str, int], dict[str, type]] = {}
         self._tries: dict[types.FrameType, int] = {}
         self._stall_s = 0.0
@@ -92,7 +96,8 @@ class SafePoints:
 
     def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
         """Looks at the loops and commits; returns the frame that must go on first when that is not possible here."""
-        self.heads.look(frame)
+        with self._aside():
+            self.heads.look(frame)
         if self._is_answered:
             self._is_answered = False
             return None
@@ -102,7 +107,7 @@ class SafePoints:
         """Commits at the start of a statement, or at the head of a loop; returns the frame that must go on first when that is not possible here."""
         began, self._stall_s = time.perf_counter(), 0.0
         try:
-            with CollectorPaused():
+            with CollectorPaused(), self._aside():
                 return self._commit_at(frame, is_head=is_head)
         finally:
             self.reader.release()
@@ -135,6 +140,13 @@ class SafePoints:
         except CaptureError as reason:
             self.recorder.tally.refused = reason.reason
             return reason.frame
+        with bindings_shown(stack):
+            return self._commit_frames(stack, frames, may_wait=may_wait)
+
+    def _commit_frames(
+        self, stack: Sequence[types.FrameType], frames: Sequence[CapturedFrame], *, may_wait: bool
+    ) -> types.FrameType | None:
+        """Commits what was captured of a stack, outermost frame first; returns the frame that must go on first when this is not the place for it."""
         unstorable = self._first_unstorable(frames)
         if unstorable >= 0:
             return self._wait_for(stack, unstorable, 1)

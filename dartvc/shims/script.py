@@ -12,7 +12,7 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from dartvc.errors import DartvcError, RefusedError
@@ -30,6 +30,7 @@ from dartvc.program.generators import GeneratorCodec
 from dartvc.program.places import NotResumable
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
+from dartvc.program.watched import is_block, is_trampoline, written_stack
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace
 from dartvc.sessions.runs import Run, RunRecorder
@@ -66,7 +67,7 @@ class RunOptions(NamedTuple):
     is_atomic: bool = False
     """Its effects stand as a whole or not at all."""
     reuse: str = ""
-    """``full`` or ``partial``: work already done is not done again; such a run commits at its start and end only."""
+    """``full`` or ``partial``: work already done is not done again."""
 
 
 class _Arguments(dict[str, str]):
@@ -113,27 +114,30 @@ class _Runner:
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         pace = Pace(options.max_overhead, options.every_s)
         self.preamble = Preamble(self.unit, self.recorder.files.is_own)
-        self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit, self.preamble.look)
+        self.points = SafePoints(
+            self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit, self.preamble.look, self._aside
+        )
         self.signals = Signals(self.points.request_anew, self.session.close, self.recorder.standing, options.grace_s)
         self.reuse = _reuse_of(self, options.reuse)
         if self.reuse is not None:
             self.session.working.plain_code = self.reuse.compiler.plain
+            self.reader.written = self.reuse.compiler.written
         gc.freeze()  # what is ours is not walked again by each collection of the program's
         gc.enable()
 
     def _is_user(self, code: types.CodeType) -> bool:
-        return code.co_filename == self.run.script or self.recorder.files.is_own(code.co_filename) or is_loop_pass(code)
-
-    @property
-    def _is_paced(self) -> bool:
-        """Whether it commits as it goes, not at its start and end alone."""
-        return is_supported() and self.reuse is None
+        is_own = code.co_filename == self.run.script or self.recorder.files.is_own(code.co_filename) or is_loop_pass(code)
+        return is_own and not is_trampoline(code)
 
     def _around_commit(self) -> AbstractContextManager[None]:
         return self.signals.held_back()
 
+    def _aside(self) -> AbstractContextManager[None]:
+        """Returns a context manager in which nothing that this thread does is taken for the program's doing."""
+        return self.reuse.witness.looking_away() if self.reuse is not None else nullcontext()
+
     def _stack_of(self, frame: types.FrameType) -> list[types.FrameType]:
-        stack = list(iter_stack(frame))
+        stack = written_stack(iter_stack(frame))
         while stack and not (stack[-1].f_globals is self.main.__dict__ and stack[-1].f_code.co_name == MODULE_SCOPE):
             stack.pop()
         if not stack:
@@ -148,7 +152,7 @@ class _Runner:
     def execute(self, body: Callable[[], None]) -> int:
         """Runs the program and returns its exit code, as Python would."""
         forget_tail(self.repository.path / "runs" / self.run.run_id)
-        if self._is_paced:
+        if is_supported():
             self.signals.install()
             self.points.pacer.start()
         failure: BaseException | None = None
@@ -228,9 +232,8 @@ class _Runner:
                 self.reuse.observe(self.run, self.unit.text)
             self.reuse.install()
             code = self.reuse.compile(self.run.script, self.unit.text)
-            self.preamble.begin_by_itself(code)
-        if self._is_paced:
-            self.preamble.begin()
+        if is_supported():
+            self.preamble.begin(code)
         status = self.execute(lambda: exec(code, self.main.__dict__))
         if not status:
             self._tell_unasked()
@@ -409,15 +412,11 @@ def _exit_code(stop: SystemExit) -> int:
 
 
 def _is_ours(frame: types.FrameType) -> bool:
-    from dartvc.program.trampolines import is_trampoline
-
     return str(frame.f_globals.get("__name__", "")).startswith("dartvc.") or is_trampoline(frame.f_code)
 
 
 def _print_exception(error: BaseException) -> None:
     """Shows a traceback of the user's own frames, and leaves the exception where post-mortem tools look for it."""
-    from dartvc.program.blocks import is_block
-
     entries: list[types.TracebackType] = []
     each = error.__traceback__
     while each is not None:

@@ -7,7 +7,7 @@ import importlib
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dartvc.errors import CorruptError
@@ -19,7 +19,7 @@ from dartvc.state.strings import STRINGS, intern_again
 if TYPE_CHECKING:
     from dartvc.state.saving import GeneratorCodec
 
-__all__ = ["LiveBuffers", "Loading", "StoredBuffers", "Unloadable", "load"]
+__all__ = ["LiveBuffers", "Loading", "StateUnpickler", "StoredBuffers", "Unloadable", "load", "restore_identities"]
 
 
 class StoredBuffers(Protocol):
@@ -131,12 +131,24 @@ class Loading:
         return Unloadable(reason)
 
 
-class _StateUnpickler(pickle.Unpickler):
+class StateUnpickler(pickle.Unpickler):
+    """Pickle's own, with our builders, and without what no stored value has to call.
+
+    Args:
+        stream: what was pickled.
+        loading: what the builders share.
+    """
+
     def __init__(self, stream: bytes, loading: Loading) -> None:
         super().__init__(io.BytesIO(stream), buffers=_iter_foreign(stream, loading.buffers))
         self.loading = loading
 
     def find_class(self, module: str, name: str) -> Any:
+        """Returns a builder, or what a module has under a name.
+
+        Raises:
+            Unloadable: it is not here, or forbidden.
+        """
         if module == "dartvc.state.rebuild":
             if name == "namespace":
                 return self.loading.namespace
@@ -173,7 +185,7 @@ def load(stream: bytes, loading: Loading) -> dict[str, object]:
         Unloadable: the value cannot be made here (a library is missing, another Python version).
     """
     try:
-        loaded = _StateUnpickler(stream, loading).load()
+        loaded = StateUnpickler(stream, loading).load()
         loading.revival.finish(loading)
     except (Unloadable, CorruptError, KeyboardInterrupt):
         raise
@@ -181,8 +193,18 @@ def load(stream: bytes, loading: Loading) -> dict[str, object]:
         text = str(error).strip().splitlines()
         raise Unloadable(f"loading it raises {type(error).__name__}: {text[0] if text else ''}") from error
     names = cast(dict[str, object], loaded)
+    restore_identities(names)
+    return names
+
+
+def restore_identities(names: dict[str, object], outside: Iterable[object] = ()) -> None:
+    """Makes what was loaded as `dartvc.state.saving.note_identities` found it, and takes its notes out of the mapping.
+
+    Args:
+        names: what was loaded.
+        outside: objects that were there before, which are left alone.
+    """
     if TABLES in names:
         lay_out(cast(Any, names.pop(TABLES)))
     if STRINGS in names:
-        intern_again(names)
-    return names
+        intern_again(names, outside)

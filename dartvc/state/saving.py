@@ -12,7 +12,7 @@ import copyreg
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType, GeneratorType
 from typing import Any, Protocol, cast
 
@@ -22,8 +22,12 @@ from dartvc.state import adapters
 from dartvc.state.adapters.guarded import runs_code_when_pickled
 from dartvc.state.chunking import unframe
 from dartvc.state.rebuild import door
+from dartvc.state.sets import TABLES, irregular
+from dartvc.state.strings import STRINGS, find_interned
 
-__all__ = ["IN_BAND_BYTES", "GeneratorCodec", "Reduction", "Refusal", "Saved", "Saving", "UserCodeMet", "save", "save_unshared"]
+__all__ = [
+    "IN_BAND_BYTES", "GeneratorCodec", "Reduction", "Refusal", "Saved", "Saving", "Sink", "StatePickler", "UserCodeMet", "note_identities", "save", "save_unshared",
+]  # fmt: skip
 
 Reduction = Any
 """What ``__reduce_ex__`` may return: a tuple of two to six items, the name of a global, or NotImplemented for pickle's own way."""
@@ -188,7 +192,7 @@ class Saving:
         return False
 
 
-class _Sink:
+class Sink:
     """Takes what a pickler writes, frame by frame, without a copy."""
 
     def __init__(self) -> None:
@@ -196,13 +200,21 @@ class _Sink:
         self.write = self.pieces.append
 
 
-class _StatePickler(pickle.Pickler):
-    def __init__(self, sink: _Sink, saving: Saving) -> None:
+class StatePickler(pickle.Pickler):
+    """Pickle's own, with our reducers.
+
+    Args:
+        sink: takes the stream.
+        saving: what the reducers share.
+    """
+
+    def __init__(self, sink: Sink, saving: Saving) -> None:
         super().__init__(cast(Any, sink), 5, buffer_callback=cast(Any, saving.take_buffer))
         self.saving = saving
         self.reducers = adapters.reducers_by_type() if not saving.spares_user_code else {}
 
     def reducer_override(self, obj: Any) -> Reduction:
+        """Returns how to take an object apart."""
         kind = type(obj)
         try:
             reducer = self.reducers[kind]
@@ -244,12 +256,12 @@ _PurePickler: Any = pickle._Pickler
 
 
 class _DeepPickler(_PurePickler):  # type: ignore[misc]
-    def __init__(self, sink: _Sink, saving: Saving) -> None:
+    def __init__(self, sink: Sink, saving: Saving) -> None:
         super().__init__(cast(Any, sink), 5, buffer_callback=saving.take_buffer)
         self.saving = saving
         self.reducers = adapters.reducers_by_type() if not saving.spares_user_code else {}
 
-    reducer_override = _StatePickler.reducer_override
+    reducer_override = StatePickler.reducer_override
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
         """Saves one object as `pickle._Pickler.save` does, but calls only plain Python functions.
@@ -314,8 +326,8 @@ def save_unshared(value: object, saving: Saving) -> Saved:
     Raises:
         Refusal: something inside cannot be stored, or holds itself.
     """
-    sink = _Sink()
-    pickler = _StatePickler(sink, saving)
+    sink = Sink()
+    pickler = StatePickler(sink, saving)
     pickler.fast = True
     if saving.knows_builtins:
         pickler.memo = _memo_of_builtins()
@@ -328,14 +340,31 @@ def save_unshared(value: object, saving: Saving) -> Saved:
     return _saved(sink, saving)
 
 
+def note_identities(values: dict[str, object], outside: Iterable[object], *, with_sets: bool = True) -> None:
+    """Adds to values that are about to be pickled what pickle does not keep, and what the program's files show: which of their strings were
+    interned, and how sets lie in memory. `dartvc.state.loading.load` makes it so again.
+
+    Args:
+        values: by name.
+        outside: what is not entered (namespaces).
+        with_sets: whether sets are described.
+    """
+    strings, found = find_interned(list(values.values()), (*outside, values))
+    if strings:
+        values[STRINGS] = strings
+    tables = irregular(found) if with_sets else None
+    if tables is not None:
+        values[TABLES] = tables
+
+
 def _reason_of(error: BaseException) -> str:
     text = str(error).strip().splitlines()[0] if str(error).strip() else ""
     return f"{type(error).__name__}: {text}"[:240] if text else type(error).__name__
 
 
 def _save(value: object, saving: Saving) -> Saved:
-    sink = _Sink()
-    pickler = saving.pickler = _StatePickler(sink, saving)
+    sink = Sink()
+    pickler = saving.pickler = StatePickler(sink, saving)
     if saving.knows_builtins:
         pickler.memo = _memo_of_builtins()
     pickler.dump(value)
@@ -351,7 +380,7 @@ def _memo_of_builtins() -> Any:
     return {id(names): (0, names)}
 
 
-def _saved(sink: _Sink, saving: Saving) -> Saved:
+def _saved(sink: Sink, saving: Saving) -> Saved:
     """Makes one stream of what was pickled; the number of foreign buffers stands behind it."""
     stream = unframe(sink.pieces, len(saving.foreign).to_bytes(4, "little"))
     if saving.knows_builtins:
@@ -372,7 +401,7 @@ def _save_deep(value: object, saving: Saving) -> Saved:
     outcome: list[object] = []
 
     def work() -> None:
-        sink = _Sink()
+        sink = Sink()
         try:
             pickler = fresh.pickler = _DeepPickler(sink, fresh)
             if fresh.knows_builtins:

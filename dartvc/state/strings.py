@@ -49,12 +49,20 @@ def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[tupl
     while level:
         kinds = set(map(type, level))
         if str in kinds:
-            marked = [each for each in level if type(each) is str and WORDS_32[(id(each) + _STATE_OFFSET) >> 2] & _INTERNED_BITS]
-            found.update(zip(map(id, marked), marked, strict=True))
+            _add_marked(level, found)
+        if dict in kinds:  # the collector passes over keys that are strings all
+            for each in level:
+                if type(each) is dict and id(each) not in seen:
+                    _add_marked(each, found)
         if set in kinds or frozenset in kinds:
             sets.update((id(each), each) for each in level if type(each) in (set, frozenset))
         level = gc.get_referents(*_to_enter(level, kinds, seen))
     return tuple(sorted(found.values())), list(sets.values())
+
+
+def _add_marked(values: Iterable[Any], found: dict[int, str]) -> None:
+    marked = [each for each in values if type(each) is str and WORDS_32[(id(each) + _STATE_OFFSET) >> 2] & _INTERNED_BITS]
+    found.update(zip(map(id, marked), marked, strict=True))
 
 
 def _to_enter(level: list[Any], kinds: set[type], seen: set[int]) -> list[Any]:
@@ -76,8 +84,13 @@ def with_interned_keys(names: Mapping[Any, Any]) -> dict[Any, Any]:
     return {_attribute_name(name): value for name, value in names.items()}
 
 
-def intern_again(loaded: dict[str, object]) -> None:
-    """Replaces strings of a loaded co-variable by the interned ones; takes their list out of the mapping."""
+def intern_again(loaded: dict[str, object], outside: Iterable[object] = ()) -> None:
+    """Replaces strings of a loaded co-variable by the interned ones; takes their list out of the mapping.
+
+    Args:
+        loaded: the co-variable.
+        outside: objects that it refers to and that were there before; they are not entered.
+    """
     strings = loaded.pop(STRINGS, ())
     assert isinstance(strings, tuple)
     wanted = {id(text): sys.intern(text) for text in strings}
@@ -96,7 +109,7 @@ def intern_again(loaded: dict[str, object]) -> None:
             return known[1]
         return value
 
-    seen: set[int] = set()
+    seen = {id(each) for each in outside}
     level: list[Any] = [loaded]
     while level:
         fresh = _to_enter(level, set(map(type, level)), seen)

@@ -24,9 +24,7 @@ from dartvc.state.copies import CopyPool
 from dartvc.state.covariables import ATOMIC_TYPES, group_by_sharing
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.members import SMALL_STREAM_BYTES, digest_members, digest_summaries, unchanged_members
-from dartvc.state.saving import GeneratorCodec, Refusal, Saved, Saving, UserCodeMet, save
-from dartvc.state.sets import TABLES, irregular
-from dartvc.state.strings import STRINGS, find_interned
+from dartvc.state.saving import GeneratorCodec, Refusal, Saved, Saving, UserCodeMet, note_identities, save
 
 __all__ = ["NamespaceDelta", "StoredVersion", "WorkingNamespace", "describe"]
 
@@ -276,12 +274,7 @@ class WorkingNamespace:
         try:
             values: dict[str, object] = {name: self._view[name] for name in names}
             if self.keeps_strings:
-                strings, sets = find_interned(values.values(), (self.namespace, self._view, values))
-                if strings:
-                    values[STRINGS] = strings
-                tables = irregular(sets) if not spares_user_code else None
-                if tables is not None:
-                    values[TABLES] = tables
+                note_identities(values, (self.namespace, self._view), with_sets=not spares_user_code)
             saved = save(values, self._saving(spares_user_code=spares_user_code))
         except Refusal as refusal:
             return refusal

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dartvc.lineage.blocks import Loop
 from dartvc.lineage.sites import Site
-from dartvc.program.blocks import BLOCK, cut_loops, name_blocks
+from dartvc.program.blocks import cut_loops, name_blocks
+from dartvc.program.watched import BLOCK
 
 NAMES = st.sampled_from("abc")
 VALUES = st.sampled_from(("1", "-2", "a", "b", "c", "a + b", "len(rows)", "rows[-1]", "sum([x + 1 for x in rows])", "shown()", "shown()", "moved()", "moved()"))

@@ -15,7 +15,7 @@ from typing import Any
 
 from dartvc.state.rebuild import door
 
-__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "UNCHANGING", "memory_address", "reduce_array"]
+__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "TRANSIENT", "UNCHANGING", "memory_address", "reduce_array"]
 
 IN_BAND_BYTES = 64 * 1024
 _STORED_OWNERS = (bytes, bytearray, array.array)
@@ -254,4 +254,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "numpy_subclass_state": _set_subclass_state,
 }
 CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {"numpy.ndarray": _children}
+TRANSIENT: dict[str, Callable[[Any], str]] = {
+    f"dartvc.lineage.deferring.{each}": lambda value: "an array was put off" for each in ("Deferred", "Transposed")
+}
 UNCHANGING: frozenset[str] = frozenset({"numpy.dtype"})

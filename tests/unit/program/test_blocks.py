@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dartvc.program.blocks import cut_into_blocks, is_block, name_blocks
+from dartvc.program.blocks import cut_into_blocks, name_blocks
+from dartvc.program.watched import is_block
 
 SWITCH = "__switch"
 

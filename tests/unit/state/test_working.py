@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dartvc.state.candidates import names_in_source, touched_names
 from dartvc.state.chunking import CHANGED_CHUNK_BYTES, STREAM_CHUNK_BYTES, match_stream, unframe
-from dartvc.state.saving import _Sink
+from dartvc.state.saving import Sink
 from dartvc.state.summaries import summarize
 from dartvc.state.working import WorkingNamespace
 
@@ -197,7 +197,7 @@ def test_a_pickle_without_frames_loads_the_same(value: list[object]) -> None:
 
     whole = pickle.dumps(value, 5)
     for pickler in (pickle.Pickler, pickle._Pickler):
-        sink = _Sink()
+        sink = Sink()
         pickler(sink, 5).dump(value)
         assert unframe(sink.pieces) == unframe([whole])
     assert pickle.loads(unframe([whole], b"behind its end")) == value

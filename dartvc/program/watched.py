@@ -1,0 +1,77 @@
+"""Frames of watched code: what stands between a caller and the user's own code, and what runs a part of it.
+
+`run --reuse` lets functions ask before they run (`dartvc.program.trampolines`) and runs parts of them as functions (`dartvc.program.blocks`).
+Whoever looks at the stack, to store it or to show it, sees here which frames the user has not written.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from dartvc.program.sources import MODULE_SCOPE
+
+__all__ = ["BLOCK", "PART_MARK", "UNBOUND", "around_loop", "bindings_shown", "is_block", "is_loop_block", "is_trampoline", "written_stack"]
+
+BLOCK = "__dvc_block__"
+UNBOUND = "\0unbound"
+"""The value of a name that a loop would bind and has not."""
+PART_MARK = "__dvc_part__"
+"""The last constant of a block's code."""
+
+
+def is_trampoline(code: types.CodeType) -> bool:
+    """Tells whether a frame of this code stands between a caller and the user's own code: tracebacks leave it out."""
+    return any(getattr(type(each), "is_reuse_hook", False) for each in code.co_consts)
+
+
+def is_block(code: types.CodeType) -> bool:
+    """Tells whether a frame of this code runs a part of the function whose frame called it."""
+    return code.co_consts[-1:] == (PART_MARK,)
+
+
+def is_loop_block(code: types.CodeType) -> bool:
+    """Tells whether a frame of this code runs a loop of the script's own level: its variables would be the script's."""
+    return code.co_name == MODULE_SCOPE and is_block(code)
+
+
+def written_stack(stack: Iterable[types.FrameType]) -> list[types.FrameType]:
+    """Returns the frames of a stack, innermost first, that the user would see without watching; a loop stands for the script that runs it."""
+    seen: list[types.FrameType] = []
+    for frame in stack:
+        if is_trampoline(frame.f_code) or (seen and is_loop_block(seen[-1].f_code) and frame.f_globals is seen[-1].f_globals):
+            continue
+        seen.append(frame)
+    return seen
+
+
+def around_loop(loop: types.FrameType) -> types.FrameType:
+    """Returns the frame of the script that runs a loop of its own level."""
+    frame = loop.f_back
+    while frame is not None and not (frame.f_globals is loop.f_globals and frame.f_code.co_name == MODULE_SCOPE):
+        frame = frame.f_back
+    if frame is None:
+        raise ValueError("nothing runs this loop")
+    return frame
+
+
+@contextmanager
+def bindings_shown(stack: Iterable[types.FrameType]) -> Iterator[None]:
+    """Lets what a loop of the script's own level has bound so far stand among the script's globals for a while, as it would if it were no block."""
+    loop = next((each for each in stack if is_loop_block(each.f_code)), None)
+    if loop is None:
+        yield
+        return
+    names = loop.f_globals
+    bound = {name: value for name, value in loop.f_locals.items() if not (type(value) is str and value == UNBOUND)}
+    before = {name: names[name] for name in bound if name in names}
+    names.update(bound)
+    try:
+        yield
+    finally:
+        for name in bound:
+            if name in before:
+                names[name] = before[name]
+            else:
+                del names[name]
