@@ -128,6 +128,8 @@ class Deferral:
         is_quiet: whether no other thread could change a part.
     """
 
+    __dvc_replaces__ = "call"
+
     def __init__(self, lendable: Callable[[types.CodeType], dict[str, frozenset[str]]], is_quiet: Callable[[], bool]) -> None:
         self._lendable = lendable
         self._is_quiet = is_quiet

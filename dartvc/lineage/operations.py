@@ -69,6 +69,10 @@ class Operation(Switched):
         self._last: tuple[int, ...] = ()
         self._rewrites = rewrites
 
+    @property
+    def __dvc_replaces__(self) -> str:
+        return "operator" if self.site.name in ("@", "[]") else "call"
+
     def __call__(self, first: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Does the operation, or answers it from a store."""
         if self.site.name == "@":

@@ -30,7 +30,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 
 from dartvc.program.sources import MODULE_SCOPE
-from dartvc.program.watched import BLOCK, PART_MARK, UNBOUND
+from dartvc.program.watched import BLOCK, PART_MARK, UNBOUND, stand_at
 
 __all__ = ["cut_into_blocks", "cut_loops", "name_blocks"]
 
@@ -370,6 +370,5 @@ def _switched(
     ours: list[ast.AST] = [definition, whole, whole.test]
     for each in (*ours, *(node for part in (*prologue, arguments, call) for node in ast.walk(part))):
         ast.copy_location(each, first)
-    for each in ast.walk(ending):
-        ast.copy_location(each, last)
+    stand_at(ending, last)
     return ast.fix_missing_locations(whole)

@@ -20,7 +20,7 @@ from dartvc.program.places import SELF, NotResumable, Path, path_of, path_to_awa
 from dartvc.program.sources import MODULE_SCOPE, Scope, Sources, digest_of_code
 from dartvc.program.standins import original_stack
 from dartvc.program.variants import FRAME
-from dartvc.program.watched import BLOCK, around_loop, is_block, is_loop_block
+from dartvc.program.watched import BLOCK, around_loop, is_block, is_loop_block, without_switches
 
 __all__ = ["CaptureError", "CapturedFrame", "Reader"]
 
@@ -296,7 +296,7 @@ class Reader:
     ) -> CapturedFrame:
         code = frame.f_code
         written = code if code in self._variants else self.written(code)
-        stack = original_stack([*self._stack_around(frame), *stack_of(frame, depth)])
+        stack = without_switches(original_stack([*self._stack_around(frame), *stack_of(frame, depth)]))
         if len(stack) != len(items) + len(pending):
             raise NotResumable("an exit of a block or a half evaluated expression is pending")
         for index, item in enumerate(items):

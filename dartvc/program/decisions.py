@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from dartvc.model.records import NamedTuple
+from dartvc.program.watched import stand_at
 
 __all__ = [
     "Deciding",
@@ -241,10 +242,7 @@ def _mark(node: Deciding, switch: str, first: int, width: int) -> None:
     def mark(outcome: int) -> ast.stmt:
         call = ast.Call(ast.Name(switch, ast.Load()), [ast.Constant(encoded(first + outcome, width))], [])
         made = ast.If(ast.Name(switch, ast.Load()), [ast.Expr(call)], [])
-        for each in ast.walk(made):
-            if isinstance(each, ast.stmt | ast.expr):
-                ast.copy_location(each, node)
-        return made
+        return stand_at(made, node)
 
     if isinstance(node, ast.Match):
         for number, case in enumerate(node.cases):

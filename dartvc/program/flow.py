@@ -71,8 +71,8 @@ class CodeFlow:
         return statement
 
     def _innermost(self, place: _Range | None) -> ast.stmt | None:
-        if place is None:
-            return None
+        if place is None or place[:2] == place[2:]:
+            return None  # no code of the user's
         best: ast.stmt | None = None
         for (first, first_column, last, last_column), statement in self._statements:
             if (first, first_column) <= place[:2] and place[2:] <= (last, last_column):

@@ -6,19 +6,36 @@ Whoever looks at the stack, to store it or to show it, sees here which frames th
 
 from __future__ import annotations
 
+import ast
+import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from dartvc.program.sources import MODULE_SCOPE
 
-__all__ = ["BLOCK", "PART_MARK", "UNBOUND", "around_loop", "bindings_shown", "is_block", "is_loop_block", "is_trampoline", "written_stack"]
+__all__ = [
+    "BLOCK", "PART_MARK", "UNBOUND", "around_loop", "bindings_shown", "is_block", "is_loop_block", "is_trampoline", "stand_at",
+    "without_switches", "written_stack",
+]  # fmt: skip
 
 BLOCK = "__dvc_block__"
 UNBOUND = "\0unbound"
 """The value of a name that a loop would bind and has not."""
 PART_MARK = "__dvc_part__"
 """The last constant of a block's code."""
+_NULL_FIRST = sys.version_info < (3, 13)
+_Node = TypeVar("_Node", bound=ast.AST)
+
+
+def stand_at(made: _Node, where: ast.AST) -> _Node:
+    """Lets nodes that the user has not written bear a line of the source, and no place on it: whoever looks for statements passes them over."""
+    for each in ast.walk(made):
+        if isinstance(each, ast.stmt | ast.expr):
+            each.lineno = each.end_lineno = where.lineno  # type: ignore[attr-defined]
+            each.col_offset = each.end_col_offset = where.col_offset  # type: ignore[attr-defined]
+    return made
 
 
 def is_trampoline(code: types.CodeType) -> bool:
@@ -56,6 +73,34 @@ def around_loop(loop: types.FrameType) -> types.FrameType:
     return frame
 
 
+def without_switches(operands: Sequence[object]) -> list[object]:
+    """Returns the operands of unfinished expressions as they would lie on the value stack if no operation were asked for at a switch.
+
+    There a switch and a null pointer lie beneath the operands, the callable of a call among them.
+
+    Args:
+        operands: bottom first, null pointers as None.
+    """
+    found: list[object] = []
+    rest = list(operands)
+    while rest:
+        null, switch = (rest[:2] if _NULL_FIRST else rest[1::-1]) if len(rest) > 1 else (0, 0)
+        replaced = _replaced_by(switch) if null is None else ""
+        if not replaced:
+            found.append(rest.pop(0))
+            continue
+        del rest[:2]
+        if replaced == "call" and rest:
+            found += [None, rest.pop(0)] if _NULL_FIRST else [rest.pop(0), None]
+    return found
+
+
+def _replaced_by(switch: object) -> str:
+    """Returns what a switch asks for, ``call`` or ``operator``; an empty string for any other object."""
+    owner = switch.__self__ if type(switch) is types.MethodType else switch
+    return str(getattr(owner, "__dvc_replaces__", "")) if hasattr(type(owner), "__dvc_replaces__") else ""
+
+
 @contextmanager
 def bindings_shown(stack: Iterable[types.FrameType]) -> Iterator[None]:
     """Lets what a loop of the script's own level has bound so far stand among the script's globals for a while, as it would if it were no block."""
@@ -74,4 +119,4 @@ def bindings_shown(stack: Iterable[types.FrameType]) -> Iterator[None]:
             if name in before:
                 names[name] = before[name]
             else:
-                del names[name]
+                names.pop(name, None)

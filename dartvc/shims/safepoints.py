@@ -15,7 +15,7 @@ from dartvc.program.capture import CapturedFrame, CaptureError, Reader
 from dartvc.program.places import NotResumable
 from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.stopping import Stopper
-from dartvc.program.watched import bindings_shown
+from dartvc.program.watched import bindings_shown, is_trampoline
 from dartvc.sessions.pacing import Pace, Pacer
 from dartvc.sessions.runs import RunRecorder, shown_frame
 from dartvc.shims.heads import LoopHeads
@@ -60,8 +60,8 @@ class SafePoints:
     ) -> None:
         self.reader = reader
         self.recorder = recorder
-        self.stopper = Stopper(is_user, self._at_safe_point)
-        self.heads = LoopHeads(is_user, self._at_head)
+        self.stopper = Stopper(self._may_stop_in, self._at_safe_point)
+        self.heads = LoopHeads(self._may_stop_in, self._at_head)
         self.pacer = Pacer(pace, self.stopper.request, self._glance)
         self._look = look
         self._is_user = is_user
@@ -76,6 +76,9 @@ class SafePoints:
         self._dear_since = 0.0
         self._is_urgent = False
         self._is_answered = False
+
+    def _may_stop_in(self, code: types.CodeType) -> bool:
+        return self._is_user(code) and not is_trampoline(code)
 
     def request_anew(self) -> None:
         """Asks for a commit at the very next safe point, an earlier request forgotten."""

@@ -126,8 +126,7 @@ class _Runner:
         gc.enable()
 
     def _is_user(self, code: types.CodeType) -> bool:
-        is_own = code.co_filename == self.run.script or self.recorder.files.is_own(code.co_filename) or is_loop_pass(code)
-        return is_own and not is_trampoline(code)
+        return code.co_filename == self.run.script or self.recorder.files.is_own(code.co_filename) or is_loop_pass(code)
 
     def _around_commit(self) -> AbstractContextManager[None]:
         return self.signals.held_back()

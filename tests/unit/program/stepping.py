@@ -1,6 +1,7 @@
 """At every line event of a program: a forked child captures the stack, goes on from the capture alone, and must print what the program prints.
 
-Run as ``python stepping.py PROGRAM``; prints one JSON object: how many places were resumed, how many refused and why, and what went wrong.
+Run as ``python stepping.py PROGRAM [--watched]``; prints one JSON object: how many places were resumed, how many refused and why, and what went
+wrong. Watched, the program runs as under `run --reuse`.
 """
 
 from __future__ import annotations
@@ -9,37 +10,56 @@ import io
 import json
 import os
 import sys
+import tempfile
 import traceback
 import types
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from dartvc.history import Repository
+from dartvc.lineage.reusing import Reuse
 from dartvc.program.capture import CaptureError, Reader
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import Sources
 from dartvc.program.stopping import iter_stack
+from dartvc.program.watched import bindings_shown, is_trampoline, written_stack
 
-NAME = "program.py"
+FOLDER = tempfile.mkdtemp()
+NAME = os.path.join(FOLDER, "program.py")
 
 
-def main(path: str) -> None:
+def watch(reader: Reader, module: types.ModuleType) -> Reuse:
+    """Lets a program be watched as under `run --reuse`."""
+    reuse = Reuse(Repository.init(Path(FOLDER)), reader.sources, module.__dict__, FOLDER, NAME)
+    reuse.install()
+    reader.written = reuse.compiler.written
+    return reuse
+
+
+def main(path: str, is_watched: bool) -> None:
     sources = Sources()
     unit = sources.add(NAME, Path(path).read_text())
     reader = Reader(sources)
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
+    reuse = watch(reader, module) if is_watched else None
+    aside = reuse.witness.looking_away if reuse is not None else nullcontext
+    code = reuse.compile(NAME, unit.text) if reuse is not None else unit.code
     outcomes: list[tuple[int, str, str]] = []
 
     def in_child(frame: types.FrameType) -> tuple[str, str]:
         reading, writing = os.pipe()
-        child = os.fork()
+        with aside():
+            child = os.fork()
         if child == 0:
             os.close(reading)
             try:
-                stack = [each for each in iter_stack(frame) if each.f_code.co_filename != __file__]
+                stack = written_stack(each for each in iter_stack(frame) if each.f_code.co_filename != __file__)
                 frames = reader.capture(reversed(stack))
-                Resumption(frames, reader, lambda name, file: file, lambda name: module.__dict__).run()
+                with bindings_shown(stack):
+                    Resumption(frames, reader, lambda name, file: file, lambda name: module.__dict__).run()
                 answer = ["resumed", shown.getvalue()]
             except CaptureError as refusal:
                 answer = ["refused", refusal.reason]
@@ -56,7 +76,7 @@ def main(path: str) -> None:
         return kind, details
 
     def trace(frame: types.FrameType, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename != NAME:
+        if frame.f_code.co_filename != NAME or is_trampoline(frame.f_code):
             return None
         if event == "line":
             outcomes.append((frame.f_lineno, *in_child(frame)))
@@ -65,7 +85,7 @@ def main(path: str) -> None:
     shown, plain = io.StringIO(), sys.stdout
     sys.stdout = shown
     sys.settrace(trace)
-    exec(unit.code, module.__dict__)
+    exec(code, module.__dict__)
     sys.settrace(None)
     sys.stdout = plain
     expected = shown.getvalue()
@@ -83,4 +103,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], "--watched" in sys.argv)
