@@ -119,6 +119,7 @@ class _Runner:
         )
         self.signals = Signals(self.points.request_anew, self.session.close, self.recorder.standing, options.grace_s)
         self.reuse = _reuse_of(self, options.reuse)
+        self._assembled_before = 0
         if self.reuse is not None:
             self.session.working.plain_code = self.reuse.compiler.plain
             self.reader.written = self.reuse.compiler.written
@@ -129,7 +130,12 @@ class _Runner:
         return code.co_filename == self.run.script or self.recorder.files.is_own(code.co_filename) or is_loop_pass(code)
 
     def _around_commit(self) -> AbstractContextManager[None]:
+        self._count_assembled()
         return self.signals.held_back()
+
+    def _count_assembled(self) -> None:
+        if self.reuse is not None:
+            self.session.approximate = self._assembled_before + self.reuse.approximate
 
     def _aside(self) -> AbstractContextManager[None]:
         """Returns a context manager in which nothing that this thread does is taken for the program's doing."""
@@ -184,7 +190,7 @@ class _Runner:
             if self.reuse is not None:
                 self.reuse.leave()
                 self.recorder.further.update(self.reuse.recorded_paths(self.run))
-                self.session.approximate = self.reuse.approximate
+                self._count_assembled()
                 if self.session.approximate:
                     remark = f" (approximate: {self.session.approximate} results assembled from parts)"
             kind = CommitKind.EXCEPTION if error else CommitKind.END
@@ -252,6 +258,7 @@ class _Runner:
         from dartvc.sessions.relocation import follow_imports, follow_process
         from dartvc.sessions.restoring import version_of
 
+        self.session.approximate = self._assembled_before = self.repository.commit(oid, with_refs=False).approximate
         if self.reuse is not None:
             self.reuse.begin_in_the_middle()
             self.reuse.compile(self.run.script, self.unit.text)

@@ -143,3 +143,28 @@ def test_what_is_fitted_again_from_the_store_pickles_to_the_same_bytes(tmp_path:
     reused = {each["name"]: each["reused"] for each in json.loads((tmp_path / ".dvc-state/reuse.json").read_text())["sites"]}
     assert written[0] == written[1] == written[2]
     assert reused["sklearn.pipeline._fit_transform_one"] >= 4
+
+
+ASSEMBLED = """
+import numpy as np
+x = np.random.default_rng(0).random((4000, 60))
+done = []
+for k in range(3):
+    wide = np.hstack([x, np.full((4000, 1), k + 1.0)])
+    done.append(float((wide.T @ wide).sum()))
+    if k == 2:
+        commit_and_die()
+    print(round(done[-1], 3), flush=True)
+"""
+
+
+def test_what_is_approximate_stays_so_when_the_run_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    folder = project(tmp_path / "run", ASSEMBLED)
+    killed = command("run", "--partial-reuse", "train.py", cwd=folder, die=True)
+    assembled = log(folder)[0]["approximate"]
+    assert assembled > 0, killed.stderr
+    resumed = command("resume", cwd=folder)
+    assert resumed.returncode == 0, resumed.stderr
+    end = log(folder)[0]
+    assert end["kind"] == "end" and end["approximate"] >= assembled
