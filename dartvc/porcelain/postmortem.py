@@ -194,7 +194,7 @@ def _generators(repository: Repository, commit: Commit, sources: Mapping[str, st
         except (SyntaxError, ValueError, RecursionError):
             continue
     for filename, cell in read_cell_texts(repository, commit.oid).items() if commit.position is not None else ():
-        add_cell(reader, filename, cell.text, cell.flags)
+        add_cell(reader.sources, filename, cell.text, cell.flags)
         linecache.cache[filename] = len(cell.text), None, cell.text.splitlines(keepends=True), filename
     codec = GeneratorCodec(reader)
     codec.located = moved.path

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dartvc.program.capture import CapturedFrame, Reader
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import remaining_statements
-from dartvc.program.sources import MODULE_SCOPE, SourceUnit, digest_of_code
+from dartvc.program.sources import MODULE_SCOPE, Sources, SourceUnit, digest_of_code
 
-__all__ = ["FEATURES", "add_cell", "announce", "continuation"]
+__all__ = ["FEATURES", "add_cell", "announce", "compile_statement", "continuation", "future_flags"]
 
 FEATURES: int = functools.reduce(operator.or_, (getattr(features, name).compiler_flag for name in features.all_feature_names))
 """The compiler's flags that a shell carries from a cell to the next ones."""
@@ -28,33 +28,45 @@ class CellUnit(SourceUnit):
         return [compile_statement(node, self.filename, self.flags)[0] for node in self.tree.body]
 
 
-def add_cell(reader: Reader, filename: str, text: str, flags: int) -> SourceUnit | None:
+def add_cell(sources: Sources, filename: str, text: str, flags: int) -> SourceUnit | None:
     """Registers a cell's text under the file name that the shell compiled it with; None when it is no Python.
 
     Args:
         flags: those of `FEATURES` that it was compiled with.
     """
-    known = reader.sources.find(filename)
+    known = sources.find(filename)
     if isinstance(known, CellUnit) and known.text == text and known.flags & FEATURES == flags:
         return known
     try:
-        return reader.sources.put(CellUnit(filename, text, flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
+        return sources.put(CellUnit(filename, text, flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
     except (SyntaxError, ValueError, RecursionError):
         return None
 
 
-def announce(reader: Reader, unit: SourceUnit, code: types.CodeType, begun: Sequence[types.CodeType] = ()) -> None:
+def future_flags(text: str) -> int:
+    """Returns the flags of the compiler that a cell brings by what it imports from ``__future__``.
+
+    Raises:
+        SyntaxError: it is no Python.
+    """
+    if "__future__" not in text:
+        return 0
+    code: types.CodeType = compile(text, "", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return code.co_flags & FEATURES
+
+
+def announce(reader: Reader, unit: SourceUnit, code: types.CodeType, known: Sequence[types.CodeType] = ()) -> None:
     """Tells a reader which place in a cell the code object has that runs one of its statements.
 
     Args:
-        begun: code of statements that were begun elsewhere and are finished here (see `continuation`).
+        known: code of statements that were begun elsewhere and are finished here (see `continuation`), or are watched.
 
     Raises:
         NotResumable: the code is not that of the cell, or the cell awaits something.
     """
     if unit.code.co_flags & _COROUTINE:
         raise NotResumable("the cell awaits something")
-    if code not in begun and not any(code == each for each in _codes_at(unit, code)):
+    if code not in known and not any(code == each for each in _codes_at(unit, code)):
         raise NotResumable("the code is not what the cell says; something has transformed it")
     reader.register(code, unit.tree, 1, digest_of_code(unit.code))
 

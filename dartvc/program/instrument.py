@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dartvc.program.blocks import cut_into_blocks, cut_loops, name_blocks
+from dartvc.program.cells import FEATURES, add_cell, compile_statement, future_flags
 from dartvc.program.decisions import NextStream, note_streams, put_marks
 from dartvc.program.deferrable import find_uses, lendable_parameters
 from dartvc.program.sources import Sources, iter_codes
@@ -201,6 +202,7 @@ class Compiler:
         self._lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
         self._watched: dict[tuple[str, str, int], types.CodeType] = {}
         self._announced: set[tuple[str, str, int]] = set()
+        self._statements: dict[str, list[types.CodeType]] = {}
 
     def compile(self, filename: str, text: str, *, is_script: bool = False) -> types.CodeType:
         """Returns the instrumented code of a file; of a script the loops of its own level are blocks."""
@@ -227,20 +229,31 @@ class Compiler:
         self._watched.update(_by_place(whole, filename))
         return whole
 
-    def transform(self, filename: str, text: str, tree: ast.Module) -> ast.Module:
+    def transform(self, filename: str, text: str, tree: ast.Module, flags: int = 0) -> ast.Module:
         """Returns a cell's tree, instrumented, for the shell to compile statement by statement; nothing in it is a block.
+
+        Args:
+            flags: with which the shell compiles; what the cell imports from ``__future__`` comes to them.
 
         Raises:
             SyntaxError: it is no Python without the shell.
         """
-        unit = self._sources.add(filename, text)
-        self._plain.update(_by_place(unit.code, filename))
+        unit = add_cell(self._sources, filename, text, (flags | future_flags(text)) & FEATURES)
+        if unit is None:
+            raise SyntaxError(f"{filename} is no plain Python")
+        self._plain.update(((filename, *place), code) for place, code in unit.codes.items())
         instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
         self._announced |= instrumenter.announced
-        whole = compile(copy.deepcopy(tree), filename, "exec", dont_inherit=True)
-        self._watched.update(_by_place(whole, filename))
+        statements = [code for node in copy.deepcopy(tree).body for code in compile_statement(node, filename, unit.flags)]
+        self._statements[filename] = statements
+        for code in statements:
+            self._watched.update(_by_place(code, filename))
         return tree
+
+    def statements(self, filename: str) -> Sequence[types.CodeType]:
+        """Returns what a shell compiles the statements of a cell to that `transform` has instrumented."""
+        return self._statements.get(filename, ())
 
     def knows(self, filename: str) -> bool:
         """Whether a file was compiled here."""

@@ -16,8 +16,8 @@ import sys
 import threading
 import types
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from dartvc.errors import DartvcError, RefusedError, UsageError
 from dartvc.model import Commit, Oid, short
@@ -31,12 +31,16 @@ from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
+from dartvc.program.watched import written_stack
 from dartvc.sessions import Session
 from dartvc.sessions.cells import Cell, CellRecorder, CellText, find_cell, journal_of, load_cell, missing_locals, read_cell, read_cell_texts
 from dartvc.sessions.pacing import Pace
 from dartvc.sessions.recorded import LoadedRun, read_modules, read_sequence
 from dartvc.shims.safepoints import SafePoints
 from dartvc.state.loading import Unloadable
+
+if TYPE_CHECKING:
+    from dartvc.lineage.reusing import Reuse
 
 __all__ = ["Cells", "is_resume"]
 
@@ -65,13 +69,24 @@ class Cells:
         self._reader = Reader(Sources())
         self._generators = GeneratorCodec(self._reader)
         self._recorder = CellRecorder(session, os.getcwd(), self._generators)
-        self._points = SafePoints(self._reader, self._recorder, Pace(), self._is_user, self._stack_of)
+        self._points = SafePoints(self._reader, self._recorder, Pace(), self._is_user, self._stack_of, aside=self._aside)
+        self._reuse: Reuse | None = None
         self._seen = 0
         self._info: Any = None
         self._cell: Cell | None = None
         self._begun: Sequence[types.CodeType] = ()
         self._refusal: DartvcError | None = None
         self._is_watching = False
+
+    @property
+    def sources(self) -> Sources:
+        """The texts of the cells that may be on a stack, and of files."""
+        return self._reader.sources
+
+    def watched_by(self, reuse: Reuse) -> None:
+        """Takes note of who instruments cells from now on."""
+        self._reuse = reuse
+        self._reader.written = reuse.compiler.written
 
     # -- a cell runs --------------------------------------------------------------------------------------------------------
 
@@ -120,7 +135,7 @@ class Cells:
     def _stack_of(self, frame: types.FrameType) -> list[types.FrameType]:
         if self._info is None:
             raise NotResumable("no cell is running")
-        stack = list(iter_stack(frame))
+        stack = written_stack(iter_stack(frame))
         while stack and not self._is_outermost(stack[-1]):
             stack.pop()
         if not stack:
@@ -131,15 +146,19 @@ class Cells:
         filename = outermost.f_code.co_filename
         self._learn()
         text = self._recorder.texts.get(filename) or self._learn_cell(filename)
-        unit = add_cell(self._reader, filename, text.text, text.flags)
+        unit = add_cell(self.sources, filename, text.text, text.flags)
         if unit is None:
             raise NotResumable("the cell is no plain Python")
+        watched = self._reuse.compiler.statements(filename) if self._reuse is not None else ()
         try:
-            announce(self._reader, unit, outermost.f_code, self._begun)
+            announce(self._reader, unit, outermost.f_code, (*self._begun, *watched))
         except NotResumable as reason:
             raise CaptureError(str(reason), outermost) from None
         self._enter(filename, text)
         return stack
+
+    def _aside(self) -> AbstractContextManager[None]:
+        return self._reuse.witness.looking_away() if self._reuse is not None else nullcontext()
 
     def _is_outermost(self, frame: types.FrameType) -> bool:
         code = frame.f_code
@@ -177,7 +196,7 @@ class Cells:
         number = getattr(self._shell.compile, "_filename_map", {}).get(filename, self._shell.execution_count)
         learned = CellText(text, self._shell.compile.flags & FEATURES, number)
         self._recorder.learn(filename, learned)
-        add_cell(self._reader, filename, learned.text, learned.flags)
+        add_cell(self.sources, filename, learned.text, learned.flags)
         return learned
 
     # -- going on -----------------------------------------------------------------------------------------------------------
@@ -206,7 +225,7 @@ class Cells:
 
     def _learn_recorded(self, oid: Oid) -> None:
         for filename, text in read_cell_texts(self._session.repository, oid).items():
-            if filename not in self._recorder.texts and add_cell(self._reader, filename, text.text, text.flags) is not None:
+            if filename not in self._recorder.texts and add_cell(self.sources, filename, text.text, text.flags) is not None:
                 self._recorder.learn(filename, text)
                 linecache.cache[filename] = (len(text.text), None, text.text.splitlines(keepends=True), filename)
 
@@ -309,7 +328,7 @@ class Cells:
         linecache.cache[filename] = (len(recorded.text), None, recorded.text.splitlines(keepends=True), filename)
         text = CellText(recorded.text, recorded.flags, number)
         self._recorder.learn(filename, text)
-        if add_cell(self._reader, filename, text.text, text.flags) is None:
+        if add_cell(self.sources, filename, text.text, text.flags) is None:
             raise NotResumable("the text of the cell is no Python")
         return filename, text
 

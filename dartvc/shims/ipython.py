@@ -31,7 +31,7 @@ class _Shim:
         self.shell = shell
         self.session = session
         self.cells = Cells(shell, session)
-        self.reuse = CellReuse(shell, session, self.cells.is_cell)
+        self.reuse = CellReuse(shell, session, self.cells)
         self._cell: Any = None
         self._began = 0.0
         self._reported: set[str] = set()

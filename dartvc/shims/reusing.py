@@ -1,7 +1,6 @@
 """``%dvc_state reuse on``: functions and heavy operations of cells are answered when they were seen, in this kernel and across kernels.
 
-Cells are instrumented as syntax trees, by a transformer of IPython's; IPython compiles and runs them as ever. While reuse is on, a long cell is committed
-when it ends and not in its middle.
+Cells are instrumented as syntax trees, by a transformer of IPython's; IPython compiles and runs them as ever.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dartvc.program.sources import Sources
 from dartvc.sessions import Session
 
 if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
+    from dartvc.shims.cells import Cells
 
 __all__ = ["CellReuse"]
 
@@ -30,13 +29,13 @@ class CellReuse:
     Args:
         shell: IPython's.
         session: attached to its namespace.
-        is_cell: whether a file name is a cell's.
+        cells: commits long ones in their middle.
     """
 
-    def __init__(self, shell: Any, session: Session, is_cell: Callable[[str], bool]) -> None:
+    def __init__(self, shell: Any, session: Session, cells: Cells) -> None:
         self._shell = shell
         self._session = session
-        self._is_cell = is_cell
+        self._cells = cells
         self._reuse: Reuse | None = None
         self._is_on = False
         self._raw = ""
@@ -68,9 +67,10 @@ class CellReuse:
         if self._reuse is None:
             from dartvc.lineage.reusing import Reuse
 
-            session = self._session
-            reuse = Reuse(session.repository, Sources(), self._shell.user_ns, os.getcwd(), "", is_partial=is_partial, is_cell=self._is_cell)
+            session, cells = self._session, self._cells
+            reuse = Reuse(session.repository, cells.sources, self._shell.user_ns, os.getcwd(), "", is_partial=is_partial, is_cell=cells.is_cell)
             reuse.install()
+            cells.watched_by(reuse)
             self._reuse = reuse
             session.working.plain_code = reuse.compiler.plain
             publisher = self._shell.display_pub
@@ -122,7 +122,7 @@ class CellReuse:
             name = self._name_of(text)
             if reuse is None or not name or ast.dump(ast.parse(text)) != ast.dump(tree):
                 return tree  # another transformer was there, or the cell awaits: it runs as it is
-            return reuse.compiler.transform(name, text, tree)
+            return reuse.compiler.transform(name, text, tree, self._shell.compile.flags)
         except (SyntaxError, ValueError, RecursionError, AttributeError):
             return tree
 

@@ -151,6 +151,17 @@ def test_a_killed_cell_goes_on_inside_and_ends_as_the_undisturbed_one(tmp_path: 
     assert f"dartvc: a cell was interrupted at {standing['position']['file']}" in resumed.stderr
 
 
+@pytest.mark.parametrize("place", ["0", "4", "11", "21"])
+def test_a_killed_cell_goes_on_inside_where_reuse_is_on(tmp_path: Path, undisturbed: tuple[str, str], place: str) -> None:
+    folder = tmp_path / "work"
+    killed = python(folder, RUN.replace("for code", 'cell("%dvc_state reuse on")\nfor code', 1), die=place)
+    [first, *_] = log(folder)
+    assert first["position"]["function"] == "commit_at"
+    resumed = python(folder, RESUME + STATE)
+    assert printed(killed.stdout.partition("saved\n")[2]) + printed(resumed.stdout) == undisturbed[0]
+    assert (folder / "log.txt").read_text() == undisturbed[1]
+
+
 def test_a_cell_that_is_killed_again_and_again_goes_on_each_time(tmp_path: Path, undisturbed: tuple[str, str]) -> None:
     folder = tmp_path / "project"
     output = printed(python(folder, RUN, die="6").stdout)
