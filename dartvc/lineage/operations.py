@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 import types
+import weakref
 from typing import Any
 
 from dartvc.lineage.calls import Calls
@@ -45,6 +46,9 @@ _AT_ONCE = frozenset(
 _FITTING = frozenset({"fit", "fit_transform", "fit_predict"})
 _LIBRARIES = frozenset({"numpy", "scipy", "sklearn", "pandas"})
 _COMPONENTS = GrowingComponents()
+_FITTED_ANEW: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+"""Estimators that have just been fitted, and not from the store, by their ids: the first call of a method cannot have been seen, and a key of a large
+forest takes as long as its `predict`."""
 _CHANGING = frozenset({"append", "sort", "insert", "fit", "fit_transform", "fit_predict", "resample", "groupby", "rolling"})
 
 
@@ -132,13 +136,12 @@ class Operation(Switched):
     # -- calls ----------------------------------------------------------------------------------------------------------------
 
     def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.site.name in _FITTING and is_estimator(getattr(function, "__self__", None)):
-            watch_pipelines(self._calls)
-            if self._rewrites is not None and not kwargs:
-                is_done, answer = self._fit_in_part(self._rewrites, function.__self__, args)
-                if is_done:
-                    return answer
-            return self._calls.change(self.site, function, function.__self__, args, kwargs)
+        owner = getattr(function, "__self__", None)
+        if is_estimator(owner):
+            if self.site.name in _FITTING:
+                return self._fit(function, owner, args, kwargs)
+            if _FITTED_ANEW.pop(id(owner), None) is not None:
+                return function(*args, **kwargs)
         if self._rewrites is not None:
             is_done, answer = self._rewrites.call(self.site, function, args, kwargs)
             if is_done:
@@ -170,6 +173,18 @@ class Operation(Switched):
                 self._is_timed = True
             return result
         return self._calls.invoke(self.site, function, function, args, kwargs)
+
+    def _fit(self, function: Any, estimator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        watch_pipelines(self._calls)
+        if self._rewrites is not None and not kwargs:
+            is_done, answer = self._fit_in_part(self._rewrites, estimator, args)
+            if is_done:
+                return answer
+        executions = self.site.executions
+        result = self._calls.change(self.site, function, estimator, args, kwargs)
+        if self.site.executions > executions:
+            _FITTED_ANEW[id(estimator)] = estimator
+        return result
 
     def _fit_in_part(self, rewrites: Rewrites, estimator: Any, args: tuple[Any, ...]) -> tuple[bool, Any]:
         """Fits an estimator from one that was fitted before and has more components."""
