@@ -217,11 +217,18 @@ class Change:
         return Effects((b"".join(sink.pieces), pickler.wholes, [bytes(each) for each in saving.buffers], bound is not None))
 
     def apply(self, effects: Effects) -> tuple[Any, Bound]:
-        """Does again what a call like this one did; returns its result, and what it bound beside its locals."""
+        """Does again what a call like this one did; returns its result, and what it bound beside its locals.
+
+        Raises:
+            Refused: it cannot be loaded here; nothing was done.
+        """
         stream, wholes, buffers, _ = effects
         loading = Loading(self._namespace, LiveBuffers([memoryview(each) for each in buffers]))
-        names = _Unpickler(stream, loading, self._olds, self._fixed, wholes).load()
-        restore_identities(names, (*self._olds, *self._fixed))
+        try:
+            names = _Unpickler(stream, loading, self._olds, self._fixed, wholes).load()
+            restore_identities(names, (*self._olds, *self._fixed))
+        except Exception as error:
+            raise Refused(f"what it did cannot be loaded: {error}") from error
         for number, new in names["changed"].items():
             self._roles[number].put(self._olds[number], new)
         return names["result"], names["bound"] or {}
