@@ -8,7 +8,6 @@ in its asynchronous mode) and tell in microseconds which pages bear one (``PAGEM
 from __future__ import annotations
 
 import os
-import platform
 import struct
 import sys
 
@@ -37,7 +36,7 @@ class WriteWatch:
         self._faults = self._pages = -1
         self._found: object = None
         self._found_address = 0
-        number = _USERFAULTFD.get(platform.machine()) if sys.platform == "linux" else None
+        number = _USERFAULTFD.get(os.uname().machine) if sys.platform == "linux" else None
         if number is None:
             return
         try:

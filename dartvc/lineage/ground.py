@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 
-from dartvc.host.machine import cpu_model
+from dartvc.host.machine import cpu_model, describe_python
 
 __all__ = ["facts_of_process"]
 
@@ -28,4 +27,4 @@ def facts_of_process(folder: str = "") -> str:
         folder: the working directory of the run that this process stands in for; empty: its own.
     """
     threads = [os.environ.get(name) for name in _THREAD_SETTINGS]
-    return repr((_VERSION, sys.version, platform.machine(), cpu_model(), os.cpu_count(), threads, folder or os.getcwd()))
+    return repr((_VERSION, sys.version, describe_python()["machine"], cpu_model(), os.cpu_count(), threads, folder or os.getcwd()))

@@ -163,9 +163,9 @@ class Memory:
 def available_bytes() -> int:
     """Returns how much memory this machine can give."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:
+        with open("/proc/meminfo", "rb") as file:
             for line in file:
-                if line.startswith("MemAvailable:"):
+                if line.startswith(b"MemAvailable:"):
                     return int(line.split()[1]) * 1024
     except OSError:
         pass
