@@ -206,7 +206,7 @@ class Change:
         pickler = saving.pickler = _Pickler(sink, saving, self._numbers, owners)
         try:
             if saving.keeps_strings:
-                note_identities(values, (self._namespace, *self._olds, *self._fixed))
+                note_identities(values, (self._namespace, *self._olds, *self._fixed), with_keys=True)
             pickler.dump(values)
         except Refused:
             raise

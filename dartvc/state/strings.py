@@ -35,12 +35,13 @@ def is_supported() -> bool:
     return sys.implementation.name == "cpython" and _is_interned(sys.intern("".join(["int", "erned"]))) and not _is_interned(fresh)
 
 
-def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[tuple[str, ...], list[set[Any] | frozenset[Any]]]:
+def find_interned(roots: Iterable[object], stop: Iterable[object], *, with_keys: bool = False) -> tuple[tuple[str, ...], list[set[Any] | frozenset[Any]]]:
     """Returns the interned strings that can be reached from values, sorted, and the sets.
 
     Args:
         roots: where to begin.
         stop: objects that are not entered (namespaces).
+        with_keys: the keys of dicts, too, where all of them are strings: the collector passes over these.
     """
     seen = {id(each) for each in stop}
     found: dict[int, str] = {}
@@ -50,7 +51,7 @@ def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[tupl
         kinds = set(map(type, level))
         if str in kinds:
             _add_marked(level, found)
-        if dict in kinds:  # the collector passes over keys that are strings all
+        if with_keys and dict in kinds:
             for each in level:
                 if type(each) is dict and id(each) not in seen:
                     _add_marked(each, found)

@@ -33,6 +33,7 @@ NAME = os.path.join(FOLDER, "program.py")
 def watch(reader: Reader, module: types.ModuleType) -> Reuse:
     """Lets a program be watched as under `run --reuse`."""
     reuse = Reuse(Repository.init(Path(FOLDER)), reader.sources, module.__dict__, FOLDER, NAME)
+    reuse.shelf.begin_reading_only()  # no thread of its own beside the forks
     reuse.install()
     reader.written = reuse.compiler.written
     return reuse

@@ -31,8 +31,7 @@ def step_through(path: Path, *options: str) -> dict[str, Any]:
 def test_a_program_with_every_kind_of_statement_goes_on_from_each_of_them(options: list[str]) -> None:
     outcome = step_through(HERE / "every_statement.txt", *options)
     assert outcome["wrong"] == []
-    assert len(outcome["lines"]) >= 100
-    assert outcome["resumed"] > 340 or options  # what is answered from the store has no statements to stand at
+    assert outcome["resumed"] > (0 if options else 340)  # watched, some are answered, and parts of functions are computed as a whole
     refused = {reason.rpartition(": ")[2] for _, reason, _ in outcome["refused"]}
     assert refused <= {
         line
@@ -69,7 +68,7 @@ def test_small_programs_go_on_from_each_statement(tmp_path: Path, body: str, opt
     program.write_text(body + "\n")
     outcome = step_through(program, *options)
     assert outcome["wrong"] == []
-    assert outcome["resumed"] > 3
+    assert outcome["resumed"] > (0 if options else 3)
 
 
 def pairs(items: list[int]) -> Any:
