@@ -19,11 +19,10 @@ from dartvc.lineage.bindings import Bound
 from dartvc.lineage.codekeys import Effects, Refused
 from dartvc.lineage.contents import LARGE_BYTES, owner_of
 from dartvc.lineage.fingerprints import SCALARS
-from dartvc.lineage.holdings import keeps_array, keeps_frame
+from dartvc.lineage.holdings import exact_saving, keeps_array, keeps_frame
 from dartvc.model.records import NamedTuple
 from dartvc.state.loading import LiveBuffers, Loading, StateUnpickler, restore_identities
-from dartvc.state.saving import Saving, Sink, StatePickler, note_identities
-from dartvc.state.strings import is_supported as keeps_strings
+from dartvc.state.saving import Saving, Sink, StatePickler
 
 __all__ = ["Change", "is_estimator", "may_write"]
 
@@ -201,12 +200,10 @@ class Change:
         if not changed and not bound and self._numbers.keys().isdisjoint(map(id, parts)):
             return result
         values: dict[str, object] = {"changed": changed, "bound": bound, "result": result}
-        sink, saving = Sink(), Saving(self._namespace, "")
-        saving.keeps_strings = keeps_strings()
-        pickler = saving.pickler = _Pickler(sink, saving, self._numbers, owners)
+        sink = Sink()
         try:
-            if saving.keeps_strings:
-                note_identities(values, (self._namespace, *self._olds, *self._fixed), with_keys=True)
+            saving = exact_saving(values, self._namespace, (*self._olds, *self._fixed), with_keys=True)
+            pickler = saving.pickler = _Pickler(sink, saving, self._numbers, owners)
             pickler.dump(values)
         except Refused:
             raise

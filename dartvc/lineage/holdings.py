@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from dartvc.lineage.codekeys import Effects, Refused
@@ -18,7 +18,7 @@ from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.saving import Refusal, Saving, note_identities, save
 from dartvc.state.strings import is_supported as keeps_strings
 
-__all__ = ["Frozen", "Holder", "Lost", "StoredValue", "freeze", "keeps_array", "keeps_frame", "thaw"]
+__all__ = ["Frozen", "Holder", "Lost", "StoredValue", "exact_saving", "freeze", "keeps_array", "keeps_frame", "thaw"]
 
 _IMMUTABLE: tuple[type, ...] = (type(None), bool, int, float, complex, str, bytes)
 _ALONE = 2  # the holding's own reference, and getrefcount's argument
@@ -59,6 +59,15 @@ class Frozen(NamedTuple):
         return len(self.stream) + sum(len(each) for each in self.buffers)
 
 
+def exact_saving(values: dict[str, object], namespace: dict[str, Any], outside: Iterable[object] = (), *, with_keys: bool = False) -> Saving:
+    """Returns what values are to be pickled with, so that what the program pickles of them later is the same to the byte; see `note_identities`."""
+    saving = Saving(namespace, "")
+    saving.keeps_strings = keeps_strings()
+    if saving.keeps_strings:
+        note_identities(values, (namespace, *outside), with_keys=with_keys)
+    return saving
+
+
 def freeze(value: object, namespace: dict[str, Any]) -> Frozen:
     """Pickles a value, with copies of its buffers.
 
@@ -66,12 +75,8 @@ def freeze(value: object, namespace: dict[str, Any]) -> Frozen:
         Refused: it cannot be stored.
     """
     values: dict[str, object] = {"value": value}
-    saving = Saving(namespace, "")
-    saving.keeps_strings = keeps_strings()
     try:
-        if saving.keeps_strings:
-            note_identities(values, (namespace,))
-        saved = save(values, saving)
+        saved = save(values, exact_saving(values, namespace))
     except Refusal as refusal:
         raise Refused(f"its result cannot be stored: {refusal.reason}") from refusal
     return Frozen(saved.stream, tuple(bytes(each) for each in saved.buffers))

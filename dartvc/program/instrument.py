@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dartvc.program.blocks import cut_into_blocks, cut_loops, name_blocks
-from dartvc.program.cells import FEATURES, add_cell, compile_statement, future_flags
 from dartvc.program.decisions import NextStream, note_streams, put_marks
 from dartvc.program.deferrable import find_uses, lendable_parameters
 from dartvc.program.sources import Sources, iter_codes
@@ -238,6 +237,8 @@ class Compiler:
         Raises:
             SyntaxError: it is no Python without the shell.
         """
+        from dartvc.program.cells import FEATURES, add_cell, compile_statement, future_flags  # of no use to a script, nor to its workers
+
         unit = add_cell(self._sources, filename, text, (flags | future_flags(text)) & FEATURES)
         if unit is None:
             raise SyntaxError(f"{filename} is no plain Python")

@@ -16,7 +16,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dartvc.errors import DartvcError, RefusedError, UsageError
@@ -69,7 +69,7 @@ class Cells:
         self._reader = Reader(Sources())
         self._generators = GeneratorCodec(self._reader)
         self._recorder = CellRecorder(session, os.getcwd(), self._generators)
-        self._points = SafePoints(self._reader, self._recorder, Pace(), self._is_user, self._stack_of, aside=self._aside)
+        self._points = SafePoints(self._reader, self._recorder, Pace(), self._is_user, self._stack_of)
         self._reuse: Reuse | None = None
         self._seen = 0
         self._info: Any = None
@@ -87,6 +87,7 @@ class Cells:
         """Takes note of who instruments cells from now on."""
         self._reuse = reuse
         self._reader.written = reuse.compiler.written
+        self._points.aside = reuse.witness.looking_away
 
     # -- a cell runs --------------------------------------------------------------------------------------------------------
 
@@ -156,9 +157,6 @@ class Cells:
             raise CaptureError(str(reason), outermost) from None
         self._enter(filename, text)
         return stack
-
-    def _aside(self) -> AbstractContextManager[None]:
-        return self._reuse.witness.looking_away() if self._reuse is not None else nullcontext()
 
     def _is_outermost(self, frame: types.FrameType) -> bool:
         code = frame.f_code

@@ -44,6 +44,8 @@ class SafePoints:
             Raises `NotResumable` when no safe point may come soon, `CaptureError` with the frame that has to go on first.
         around_commit: returns a context manager that each commit is made in.
         look: called from another thread a few times a second, less often later.
+
+    Attributes:
         aside: returns a context manager in which the program is looked at.
     """
 
@@ -56,7 +58,6 @@ class SafePoints:
         stack_of: Callable[[types.FrameType], list[types.FrameType]],
         around_commit: Callable[[], AbstractContextManager[None]] = nullcontext,
         look: Callable[[], None] = lambda: None,
-        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.reader = reader
         self.recorder = recorder
@@ -67,7 +68,7 @@ class SafePoints:
         self._is_user = is_user
         self._stack_of = stack_of
         self._around_commit = around_commit
-        self._aside = aside
+        self.aside: Callable[[], AbstractContextManager[None]] = nullcontext
         self._unstorable: dict[tuple[str, int], dict[str, type]] = {}
         self._tries: dict[types.FrameType, int] = {}
         self._stall_s = 0.0
@@ -99,7 +100,7 @@ class SafePoints:
 
     def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
         """Looks at the loops and commits; returns the frame that must go on first when that is not possible here."""
-        with self._aside():
+        with self.aside():
             self.heads.look(frame)
         if self._is_answered:
             self._is_answered = False
@@ -110,7 +111,7 @@ class SafePoints:
         """Commits at the start of a statement, or at the head of a loop; returns the frame that must go on first when that is not possible here."""
         began, self._stall_s = time.perf_counter(), 0.0
         try:
-            with CollectorPaused(), self._aside():
+            with CollectorPaused(), self.aside():
                 return self._commit_at(frame, is_head=is_head)
         finally:
             self.reader.release()

@@ -12,7 +12,7 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from dartvc.errors import DartvcError, RefusedError
@@ -114,15 +114,14 @@ class _Runner:
         self.recorder = RunRecorder(self.session, run, {run.script: text}, self.effects)
         pace = Pace(options.max_overhead, options.every_s)
         self.preamble = Preamble(self.unit, self.recorder.files.is_own)
-        self.points = SafePoints(
-            self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit, self.preamble.look, self._aside
-        )
+        self.points = SafePoints(self.reader, self.recorder, pace, self._is_user, self._stack_of, self._around_commit, self.preamble.look)
         self.signals = Signals(self.points.request_anew, self.session.close, self.recorder.standing, options.grace_s)
         self.reuse = _reuse_of(self, options.reuse)
         self._assembled_before = 0
         if self.reuse is not None:
             self.session.working.plain_code = self.reuse.compiler.plain
             self.reader.written = self.reuse.compiler.written
+            self.points.aside = self.reuse.witness.looking_away
         gc.freeze()  # what is ours is not walked again by each collection of the program's
         gc.enable()
 
@@ -136,10 +135,6 @@ class _Runner:
     def _count_assembled(self) -> None:
         if self.reuse is not None:
             self.session.approximate = self._assembled_before + self.reuse.approximate
-
-    def _aside(self) -> AbstractContextManager[None]:
-        """Returns a context manager in which nothing that this thread does is taken for the program's doing."""
-        return self.reuse.witness.looking_away() if self.reuse is not None else nullcontext()
 
     def _stack_of(self, frame: types.FrameType) -> list[types.FrameType]:
         stack = written_stack(iter_stack(frame))
