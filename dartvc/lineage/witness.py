@@ -27,7 +27,7 @@ from dartvc.lineage.observing import Observation
 from dartvc.lineage.streams import Streams
 from dartvc.lineage.traffic import Traffic
 from dartvc.program.effects import WRITING, watching
-from dartvc.program.foreign import watch_foreign_writers
+from dartvc.program.foreign import expect_foreign_writer, watch_foreign_writers
 
 __all__ = ["Record", "Witness", "digest_of_file", "digest_of_read", "joined"]
 
@@ -190,6 +190,7 @@ class Witness:
             if event in heard:  # importing scikit-learn makes 70,000 events
                 hear(event, arguments)
 
+        watch_foreign_writers()
         sys.addaudithook(hook)
         urandom, seed = os.urandom, random.Random.seed
 
@@ -264,7 +265,6 @@ class Witness:
 
     def begin(self) -> Record:
         """Opens a record for a call that is about to run in this thread."""
-        watch_foreign_writers()
         record = Record(self.streams.digests(), self._foreign_threads(), self._bytes_moved())
         self.open_records += 1
         self.stack.append(record)
@@ -364,6 +364,8 @@ class Witness:
                 self.refuse("prints a great deal")
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "import":
+            expect_foreign_writer(arguments[0])
         if not self.is_watching or getattr(self._local, "is_away", False):
             return
         if event == "open":
@@ -373,7 +375,6 @@ class Witness:
             elif isinstance(path, str | bytes):
                 self._note_file(os.path.abspath(os.fsdecode(path)), flags if isinstance(flags, int) else 0)
         elif event == "import":
-            watch_foreign_writers()
             if self.stack:
                 self.stack[-1].file_bytes += _BYTES_OF_IMPORT
         elif event in _NETWORK:

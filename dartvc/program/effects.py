@@ -19,7 +19,7 @@ from typing import Any
 from dartvc.model.records import NamedTuple
 from dartvc.program.acts import ACT_EVENTS, Acts
 from dartvc.program.fileuse import FileUse
-from dartvc.program.foreign import watch_foreign_writers
+from dartvc.program.foreign import expect_foreign_writer, watch_foreign_writers
 from dartvc.program.journal import CONTENT_LIMIT_BYTES, Journal
 from dartvc.program.records import add_record
 from dartvc.store.durable import sync_file, sync_folder
@@ -43,7 +43,7 @@ _CHANGES: dict[str, tuple[tuple[int, ...], tuple[int | None, ...]]] = {
 """Changes that need no open file: which arguments are paths, and which is the descriptor of the folder that each starts from."""
 _GENTLE = frozenset({"os.chmod", "os.utime"})
 _FOLLOWING = frozenset({"os.truncate", "os.chmod", "os.utime"})
-_HEARD = frozenset({"open", "sqlite3.connect", "os.fork", *_CHANGES, *ACT_EVENTS})
+_HEARD = frozenset({"open", "import", "sqlite3.connect", "os.fork", *_CHANGES, *ACT_EVENTS})
 
 
 class FileState(NamedTuple):
@@ -106,7 +106,8 @@ class Effects:
         self._ignored = tuple(os.path.join(os.path.abspath(path), "") for path in ignored if path)
         _WATCHING.append(self)
         os.register_at_fork(after_in_child=self._after_fork)
-        hear, heard = self._hook, _HEARD | {"import"} if self.is_atomic else _HEARD
+        watch_foreign_writers()
+        hear, heard = self._hook, _HEARD
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             if event in heard:  # importing scikit-learn makes 70,000 events
@@ -139,7 +140,7 @@ class Effects:
         elif event == "os.fork":
             self.on_fork()
         elif event == "import":
-            watch_foreign_writers()
+            expect_foreign_writer(arguments[0])
         elif not self.is_paused and os.getpid() == self._pid:
             self.acts.hear(event, arguments)
 

@@ -316,7 +316,8 @@ class RunRecorder:
         path = str(module.__file__)
         self._modules[path] = module.__name__
         if path not in self.sources:
-            self.sources[path] = module_text(module)
+            self.sources[path] = text = module_text(module)
+            self.session.process.note_code(text)
 
     def _entries(self, place: dict[str, object]) -> list[StagedName]:
         """Returns the run's entries of the process's state that changed: the run, the position, the sources."""

@@ -8,14 +8,17 @@ secrets which the shell gave to the process never reach the repository.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.machinery
 import importlib.util
 import os
 import random
+import re
 import sys
 import types
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from dartvc.model import Omission, Payload, StagedName
@@ -61,8 +64,6 @@ def _without_arrays(state: Mapping[str, Any]) -> dict[str, Any]:
 def _apply_numpy(value: Any) -> None:
     if value is None or isinstance(value, str):  # written so before other bit generators were understood
         return
-    import importlib
-
     numpy = importlib.import_module("numpy")
     is_legacy = isinstance(value, tuple)
     kind = value[0] if is_legacy else value["bit_generator"]
@@ -99,8 +100,6 @@ def _capture_torch() -> Any:
 def _apply_torch(value: Any) -> None:
     if value is None:
         return
-    import importlib
-
     torch = importlib.import_module("torch")
     torch.set_rng_state(torch.frombuffer(bytearray(value[0]), dtype=torch.uint8))
     if value[1] and torch.cuda.is_available() and len(value[1]) == torch.cuda.device_count():
@@ -229,6 +228,24 @@ def _apply_modules(recorded: dict[str, dict[str, object]]) -> None:
             setattr(module, key, value)
 
 
+_IMPORTS = re.compile(r"(?:^|[;:])[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([\w., \t]+))", re.MULTILINE)
+
+
+def _imported_submodules(code: str) -> set[str]:
+    """Returns the submodules that a text imports: ``import scipy.stats`` binds ``scipy``, whose import alone need not bring ``scipy.stats``."""
+    found: set[str] = set()
+    for origin, names in _IMPORTS.findall(code):
+        found.update(each.split()[0] for each in (origin or names).split(",") if "." in each.strip(" \t."))
+    return found
+
+
+def _apply_imports(names: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in sys.modules:
+            with suppress(Exception):  # whoever needs it says that it is not here
+                importlib.import_module(name)
+
+
 def _plain(value: Any) -> Mapping[str, object]:
     return {"type": type(value).__name__}
 
@@ -255,9 +272,16 @@ for _name, (_read, _write) in SETTINGS.items():
     ENTRIES[_name] = Entry(_read, _write, functools.partial(_describe_settings, _name))
 
 
+_APPLIED: dict[str, Callable[[Any], None]] = {
+    **{name: entry.apply for name, entry in ENTRIES.items()},
+    "imports": _apply_imports,
+    "modules": _apply_modules,
+}
+
+
 def is_process_entry(name: str) -> bool:
     """Whether an entry is one that `apply_process` puts back; a run keeps others beside them."""
-    return name in ENTRIES or name == "modules"
+    return name in _APPLIED
 
 
 class ProcessState:
@@ -268,10 +292,23 @@ class ProcessState:
         self._last: dict[str, Any] = {}
         self._stored: dict[str, Any] = {}
         self._own: dict[str, frozenset[str]] = {}
+        self._noted = ""
+        self._submodules: set[str] = set()
+
+    def note_code(self, code: str) -> None:
+        """Takes note of the submodules that a text imports, of those that the program executes; a restore imports the loaded ones."""
+        if code is not self._noted:
+            self._noted = code
+            self._submodules |= _imported_submodules(code)
 
     def _entries(self) -> Iterable[tuple[str, Callable[[], Any], Callable[[Any], Mapping[str, object]]]]:
         for name, entry in ENTRIES.items():
             yield name, entry.capture, entry.describe
+        yield (
+            "imports",
+            lambda: tuple(sorted(name for name in self._submodules if name in sys.modules)) or None,
+            lambda value: {"type": "imports", "modules": list(value)},
+        )
         yield (
             "modules",
             lambda: _capture_modules(self.namespace, self._own),
@@ -321,6 +358,7 @@ class ProcessState:
     def adopt(self, values: Mapping[str, Any]) -> None:
         """Takes note that these entries were just applied from the repository."""
         self._last.update(values)
+        self._submodules.update(values.get("imports") or ())
         for name in values:
             self._stored.pop(name, None)
 
@@ -329,7 +367,7 @@ def apply_process(values: Mapping[str, Any]) -> list[Omission]:
     """Puts recorded entries back; returns those that could not be."""
     omissions = []
     for name, value in values.items():
-        apply = _apply_modules if name == "modules" else ENTRIES[name].apply if name in ENTRIES else None
+        apply = _APPLIED.get(name)
         if apply is None:
             continue
         try:

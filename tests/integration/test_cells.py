@@ -162,6 +162,13 @@ def test_a_killed_cell_goes_on_inside_where_reuse_is_on(tmp_path: Path, undistur
     assert (folder / "log.txt").read_text() == undisturbed[1]
 
 
+def test_submodules_that_a_cell_imported_are_there_in_another_kernel(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    python(folder, SHELL + 'cell("import xml.dom.minidom, json")\ncell("text = 5")\n')
+    again = python(folder, SHELL + 'cell("%dvc_state checkout main")\nprint(cell("xml.dom.minidom.__name__").result)\n')
+    assert "xml.dom.minidom" in again.stdout.splitlines(), again.stderr
+
+
 def test_a_cell_that_is_killed_again_and_again_goes_on_each_time(tmp_path: Path, undisturbed: tuple[str, str]) -> None:
     folder = tmp_path / "project"
     output = printed(python(folder, RUN, die="6").stdout)

@@ -136,6 +136,30 @@ def test_a_set_is_worked_off_in_the_order_of_a_run_that_nothing_interrupted(tmp_
     assert (resumed.returncode, resumed.stdout) == (0, whole.stdout), resumed.stderr
 
 
+SUBMODULES = """
+import json, xml.dom.minidom
+try: import concurrent.futures, logging.handlers as handlers
+finally: pass
+def load():
+    import wsgiref.headers
+    import email.mime.text
+    commit_and_die()
+    print(wsgiref.headers.__name__, email.mime.text.__name__)
+load()
+import wsgiref
+print(xml.dom.minidom.__name__, concurrent.futures.__name__, wsgiref.headers.__name__)
+"""
+
+
+def test_submodules_that_are_reached_through_their_package_are_there_again(tmp_path: Path) -> None:
+    whole = command("run", "train.py", cwd=project(tmp_path / "whole", SUBMODULES))
+    folder = project(tmp_path / "run", SUBMODULES)
+    assert command("run", "train.py", cwd=folder, die=True).returncode == -signal.SIGKILL
+    resumed = command("resume", cwd=folder)
+    assert (resumed.returncode, resumed.stdout) == (0, whole.stdout), resumed.stderr
+    assert whole.stdout.count("minidom") == 1, whole.stderr
+
+
 def test_a_run_without_a_commit_begins_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
