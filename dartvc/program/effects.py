@@ -150,9 +150,14 @@ class Effects:
             return
         paths = self._paths_in(event, arguments)
         for place, path in enumerate(paths):
-            is_emptied = event != "os.truncate" and (event != "os.rename" or place == 1)
+            is_replaced = event == "os.rename" and place == 1
             self._note(
-                path, is_growing=event in _GENTLE, is_followed=event in _FOLLOWING, is_written=event not in _GENTLE, is_emptied=is_emptied
+                path,
+                is_growing=event in _GENTLE,
+                is_followed=event in _FOLLOWING,
+                is_written=event not in _GENTLE,
+                is_emptied=event not in ("os.truncate", "os.rename") or is_replaced,
+                is_unlinked=event == "os.remove" or is_replaced,
             )
         is_moved = event == "os.rename" and len(paths) == 2 and os.path.isdir(paths[0]) and not os.path.islink(paths[0])
         if is_moved and self.keeper.is_whole and not paths[0].startswith(self._ignored):
@@ -173,7 +178,14 @@ class Effects:
         return found
 
     def _note(
-        self, path: str, *, is_growing: bool = False, is_followed: bool = False, is_written: bool = True, is_emptied: bool = False
+        self,
+        path: str,
+        *,
+        is_growing: bool = False,
+        is_followed: bool = False,
+        is_written: bool = True,
+        is_emptied: bool = False,
+        is_unlinked: bool = False,
     ) -> None:
         """Keeps what is at a path before it changes.
 
@@ -183,6 +195,7 @@ class Effects:
             is_followed: the change goes to what a symbolic link names.
             is_written: its content may be another one afterwards.
             is_emptied: what is there does not go into that.
+            is_unlinked: what is there stays as it is, under another name or none.
 
         Raises:
             OSError: it could not be kept, and may not be lost.
@@ -195,7 +208,13 @@ class Effects:
         with self._lock:
             self._inside = threading.get_ident()
             try:
-                self.keeper.keep(os.path.realpath(path) if is_followed else _real_name(path), self.sequence, is_growing=is_growing)
+                self.keeper.keep(
+                    os.path.realpath(path) if is_followed else _real_name(path),
+                    self.sequence,
+                    is_growing=is_growing,
+                    is_committed=self._is_committed(path),
+                    is_unlinked=is_unlinked,
+                )
                 if is_written and not os.path.isdir(path):
                     if self.use is not None:
                         self.use.note_write(path, is_emptied=is_emptied)
@@ -206,6 +225,17 @@ class Effects:
                 self.unkept[path] = error.strerror or str(error)
             finally:
                 self._inside = None
+
+    def _is_committed(self, path: str) -> bool:
+        """Whether the last commit has the content of a file."""
+        known = self.written.get(path)
+        if known is None or known[0] > CONTENT_LIMIT_BYTES:
+            return False
+        try:
+            found = os.stat(path)
+        except OSError:
+            return False
+        return (found.st_size, found.st_mtime_ns) == known
 
     def keep_before(self, paths: Iterable[str]) -> None:
         """Keeps what is at these paths: somebody else (a resume) is about to change them."""

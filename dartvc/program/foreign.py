@@ -78,7 +78,7 @@ class _Finder:
         if name != self._name and self._name in _unwatched:
             return None
         with suppress(ValueError):
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
         if name != self._name:
             return None
         found = (finder.find_spec(name, path, target) for finder in list(sys.meta_path) if finder is not self)

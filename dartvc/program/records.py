@@ -23,6 +23,7 @@ _LINES = "journal"
 _ABSENT = ".absent"
 _LINK_BYTES = 4000
 _SUM_DIGITS = 8
+_PIECE_BYTES = 1 << 20
 
 
 class Records:
@@ -145,22 +146,35 @@ def _append(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def copy_content(path: str, copy: Path) -> int:
-    """Copies a small file, durably; returns the checksum of its content.
+def copy_content(path: str, copy: Path, *, is_durable: bool = True) -> int:
+    """Copies a file; returns the checksum of its content.
+
+    Args:
+        path: the file.
+        copy: its copy; there is none yet.
+        is_durable: it would survive a power cut; if not, the checksum tells whether it did.
 
     Raises:
         OSError: the disk refused; there is no copy.
     """
-    content = Path(path).read_bytes()
+    checksum = 0
     try:
-        copy.write_bytes(content)
-        sync_file(copy)
+        with open(path, "rb", buffering=0) as old, open(copy, "xb", buffering=0) as new:
+            while piece := old.read(_PIECE_BYTES):
+                checksum = zlib.crc32(piece, checksum)
+                write_all(new.fileno(), piece)
+        if is_durable:
+            sync_file(copy)
     except OSError:
         copy.unlink(missing_ok=True)
         raise
-    return zlib.crc32(content)
+    return checksum
 
 
-def is_copy_sound(content: bytes, record: Mapping[str, Any]) -> bool:
+def is_copy_sound(copy: Path, record: Mapping[str, Any]) -> bool:
     """Whether a copy holds what was copied."""
-    return (len(content), zlib.crc32(content)) == (int(record["size"]), int(record["checksum"]))
+    size = checksum = 0
+    with open(copy, "rb", buffering=0) as file:
+        while piece := file.read(_PIECE_BYTES):
+            size, checksum = size + len(piece), zlib.crc32(piece, checksum)
+    return (size, checksum) == (int(record["size"]), int(record["checksum"]))

@@ -19,7 +19,8 @@ from dartvc.errors import LockedError, RefConflictError
 from dartvc.history import RefMove, Repository
 from dartvc.host.entropy import new_id
 from dartvc.model import CommitKind, Oid, StagedCommit
-from dartvc.program.journal import CONTENT_LIMIT_BYTES, TakenBack, drop_copies, take_back
+from dartvc.program.journal import CONTENT_LIMIT_BYTES
+from dartvc.program.rollback import TakenBack, drop_copies, take_back
 from dartvc.sessions import registry
 from dartvc.sessions.runs import run_facts
 from dartvc.sessions.session import Session

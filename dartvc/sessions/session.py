@@ -240,8 +240,7 @@ class Session:
         self._failures_seen = None  # until what is staged below is handed over: an interrupt may come between
         delta = self.working.stage(unit.mentioned)
         delta = delta.without_touched_omissions() if unit.is_idle else delta
-        self.process.note_code(unit.code)
-        entries = (*self.process.stage(with_new=force), *process())
+        entries = (*self.process.stage(unit.code, with_new=force), *process())
         is_first = self._is_fresh
         if not (delta or entries or force):
             self._failures_seen = failures

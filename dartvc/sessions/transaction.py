@@ -9,7 +9,8 @@ from typing import Any
 
 from dartvc.model import Payload
 from dartvc.program.effects import Effects, watching
-from dartvc.program.journal import flush_writers, take_back
+from dartvc.program.journal import flush_writers
+from dartvc.program.rollback import take_back
 from dartvc.state.loading import Loading, load
 from dartvc.state.process import ProcessState, apply_process
 from dartvc.state.summaries import summarize

@@ -26,9 +26,9 @@ from dartvc.program.capture import CaptureError, Reader
 from dartvc.program.cells import FEATURES, add_cell, announce, continuation
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
-from dartvc.program.journal import go_back
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
+from dartvc.program.rollback import go_back
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
 from dartvc.program.watched import written_stack

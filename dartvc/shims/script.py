@@ -287,13 +287,13 @@ class _Runner:
 
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
-        from dartvc.program.journal import go_back
+        from dartvc.program.rollback import go_back
         from dartvc.sessions.recorded import read_effects, read_files, read_sequence
 
         self.effects.sequence = read_sequence(self.repository, oid)
         self.effects.acts.begin(read_effects(self.repository, oid))
-        problems = go_back(self.effects.journal, self.effects.sequence)
         files = read_files(self.repository, oid)
+        problems = go_back(self.effects.journal, self.effects.sequence, {state.path: state.content for state in files})
         if self.ending is not None:
             self.effects.keep_before(state.path for state in files)
         for problem in (*problems, *put_back(files)):
@@ -355,7 +355,7 @@ def resume_script(
     os.chdir(run.cwd) if os.path.isdir(run.cwd) else None
     runner = _Runner(repository, run, options, text, oid)
     if from_start:
-        from dartvc.program.journal import take_back
+        from dartvc.program.rollback import take_back
 
         for problem in take_back(repository.path / "runs" / run.run_id, 0).problems:
             print(f"dartvc: a file is not as it was: {problem}", file=sys.stderr)

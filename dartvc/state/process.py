@@ -315,12 +315,14 @@ class ProcessState:
             lambda value: {"type": "module attributes", "modules": sorted(value)},
         )
 
-    def stage(self, *, with_new: bool = True) -> tuple[StagedName, ...]:
+    def stage(self, code: str = "", *, with_new: bool = True) -> tuple[StagedName, ...]:
         """Returns the entries that changed since the last call.
 
         Args:
+            code: what the program executed; see `note_code`.
             with_new: whether settings of a library count that was not loaded before: loading it is no reason for a commit by itself.
         """
+        self.note_code(code)
         staged = []
         for name, capture, describe in self._entries():
             value = capture()

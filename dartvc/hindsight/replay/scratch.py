@@ -23,7 +23,7 @@ from dartvc.history import Repository
 from dartvc.history.repository import FOLDER
 from dartvc.model import Oid
 from dartvc.program.effects import put_back
-from dartvc.program.journal import take_back
+from dartvc.program.rollback import take_back
 from dartvc.sessions.recorded import read_files, read_sequence
 from dartvc.sessions.relocation import Relocation
 from dartvc.sessions.runs import Run
@@ -93,13 +93,15 @@ class Scratch:
             at: the commit; None: the run's beginning.
         """
         first = runs[0]
+        files = read_files(repository, at) if at is not None else []
+        committed = {state.path: state.content for state in files}
         for run in reversed(runs):
             journal = repository.path / "runs" / run.run_id
             sequence = read_sequence(repository, at) if at is not None and run is first else 0
-            take_back(journal, sequence, self._located(run))
+            take_back(journal, sequence, self._located(run), committed=committed if run is first else {})
         if at is not None:
             moved = Relocation(str(repository.root), str(self.project))
-            states = [state._replace(path=moved.path(state.path)) for state in read_files(repository, at)]
+            states = [state._replace(path=moved.path(state.path)) for state in files]
             put_back([state for state in states if self._holds(state.path)])
 
     def write(self, sources: Mapping[str, str], root: str) -> None:

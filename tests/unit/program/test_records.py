@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dartvc.program.effects import Effects
-from dartvc.program.journal import take_back
 from dartvc.program.records import add_record, drop_records, read_records
+from dartvc.program.rollback import take_back
 
 
 @pytest.fixture
@@ -170,3 +170,92 @@ def test_a_change_as_young_as_the_last_look_is_seen(journal: Path, tmp_path: Pat
     path.write_text("2")
     os.utime(path, ns=(stamp, stamp))
     assert [state.content for state in effects.stage()] == [b"2"]
+
+
+def overwrite(effects: Effects, path: Path, text: str, flags: int = os.O_TRUNC) -> None:
+    """Writes to a file as a program would."""
+    effects._hook("open", (str(path), None, os.O_WRONLY | flags))
+    with open(path, "a" if flags == os.O_APPEND else "w") as file:
+        file.write(text)
+
+
+def replace(effects: Effects, path: Path, text: str) -> None:
+    """Writes a file beside another one and gives it that name."""
+    new = path.with_name("new")
+    overwrite(effects, new, text)
+    effects._hook("os.rename", (str(new), str(path), -1, -1))
+    os.replace(new, path)
+
+
+def settled(path: Path, seconds: int) -> Path:
+    """Makes a change of a file old enough to be told from the next one."""
+    os.utime(path, (seconds, seconds))
+    return path
+
+
+def test_what_a_commit_has_is_not_copied_and_comes_back_from_there_with_its_mode_and_time(journal: Path, tmp_path: Path) -> None:
+    path, grown = tmp_path / "file", tmp_path / "grown"
+    effects = Effects(journal, ())
+    effects._ignored = ()
+    for each in (path, grown):
+        overwrite(effects, each, "first")
+        settled(each, 1000).chmod(0o640)
+    committed = {state.path: state.content for state in effects.stage()}
+    assert committed == {str(path): b"first", str(grown): b"first"}
+    overwrite(effects, path, "second")
+    overwrite(effects, grown, " and more", os.O_APPEND)
+    for each in (path, grown):
+        settled(each, 2000)
+    effects.stage()
+    overwrite(effects, grown, "third")
+    effects._hook("os.remove", (str(path), -1))
+    path.unlink()
+    assert [each.name for each in journal.iterdir() if each.suffix != ".absent"] == ["journal"]
+    for _ in range(2):
+        assert take_back(journal, 1, committed=committed).problems == []
+        assert (path.read_text(), grown.read_text()) == ("first", "first")
+        assert (path.stat().st_mode & 0o777, path.stat().st_mtime, grown.stat().st_mtime) == (0o640, 1000, 1000)
+
+
+def test_a_large_file_that_was_overwritten_is_named_and_one_that_was_replaced_comes_back(
+    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("journal", "effects"):
+        monkeypatch.setattr(f"dartvc.program.{module}.CONTENT_LIMIT_BYTES", 3)
+    monkeypatch.setattr("dartvc.program.journal._clone", lambda old, new: False)
+    monkeypatch.setattr("dartvc.program.journal._COPYING_SHARE", 0.0)
+    written, replaced, opened = (tmp_path / name for name in ("written", "replaced", "opened"))
+    for each in (written, replaced, opened):
+        each.write_text("first")
+        settled(each, 1000)
+    effects = Effects(journal, (), sequence=1)
+    effects._ignored = ()
+    effects._hook("open", (str(opened), None, os.O_RDWR))
+    for number in range(1, 5):
+        replace(effects, replaced, f"number {number}")
+        if number == 2:
+            overwrite(effects, written, "other")
+            effects._hook("os.remove", (str(tmp_path / "missing"), -1))
+        effects.stage()
+    assert take_back(journal, 5).problems == [] and replaced.read_text() == "number 4"
+    assert take_back(journal, 4).problems == [] and replaced.read_text() == "number 3"
+    [lost] = take_back(journal, 2).lost[:1]
+    assert lost.startswith(str(replaced)) and replaced.read_text() == "number 3"
+    assert [each for each in take_back(journal, 1).lost if each.startswith(str(written))] == [f"{written}: it was overwritten, and is too large to be kept (0 MB)"]
+    assert not any(each.startswith(str(opened)) for each in take_back(journal, 1).lost)
+
+
+def test_a_large_file_is_copied_where_the_run_is_long_enough_for_that(journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dartvc.program.journal.CONTENT_LIMIT_BYTES", 3)
+    monkeypatch.setattr("dartvc.program.journal._clone", lambda old, new: False)
+    monkeypatch.setattr("dartvc.program.journal._COPYING_SHARE", 1e9)
+    path = tmp_path / "file"
+    path.write_text("first")
+    effects = Effects(journal, (), sequence=1)
+    effects._ignored = ()
+    overwrite(effects, path, "other")
+    assert take_back(journal, 1).problems == [] and path.read_text() == "first"
+    [copy] = [each for each in journal.iterdir() if each.name != "journal"]
+    copy.write_bytes(bytes(5))
+    overwrite(effects, path, "other")
+    assert "damaged" in take_back(journal, 1).lost[0] and path.read_text() == "other"
