@@ -21,6 +21,7 @@ from dartvc.program.effects import Effects, FileState
 from dartvc.program.sources import UserFiles, module_text
 from dartvc.sessions.files import ENTRY, FileLedger
 from dartvc.sessions.relocation import Relocation, relative_path
+from dartvc.sessions.room import Room
 from dartvc.sessions.session import Session
 from dartvc.sessions.tally import Tally
 from dartvc.sessions.traces import TRACEBACK, Trace, frame_prefixes
@@ -186,6 +187,7 @@ class RunRecorder:
         self._committed_blocks: set[int] = set()
         self._blocks: set[int] = set()
         self.files = UserFiles(run.folder, run.project)
+        self.room = Room(session.repository)
 
     def user_modules(self) -> list[types.ModuleType]:
         """Returns the imported modules that are the user's own."""

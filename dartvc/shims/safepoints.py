@@ -122,6 +122,10 @@ class SafePoints:
         if self.recorder.is_writing_much and not self._is_urgent:
             self.pacer.put_off()
             return None
+        if not self._is_urgent and (lack := self.recorder.room.lack()):
+            self.recorder.tally.refused = lack
+            self.pacer.put_off()
+            return None
         if len(self._tries) > _FRAMES_KEPT:
             self._tries.clear()
         try:
