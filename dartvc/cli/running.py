@@ -173,6 +173,7 @@ def _resume(options: StartOptions) -> int:
     from dartvc.shims.script import RunOptions, resume_script
 
     atomic = _atomic_of(repository, tip)
+    _refuse_living(repository, tip)
     if not options.words and atomic is not None and atomic.state in ("rolled back", "left"):
         sys.stderr.write(f"dartvc: the last run was {atomic.state}; dvc-state resume REV goes back into it\n")
         return 1
@@ -235,20 +236,27 @@ def _seed_of(repository: Repository, tip: Oid) -> str:
 
 
 def _atomic_of(repository: Repository, tip: Oid) -> AtomicRun | None:
-    """Returns the record of the atomic run that a commit belongs to.
-
-    Raises:
-        LockedError: it is still running.
-    """
+    """Returns the record of the atomic run that a commit belongs to; None when it belongs to none."""
     run_id = repository.commit(tip, with_refs=False).run
     if not run_id or not (repository.path / "atomic").is_dir():
         return None
-    from dartvc.sessions.atomic import find_atomic, is_alive
+    from dartvc.sessions.atomic import find_atomic
 
-    found = find_atomic(repository, run_id)
-    if found is not None and found.state == "open" and is_alive(repository, found):
-        raise LockedError(f"run {run_id} is still running", kind="run-alive", hint="dvc-state runs")
-    return found
+    return find_atomic(repository, run_id)
+
+
+def _refuse_living(repository: Repository, tip: Oid) -> None:
+    """Refuses to go on with a run that has not ended: both would write to the same files.
+
+    Raises:
+        LockedError: its process lives.
+    """
+    from dartvc.sessions.registry import living_sessions
+
+    run_id = repository.commit(tip, with_refs=False).run
+    for session in living_sessions(repository.path):
+        if run_id and session.run_id == run_id and session.pid != os.getpid():
+            raise LockedError(f"run {run_id} is still running (process {session.pid})", kind="run-alive", hint="dvc-state runs")
 
 
 def _last_sources(repository: Repository, run: Run) -> dict[str, str]:

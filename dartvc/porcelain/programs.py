@@ -47,8 +47,7 @@ class RunStanding:
 
 def list_runs(repository: Repository) -> list[RunStanding]:
     """Returns the runs of a repository, newest first."""
-    living = {each.branch for each in living_sessions(repository.path)}
-    tips = {oid: name.removeprefix("refs/heads/") for name, oid in repository.database.refs.iter_refs("refs/heads/")}
+    living = {each.run_id for each in living_sessions(repository.path)}
     found = []
     for name, tip in repository.database.refs.iter_refs("refs/runs/"):
         commit = repository.commit(tip)
@@ -58,7 +57,7 @@ def list_runs(repository: Repository) -> list[RunStanding]:
         elif commit.kind is CommitKind.EXCEPTION:
             state = "failed"
         else:
-            state = "running" if tips.get(tip) in living else "crashed"
+            state = "running" if run.run_id in living else "crashed"
         atomic = find_atomic(repository, run.run_id)
         if atomic is not None:
             if atomic.state == "rolled back":

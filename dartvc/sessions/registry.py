@@ -39,6 +39,8 @@ class LiveSession(NamedTuple):
     socket_path: Path
     detached_at: Oid | None = None
     """The commit that it stands at when it is on no branch."""
+    run_id: str = ""
+    """The run that it executes."""
 
 
 def living_sessions(repository_path: Path) -> list[LiveSession]:
@@ -49,7 +51,9 @@ def living_sessions(repository_path: Path) -> list[LiveSession]:
             if is_alive(repository_path, path.stem):
                 row = json.loads(path.read_text())
                 found.append(
-                    LiveSession(path.stem, row["pid"], row["started"], row["branch"], path.with_suffix(".sock"), row.get("detached_at"))
+                    LiveSession(
+                        path.stem, row["pid"], row["started"], row["branch"], path.with_suffix(".sock"), row.get("detached_at"), row.get("run", "")
+                    )
                 )
     return sorted(found, key=lambda each: (each.started_s, each.session_id))
 
@@ -152,7 +156,7 @@ class Registration:
         """Whether a fresh namespace should begin at HEAD: the last session died, or HEAD was moved while none was alive."""
         return self._left_behind
 
-    def write(self, branch: str | None, detached_at: Oid | None = None) -> None:
+    def write(self, branch: str | None, detached_at: Oid | None = None, run_id: str = "") -> None:
         """Writes (or renews) the entry; a forked child leaves that of its parent as it is."""
         if os.getpid() != self._process:
             return
@@ -162,6 +166,7 @@ class Registration:
             "started": self._began,
             "branch": branch,
             "detached_at": detached_at,
+            "run": run_id,
         }
         with contextlib.suppress(OSError):
             self._folder.mkdir(exist_ok=True)

@@ -188,6 +188,8 @@ class RunRecorder:
         self._blocks: set[int] = set()
         self.files = UserFiles(run.folder, run.project)
         self.room = Room(session.repository)
+        self._failures = 0
+        self._is_failure_told = False
 
     def user_modules(self) -> list[types.ModuleType]:
         """Returns the imported modules that are the user's own."""
@@ -257,6 +259,16 @@ class RunRecorder:
         if obstacle == "":
             self._last_whole = ticket, message, time.monotonic()
         return ticket
+
+    def report_failures(self) -> None:
+        """Says once when commits begin to fail: the program goes on all the same."""
+        failures, error = self.session.failures
+        if failures == self._failures:
+            self._is_failure_told = False
+        elif not self._is_failure_told and self.run.run_id:  # a shell tells of its cells
+            self._is_failure_told = True
+            print(f"dartvc: nothing is being recorded: {error}", file=sys.stderr)
+        self._failures = failures
 
     def _module_names(self) -> dict[str, object]:
         names: dict[str, object] = {}

@@ -182,7 +182,7 @@ class Session:
         with self.busy:
             self._branch = branch
             self._writer.rebase(oid)
-            self._register()
+            self.register()
 
     # -- units of execution -------------------------------------------------------------------------------------------------
 
@@ -362,7 +362,7 @@ class Session:
     def serve(self, answer: Callable[[list[str], bool], tuple[int, str, str]]) -> None:
         """Lets commands of other processes act on this session; ``answer`` runs one command line."""
         if self.registration is not None:
-            self._register()
+            self.register()
             self.registration.serve(lambda argv, color: self._answer(answer, argv, color))
 
     def _answer(self, answer: Callable[[list[str], bool], tuple[int, str, str]], argv: list[str], color: bool) -> tuple[int, str, str]:
@@ -385,11 +385,12 @@ class Session:
             while f"{base}-{number}" in taken or refs.read(f"refs/heads/{base}-{number}") is not None:
                 number += 1
             self._branch = f"{base}-{number}"
-        self._register()
+        self.register()
 
-    def _register(self) -> None:
+    def register(self) -> None:
+        """Tells other processes where this session stands."""
         if self.registration is not None:
-            self.registration.write(self._branch, self.head if self._branch is None else None)
+            self.registration.write(self._branch, self.head if self._branch is None else None, self.run_id)
 
     def _owns_head(self) -> bool:
         """Whether this session's HEAD is the repository's: it is unless an older living session has it."""
@@ -399,7 +400,7 @@ class Session:
         """Moves the branch past new commits (on the writer's thread); takes a new branch when somebody else moved ours."""
         if self._branch is None:
             self._branch = f"detached-{(before or after)[:8]}"
-            self._register()
+            self.register()
             before = None
         for _ in range(100):
             ref = f"refs/heads/{self._branch}"
@@ -418,7 +419,7 @@ class Session:
                 return
             except RefConflictError:
                 self._branch = f"{self._branch.rstrip('0123456789').rstrip('-')}-{new_id(2)}"
-                self._register()
+                self.register()
 
     @contextmanager
     def _taken_back(self, ref: str, before: Oid | None, after: Oid) -> Iterator[None]:
@@ -491,9 +492,8 @@ class Session:
 
         target = self.repository.names(oid)
         self._check(oid, target, names, trust)
-        wanted = target if names is None else {name: target[name] for name in names}
         state: dict[str, object] = {}
-        state.update(load_names(self.repository, wanted, state, map_device))
+        state.update(load_names(self.repository, target if names is None else {name: target[name] for name in names}, state, map_device))
         return state
 
 

@@ -218,6 +218,7 @@ class SafePoints:
     def _commit(self, frames: Sequence[CapturedFrame]) -> None:
         try:
             ticket = self.recorder.commit(frames, self._describe(shown_frame(frames)), CommitKind.AUTO)
+            self.recorder.report_failures()
             self._unstorable.update(self.recorder.unstorable(frames))
             self._stall_s = self.recorder.last_stall_s
             size = ticket.size_bytes if ticket else 0

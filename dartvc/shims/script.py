@@ -104,6 +104,7 @@ class _Runner:
             self.session = Session(repository, self.main.__dict__)
         self.session.arguments = self.arguments = _Arguments(run.arguments)
         self.session.run_id = run.run_id
+        self.session.register()
         self.session.working.generators = GeneratorCodec(self.reader)
         self.session.working.keeps_strings = strings.is_supported()
         journal = repository.path / "runs" / run.run_id
@@ -192,6 +193,9 @@ class _Runner:
             trace = Trace.of(failure, self._is_user, self.main.__dict__) if failure is not None else None
             ticket = self.recorder.commit((), (error or f"exit {code}") + remark, kind, error=error, exit_code=code, trace=trace)
             self.session.close()
+            self.recorder.report_failures()
+            if ticket is not None and ticket.error is not None:
+                print(f"dartvc: the end of the run was not committed: {ticket.error}", file=sys.stderr)
             if self.reuse is not None:
                 self.reuse.finish(ticket.oid if ticket is not None else None)
         except Exception as failure:

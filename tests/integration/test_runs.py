@@ -429,3 +429,33 @@ def test_a_commit_waits_for_the_caller_of_a_function_whose_commits_take_much_mor
     items = json.loads(command("log", "--json", cwd=tmp_path, check=True).stdout)["items"]
     functions = [item["position"]["function"] for item in reversed(items) if item["position"]]
     assert [name for name in functions if name != "<module>"] == ["train", "forward", "train", "train"]
+
+
+def test_a_run_that_is_alive_is_listed_as_running_and_not_resumed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "s.py").write_text(COMMIT + "commit_and_die()\nprint('waiting', flush=True)\ninput()\nprint('over')\n")
+    line = [sys.executable, "-m", "dartvc", "run", "s.py"]
+    with subprocess.Popen(line, cwd=folder, env={**os.environ, "PYTHONHASHSEED": "7"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as alive:
+        assert alive.stdout is not None and alive.stdout.readline() == "waiting\n"
+        second = command("resume", cwd=folder)
+        assert second.returncode and f"is still running (process {alive.pid})" in second.stderr and not second.stdout
+        other = command("run", "s.py", cwd=folder)
+        assert other.returncode == 1 and "EOF" in other.stderr
+        listed = json.loads(command("runs", "--json", cwd=folder, check=True).stdout)["items"]
+        assert sorted(each["state"] for each in listed) == ["failed", "running"]
+        assert alive.communicate("\n")[0] == "over\n"
+    states = [each["state"] for each in json.loads(command("runs", "--json", cwd=folder, check=True).stdout)["items"]]
+    assert sorted(states) == ["done", "failed"]
+
+
+def test_commits_that_fail_are_told_once_and_at_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "s.py").write_text(
+        COMMIT + "from pathlib import Path\nroot = Path('.dvc-state')\nroot.rename('aside')\nroot.write_text('')\n"
+        "for value in range(3):\n    try:\n        commit_and_die()\n    except Exception:\n        pass\nprint('end')\n"
+    )
+    done = command("run", "s.py", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
+    assert done.stderr.count("dartvc: nothing is being recorded: ") == 1 and "the end of the run was not committed" in done.stderr, done.stderr
