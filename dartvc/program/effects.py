@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,9 @@ _CHANGES: dict[str, tuple[tuple[int, ...], tuple[int | None, ...]]] = {
 """Changes that need no open file: which arguments are paths, and which is the descriptor of the folder that each starts from."""
 _GENTLE = frozenset({"os.chmod", "os.utime"})
 _FOLLOWING = frozenset({"os.truncate", "os.chmod", "os.utime"})
-_HEARD = frozenset({"open", "import", "sqlite3.connect", "os.fork", *_CHANGES, *ACT_EVENTS})
+_READ_ONLY_MAPS = frozenset({1, 3})
+"""``mmap.ACCESS_READ`` and ``ACCESS_COPY``."""
+_HEARD = frozenset({"open", "import", "mmap.__new__", "sqlite3.connect", "os.fork", *_CHANGES, *ACT_EVENTS})
 
 
 class FileState(NamedTuple):
@@ -78,6 +81,8 @@ class Effects:
         self.ignored = ignored
         self.on_fork = on_fork
         self.written: dict[str, tuple[int, int] | None] = {}
+        self._mapped: dict[str, int] = {}
+        """Files that are written through memory, which leaves no trace in their times, each with a checksum of what the last commit has."""
         self.unkept: dict[str, str] = {}
         """What could not be kept before it was changed, and why: a resume cannot take these changes back."""
         self.sequence = sequence
@@ -106,6 +111,8 @@ class Effects:
         self._ignored = tuple(os.path.join(os.path.abspath(path), "") for path in ignored if path)
         _WATCHING.append(self)
         os.register_at_fork(after_in_child=self._after_fork)
+        if self.written:  # a resumed program has its maps already
+            self._mapped.update(dict.fromkeys(_mapped_files() & set(map(os.path.realpath, self.written)), -1))
         watch_foreign_writers()
         hear, heard = self._hook, _HEARD
 
@@ -137,6 +144,10 @@ class Effects:
         elif event == "sqlite3.connect" and isinstance(arguments[0], str) and arguments[0] != ":memory:":
             for suffix in ("", "-wal", "-journal", "-shm") if self.is_atomic else ("", "-wal"):
                 self._note(arguments[0] + suffix, is_followed=True)
+        elif event == "mmap.__new__":
+            path = _path_of(arguments[0]) if arguments[0] >= 0 and arguments[2] not in _READ_ONLY_MAPS else None
+            if path is not None and not self.is_at_work and not _is_own_thread():
+                self._mapped.setdefault(path, -1)
         elif event == "os.fork":
             self.on_fork()
         elif event == "import":
@@ -229,13 +240,16 @@ class Effects:
     def _is_committed(self, path: str) -> bool:
         """Whether the last commit has the content of a file."""
         known = self.written.get(path)
-        if known is None or known[0] > CONTENT_LIMIT_BYTES:
+        if known is None or known[0] > CONTENT_LIMIT_BYTES or self._is_mapped(path):
             return False
         try:
             found = os.stat(path)
         except OSError:
             return False
         return (found.st_size, found.st_mtime_ns) == known
+
+    def _is_mapped(self, path: str) -> bool:
+        return bool(self._mapped) and os.path.realpath(path) in self._mapped
 
     def keep_before(self, paths: Iterable[str]) -> None:
         """Keeps what is at these paths: somebody else (a resume) is about to change them."""
@@ -269,10 +283,15 @@ class Effects:
                     if known is not None:
                         states.append(FileState(path, -1, None))
                     continue
-                if (found.st_size, found.st_mtime_ns) == known or not os.path.isfile(path):
+                if ((found.st_size, found.st_mtime_ns) == known and not self._is_mapped(path)) or not os.path.isfile(path):
                     continue
                 self.written[path] = _stamp(found)
                 content = Path(path).read_bytes() if found.st_size <= CONTENT_LIMIT_BYTES else None
+                if content is not None and self._is_mapped(path):
+                    real, checksum = os.path.realpath(path), zlib.crc32(content)
+                    if known is not None and self._mapped[real] == checksum:
+                        continue
+                    self._mapped[real] = checksum
                 states.append(FileState(path, found.st_size if content is None else len(content), content))
         self.advance()
         return states
@@ -339,6 +358,16 @@ def _path_of(descriptor: int) -> str | None:
         return os.readlink(f"/proc/self/fd/{descriptor}")
     except OSError:
         return None
+
+
+def _mapped_files() -> set[str]:
+    """Returns the files that this process can write to through its memory."""
+    try:
+        with open("/proc/self/maps") as file:
+            rows = (line.split(maxsplit=5) for line in file)
+            return {row[5].rstrip("\n") for row in rows if len(row) > 5 and row[1].startswith("rw") and row[1].endswith("s")}
+    except OSError:
+        return set()
 
 
 def _drop_side_files(path: str, known: frozenset[str]) -> None:

@@ -252,10 +252,8 @@ class _Runner:
 
     def go_on(self, oid: Oid, sets: dict[str, str], map_device: str) -> int:
         """Continues from a commit."""
-        from dartvc.program.resuming import Resumption
-        from dartvc.sessions.recorded import load_run, read_modules
+        from dartvc.sessions.recorded import read_modules
         from dartvc.sessions.relocation import follow_imports, follow_process
-        from dartvc.sessions.restoring import version_of
 
         self.session.approximate = self._assembled_before = self.repository.commit(oid, with_refs=False).approximate
         if self.reuse is not None:
@@ -272,6 +270,17 @@ class _Runner:
         if self.ending is not None:
             self.ending.begin(self.session)
         self._restore_files(oid)
+        body = self._load(oid, sets, map_device)
+        follow_process(self.repository, oid, self.run.relocation)
+        self.effects.watch()
+        return self.execute(body)
+
+    def _load(self, oid: Oid, sets: dict[str, str], map_device: str) -> Callable[[], None]:
+        """Gives the program what it held at a commit; returns its rest. Nobody but the program holds its values afterwards."""
+        from dartvc.program.resuming import Resumption
+        from dartvc.sessions.recorded import load_run
+        from dartvc.sessions.restoring import version_of
+
         generators = self.session.working.generators
         loaded = load_run(self.repository, oid, self.run, self.main.__dict__, generators, version_of, map_device)
         for note in loaded.notes:
@@ -285,9 +294,7 @@ class _Runner:
         resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
         self.session.adopt_run(oid, loaded.versions, loaded.values)
         restore_hooks(loaded.values)
-        follow_process(self.repository, oid, self.run.relocation)
-        self.effects.watch()
-        return self.execute(resumption.run)
+        return resumption.run
 
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 __all__ = ["SIGNALLED", "Signals"]
 
@@ -40,16 +41,33 @@ class Signals:
         self._pending = 0
         self._awaited = -1
         self._pid = os.getpid()
-
-    def install(self) -> None:
-        """Takes the signals whose handlers are Python's own."""
-        for number, handler, default in (
+        self._mask: set[Any] = set()
+        self._taken: tuple[tuple[signal.Signals, Any, Any], ...] = (
             (signal.SIGTERM, self._on_terminate, signal.SIG_DFL),
             (signal.SIGINT, self._on_interrupt, signal.default_int_handler),
             (signal.SIGUSR1, self._on_user, signal.SIG_DFL),
-        ):
+        )
+
+    def install(self) -> None:
+        """Takes the signals whose handlers are Python's own."""
+        for number, handler, default in self._taken:
             if signal.getsignal(number) is default:
                 signal.signal(number, handler)
+        os.register_at_fork(before=self._block, after_in_parent=self._unblock, after_in_child=self._leave)
+
+    def _block(self) -> None:
+        """Lets signals wait while a process is forked: the child's first ones would come to our handlers."""
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {number for number, _, _ in self._taken})
+
+    def _unblock(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def _leave(self) -> None:
+        """Gives a forked child the handlers that it would have without us: one of Python's runs only when a call into C returns, a lock's maybe never."""
+        for number, handler, default in self._taken:
+            if signal.getsignal(number) == handler:
+                signal.signal(number, default)
+        self._unblock()
 
     @contextmanager
     def held_back(self) -> Iterator[None]:

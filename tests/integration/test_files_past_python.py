@@ -62,6 +62,32 @@ def test_what_was_written_after_the_commit_is_taken_back_and_what_the_commit_has
     assert (again.returncode, again.stdout) == (0, "[None, 0, 1] 2 False\n"), again.stderr
 
 
+MAPPED = """
+import numpy as np
+mapped = np.memmap("rows.dat", dtype="f8", mode="w+", shape=(6,))
+for step in range(6):
+    mapped[step] = step + 1
+    if step in (1, 3):
+        if step == 1:
+            os.utime("rows.dat", (1000, 1000))
+        commit_and_die()
+        mapped[5] = 99.0
+mapped.flush()
+print(mapped.tolist(), flush=True)
+"""
+
+
+def test_what_was_written_through_memory_is_what_it_was_at_the_commit(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    late = COMMIT.replace('print("lost", flush=True)', "mapped[:] = 77.0").replace('get("TEST_DIE")', 'get("TEST_DIE") == str(step)')
+    (tmp_path / "train.py").write_text("import os\n" + late + MAPPED)
+    assert command("run", "train.py", cwd=tmp_path, die="3").returncode == -signal.SIGKILL
+    assert (tmp_path / "rows.dat").stat().st_mtime == 1000, "the second commit sees no other time"
+    resumed = command("resume", cwd=tmp_path)
+    assert (resumed.returncode, resumed.stdout) == (0, "[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]\n"), resumed.stderr
+    assert "other contents" not in resumed.stderr
+
+
 def test_a_module_is_watched_as_soon_as_it_was_executed_and_finders_are_left_as_they_were(tmp_path: Path) -> None:
     (tmp_path / "cv2.py").write_text("def imwrite(filename, image):\n    open(filename + '.png', 'wb').close()\n    return image\n")
     script = """

@@ -75,3 +75,13 @@ def test_the_batch_script_of_the_guide_forwards_the_signal_requeues_and_goes_on(
     assert (rest, (tmp_path / "requeued").read_text()) == ("", "requeue 77\n")
     again = subprocess.run(["bash", "job.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert (again.returncode, again.stdout) == (0, "3\ntotal 6\n"), again.stderr
+
+
+def test_a_forked_child_has_the_handlers_of_plain_python(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(
+        "import os, signal\nkinds = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)\nchild = os.fork()\n"
+        "if not child:\n    os._exit([signal.getsignal(each) for each in kinds] == [signal.SIG_DFL, signal.default_int_handler, signal.SIG_DFL])\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "dartvc", "run", "s.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "1\n", done.stderr

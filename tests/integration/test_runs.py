@@ -160,6 +160,33 @@ def test_submodules_that_are_reached_through_their_package_are_there_again(tmp_p
     assert whole.stdout.count("minidom") == 1, whole.stderr
 
 
+HELD = """
+import weakref
+class Item:
+    pass
+alive = weakref.WeakValueDictionary()
+def turn(number, item):
+    alive[number] = item
+    if number == 1:
+        commit_and_die()
+item = None
+for number in range(4):
+    item = Item()
+    item.parts = [Item()]
+    alive[-number - 1] = item.parts[0]
+    turn(number, item)
+del item
+print(sorted(alive))
+"""
+
+
+def test_a_resumed_program_lets_go_what_it_was_given(tmp_path: Path) -> None:
+    folder = project(tmp_path / "run", HELD)
+    assert command("run", "train.py", cwd=folder, die=True).returncode == -signal.SIGKILL
+    resumed = command("resume", cwd=folder)
+    assert (resumed.returncode, resumed.stdout) == (0, "[]\n"), resumed.stderr
+
+
 def test_a_run_without_a_commit_begins_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
