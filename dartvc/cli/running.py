@@ -193,7 +193,7 @@ def _resume(options: StartOptions) -> int:
     begin_again(run.hash_seed)
     sources = {**_last_sources(repository, run), **read_sources(repository, commit.oid)}
     _compare_environment(repository.environment(commit.oid), sources, commit, options.force)
-    text = _choose_code(run, sources.get(run.script, ""), options.code)
+    text, fixed, replaced = _choose_code(run, sources, options.code)
     for path in write_missing_sources(sources, run.project):
         sys.stderr.write(f"dartvc: {os.path.relpath(path, run.project)} is not here; it was written from the commit\n")
     _tell_effects(repository, commit)
@@ -202,7 +202,7 @@ def _resume(options: StartOptions) -> int:
     note_last(repository.path, run.hash_seed)
     reuse = options.reuse or run.reuse
     run = run._replace(reuse=reuse)
-    chosen = RunOptions(*_pace(options, repository), options.grace, is_atomic=atomic is not None, reuse=reuse)
+    chosen = RunOptions(*_pace(options, repository), options.grace, is_atomic=atomic is not None, reuse=reuse, fixed=fixed, replaced=replaced)
     return resume_script(repository, run, commit.oid, text, chosen, from_start=commit.position is None, sets=sets, map_device=device)
 
 
@@ -324,30 +324,44 @@ def _follow(repository: Repository, oid: Oid) -> None:
     repository.move_refs(moves, operation="resume", description=f"resume {oid[:8]}", head=Head(name, oid))
 
 
-def _choose_code(run: Run, recorded: str, choice: str) -> str:
-    """Returns the script's text to go on with.
+def _choose_code(run: Run, sources: Mapping[str, str], choice: str) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Returns the script's text to go on with, the texts of edited modules that count as they ran, and those that ran where others count now.
 
     Raises:
-        RefusedError: the script was edited since and nobody said which text counts.
+        RefusedError: some were edited since and nobody said which texts count.
     """
-    from dartvc.shims.texts import read_program
+    paths = sorted(sources, key=lambda path: path != run.script)
+    edited = {path: text for path in paths if (text := _present_text(run, path)) is not None and text != sources[path]}
+    recorded = sources.get(run.script, "")
+    if choice == "current":
+        return edited.get(run.script, recorded), {}, {path: sources[path] for path in edited}
+    if edited and choice != "recorded":
+        import difflib
+
+        for path, text in edited.items():
+            name = os.path.relpath(path, os.path.dirname(run.script))
+            diff = difflib.unified_diff(sources[path].splitlines(), text.splitlines(), f"{name} (as it ran)", f"{name} (now)", lineterm="", n=2)
+            sys.stderr.write("\n".join(diff) + "\n")
+        names = ", ".join(os.path.basename(path) for path in edited)
+        were = "were" if len(edited) > 1 else "was"
+        hint = "repeat with --code recorded, or with --code current"
+        raise RefusedError(f"{names} {were} edited since the commit", kind="code-changed", hint=hint)
+    return recorded, {path: sources[path] for path in edited if path != run.script}, {}
+
+
+def _present_text(run: Run, path: str) -> str | None:
+    """Returns what a source file holds now; None where it cannot be read."""
+    import tokenize
 
     try:
-        current = read_program(run.script)
-    except OSError:
-        return recorded
-    if current == recorded or choice == "recorded":
-        return recorded
-    if choice == "current":
-        return current
-    name = os.path.basename(run.script)
-    import difflib
+        if path == run.script:
+            from dartvc.shims.texts import read_program
 
-    diff = difflib.unified_diff(recorded.splitlines(), current.splitlines(), f"{name} (as it ran)", f"{name} (now)", lineterm="", n=2)
-    sys.stderr.write("\n".join(diff) + "\n")
-    raise RefusedError(
-        f"{name} was edited since the commit", kind="code-changed", hint="repeat with --code recorded, or with --code current"
-    )
+            return read_program(path)
+        with tokenize.open(path) as file:
+            return file.read()
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return None
 
 
 def check_device(device: str) -> str:

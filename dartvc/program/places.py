@@ -13,7 +13,7 @@ from typing import Any
 from dartvc.model.records import NamedTuple
 from dartvc.program.sources import Scope
 
-__all__ = ["SELF", "NotResumable", "Path", "Place", "Range", "block_of", "path_of", "path_to_await", "path_to_call", "pending_operands"]
+__all__ = ["SELF", "NotResumable", "Path", "Place", "Range", "block_of", "path_of", "path_to_await", "path_to_call", "pending_operands", "range_of_node"]
 
 SELF = ast.Constant(value=...)
 """Among pending operands: the second slot of a callable, which the interpreter fills with the method's object or a null pointer."""
@@ -125,8 +125,8 @@ def path_to_call(statement: ast.stmt, place: Range) -> tuple[list[ast.AST], ast.
     def is_there(node: ast.AST) -> bool:
         return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and (node.end_lineno, node.end_col_offset) == place[2:]
 
-    matches = _paths_to(statement, lambda node: is_there(node) or (isinstance(node, ast.Call) and _range(node) == place))
-    exact = [match for match in matches if _range(match[1]) == place] or matches
+    matches = _paths_to(statement, lambda node: is_there(node) or (isinstance(node, ast.Call) and range_of_node(node) == place))
+    exact = [match for match in matches if range_of_node(match[1]) == place] or matches
     if len(exact) != 1:
         raise NotResumable(f"line {place[0]} runs code other than by a plain call")
     return exact[0]
@@ -138,7 +138,7 @@ def path_to_await(statement: ast.stmt, place: Range) -> tuple[list[ast.AST], ast
     Raises:
         NotResumable: it stands in a comprehension.
     """
-    matches: list[tuple[list[ast.AST], ast.Await]] = _paths_to(statement, lambda node: isinstance(node, ast.Await) and _range(node) == place)
+    matches: list[tuple[list[ast.AST], ast.Await]] = _paths_to(statement, lambda node: isinstance(node, ast.Await) and range_of_node(node) == place)
     if len(matches) != 1:
         raise NotResumable(f"line {place[0]} awaits inside a comprehension")
     return matches[0]
@@ -159,7 +159,8 @@ def _paths_to(statement: ast.stmt, is_wanted: Callable[[ast.AST], bool]) -> list
     return matches
 
 
-def _range(node: ast.AST) -> Range:
+def range_of_node(node: ast.AST) -> Range:
+    """Returns where a node stands in its source."""
     return node.lineno, node.col_offset, node.end_lineno, node.end_col_offset  # type: ignore[attr-defined]
 
 

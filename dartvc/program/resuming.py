@@ -91,6 +91,11 @@ def _source_of(frame: CapturedFrame, reader: Reader, filename: str) -> tuple[Sou
     unit = reader.sources.find(filename)
     if unit is None:
         raise NotResumable(f"there is no source of {frame.qualname} at {filename}")
+    old = reader.sources.recorded(filename)
+    if old is not None:
+        from dartvc.program.edits import move_frame
+
+        move_frame(frame, old, unit)
     scope, code = unit.find(frame.qualname, frame.first_line)
     if scope is None or code is None or digest_of_code(code) != frame.digest:
         raise NotResumable(f"{frame.qualname} in {filename} is not the code that ran")

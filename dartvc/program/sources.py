@@ -75,12 +75,21 @@ class SourceUnit:
             return self.tree, self.code
         return self._scopes.get((qualname, first_line)), self._codes.get((qualname, first_line))
 
+    def find_again(self, old: SourceUnit, qualname: str, first_line: int) -> tuple[Scope | None, types.CodeType | None]:
+        """Returns the node and the code that a function of an older text has here: of several with one name, the one in the same order."""
+        lines, now = (sorted(line for name, line in unit._codes if name == qualname) for unit in (old, self))
+        if qualname == MODULE_SCOPE:
+            return self.tree, self.code
+        place = lines.index(first_line) if first_line in lines else len(now)
+        return self.find(qualname, now[place]) if place < len(now) else (None, None)
+
 
 class Sources:
     """The source files of one process, read once each."""
 
     def __init__(self) -> None:
         self._units: dict[str, SourceUnit | None] = {}
+        self._recorded: dict[str, SourceUnit] = {}
 
     def add(self, filename: str, text: str) -> SourceUnit:
         """Registers the text that a file has (or had when it was recorded)."""
@@ -100,6 +109,21 @@ class Sources:
     def was_read(self, filename: str) -> bool:
         """Whether `find` needs to read nothing."""
         return filename in self._units
+
+    def note_recorded(self, texts: Mapping[str, str]) -> None:
+        """Takes note of the texts that ran; those that files have now may be others."""
+        for filename, text in texts.items():
+            unit = self.find(filename)
+            if unit is not None and unit.text != text:
+                self._recorded[filename] = SourceUnit(filename, text)
+
+    def edited(self) -> list[tuple[SourceUnit, SourceUnit]]:
+        """Returns the units that were edited, each as it ran and as it is now."""
+        return [(old, self._units[filename]) for filename, old in self._recorded.items()]  # type: ignore[misc]
+
+    def recorded(self, filename: str) -> SourceUnit | None:
+        """Returns the unit as it ran, where it was edited since."""
+        return self._recorded.get(filename)
 
     def find(self, filename: str) -> SourceUnit | None:
         """Returns the unit of a file; None when it has no readable source."""

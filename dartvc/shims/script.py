@@ -48,11 +48,13 @@ from dartvc.store.durable import storage_errors
 
 if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
+    from dartvc.program.capture import CapturedFrame
     from dartvc.sessions.recorded import LoadedRun
     from dartvc.shims.endings import AtomicEnding
 
 __all__ = ["RunOptions", "main_module", "resume_script", "run_script"]
 
+_EDITED_SHOWN = 3
 _UNKEPT_SHOWN = 5
 
 
@@ -68,6 +70,10 @@ class RunOptions(NamedTuple):
     """Its effects stand as a whole or not at all."""
     reuse: str = ""
     """``full`` or ``partial``: work already done is not done again."""
+    fixed: Mapping[str, str] = types.MappingProxyType({})
+    """Texts of modules that a resumed program imports in place of what their files hold, by path."""
+    replaced: Mapping[str, str] = types.MappingProxyType({})
+    """Texts that ran, of files that were edited and go on as they are now."""
 
 
 class _Arguments(dict[str, str]):
@@ -87,6 +93,7 @@ class _Runner:
 
     def __init__(self, repository: Repository, run: Run, options: RunOptions, text: str, parent: Oid | None = None) -> None:
         self.repository = repository
+        self.options = options
         self.run = run
         self.main = main_module(run)
         self.sources = Sources()
@@ -261,6 +268,10 @@ class _Runner:
             self.reuse.compile(self.run.script, self.unit.text)
         follow_imports(self.repository, oid, self.run.relocation)
         self.preamble.begin()
+        if self.options.fixed:
+            from dartvc.shims.fixing import import_as_recorded
+
+            import_as_recorded(self.options.fixed)
         with _silence():  # what they print was printed when they were first imported
             for name in read_modules(self.repository, oid):
                 __import__(name)
@@ -281,6 +292,7 @@ class _Runner:
         from dartvc.sessions.recorded import load_run
         from dartvc.sessions.restoring import version_of
 
+        self.sources.note_recorded(self.options.replaced)
         generators = self.session.working.generators
         loaded = load_run(self.repository, oid, self.run, self.main.__dict__, generators, version_of, map_device)
         for note in loaded.notes:
@@ -289,12 +301,28 @@ class _Runner:
         self.sources.supply(loaded.sources)
         _set_values(loaded, sets)
         loaded.give_globals(self.main.__dict__)
+        edits = self.sources.edited()
+        if edits:
+            from dartvc.program.edits import renew_functions
+
+            renew_functions(edits)
         if self.reuse is not None:
             self.reuse.adopt_all(self.main.__dict__)
         resumption = Resumption(loaded.frames, self.reader, self._file_of, self._namespace_of)
+        self._define_new(loaded.frames[0])
         self.session.adopt_run(oid, loaded.versions, loaded.values)
         restore_hooks(loaded.values)
         return resumption.run
+
+    def _define_new(self, outermost: CapturedFrame) -> None:
+        """Makes what an edited script defines anew before the place where it goes on; says what else was edited there."""
+        old = self.sources.recorded(self.run.script)
+        if old is None:
+            return
+        from dartvc.program.edits import define_new
+
+        for line in define_new(old, self.unit, outermost.path[0][1], self.main.__dict__)[:_EDITED_SHOWN]:
+            print(f"dartvc: line {line} of {os.path.basename(self.run.script)} was edited, and has run already: --set NAME=VALUE changes a variable", file=sys.stderr)
 
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
@@ -376,7 +404,9 @@ def resume_script(
     except (NotResumable, Unloadable) as reason:
         runner.session.close()
         raise RefusedError(
-            f"{oid[:8]} cannot be continued here: {reason}", kind="not-resumable", hint="dvc-state runs; dvc-state resume REV"
+            f"{oid[:8]} cannot be continued here: {reason}",
+            kind="not-resumable",
+            hint="dvc-state resume --code recorded" if runner.sources.edited() else "dvc-state runs; dvc-state resume REV",
         ) from reason
 
 
