@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dartvc.host.places import is_library_file
 from dartvc.model.records import NamedTuple
 from dartvc.program.records import read_records
 
@@ -95,6 +96,8 @@ class Acts:
             self._add("connection", self._place(arguments[1]))
         elif event in ("socket.sendto", "socket.sendmsg"):
             self._add("message", self._place(arguments[1]))
+        elif _is_by_an_import():
+            return
         elif event == "subprocess.Popen":
             words = arguments[1]
             words = words if isinstance(words, list | tuple) and words else [arguments[0]]
@@ -133,6 +136,19 @@ class Acts:
             count = self._recent[key] = self._recent.get(key, 0) + 1
             if count <= _WRITTEN_ONE_BY_ONE or count & (count - 1) == 0:
                 self._note({"act": kind, "what": what, "times": count})
+
+
+def _is_by_an_import() -> bool:
+    """Whether a library is being imported just now, and looks at the machine (PyTorch asks ``ldconfig``): nothing of the program's."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        filename = frame.f_code.co_filename
+        if filename.startswith("<frozen importlib"):
+            return True
+        if not is_library_file(filename):
+            return False
+    return False
 
 
 def _text(word: object) -> str:

@@ -71,7 +71,7 @@ def judge(recorded: Mapping[str, object], sources: Iterable[str], *, has_positio
 def _present(recorded: Mapping[str, object]) -> dict[str, object]:
     """Returns the present environment with the versions of the recorded packages, as far as they are here; none is imported."""
     present = describe_host()
-    packages = {name: _version(name) for name in _packages(recorded) if name not in _OWN and _is_here(name)}
+    packages = {name: _version(name, str(version)) for name, version in _packages(recorded).items() if name not in _OWN and _is_here(name)}
     present["packages"] = {name: version for name, version in packages.items() if version}
     return present
 
@@ -90,10 +90,13 @@ def _is_here(name: str) -> bool:
         return False
 
 
-def _version(name: str) -> str:
+def _version(name: str, recorded: str) -> str:
     """Returns what a package would say as ``__version__``; empty when that is not known without importing it."""
     version = getattr(sys.modules.get(name), "__version__", None)
-    return version if isinstance(version, str) else installed_version(name)
+    if isinstance(version, str):
+        return version
+    installed = installed_version(name)
+    return recorded if installed == recorded.partition("+")[0] else installed  # how it was built (2.13.0+cpu) stands in the package alone
 
 
 def _minor(version: object) -> str:

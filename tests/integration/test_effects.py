@@ -94,3 +94,14 @@ def test_a_program_without_acts_says_nothing_of_them(tmp_path: Path) -> None:
     command("run", "train.py", cwd=tmp_path, check=True)
     for verb in ("status", "runs", "show"):
         assert " has " not in command(verb, cwd=tmp_path).stdout
+
+
+def test_what_a_library_starts_when_it_is_imported_is_no_act_of_the_program(tmp_path: Path) -> None:
+    library, helper = tmp_path / "site-packages", tmp_path / "helper.py"
+    library.mkdir()
+    (library / "lib.py").write_text("import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''], check=True)\n")
+    helper.write_text("import os\nos.system('true')\n")
+    (tmp_path / "train.py").write_text("import sys\nsys.path.append('site-packages')\nimport lib, helper\n")
+    command("run", "train.py", cwd=tmp_path, check=True)
+    effects = json.loads(command("show", "--json", cwd=tmp_path, check=True).stdout)["effects"]
+    assert [(each["kind"], each["what"]) for each in effects] == [("shell", "true")]

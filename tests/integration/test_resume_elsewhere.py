@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -179,6 +180,13 @@ def test_a_package_of_another_version_is_named() -> None:
         for line in judge({"packages": {"pytest": "0.0.1"}}, (), has_position=True).differences
     )
     assert judge({}, (), has_position=True) == judge({}, (), has_position=True)._replace(differences=(), obstacles=())
+
+
+@pytest.mark.parametrize(("built", "is_named"), [("+cpu", False), (".post9+cpu", True)])
+def test_how_a_package_was_built_is_no_other_version_of_it(built: str, is_named: bool) -> None:
+    version = importlib.metadata.version("nbclient") + built
+    named = [line for line in judge({"packages": {"nbclient": version}}, (), has_position=True).differences if "nbclient" in line]
+    assert bool(named) == is_named
 
 
 def test_the_beginning_of_a_run_may_be_taken_to_another_python() -> None:
