@@ -197,6 +197,10 @@ def _resume(options: StartOptions) -> int:
     for path in write_missing_sources(sources, run.project):
         sys.stderr.write(f"dartvc: {os.path.relpath(path, run.project)} is not here; it was written from the commit\n")
     _tell_effects(repository, commit)
+    if sys.stderr.isatty():
+        place = commit.position
+        where = f"{os.path.basename(place.file)}:{place.line} in {place.function}" if place is not None else "the beginning"
+        sys.stderr.write(f"dartvc: run {commit.run} goes on from {commit.oid[:8]}, {where}\n")
     if atomic is None:
         _follow(repository, commit.oid)
     note_last(repository.path, run.hash_seed)

@@ -19,6 +19,7 @@ __all__ = ["SIGNALLED", "Signals"]
 SIGNALLED = 128
 """Added to a signal's number it is the exit code of a process that the signal ended."""
 _INTERRUPT_GRACE_S = 1.0
+_NUMBERS_READ = 64
 
 
 class Signals:
@@ -42,6 +43,8 @@ class Signals:
         self._awaited = -1
         self._pid = os.getpid()
         self._mask: set[Any] = set()
+        self._told = -1
+        self._is_dying = False
         self._taken: tuple[tuple[signal.Signals, Any, Any], ...] = (
             (signal.SIGTERM, self._on_terminate, signal.SIG_DFL),
             (signal.SIGINT, self._on_interrupt, signal.default_int_handler),
@@ -54,6 +57,27 @@ class Signals:
             if signal.getsignal(number) is default:
                 signal.signal(number, handler)
         os.register_at_fork(before=self._block, after_in_parent=self._unblock, after_in_child=self._leave)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Lets a thread hear of SIGTERM at once: our handler runs only when a call into C returns, and the grace time is not to wait for that."""
+        heard, told = os.pipe()
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        self._told = told
+        threading.Thread(target=self._hear, args=(heard,), name="dartvc-signals", daemon=True).start()
+
+    def _hear(self, heard: int) -> None:
+        with suppress(OSError):  # the program closed it
+            while numbers := os.read(heard, _NUMBERS_READ):
+                if signal.SIGTERM in numbers and signal.getsignal(signal.SIGTERM) == self._on_terminate:
+                    self._begin_grace()
+
+    def _begin_grace(self) -> None:
+        self._pending = signal.SIGTERM
+        if not self._is_dying:
+            self._is_dying = True
+            _after(self._grace_s, self._die)  # even when a commit has begun: the machine may go away
 
     def _block(self) -> None:
         """Lets signals wait while a process is forked: the child's first ones would come to our handlers."""
@@ -67,6 +91,8 @@ class Signals:
         for number, handler, default in self._taken:
             if signal.getsignal(number) == handler:
                 signal.signal(number, default)
+        if (present := signal.set_wakeup_fd(-1)) not in (-1, self._told):
+            signal.set_wakeup_fd(present)
         self._unblock()
 
     @contextmanager
@@ -105,9 +131,8 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        self._pending = number
+        self._begin_grace()
         self._request()
-        _after(self._grace_s, self._die)  # even when a commit has begun: the machine may go away
 
     def _on_interrupt(self, number: int, frame: object) -> None:
         if os.getpid() != self._pid:

@@ -85,3 +85,23 @@ def test_a_forked_child_has_the_handlers_of_plain_python(tmp_path: Path) -> None
     )
     done = subprocess.run([sys.executable, "-m", "dartvc", "run", "s.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "1\n", done.stderr
+
+
+def test_the_grace_time_does_not_wait_for_a_call_into_c(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(
+        "import hashlib, os, signal, subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', f'import os, time; time.sleep(0.5); os.kill({os.getpid()}, 15)'])\n"
+        "hashlib.pbkdf2_hmac('sha256', b'x', b'y', 1_000_000_000)\n"
+    )
+    done = command("run", "--grace", "0.2", "s.py", cwd=tmp_path)
+    assert done.returncode == 128 + signal.SIGTERM and "no safe point came within 0.2 s of SIGTERM; " in done.stderr
+
+
+def test_a_child_s_signals_are_not_taken_for_the_program_s(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(
+        "import os, signal, time\nchild = os.fork()\n"
+        "if not child:\n    signal.signal(signal.SIGTERM, lambda *_: None)\n    os.kill(os.getpid(), signal.SIGTERM)\n    os._exit(0)\n"
+        "os.waitpid(child, 0)\ntime.sleep(0.5)\nprint('end')\n"
+    )
+    done = command("run", "--grace", "0.1", "s.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
