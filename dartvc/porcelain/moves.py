@@ -169,7 +169,7 @@ def revert(repository: Repository, workspace: Workspace, revision: str, *, trust
     parent = commit.parents[0]
     held = repository.names(parent)
     wanted = [name for name in (*commit.modified, *commit.removed, *commit.added) if name in held]
-    report = workspace.restore(parent, wanted, trust=trust) if wanted else RestoreReport()
+    report = workspace.restore(parent, wanted, removed=[name for name in commit.added if name not in held], trust=trust)
     workspace.checkpoint(f"revert {commit.subject}", CommitKind.REVERT, force=True)
     return Moved("revert", workspace.head, workspace.branch, report, saved, f"revert {short(oid)}", workspace.is_live)
 

@@ -124,8 +124,10 @@ class Session:
         with self.busy:
             return self._commit(Unit("", None), message, kind, force=True)
 
-    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> RestoreReport:
-        """Brings the namespace to the state at a commit without moving HEAD; on an error nothing has changed.
+    def restore(
+        self, oid: Oid, names: Sequence[str] | None = None, *, removed: Sequence[str] = (), trust: bool = False, map_device: str = ""
+    ) -> RestoreReport:
+        """Brings the namespace, or some names of it, to the state at a commit without moving HEAD; on an error nothing has changed.
 
         Raises:
             UntrustedError: the commit was made elsewhere.
@@ -142,17 +144,15 @@ class Session:
             head = self.head
             live = repository.names(head) if head is not None and not self._is_fresh else {}
             live = {name: entry for name, entry in live.items() if self.working.stored(name) is not None and name in self.namespace}
-            plan = plan_restore({**dict.fromkeys(self._unknown_names(live), _ABSENT), **live}, target, names)
-            restore = Restore(repository, self.working, plan, map_device=map_device)
+            plan = plan_restore({**dict.fromkeys(self._unknown_names(live), _ABSENT), **live}, target, names, removed)
+            restore = Restore(repository, self.working, plan, is_whole=names is None, map_device=map_device)
             restore.prepare()
             process = self._process_values(oid) if names is None else None
             report = restore.apply(process)
-            if names is None:
-                self.working.replace_absent(of_frames)
             if process is not None:
+                self.working.replace_absent(of_frames)
                 self.process.adopt(process)
-            self._is_fresh = False
-            self.is_dirty = names is not None or self.is_dirty
+                self._is_fresh = False
             return report
 
     def set_head(self, oid: Oid | None, branch: str | None, *, operation: str, description: str) -> None:

@@ -42,6 +42,6 @@ def with_freshness(delta: NamespaceDelta) -> tuple[StagedName, ...]:
         if name.omission is None:
             marked.append(name)
         else:
-            recipe = {"fresh": name.name in delta.rebound}
+            recipe = name.recipe or {"fresh": name.name in delta.rebound}
             marked.append(StagedName(name.name, name.summary, None, name.omission, recipe))
     return tuple(marked)
