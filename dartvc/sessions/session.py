@@ -13,12 +13,11 @@ from typing import Any
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictError, UntrustedError
 from dartvc.history import RefMove, Repository
 from dartvc.history.environment import describe_environment
-from dartvc.history.operations import CELL_END, INSIDE
 from dartvc.host.entropy import local_now, new_id
 from dartvc.host.threads import Helper
 from dartvc.model import CommitKind, CommitReport, LogSource, Oid, Position, RestoreReport, StagedCommit, StagedName
 from dartvc.sessions.registry import Registration
-from dartvc.sessions.units import Unit, with_freshness
+from dartvc.sessions.units import Unit, operation_of, with_freshness
 from dartvc.sessions.writer import BackgroundWriter, Ticket, run_refs
 from dartvc.state.candidates import names_in_source, user_threads
 from dartvc.state.holders import waiting_tasks
@@ -446,7 +445,7 @@ class Session:
             was_inside, self._is_inside_cell = self._is_inside_cell, commit.is_inside_cell
             self.repository.operations.append(
                 [RefMove(ref, before, oid)],
-                operation=INSIDE if commit.is_inside_cell else CELL_END if was_inside else "commit",
+                operation=operation_of(commit, was_inside=was_inside),
                 description=text,
                 session=self.session_id,
                 head_before=head,

@@ -72,6 +72,57 @@ def test_a_checkout_can_be_undone_after_a_cell_on_the_branch_that_began_there(ce
     assert branches == {"main", cells.session.branch}
 
 
+def test_cells_that_changed_nothing_are_no_steps_and_stay_in_the_history(cells: Cells) -> None:
+    for value in (1, 2, 3):
+        cells.run(f"x = {value}")
+    cells.go("HEAD~2")
+    cells.run("x + 0")
+    undo(cells.repository, cells.session)  # the checkout, with the branch that the look began
+    assert (cells.session.branch, cells.values()) == ("main", {"x": 3})
+    assert [name for name, _ in cells.repository.database.refs.iter_refs("refs/heads/")] == ["refs/heads/main"]
+    cells.run("x + 1")
+    undo(cells.repository, cells.session)
+    assert (cells.values(), cells.messages()) == ({"x": 2}, ["x = 2", "x = 1"])
+    for number in (2, 3):
+        cells.run(f"x + {number}")
+    redo(cells.repository, cells.session)
+    assert (cells.values(), cells.messages()) == ({"x": 3}, ["x = 3", "x = 2", "x = 1"])
+    cells.run("x + 4")
+    cells.run("x = 4")
+    for expected in (3, 2):
+        undo(cells.repository, cells.session)
+        assert cells.values() == {"x": expected}
+    for _ in range(2):
+        redo(cells.repository, cells.session)
+    assert cells.messages() == ["x = 4", "x + 4", "x = 3", "x = 2", "x = 1"]
+    with pytest.raises(NotFoundError, match="nothing to redo"):
+        redo(cells.repository, cells.session)
+
+
+def test_a_look_is_no_step_whatever_it_drew_and_what_it_set_is_one(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cells.repository.root)
+    (cells.repository.root / "data").mkdir()
+    cells.run("import os, random\nx = 1")
+    cells.run("x = 2")
+    cells.run("random.random()")
+    undo(cells.repository, cells.session)
+    assert cells.values() == {"x": 1}
+    cells.run("random.random()")
+    redo(cells.repository, cells.session)
+    cells.run("os.chdir('data')")
+    undo(cells.repository, cells.session)
+    assert (cells.values(), Path.cwd()) == ({"x": 2}, cells.repository.root)
+
+
+def test_there_is_nothing_to_undo_where_nothing_was_changed(cells: Cells) -> None:
+    cells.run("import os")
+    cells.run("x = 1")
+    cells.run("x")
+    undo(cells.repository, cells.session)
+    with pytest.raises(RefusedError, match="no state before the first commit"):
+        undo(cells.repository, cells.session)
+
+
 def test_what_was_made_again_keeps_its_recipe_and_is_no_change(cells: Cells) -> None:
     cells.run("import threading\nmade = []\nlock = threading.Event()\nhandle = iter(callable, 1) if False else memoryview")
     cells.run("import sys\nclass Odd:\n    def __reduce__(self): raise TypeError('no')\n    mark = 0\nodd = Odd()\na = 1")
