@@ -222,10 +222,12 @@ class OperationLog:
         if last is None or held is None:
             raise NotFoundError("there is nothing to undo", kind="nothing-to-undo", hint="dvc-state op log")
         held, before = _whole(held, entries)
-        moves = _joined(_back([*since, *below, held]))
+        back = [*since, *below, held]
+        head = _head(back, (), standing.head if standing is not None else held.head_before)
         redone = since if last.pointer == last.number else below  # what looked at the outcome of an undo is not on a redo's way
         redo = (*last.redo, *(look.number for look in redone), held.number)
-        return UndoPlan("undo", f"undo {held.id}: {held.description}", moves, held.head_before, before.pointer if before is not None else 0, redo)
+        pointer = before.pointer if before is not None else 0
+        return UndoPlan("undo", f"undo {held.id}: {held.description}", _joined(_back(back)), head, pointer, redo)
 
     def plan_redo(self, standing: Standing | None = None) -> UndoPlan:
         """Returns what does again the operation that was undone last; ``standing`` as for `plan_undo`.
@@ -244,7 +246,8 @@ class OperationLog:
             done.append(look)
             rest.pop()
         moves = _joined([*_back(since), *(move for each in done for move in each.moves)])
-        return UndoPlan("redo", f"redo {held.id}: {held.description}", moves, done[-1].head_after, done[-1].number, tuple(rest))
+        head = _head(since, done, standing.head if standing is not None else held.head_after)
+        return UndoPlan("redo", f"redo {held.id}: {held.description}", moves, head, done[-1].number, tuple(rest))
 
     def plan_restore(self, operation_id: str) -> UndoPlan:
         """Returns what brings all refs and HEAD to where they were after an operation.
@@ -302,6 +305,13 @@ def _back(held: Iterable[Operation]) -> Iterator[RefMove]:
     """Yields the moves that take operations back, the newest first."""
     for entry in held:
         yield from (RefMove(move.name, move.new, move.old) for move in reversed(entry.moves))
+
+
+def _head(back: Sequence[Operation], forth: Sequence[Operation], present: Head) -> Head:
+    """Returns where HEAD is when operations were taken back, the newest first, and others done again; those that moved it tell."""
+    heads = [entry.head_before for entry in back if entry.head_before != entry.head_after]
+    heads += [entry.head_after for entry in forth if entry.head_before != entry.head_after]
+    return heads[-1] if heads else present
 
 
 def _joined(moves: Iterable[RefMove]) -> tuple[RefMove, ...]:

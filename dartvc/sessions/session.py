@@ -68,6 +68,7 @@ class Session:
         self.is_dirty = True
         self.last_report = CommitReport()
         self.times_started_over = 0
+        self.left_branch = ""
         self.arguments: Mapping[str, str] = {}
         self.run_id = ""
         self.approximate = 0
@@ -143,7 +144,7 @@ class Session:
             head = self.head
             live = repository.names(head) if head is not None and not self._is_fresh else {}
             live = {name: entry for name, entry in live.items() if self.working.stored(name) is not None and name in self.namespace}
-            plan = plan_restore({**dict.fromkeys(self._unknown_names(live), _ABSENT), **live}, target, names, removed)
+            plan = plan_restore({**dict.fromkeys(self.working.names(), _ABSENT), **live}, target, names, removed)
             restore = Restore(repository, self.working, plan, is_whole=names is None, map_device=map_device)
             restore.prepare()
             process = self._process_values(oid) if names is None else None
@@ -416,6 +417,7 @@ class Session:
                     self._log_commits(ref, present, after, staged)
                 return
             except RefConflictError:
+                self.left_branch = self.left_branch or self._branch
                 self._branch = f"{self._branch.rstrip('0123456789').rstrip('-')}-{new_id(2)}"
                 self._register()
 
@@ -452,9 +454,6 @@ class Session:
                 head_after=Head(ref, oid),
             )
             before, head = oid, Head(ref, oid)
-
-    def _unknown_names(self, live: Mapping[str, object]) -> list[str]:
-        return [name for name in self.working.names() if name not in live]
 
     def _check(self, oid: Oid, target: Mapping[str, object], names: Iterable[str] | None, trust: bool) -> None:
         if not trust and not self.repository.is_trusted(oid):

@@ -92,6 +92,15 @@ def test_what_a_line_brings_back_is_in_its_commit_and_in_those_after_it(tmp_path
     assert "[2, 2, 2]" in picked["out"] and "[2, 2, 2]" in after["out"], (picked, after)
 
 
+def test_a_branch_that_somebody_else_moved_is_left_with_a_word(tmp_path: Path) -> None:
+    *_, told, after = cells(
+        tmp_path, "x = 1", "x = 2", "import subprocess", "%dvc_state status",
+        "git = subprocess.run(['git', '--git-dir', '.dvc-state', 'update-ref', 'refs/heads/main', 'refs/heads/main~2']).returncode", "%dvc_state status", "x",
+    )  # fmt: skip
+    assert "dartvc: main was moved by another session: the commits of this one go to main-" in told["err"], told
+    assert "was moved" not in after["err"]
+
+
 def test_a_command_for_another_directory_acts_on_its_repository_and_not_on_the_session(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     _, made, _, elsewhere, absent, here, same, log = cells(

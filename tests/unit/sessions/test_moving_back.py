@@ -13,6 +13,7 @@ from dartvc.model import CommitKind
 from dartvc.porcelain.moves import checkout, redo, undo
 from dartvc.porcelain.stashing import stash, stash_drop, stash_list, stash_pop
 from dartvc.sessions import Session
+from dartvc.shims.prompt import parting
 
 
 class Cells:
@@ -154,6 +155,20 @@ def test_a_line_of_our_own_commits_nothing_while_a_thread_runs(cells: Cells) -> 
     release.set()
     thread.join()
     assert cells.session.head == before
+
+
+def test_a_session_that_has_to_leave_its_branch_is_told_once(cells: Cells) -> None:
+    cells.run("x = 1")
+    other = Session(cells.repository, {"__name__": "__main__", "y": 1})
+    checkout(cells.repository, other, "main")
+    other.namespace["y"] = 2
+    other.checkpoint("first", CommitKind.MANUAL)
+    assert (other.branch, parting(other), parting(cells.session)) == ("main", "", "")
+    cells.run("x = 2")
+    told = parting(cells.session)
+    assert told == f"dartvc: main was moved by another session: the commits of this one go to {cells.session.branch}"
+    assert cells.session.branch != "main" and parting(cells.session) == ""
+    other.close()
 
 
 def test_a_stash_comes_back_on_top_of_what_was_done_since(cells: Cells) -> None:
