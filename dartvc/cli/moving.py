@@ -127,7 +127,7 @@ def _tell_sharer(branch: str | None) -> None:
     other = sharer_of(context.repository, context.workspace, branch)
     if other is not None:
         where = f"session {other.session_id}, process {other.pid}"
-        context.say(f"{branch} is another session's ({where}): once it has moved, commits of this one go to a branch {branch}-...")
+        context.say(f"{branch} is another session's ({where}): who commits first goes on with it, commits of the other go to a branch {branch}-...")
 
 
 def branch(

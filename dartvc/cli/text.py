@@ -73,7 +73,7 @@ def render_moved(context: Context, moved: Moved) -> Iterator[str]:
     place = f"{moved.branch} at {where}" if moved.branch else f"{where} (detached: the next commit begins a branch)"
     yield f"HEAD is {place}"
     yield from _render_report(moved.report)
-    if not moved.is_live and moved.verb in ("checkout", "switch", "reset", "undo", "redo", "op restore"):
+    if moved.has_moved_head and not moved.is_live and moved.verb in ("checkout", "switch", "reset", "undo", "redo", "op restore"):
         yield "no session is alive: the next one starts there"
     if moved.saved is not None:
         yield f"what no commit had yet is kept in {short(moved.saved)}"

@@ -2,7 +2,8 @@
 
 An append-only file of JSON lines, each synced before it counts; a torn last line is ignored and cut off by the next append. It is read
 from its end, so that nothing here grows with history. Undo and redo move a pointer: an undo is an operation itself, undoing twice goes
-two operations back, and an operation after an undo starts from where the undo went (the model of jj's ``op log``).
+two operations back, and an operation after an undo starts from where the undo went (the model of jj's ``op log``). Cells that changed
+nothing are no steps of their own: they are taken back with what they looked at, and do not end what a redo can do.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from dartvc.model.records import NamedTuple
 from dartvc.store import Head
 from dartvc.store.durable import storage_errors, sync_folder
 
-__all__ = ["CELL_END", "INSIDE", "Operation", "OperationLog", "RefMove", "Standing", "UndoPlan", "decode_operation"]
+__all__ = ["CELL_END", "INSIDE", "LOOK", "Operation", "OperationLog", "RefMove", "Standing", "UndoPlan", "decode_operation"]
 
 INSIDE, CELL_END = "inside", "cell"
 """A commit in the middle of a cell, and the one at the end of such a cell: an undo takes the whole cell back."""
+LOOK = "look"
+"""A commit of a cell that changed nothing."""
 _REMEMBERED = frozenset({"fetch", "push"})
 """Operations that only remember where a remote is: an undo passes over them."""
 
@@ -210,16 +213,21 @@ class OperationLog:
             NotFoundError: there is nothing to undo.
         """
         entries = self._iter_own(standing)
-        last = next(entries, None)
-        held = last
-        while held is not None and last is not None and (held.number > last.pointer or held.operation in _REMEMBERED):
-            held = next(entries, None)
-        if last is None or held is None or last.pointer == 0:
+        since, last = _looks(entries)
+        held, below = last, list[Operation]()
+        while held is not None and held.pointer != held.number:
+            pointer = held.pointer
+            looks, held = _looks(entry for entry in entries if entry.number <= pointer)
+            below += looks
+        if last is None or held is None:
             raise NotFoundError("there is nothing to undo", kind="nothing-to-undo", hint="dvc-state op log")
         held, before = _whole(held, entries)
-        moves = tuple(RefMove(move.name, move.new, move.old) for move in reversed(held.moves))
+        back = [*since, *below, held]
+        head = _head(back, (), standing.head if standing is not None else held.head_before)
+        redone = since if last.pointer == last.number else below  # what looked at the outcome of an undo is not on a redo's way
+        redo = (*last.redo, *(look.number for look in redone), held.number)
         pointer = before.pointer if before is not None else 0
-        return UndoPlan("undo", f"undo {held.id}: {held.description}", moves, held.head_before, pointer, (*last.redo, held.number))
+        return UndoPlan("undo", f"undo {held.id}: {held.description}", _joined(_back(back)), head, pointer, redo)
 
     def plan_redo(self, standing: Standing | None = None) -> UndoPlan:
         """Returns what does again the operation that was undone last; ``standing`` as for `plan_undo`.
@@ -227,12 +235,19 @@ class OperationLog:
         Raises:
             NotFoundError: the last operation was no undo.
         """
-        last = next(self._iter_own(standing), None)
+        since, last = _looks(self._iter_own(standing))
         if last is None or not last.redo:
             raise NotFoundError("there is nothing to redo", kind="nothing-to-redo", hint="dvc-state op log")
-        older = (entry for entry in self._iter_own(standing) if entry.number < last.redo[-1])
-        held, _ = _whole(self.find(str(last.redo[-1])), older)
-        return UndoPlan("redo", f"redo {held.id}: {held.description}", held.moves, held.head_after, held.number, last.redo[:-1])
+        *rest, number = last.redo
+        older = (entry for entry in self._iter_own(standing) if entry.number < number)
+        held, _ = _whole(self.find(str(number)), older)
+        done = [held]
+        while rest and (look := self.find(str(rest[-1]))).operation == LOOK:
+            done.append(look)
+            rest.pop()
+        moves = _joined([*_back(since), *(move for each in done for move in each.moves)])
+        head = _head(since, done, standing.head if standing is not None else held.head_after)
+        return UndoPlan("redo", f"redo {held.id}: {held.description}", moves, head, done[-1].number, tuple(rest))
 
     def plan_restore(self, operation_id: str) -> UndoPlan:
         """Returns what brings all refs and HEAD to where they were after an operation.
@@ -262,17 +277,49 @@ class OperationLog:
 
         So a kernel that was started again takes back what the one before it did, and nobody takes back what was done at another HEAD.
         """
+        entries = (entry for entry in self.iter_newest() if entry.operation not in _REMEMBERED)
         if standing is None:
-            yield from self.iter_newest()
+            yield from entries
             return
         head = standing.head
-        for entry in self.iter_newest():
+        for entry in entries:
             is_here = (entry.head_after.ref, entry.head_after.ref or entry.head_after.oid) == (head.ref, head.ref or head.oid)
             is_own = entry.session == standing.session_id and entry.session != ""
             if is_own or not entry.session or (is_here and entry.session not in standing.others):
                 yield entry
                 if is_own or is_here:
                     head = entry.head_before
+
+
+def _looks(entries: Iterator[Operation]) -> tuple[list[Operation], Operation | None]:
+    """Takes from the newest the cells that changed nothing; returns them and the operation before."""
+    looks: list[Operation] = []
+    for entry in entries:
+        if entry.operation != LOOK:
+            return looks, entry
+        looks.append(entry)
+    return looks, None
+
+
+def _back(held: Iterable[Operation]) -> Iterator[RefMove]:
+    """Yields the moves that take operations back, the newest first."""
+    for entry in held:
+        yield from (RefMove(move.name, move.new, move.old) for move in reversed(entry.moves))
+
+
+def _head(back: Sequence[Operation], forth: Sequence[Operation], present: Head) -> Head:
+    """Returns where HEAD is when operations were taken back, the newest first, and others done again; those that moved it tell."""
+    heads = [entry.head_before for entry in back if entry.head_before != entry.head_after]
+    heads += [entry.head_after for entry in forth if entry.head_before != entry.head_after]
+    return heads[-1] if heads else present
+
+
+def _joined(moves: Iterable[RefMove]) -> tuple[RefMove, ...]:
+    """Joins moves in a row to one for each ref."""
+    joined: dict[str, RefMove] = {}
+    for move in moves:
+        joined[move.name] = RefMove(move.name, joined.get(move.name, move).old, move.new)
+    return tuple(move for move in joined.values() if move.old != move.new)
 
 
 def _whole(held: Operation, older: Iterator[Operation]) -> tuple[Operation, Operation | None]:

@@ -62,7 +62,7 @@ class Omission(NamedTuple):
 class StagedName(NamedTuple):
     """One name whose stored form changes: its summary, and its payload or the omission that stands for it.
 
-    ``is_same`` tells that its value did not change: it is stored anew together with one that did.
+    ``is_same`` tells that its value did not change: it is stored anew together with one that did, or (a library's settings) for the first time.
     """
 
     name: str

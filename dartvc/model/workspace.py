@@ -55,8 +55,13 @@ class Workspace(Protocol):
         """Commits what changed since HEAD, durably; returns None when nothing did (unless ``force``)."""
         ...
 
-    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> RestoreReport:
-        """Brings the namespace (or only ``names``) to the state at ``oid`` without moving HEAD; atomic."""
+    def restore(
+        self, oid: Oid, names: Sequence[str] | None = None, *, removed: Sequence[str] = (), trust: bool = False, map_device: str = ""
+    ) -> RestoreReport:
+        """Brings the namespace to the state at ``oid`` without moving HEAD; atomic.
+
+        With ``names`` only these, without those ``removed``: the next commit records them.
+        """
         ...
 
     def set_head(self, oid: Oid | None, branch: str | None, *, operation: str, description: str) -> None:

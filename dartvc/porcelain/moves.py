@@ -44,6 +44,7 @@ class Moved:
     saved: Oid | None = None
     description: str = ""
     is_live: bool = False
+    has_moved_head: bool = True
 
 
 def checkout(
@@ -169,7 +170,7 @@ def revert(repository: Repository, workspace: Workspace, revision: str, *, trust
     parent = commit.parents[0]
     held = repository.names(parent)
     wanted = [name for name in (*commit.modified, *commit.removed, *commit.added) if name in held]
-    report = workspace.restore(parent, wanted, trust=trust) if wanted else RestoreReport()
+    report = workspace.restore(parent, wanted, removed=[name for name in commit.added if name not in held], trust=trust)
     workspace.checkpoint(f"revert {commit.subject}", CommitKind.REVERT, force=True)
     return Moved("revert", workspace.head, workspace.branch, report, saved, f"revert {short(oid)}", workspace.is_live)
 
@@ -222,10 +223,11 @@ def _carry_out(repository: Repository, workspace: Workspace, plan: UndoPlan, ver
     target = plan.head_oid
     if target is None:
         raise RefusedError("there is no state before the first commit", kind="nothing-before", hint="dvc-state log")
-    report = workspace.restore(target)
+    before = _head_of(workspace)
+    report = workspace.restore(target) if target != before.oid else RestoreReport()
     sessions = [each.session_id for each in _living(repository)]
     keeps_own = workspace.session_id in sessions[1:]  # the repository's HEAD is that of the oldest
-    repository.carry_out(plan, session=workspace.session_id, head_before=_head_of(workspace) if keeps_own else None)
+    repository.carry_out(plan, session=workspace.session_id, head_before=before if keeps_own else None)
     branch_name = plan.head.ref.removeprefix("refs/heads/") if plan.head.ref else None
     workspace.follow_head(target, branch_name)
-    return Moved(verb, target, branch_name, report, saved, plan.description, workspace.is_live)
+    return Moved(verb, target, branch_name, report, saved, plan.description, workspace.is_live, plan.head != before)

@@ -35,7 +35,9 @@ class HeadWorkspace:
         """Nothing lives, so there is nothing to commit."""
         return None
 
-    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> RestoreReport:
+    def restore(
+        self, oid: Oid, names: Sequence[str] | None = None, *, removed: Sequence[str] = (), trust: bool = False, map_device: str = ""
+    ) -> RestoreReport:
         """Nothing lives, so there is nothing to restore; the next session begins at HEAD."""
         from dartvc.model import RestoreReport
         from dartvc.store.durable import storage_errors

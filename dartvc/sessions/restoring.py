@@ -33,8 +33,10 @@ class Plan(NamedTuple):
     kept: tuple[str, ...]
 
 
-def plan_restore(live: Mapping[str, NameEntry], target: Mapping[str, NameEntry], names: Sequence[str] | None) -> Plan:
-    """Compares what the namespace holds with what it should hold, by the ids of the stored payloads."""
+def plan_restore(
+    live: Mapping[str, NameEntry], target: Mapping[str, NameEntry], names: Sequence[str] | None, removed: Sequence[str] = ()
+) -> Plan:
+    """Compares what the namespace holds with what it should hold, by the ids of the stored payloads; of ``names`` alone only ``removed`` go."""
     wanted = target if names is None else {name: target[name] for name in names if name in target}
     payloads: dict[Oid, list[str]] = {}
     recipes: dict[str, NameEntry] = {}
@@ -48,8 +50,8 @@ def plan_restore(live: Mapping[str, NameEntry], target: Mapping[str, NameEntry],
         else:
             payloads.setdefault(entry.payload_oid, []).append(name)
     by_payload = {oid: tuple(name for name, entry in target.items() if entry.payload_oid == oid) for oid in payloads}
-    removed = tuple(name for name in live if name not in target) if names is None else ()
-    return Plan(by_payload, recipes, removed, tuple(name for name in kept if not any(name in group for group in by_payload.values())))
+    gone = tuple(name for name in live if (name not in target if names is None else name in removed))
+    return Plan(by_payload, recipes, gone, tuple(name for name in kept if not any(name in group for group in by_payload.values())))
 
 
 def split_frames(commit: Commit, target: Mapping[str, NameEntry]) -> tuple[dict[str, NameEntry], tuple[str, ...]]:
@@ -93,12 +95,23 @@ class _Patch:
 
 
 class Restore:
-    """One restore of one namespace."""
+    """One restore of one namespace.
 
-    def __init__(self, repository: Repository, working: WorkingNamespace, plan: Plan, *, map_device: str = "") -> None:
+    Args:
+        repository: where the commit is.
+        working: the namespace.
+        plan: what to do.
+        is_whole: whether HEAD goes to that commit, too; else what comes back is for the next commit to record.
+        map_device: where tensors go that were on a graphics processor.
+    """
+
+    def __init__(
+        self, repository: Repository, working: WorkingNamespace, plan: Plan, *, is_whole: bool = True, map_device: str = ""
+    ) -> None:
         self._repository = repository
         self._working = working
         self._plan = plan
+        self._is_whole = is_whole
         self._map_device = map_device
         self._values: dict[str, object] = {}
         self._versions: list[StoredVersion] = []
@@ -107,7 +120,7 @@ class Restore:
         self._patched: list[str] = []
         self._omissions: list[Omission] = []
         self._recomputed: list[str] = []
-        self._unstorable: list[Omission] = []
+        self._unstorable: dict[Omission, Mapping[str, object]] = {}
         self.read_bytes = 0
 
     def prepare(self) -> None:
@@ -168,7 +181,7 @@ class Restore:
         self._values[name] = outcome[0]
         self._recomputed.append(name)
         path, reason, remedy = (str(recipe.get(key, "")) for key in ("path", "reason", "remedy"))
-        self._unstorable.append(Omission(name, path, reason, remedy, recomputable=True))
+        self._unstorable[Omission(name, path, reason, remedy, recomputable=True)] = recipe
         before, after = self._repository.summary(entry), self._working.summarize(outcome[0])
         if dict(before) != dict(after):
             self._omissions.append(
@@ -217,15 +230,22 @@ class Restore:
         for name in lost:
             if name in self._plan.recipes or any(name in names for names in self._plan.payloads.values()):
                 namespace.pop(name, None)
+        self._note(lost)
+        if process is not None:
+            self._omissions.extend(apply_process(process))
+        written = (*self._patched, *(name for name in self._values if name not in self._recomputed))
+        return RestoreReport(written, tuple(self._recomputed), self._plan.removed, self._plan.kept, tuple(self._omissions), self.read_bytes)
+
+    def _note(self, lost: Sequence[str]) -> None:
+        """Tells the namespace what of it is stored now: all that came back where HEAD has it, too."""
+        if not self._is_whole:
+            self._working.touch([*self._patched, *self._values], {omission.name: recipe for omission, recipe in self._unstorable.items()})
+            return
         self._working.forget([*self._plan.removed, *lost, *self._recomputed])
         for omission in self._unstorable:
             self._working.adopt_omitted(omission)
         for version in self._versions:
             self._working.adopt(version, self._twins.get(version.names))
-        if process is not None:
-            self._omissions.extend(apply_process(process))
-        written = (*self._patched, *(name for name in self._values if name not in self._recomputed))
-        return RestoreReport(written, tuple(self._recomputed), self._plan.removed, self._plan.kept, tuple(self._omissions), self.read_bytes)
 
 
 def _is_plain(value: object) -> bool:

@@ -13,12 +13,11 @@ from typing import Any
 from dartvc.errors import DartvcError, LockedError, NotFoundError, RefConflictError, UntrustedError
 from dartvc.history import RefMove, Repository
 from dartvc.history.environment import describe_environment
-from dartvc.history.operations import CELL_END, INSIDE
 from dartvc.host.entropy import local_now, new_id
 from dartvc.host.threads import Helper
 from dartvc.model import CommitKind, CommitReport, LogSource, Oid, Position, RestoreReport, StagedCommit, StagedName
 from dartvc.sessions.registry import Registration
-from dartvc.sessions.units import Unit, with_freshness
+from dartvc.sessions.units import Unit, operation_of, with_freshness
 from dartvc.sessions.writer import BackgroundWriter, Ticket, run_refs
 from dartvc.state.candidates import names_in_source, user_threads
 from dartvc.state.holders import waiting_tasks
@@ -69,6 +68,7 @@ class Session:
         self.is_dirty = True
         self.last_report = CommitReport()
         self.times_started_over = 0
+        self.left_branch = ""
         self.arguments: Mapping[str, str] = {}
         self.run_id = ""
         self.approximate = 0
@@ -124,8 +124,10 @@ class Session:
         with self.busy:
             return self._commit(Unit("", None), message, kind, force=True)
 
-    def restore(self, oid: Oid, names: Sequence[str] | None = None, *, trust: bool = False, map_device: str = "") -> RestoreReport:
-        """Brings the namespace to the state at a commit without moving HEAD; on an error nothing has changed.
+    def restore(
+        self, oid: Oid, names: Sequence[str] | None = None, *, removed: Sequence[str] = (), trust: bool = False, map_device: str = ""
+    ) -> RestoreReport:
+        """Brings the namespace, or some names of it, to the state at a commit without moving HEAD; on an error nothing has changed.
 
         Raises:
             UntrustedError: the commit was made elsewhere.
@@ -142,17 +144,15 @@ class Session:
             head = self.head
             live = repository.names(head) if head is not None and not self._is_fresh else {}
             live = {name: entry for name, entry in live.items() if self.working.stored(name) is not None and name in self.namespace}
-            plan = plan_restore({**dict.fromkeys(self._unknown_names(live), _ABSENT), **live}, target, names)
-            restore = Restore(repository, self.working, plan, map_device=map_device)
+            plan = plan_restore({**dict.fromkeys(self.working.names(), _ABSENT), **live}, target, names, removed)
+            restore = Restore(repository, self.working, plan, is_whole=names is None, map_device=map_device)
             restore.prepare()
             process = self._process_values(oid) if names is None else None
             report = restore.apply(process)
-            if names is None:
-                self.working.replace_absent(of_frames)
             if process is not None:
+                self.working.replace_absent(of_frames)
                 self.process.adopt(process)
-            self._is_fresh = False
-            self.is_dirty = names is not None or self.is_dirty
+                self._is_fresh = False
             return report
 
     def set_head(self, oid: Oid | None, branch: str | None, *, operation: str, description: str) -> None:
@@ -418,6 +418,7 @@ class Session:
                     self._log_commits(ref, present, after, staged)
                 return
             except RefConflictError:
+                self.left_branch = self.left_branch or self._branch
                 self._branch = f"{self._branch.rstrip('0123456789').rstrip('-')}-{new_id(2)}"
                 self.register()
 
@@ -447,16 +448,13 @@ class Session:
             was_inside, self._is_inside_cell = self._is_inside_cell, commit.is_inside_cell
             self.repository.operations.append(
                 [RefMove(ref, before, oid)],
-                operation=INSIDE if commit.is_inside_cell else CELL_END if was_inside else "commit",
+                operation=operation_of(commit, was_inside=was_inside),
                 description=text,
                 session=self.session_id,
                 head_before=head,
                 head_after=Head(ref, oid),
             )
             before, head = oid, Head(ref, oid)
-
-    def _unknown_names(self, live: Mapping[str, object]) -> list[str]:
-        return [name for name in self.working.names() if name not in live]
 
     def _check(self, oid: Oid, target: Mapping[str, object], names: Iterable[str] | None, trust: bool) -> None:
         if not trust and not self.repository.is_trusted(oid):

@@ -1,16 +1,20 @@
-"""One executed piece of code, as a session commits it, and what it made anew."""
+"""One executed piece of code, as a session commits it: what it made anew, and what kind of operation it is."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dartvc.model import Omission, StagedName
+from dartvc.history.operations import CELL_END, INSIDE, LOOK
+from dartvc.model import CommitKind, Omission, StagedCommit, StagedName
 from dartvc.model.records import NamedTuple
 
 if TYPE_CHECKING:
     from dartvc.state.working import NamespaceDelta
 
-__all__ = ["Unit", "with_freshness"]
+__all__ = ["Unit", "operation_of", "with_freshness"]
+
+_PASSING = frozenset({"random", "numpy.random", "torch.random", "warnings", "imports"})
+"""What of the process changes when somebody looks: a sample is drawn, a library loaded."""
 
 
 class Unit(NamedTuple):
@@ -42,6 +46,16 @@ def with_freshness(delta: NamespaceDelta) -> tuple[StagedName, ...]:
         if name.omission is None:
             marked.append(name)
         else:
-            recipe = {"fresh": name.name in delta.rebound}
+            recipe = name.recipe or {"fresh": name.name in delta.rebound}
             marked.append(StagedName(name.name, name.summary, None, name.omission, recipe))
     return tuple(marked)
+
+
+def operation_of(commit: StagedCommit, *, was_inside: bool) -> str:
+    """Returns what the operation log calls a commit; ``was_inside``: the one before stood in the middle of a cell."""
+    if commit.is_inside_cell or was_inside:
+        return INSIDE if commit.is_inside_cell else CELL_END
+    is_cell = commit.kind in (CommitKind.CELL, CommitKind.EXCEPTION) and commit.keep_names and not commit.run
+    gone = any("." not in name for name in commit.removed)  # locals of frames are over whenever code is
+    is_changed = bool(commit.changed) or gone or any(not each.is_same and each.name not in _PASSING for each in commit.process)
+    return LOOK if is_cell and not is_changed else "commit"

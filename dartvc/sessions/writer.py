@@ -310,10 +310,12 @@ class BackgroundWriter:
     def _with_recipe(self, name: StagedName, staged: StagedCommit) -> StagedName:
         if name.omission is None:
             return name
-        fresh = bool((name.recipe or {}).get("fresh", True))
-        steps = [] if fresh else list(self._steps_of(name.name))
-        steps.append({"base": self.recipe_base, "code": staged.code})
-        if len(steps) > _RECIPE_STEPS_LIMIT or not staged.code:
+        facts = name.recipe or {}
+        made = facts.get("steps")  # brought back from another commit, by what that one knows of it
+        steps = list(made) if isinstance(made, list) else [] if facts.get("fresh", True) else list(self._steps_of(name.name))
+        if staged.code:
+            steps.append({"base": self.recipe_base, "code": staged.code})
+        if len(steps) > _RECIPE_STEPS_LIMIT or not (staged.code or isinstance(made, list)):
             steps = []
         if not staged.is_inside_cell:
             self._recipes[name.name] = steps

@@ -12,7 +12,7 @@ from dartvc.errors import DartvcError
 from dartvc.history import Repository
 from dartvc.sessions import Session
 from dartvc.shims.cells import Cells
-from dartvc.shims.prompt import answer
+from dartvc.shims.prompt import answer, parting
 from dartvc.shims.reusing import CellReuse
 
 __all__ = ["load_extension", "unload_extension"]
@@ -113,7 +113,7 @@ class _Shim:
             self.session.is_dirty = True
 
     def _report(self) -> None:
-        """Tells once about each name that could not be stored, and once when commits begin to fail."""
+        """Tells once about each name that could not be stored, once when commits begin to fail, and when they go to another branch."""
         failures, error = self.session.failures
         if failures == self._failures:
             self._is_failure_told = False
@@ -121,6 +121,8 @@ class _Shim:
             self._is_failure_told = True
             self._say(f"dartvc: nothing is being recorded: {error} (the variables are unharmed; %reload_ext dartvc begins anew)")
         self._failures = failures
+        if told := parting(self.session):
+            self._say(told)
         for omission in self.session.last_report.omissions:
             if omission.name not in self._reported:
                 self._reported.add(omission.name)

@@ -11,7 +11,7 @@ from dartvc.errors import DartvcError, NotFoundError
 from dartvc.history import Repository
 from dartvc.sessions import Session
 
-__all__ = ["answer", "attach"]
+__all__ = ["answer", "attach", "parting"]
 
 
 def attach(namespace: dict[str, object], path: str | Path = ".") -> Session:
@@ -42,6 +42,12 @@ def answer(living: Session, argv: list[str], color: bool) -> tuple[int, str, str
     return code, out.getvalue(), err.getvalue()
 
 
+def parting(living: Session) -> str:
+    """Returns, once, what to tell a session whose branch somebody else moved; empty where nobody did."""
+    left, living.left_branch = living.left_branch, ""
+    return f"dartvc: {left} was moved by another session: the commits of this one go to {living.branch}" if left else ""
+
+
 class _Prompt:
     """A primary prompt that commits what the last statement did: Python asks for its text before each statement."""
 
@@ -54,6 +60,8 @@ class _Prompt:
             self._living.is_dirty = True
             self._living.begin_unit()
             self._living.end_unit("", source=None, execution=None, error="", duration_s=0.0, quiet=True)
+            if told := parting(self._living):
+                sys.stderr.write(f"{told}\n")
         except Exception as error:
             sys.stderr.write(f"dartvc: not committed: {error}\n")
         return self._text

@@ -328,7 +328,8 @@ class ProcessState:
             value = capture()
             if name in self._last and self._last[name] == value:
                 continue
-            if not with_new and name in SETTINGS and self._last.get(name) is None:
+            is_new = name in SETTINGS and self._last.get(name) is None
+            if is_new and not with_new:
                 continue
             self._last[name] = value
             if value is None or (name == "modules" and not value and name not in self._stored):
@@ -342,7 +343,7 @@ class ProcessState:
             if self._stored.get(name) == chunks:
                 continue
             self._stored[name] = chunks
-            staged.append(StagedName(name, describe(value), Payload((name,), refs)))
+            staged.append(StagedName(name, describe(value), Payload((name,), refs), is_same=is_new))
         return tuple(staged)
 
     def forget(self) -> None:

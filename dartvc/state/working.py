@@ -94,6 +94,7 @@ class WorkingNamespace:
         self.main_name = str(namespace.get("__name__", "__main__"))
         self._stored: dict[str, StoredVersion] = {}
         self._ids: dict[str, int] = {}
+        self._touched: dict[str, Mapping[str, object]] = {}
         self._hidden: set[str] = set()
         self.generators: GeneratorCodec | None = None
         self.plain_code: Callable[[CodeType], CodeType] | None = None
@@ -111,8 +112,8 @@ class WorkingNamespace:
         ]
 
     def stored(self, name: str) -> StoredVersion | None:
-        """Returns what is known to be stored of a name."""
-        return self._stored.get(name)
+        """Returns what is known to be stored of a name; None while it has a value that is for the next stage to look at."""
+        return None if name in self._touched else self._stored.get(name)
 
     def known(self) -> tuple[str, ...]:
         """Returns the names that were staged or adopted."""
@@ -133,19 +134,31 @@ class WorkingNamespace:
             short = saved.stream if len(saved.stream) <= SMALL_STREAM_BYTES else b""
             version = version._replace(live=xxh3_128_digest(saved.stream), global_names=saved.global_names, small=short)
         for name in version.names:
+            self._touched.pop(name, None)
             self._stored[name] = version
             self._ids[name] = id(self._view.get(name))
 
     def adopt_omitted(self, omission: Omission) -> None:
         """Takes note that a living value was made again by its recipe: the commit says so already, and a look at it adds nothing."""
+        self._touched.pop(omission.name, None)
         self._stored[omission.name] = StoredVersion((omission.name,), (), (), frozenset(), omission)
         self._ids[omission.name] = id(self._view.get(omission.name))
+
+    def touch(self, names: Iterable[str], recipes: Mapping[str, Mapping[str, object]]) -> None:
+        """Takes note that names have other values than HEAD (a restore of these alone): the next stage looks at them.
+
+        Args:
+            names: which.
+            recipes: how those that cannot be stored were made.
+        """
+        self._touched.update((name, recipes.get(name, {})) for name in names)
 
     def forget(self, names: Iterable[str]) -> None:
         """Forgets what is stored of these names, so that the next stage looks at them anew."""
         for name in names:
             self._stored.pop(name, None)
             self._ids.pop(name, None)
+            self._touched.pop(name, None)
 
     def replace_absent(self, names: Iterable[str]) -> None:
         """Makes ``names`` the only ones that HEAD has and the namespace lacks: the next stage removes them."""
@@ -179,9 +192,11 @@ class WorkingNamespace:
             known = {name: version.global_names for name, version in self._stored.items() if version.global_names}
             touched = touched_names(mentioned, namespace, known)
             candidates = set(self._stored) | new if touched is None else (touched & self._stored.keys()) | new | rebound
+        candidates |= self._touched.keys()
         candidates |= {mate for name in (*candidates, *removed) if name in self._stored for mate in self._stored[name].names}
         candidates = {name for name in candidates if name in namespace}
         changed, notes = self._stage_candidates(candidates)
+        self._touched.clear()
         self.forget(removed)
         return NamespaceDelta(
             tuple(changed), tuple(name for name in namespace if name in new), removed, tuple(notes), frozenset(rebound | new)
@@ -401,7 +416,7 @@ class WorkingNamespace:
         omission = Omission(name, path, refusal.reason, refusal.remedy, recomputable=True)
         self._stored[name] = StoredVersion((name,), (), (), frozenset(), omission)
         self._ids[name] = id(value)
-        changed.append(StagedName(name, self.summarize(value), None, omission))
+        changed.append(StagedName(name, self.summarize(value), None, omission, self._touched.get(name)))
 
 
 def describe(value: object) -> Summary:

@@ -82,6 +82,25 @@ def test_positions_in_the_log_are_not_variables_and_variables_are(tmp_path: Path
     assert called["out"] == "x  int 5\n", called
 
 
+def test_what_a_line_brings_back_is_in_its_commit_and_in_those_after_it(tmp_path: Path) -> None:
+    *_, restored, _, held, picked, after = cells(
+        tmp_path, "w = [1] * 5", "w = [2] * 3", "%dvc_state restore w --from HEAD~1", "other = 1",
+        "%dvc_state show HEAD:w", "%dvc_state checkout HEAD~2 -- w\nw", "%dvc_state show HEAD:w",
+    )  # fmt: skip
+    assert "restored: w" in restored["out"]
+    assert held["out"].startswith("w  list") and "[1, 1, 1, 1, 1]" in held["out"], held
+    assert "[2, 2, 2]" in picked["out"] and "[2, 2, 2]" in after["out"], (picked, after)
+
+
+def test_a_branch_that_somebody_else_moved_is_left_with_a_word(tmp_path: Path) -> None:
+    *_, told, after = cells(
+        tmp_path, "x = 1", "x = 2", "import subprocess", "%dvc_state status",
+        "git = subprocess.run(['git', '--git-dir', '.dvc-state', 'update-ref', 'refs/heads/main', 'refs/heads/main~2']).returncode", "%dvc_state status", "x",
+    )  # fmt: skip
+    assert "dartvc: main was moved by another session: the commits of this one go to main-" in told["err"], told
+    assert "was moved" not in after["err"]
+
+
 def test_a_command_for_another_directory_acts_on_its_repository_and_not_on_the_session(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     _, made, _, elsewhere, absent, here, same, log = cells(

@@ -15,6 +15,7 @@ from xxhash import xxh3_128_digest
 from dartvc.history import RefMove, Repository
 from dartvc.history.fsck import check_repository
 from dartvc.history.gc import collect_garbage
+from dartvc.history.operations import LOOK
 from dartvc.model import ChunkRef, CommitKind, Digest, Oid, Payload, StagedCommit, StagedName
 from dartvc.store import Head
 
@@ -38,6 +39,8 @@ class RepositoryMachine(RuleBasedStateMachine):
         self.branch = "refs/heads/main"
         self.undone: list[State] = []
         self.done: list[State] = []
+        self.is_moved = False
+        self.unlooked: State | None = None
         self.clock = 1_700_000_000
 
     def teardown(self) -> None:
@@ -49,6 +52,7 @@ class RepositoryMachine(RuleBasedStateMachine):
     def _act(self, moves: list[RefMove], head: str | None = None) -> None:
         self.done.append(self._now())
         self.undone.clear()
+        self.is_moved, self.unlooked = False, None
         target = None if head is None else Head(head, None)
         self.repository.move_refs(moves, operation="act", description="", head=target)
         for move in moves:
@@ -84,6 +88,19 @@ class RepositoryMachine(RuleBasedStateMachine):
         self.contents[oid] = {name: value for name, value in {**before, **changed}.items() if name not in gone}
         self._act([RefMove(self.branch, parent, oid)])
 
+    @rule()
+    def look(self) -> None:
+        parent = self.refs.get(self.branch)
+        self.clock += 1
+        writer = self.repository.writer()
+        oid = writer.write(StagedCommit(f"look {self.clock}", CommitKind.CELL, self.clock, 0), [parent] if parent else [])
+        writer.publish()
+        self.contents[oid] = self.contents[parent] if parent else {}
+        if self.is_moved and self.unlooked is None:
+            self.unlooked = self._now()
+        self.repository.move_refs([RefMove(self.branch, parent, oid)], operation=LOOK, description="")
+        self.refs[self.branch] = oid
+
     @precondition(lambda self: self.refs)
     @rule(data=st.data(), name=branches, is_tag=st.booleans())
     def name_a_commit(self, data: st.DataObject, name: str, is_tag: bool) -> None:
@@ -106,15 +123,17 @@ class RepositoryMachine(RuleBasedStateMachine):
     @rule()
     def undo(self) -> None:
         self.repository.carry_out(self.repository.operations.plan_undo())
-        self.undone.append(self._now())
+        self.undone.append(self.unlooked or self._now())
         self.refs, self.branch = self.done.pop()
+        self.is_moved, self.unlooked = True, None
 
     @precondition(lambda self: self.undone)
     @rule()
     def redo(self) -> None:
         self.repository.carry_out(self.repository.operations.plan_redo())
-        self.done.append(self._now())
+        self.done.append(self.unlooked or self._now())
         self.refs, self.branch = self.undone.pop()
+        self.is_moved, self.unlooked = True, None
 
     @rule(is_reopened=st.booleans())
     def gc(self, is_reopened: bool) -> None:

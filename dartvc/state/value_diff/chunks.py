@@ -18,7 +18,7 @@ from typing import Any
 from dartvc.errors import UsageError
 from dartvc.model.records import NamedTuple
 
-__all__ = ["ArrayChunk", "ArrayDiff", "compare_plain", "compare_with_numpy", "diff_arrays"]
+__all__ = ["ArrayChunk", "ArrayDiff", "compare_plain", "compare_with_numpy", "diff_arrays", "itemsize_of"]
 
 _PIECE_BYTES = 4 * 1024 * 1024
 _WORTH_AN_IMPORT_BYTES = 256 * 1024
@@ -167,6 +167,12 @@ def _standard(dtype: str) -> tuple[str, str]:
     if name[:1] in "<>=|":
         order, name = (name[0] if name[0] in "<>" else "="), name[1:]
     return _TYPESTRINGS.get(name, name), order
+
+
+def itemsize_of(dtype: str) -> int:
+    """Returns the bytes of an element; 0 where the dtype is not known here."""
+    name = _standard(dtype)[0]
+    return struct.calcsize(f"={_FORMATS[name]}") if name in _FORMATS else {"bfloat16": 2, "complex64": 8, "complex128": 16}.get(name, 0)
 
 
 def compare_plain(before: bytes | memoryview, after: bytes | memoryview, dtype: str, itemsize: int) -> _Found:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from dartvc.state.pickled import Node
+from dartvc.state.pickled import Node, Unreadable, content_digest
 from dartvc.state.value_diff.chunks import ArrayDiff
 from dartvc.state.value_diff.names import Change, change_of, elements_note
-from dartvc.state.value_diff.tables import Contents, diff_elements, dtype_of
+from dartvc.state.value_diff.tables import TENSOR, Contents, diff_elements, dtype_of, shape_of
 
 __all__ = ["diff_contents"]
 
@@ -28,7 +28,7 @@ def diff_contents(before: Contents, after: Contents) -> tuple[Change, ...]:
     walk = _Walk(before, after)
     try:
         walk.compare(before.value, after.value, "", 0)
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, struct.error):
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, struct.error, Unreadable):
         pass  # a stranger's stream need not make sense; what was found until here holds
     more = len(walk.changes) - _MOST_CHANGES
     kept = walk.changes[:_MOST_CHANGES]
@@ -113,6 +113,13 @@ class _Walk:
         found = diff_elements(self.before._replace(value=old), self.after._replace(value=new))
         if found is not None:
             self._count(found, path)
+        elif shape_of(old) is not None:
+            self._compare_memory(old, new, path)
+        if old.calls() == TENSOR:
+            (grad, attributes), (later, others) = old.state().parts, new.state().parts
+            self.compare(grad, later, f"{path}.grad" if path else "grad", depth + 1)
+            self._compare_attributes(attributes.pairs(), others.pairs(), path, depth)
+        if found is not None or shape_of(old) is not None:
             return
         left, right = _number(old), _number(new)
         if left is not None and right is not None:
@@ -127,6 +134,14 @@ class _Walk:
                     self._compare_attributes(one.pairs(), two.pairs(), path, depth)
                 else:
                     self.compare(one, two, path, depth + 1)
+
+    def _compare_memory(self, old: Node, new: Node, path: str) -> None:
+        """Tells of arrays whose elements are not counted one against the other that they differ: in their shapes, or in what they are stored as."""
+        first, second = (f"{_text(each)} {'x'.join(map(str, shape_of(each) or ()))}".rstrip() for each in (old, new))
+        if first != second:
+            self.changes.append(Change(path, first, second))
+        elif _memory_of(old, self.before) != _memory_of(new, self.after):
+            self.changes.append(Change(path, None, None, "elements changed"))
 
     def _compare_attributes(self, old: Mapping[Any, Any], new: Mapping[Any, Any], path: str, depth: int) -> None:
         for key in dict.fromkeys((*old, *new)):
@@ -193,10 +208,15 @@ def _text(value: Any, depth: int = 0) -> Any:
     if value.kind == "call":
         number = _number(value)
         head = value.calls().rpartition(".")[2]
-        return number if number is not None else {"numpy_array": "array"}.get(head, head or "object")
+        return number if number is not None else {"numpy_array": "array", "torch_tensor": "tensor"}.get(head, head or "object")
     size = len(value.parts) // (2 if value.kind == "dict" else 1)
     shown = ", ".join(str(_text(part, depth + 1)) for part in islice(value.parts, 4)) if value.kind != "dict" and depth < 2 else ""
     return f"{value.kind} of {size}" if size > 4 or not shown else f"{value.kind}({shown})"
+
+
+def _memory_of(node: Node, contents: Contents) -> bytes:
+    digests = [[chunk.digest for chunk in chunks] for chunks in contents.buffers]
+    return content_digest(Node("tuple", node.arguments()), digests, foreign=contents.foreign)
 
 
 def _number(node: Node) -> float | int | bool | None:

@@ -1,4 +1,4 @@
-"""Stored arrays, series and tables as memory: found among the nodes of a pickle and compared an element or a cell at a time."""
+"""Stored arrays, tensors, series and tables as memory: found among the nodes of a pickle and compared an element or a cell at a time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from xxhash import xxh3_128_digest
 from dartvc.errors import DartvcError
 from dartvc.model.records import NamedTuple
 from dartvc.state.pickled import Node
-from dartvc.state.value_diff.chunks import ArrayChunk, ArrayDiff, diff_arrays
+from dartvc.state.value_diff.chunks import ArrayChunk, ArrayDiff, diff_arrays, itemsize_of
 
-__all__ = ["Contents", "diff_elements", "dtype_of"]
+__all__ = ["TENSOR", "Contents", "diff_elements", "dtype_of", "shape_of"]
+
+TENSOR = "dartvc.state.rebuild.torch_tensor"
+"""What makes a tensor of a storage."""
 
 _READ_BYTES = 64 * 1024 * 1024
 _ARRAY = "dartvc.state.rebuild.numpy_array"
+_STORAGE = "dartvc.state.rebuild.torch_storage"
 _OBJECT_ARRAY = "dartvc.state.rebuild.numpy_object_array"
 _OFFSETS = {"string": 4, "large_string": 8, "utf8": 4, "large_utf8": 8}
 
@@ -49,7 +53,7 @@ class _Elements(NamedTuple):
 
 
 def diff_elements(before: Contents, after: Contents) -> ArrayDiff | Mapping[str, ArrayDiff] | None:
-    """Counts the elements of an array or series, or the cells of each column of a table, that differ; None for anything else."""
+    """Counts the elements of an array, tensor or series, or the cells of each column of a table, that differ; None for anything else."""
     try:
         left, right = _elements(before, before.value), _elements(after, after.value)
         if left is not None and right is not None:
@@ -73,12 +77,47 @@ def dtype_of(node: Any) -> str:
 
 
 def _elements(contents: Contents, node: Any) -> _Elements | None:
-    """Returns the memory of a stored numpy array, in the stream or beside it."""
+    """Returns the memory of a stored numpy array or tensor, in the stream or beside it."""
+    if isinstance(node, Node) and node.calls() == TENSOR:
+        return _tensor_elements(contents, node)
     if not isinstance(node, Node) or node.calls() != _ARRAY:
         return None
     source, dtype, shape, order, *_ = node.arguments()
     chunks = contents.buffers[source] if isinstance(source, int) else [_in_band(source)]
     return _Elements(dtype_of(dtype), tuple(shape.parts), tuple(order.parts), chunks)
+
+
+def _tensor_elements(contents: Contents, node: Node) -> _Elements | None:
+    """Returns the memory of a tensor that fills its storage; None for a view of a part."""
+    source, dtype, offset, size, stride, *_ = node.arguments()
+    owner = _elements(contents, source)
+    if owner is not None:
+        chunks = owner.chunks
+    elif source.calls() == _STORAGE:
+        content = source.arguments()[0]
+        chunks = contents.buffers[content] if isinstance(content, int) else [_in_band(content)]
+    else:
+        return None
+    kind, shape, strides = str(dtype.parts[1]), tuple(size.parts), tuple(stride.parts)
+    order = sorted(range(len(shape)), key=lambda axis: -strides[axis])
+    step = 1
+    for axis in reversed(order):
+        if shape[axis] != 1 and strides[axis] != step:
+            return None
+        step *= shape[axis]
+    if offset or step * itemsize_of(kind) != sum(chunk.size_bytes for chunk in chunks):
+        return None
+    return _Elements(kind, tuple(shape[axis] for axis in order), tuple(order), chunks)
+
+
+def shape_of(node: Node) -> tuple[int, ...] | None:
+    """Returns the shape of a stored array or tensor; None for anything else."""
+    if node.calls() == TENSOR:
+        return tuple(node.arguments()[3].parts)
+    if node.calls() != _ARRAY:
+        return None
+    shape, order = (part.parts for part in node.arguments()[2:4])
+    return tuple(length for _, length in sorted(zip(order, shape, strict=True)))
 
 
 def _in_band(data: bytes) -> ArrayChunk:

@@ -14,6 +14,7 @@ import pytest
 from dartvc.cli.entry import run
 from dartvc.history import Repository
 from dartvc.model import CommitKind
+from dartvc.porcelain.moves import redo, undo
 from dartvc.sessions import Session
 
 
@@ -250,6 +251,23 @@ def test_restoring_an_operation_says_which_branches_and_tags_went_and_came(proje
     later = json.loads(project("op", "log", "--json"))["items"][0]["id"]
     assert project("op", "restore", number).startswith("removed: branch side, tag best\n")
     assert project("op", "restore", later).startswith("brought back: branch side, tag best\n")
+
+
+def test_the_undo_of_a_tags_deletion_moves_the_tag_alone(project: Project) -> None:
+    project("tag", "v1")
+    project("tag", "-d", "v1")
+    assert "no session is alive" not in project("undo", is_inside=False)
+    assert not (project.repository.path / "restore-next").exists()
+    names: dict[str, object] = {"__name__": "__main__", "y": 5}
+    second = Session(project.repository, names)
+    second.checkpoint("second", CommitKind.MANUAL)
+    head = second.head
+    project("tag", "-d", "v1")
+    for move, there in ((undo, True), (redo, False)):
+        move(project.repository, second)
+        assert (second.head, second.branch, names.get("y")) == (head, "main-2", 5)
+        assert (project.repository.database.refs.read("refs/tags/v1") is not None) == there
+    second.close()
 
 
 def test_what_is_shown_reads_well(project: Project) -> None:

@@ -13,6 +13,7 @@ from dartvc.model import CommitKind
 from dartvc.porcelain.moves import checkout, redo, undo
 from dartvc.porcelain.stashing import stash, stash_drop, stash_list, stash_pop
 from dartvc.sessions import Session
+from dartvc.shims.prompt import parting
 
 
 class Cells:
@@ -72,6 +73,57 @@ def test_a_checkout_can_be_undone_after_a_cell_on_the_branch_that_began_there(ce
     assert branches == {"main", cells.session.branch}
 
 
+def test_cells_that_changed_nothing_are_no_steps_and_stay_in_the_history(cells: Cells) -> None:
+    for value in (1, 2, 3):
+        cells.run(f"x = {value}")
+    cells.go("HEAD~2")
+    cells.run("x + 0")
+    undo(cells.repository, cells.session)  # the checkout, with the branch that the look began
+    assert (cells.session.branch, cells.values()) == ("main", {"x": 3})
+    assert [name for name, _ in cells.repository.database.refs.iter_refs("refs/heads/")] == ["refs/heads/main"]
+    cells.run("x + 1")
+    undo(cells.repository, cells.session)
+    assert (cells.values(), cells.messages()) == ({"x": 2}, ["x = 2", "x = 1"])
+    for number in (2, 3):
+        cells.run(f"x + {number}")
+    redo(cells.repository, cells.session)
+    assert (cells.values(), cells.messages()) == ({"x": 3}, ["x = 3", "x = 2", "x = 1"])
+    cells.run("x + 4")
+    cells.run("x = 4")
+    for expected in (3, 2):
+        undo(cells.repository, cells.session)
+        assert cells.values() == {"x": expected}
+    for _ in range(2):
+        redo(cells.repository, cells.session)
+    assert cells.messages() == ["x = 4", "x + 4", "x = 3", "x = 2", "x = 1"]
+    with pytest.raises(NotFoundError, match="nothing to redo"):
+        redo(cells.repository, cells.session)
+
+
+def test_a_look_is_no_step_whatever_it_drew_and_what_it_set_is_one(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cells.repository.root)
+    (cells.repository.root / "data").mkdir()
+    cells.run("import os, random\nx = 1")
+    cells.run("x = 2")
+    cells.run("random.random()")
+    undo(cells.repository, cells.session)
+    assert cells.values() == {"x": 1}
+    cells.run("random.random()")
+    redo(cells.repository, cells.session)
+    cells.run("os.chdir('data')")
+    undo(cells.repository, cells.session)
+    assert (cells.values(), Path.cwd()) == ({"x": 2}, cells.repository.root)
+
+
+def test_there_is_nothing_to_undo_where_nothing_was_changed(cells: Cells) -> None:
+    cells.run("import os")
+    cells.run("x = 1")
+    cells.run("x")
+    undo(cells.repository, cells.session)
+    with pytest.raises(RefusedError, match="no state before the first commit"):
+        undo(cells.repository, cells.session)
+
+
 def test_what_was_made_again_keeps_its_recipe_and_is_no_change(cells: Cells) -> None:
     cells.run("import threading\nmade = []\nlock = threading.Event()\nhandle = iter(callable, 1) if False else memoryview")
     cells.run("import sys\nclass Odd:\n    def __reduce__(self): raise TypeError('no')\n    mark = 0\nodd = Odd()\na = 1")
@@ -103,6 +155,20 @@ def test_a_line_of_our_own_commits_nothing_while_a_thread_runs(cells: Cells) -> 
     release.set()
     thread.join()
     assert cells.session.head == before
+
+
+def test_a_session_that_has_to_leave_its_branch_is_told_once(cells: Cells) -> None:
+    cells.run("x = 1")
+    other = Session(cells.repository, {"__name__": "__main__", "y": 1})
+    checkout(cells.repository, other, "main")
+    other.namespace["y"] = 2
+    other.checkpoint("first", CommitKind.MANUAL)
+    assert (other.branch, parting(other), parting(cells.session)) == ("main", "", "")
+    cells.run("x = 2")
+    told = parting(cells.session)
+    assert told == f"dartvc: main was moved by another session: the commits of this one go to {cells.session.branch}"
+    assert cells.session.branch != "main" and parting(cells.session) == ""
+    other.close()
 
 
 def test_a_stash_comes_back_on_top_of_what_was_done_since(cells: Cells) -> None:

@@ -170,3 +170,33 @@ def test_reading_a_stranger_s_pickle_calls_nothing(tmp_path: Any) -> None:
     assert node.calls() == "posix.mkdir"
     diff_contents(Contents(node, ()), Contents(node, ()))
     assert not (tmp_path / "made").exists()
+
+
+TENSORS = {
+    "in the stream": ("v = {'t': torch.ones(2, 3)}", "v['t'][0, 1] = 3", "t: 1 of 6 elements changed, max abs 2"),
+    "beside the stream": ("v = [torch.zeros(100_000)]", "v[0][7] = -2", "[0]: 1 of 100000 elements changed, max abs 2"),
+    "turned": ("v = {'t': torch.arange(12).reshape(3, 4).T}", "v['t'][3] = 0", "t: 3 of 12 elements changed, max abs 11"),
+    "over an array": ("v = [torch.from_numpy(numpy.ones(5))]", "v[0][2] = 4", "[0]: 1 of 5 elements changed, max abs 3"),
+    "in two bytes": ("v = [torch.ones(4, dtype=torch.bfloat16)]", "v[0][2] = 4", "[0]: 1 of 4 elements changed, max abs 3"),
+    "a view of a part": ("v = {'t': torch.ones(4, 4)[:, 1]}", "v['t'][1] = 9", "t: elements changed"),
+    "of another shape": ("v = [[0] * 50 + [torch.ones(2, 3)]]", "v[0][50] = torch.ones(4)", "[0][50]: tensor 2x3 -> tensor 4"),
+    "an array of another shape": ("v = [[0] * 50 + [numpy.ones((2, 3))]]", "v[0][50] = numpy.ones(4)", "[0][50]: array 2x3 -> array 4"),
+    "of an optimizer": (
+        "m = torch.nn.Linear(3, 2); v = torch.optim.SGD(m.parameters(), lr=1.0)",
+        "m(torch.ones(3)).sum().backward(); v.step()",
+        "param_groups[0]['params'][0]: 6 of 6 elements changed, max abs 1",
+    ),
+    "a gradient": (
+        "m = torch.nn.Linear(3, 2); v = torch.optim.SGD(m.parameters(), lr=1.0)",
+        "m(torch.ones(3)).sum().backward()",
+        "param_groups[0]['params'][1].grad: None -> tensor",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TENSORS)
+def test_of_tensors_the_elements_are_counted_and_no_bytes_are_shown(case: str) -> None:
+    pytest.importorskip("torch")
+    code, change, expected = TENSORS[case]
+    found = lines(f"import numpy, torch\n{code}", change)
+    assert f"    {expected}" in found and not any("b'" in line for line in found), found
