@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +33,24 @@ def test_how_often_a_run_commits_is_a_setting_that_the_command_line_overrides(tm
     start(StartOptions("run", ["train.py"]))
     start(StartOptions("run", ["train.py"], max_overhead=3.0, every=0.0))
     assert [(each.max_overhead, each.every_s) for each in chosen] == [(0.01, 0.0), (0.005, 120.0), (0.03, 0.0)]
+
+
+def test_a_folder_named_by_c_is_where_the_program_starts(tmp_path: Path) -> None:
+    """Python is begun again on the way, from another folder and by a script that was named relative to the first one."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "where.py").write_text("import os, sys\nprint(os.getcwd(), sys.argv, sys.path[0])\nraise SystemExit(3)\n")
+    (tmp_path / "start.py").write_text("from dartvc.cli.entry import main\nraise SystemExit(main())\n")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    project = str(tmp_path / "project")
+
+    def start(*words: str) -> tuple[int, str, str]:
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    shown = f"{project} ['where.py', 'a'] {project}\n"
+    for begun in (["-m", "dartvc"], ["start.py"]):
+        assert start(*begun, "-C", "project", "run", "where.py", "a") == (3, shown, "")
+        assert start(*begun, "-q", "-C", "project", "run", "--max-overhead", "1", "where.py", "a")[:2] == (3, shown)
+        assert start(*begun, "-C", "project", "resume", "HEAD~1")[:2] == (3, shown)
+        assert start(*begun, "-C", "nowhere", "run", "where.py")[0] == 2
+    assert not (tmp_path / ".dvc-state").exists()
