@@ -110,7 +110,8 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         (),
     ),
     "gc": (
-        {"--dry-run": None, "--json": None, "--keep-best": "other", "--keep-last": "other", "--keep-within": "other"},
+        {"--dry-run": None, "--json": None, "--keep-best": "other", "--keep-last": "other", "--keep-within": "other",
+         "--prune": "other"},
         (),
     ),
     "import flordb": (

@@ -31,9 +31,13 @@ def gc(
     keep_last: Annotated[int | None, typer.Option("--keep-last", metavar="N", min=0, help="automatic commits to keep on each branch")] = None,
     keep_within: Annotated[str | None, typer.Option("--keep-within", metavar="AGE", help="keep automatic commits younger than 7d, 12h ...")] = None,
     keep_best: Annotated[str | None, typer.Option("--keep-best", metavar="WAY:NAME:K", help="keep the K commits with the best value: max:acc:3")] = None,
+    prune: Annotated[str | None, typer.Option("--prune", metavar="AGE", help="drop what nothing needs and is older; default: dartvc.gracePeriod, 1h")] = None,
     is_json: Json = False,
 ) -> None:
-    """Thins automatic commits by age and gives space back to the disk; named commits always stay."""
+    """Thins automatic commits by age and gives space back to the disk; named commits always stay.
+
+    What is said here of commits to keep goes before dartvc.undoWindow: the others cannot be undone one by one any more.
+    """
     from dataclasses import replace
 
     from dartvc.history.config import parse_best, parse_duration_s
@@ -49,7 +53,8 @@ def gc(
         rules = replace(rules, keep_within_s=parse_duration_s(keep_within))
     if keep_best is not None:
         rules = replace(rules, best=parse_best(keep_best))
-    done = clean(repository, rules, dry_run=dry_run)
+    rules = replace(rules, with_undo=keep_last is None and keep_within is None)
+    done = clean(repository, rules, dry_run=dry_run, prune_s=None if prune is None else 0.0 if prune == "now" else parse_duration_s(prune))
     if is_json:
         context.json("gc", {"thinned": done.thinned, "report": done.report, "journals": done.journals})
         return

@@ -21,12 +21,14 @@ from dartvc.model.records import NamedTuple
 from dartvc.store import Head
 from dartvc.store.durable import storage_errors, sync_folder
 
-__all__ = ["CELL_END", "INSIDE", "Operation", "OperationLog", "RefMove", "Standing", "UndoPlan", "decode_operation"]
+__all__ = ["CELL_END", "COMMITTING", "INSIDE", "Operation", "OperationLog", "RefMove", "Standing", "UndoPlan", "decode_operation"]
 
 INSIDE, CELL_END = "inside", "cell"
 """A commit in the middle of a cell, and the one at the end of such a cell: an undo takes the whole cell back."""
-_REMEMBERED = frozenset({"fetch", "push"})
-"""Operations that only remember where a remote is: an undo passes over them."""
+COMMITTING = frozenset({"commit", INSIDE, CELL_END})
+"""Operations that only added a commit."""
+_PASSED_OVER = frozenset({"fetch", "push", "thin"})
+"""Operations that no undo takes back: they remember where a remote is, or commits that are gone."""
 
 _BLOCK_BYTES = 64 * 1024
 _OID = re.compile(r"[0-9a-f]{40}\Z")
@@ -212,7 +214,7 @@ class OperationLog:
         entries = self._iter_own(standing)
         last = next(entries, None)
         held = last
-        while held is not None and last is not None and (held.number > last.pointer or held.operation in _REMEMBERED):
+        while held is not None and last is not None and (held.number > last.pointer or held.operation in _PASSED_OVER):
             held = next(entries, None)
         if last is None or held is None or last.pointer == 0:
             raise NotFoundError("there is nothing to undo", kind="nothing-to-undo", hint="dvc-state op log")

@@ -218,7 +218,23 @@ def _living(repository: Repository) -> Sequence[LiveSession]:
     return living_sessions(repository.path)
 
 
+def _under_present_ids(repository: Repository, plan: UndoPlan) -> UndoPlan:
+    """Returns a plan with the ids that its commits have since automatic ones between them were dropped.
+
+    Raises:
+        NotFoundError: one of them was dropped itself.
+    """
+
+    def present(oid: Oid | None) -> Oid | None:
+        return repository.current_id(oid) if oid is not None else None
+
+    moves = [RefMove(move.name, present(move.old), present(move.new)) for move in plan.moves]
+    head = Head(plan.head.ref, present(plan.head.oid))
+    return plan._replace(moves=tuple(move for move in moves if move.old != move.new), head=head)
+
+
 def _carry_out(repository: Repository, workspace: Workspace, plan: UndoPlan, verb: str, saved: Oid | None) -> Moved:
+    plan = _under_present_ids(repository, plan)
     target = plan.head_oid
     if target is None:
         raise RefusedError("there is no state before the first commit", kind="nothing-before", hint="dvc-state log")

@@ -65,6 +65,37 @@ def test_gc_keeps_the_best_in_both_spellings(project: Project, rule: str) -> Non
     assert "thinned" in project("gc", "--dry-run", "--keep-best", rule)
 
 
+def test_gc_drops_automatic_commits_of_a_moment_ago_when_told_to(project: Project) -> None:
+    for number in range(9):
+        project.namespace["x"] = str(number) * 100_000
+        project.session.checkpoint(f"auto {number}", CommitKind.AUTO)
+        project.session.flush()
+    project("tag", "kept", "HEAD~6")
+    assert "is alive" in project("gc", "--keep-last", "2", "--prune", "0s", expected=4)
+    project.session.close()
+    assert "0 automatic commits" in project("gc", is_inside=False)
+    assert "6 automatic commits thinned" in project("gc", "--keep-last", "2", "--keep-within", "0s", "--prune", "now", is_inside=False)
+    assert project("fsck", is_inside=False) == "every object, ref and commit is sound\n"
+    left = [each["message"] for each in json.loads(project("log", "--json", is_inside=False))["items"]]
+    assert left == ["auto 8", "auto 7", "auto 2", "step 2", "step 1", "step 0"]
+
+
+def test_what_gc_dropped_cannot_be_undone_and_what_it_kept_can(project: Project) -> None:
+    for number in range(4):
+        project.namespace["x"] = number
+        project.session.checkpoint(f"auto {number}", CommitKind.AUTO)
+        project.session.flush()
+    project.session.close()
+    last = project("op", "log", "-n", "1", is_inside=False).split()[0]
+    project("gc", "--keep-last", "2", "--keep-within", "0s", "--prune", "0s", is_inside=False)
+    assert "auto 3" in project("undo", is_inside=False)
+    assert "auto 2" in project("log", "-n", "1", is_inside=False)
+    assert "was dropped" in project("undo", expected=3, is_inside=False)
+    project("op", "restore", last, is_inside=False)
+    assert "auto 3" in project("log", "-n", "1", is_inside=False)
+    assert project("fsck", is_inside=False) == "every object, ref and commit is sound\n"
+
+
 @pytest.mark.parametrize("words", [("--keep-last", "-1"), ("--keep-best", "max:x"), ("--keep-within", "-7d"), ("--keep-within", "nan")])
 def test_gc_refuses_rules_that_mean_nothing(project: Project, words: tuple[str, ...]) -> None:
     assert "error: " in project("gc", "--dry-run", *words, expected=2)
