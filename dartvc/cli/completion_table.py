@@ -106,7 +106,7 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("remote", "branch"),
     ),
     "fsck": (
-        {"--json": None, "--loadable": None},
+        {"--json": None, "--loadable": None, "--repair": None},
         (),
     ),
     "gc": (

@@ -70,16 +70,20 @@ def gc(
 
 def fsck(
     loadable: Annotated[bool, typer.Option("--loadable", help="load every value of HEAD in this process")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="first put a damaged HEAD and damaged refs back, by the operation log")] = False,
     is_json: Json = False,
 ) -> None:
     """Checks every stored byte and names what is wrong; exits 1 then. Damaged packs are put aside, so that committing equal data heals."""
-    from dartvc.porcelain.checking import check
+    from dartvc.porcelain.checking import check, put_back
 
     context = current()
+    repaired = put_back(context.repository) if repair else []
     problems = list(check(context.repository, loadable=loadable))
     if is_json:
-        context.json("fsck", {"items": problems})
+        context.json("fsck", {"items": problems, "repaired": repaired})
     else:
+        for each in repaired:
+            context.out(f"{each.name}: put back to {each.after}" if each.after else f"{each.name}: removed, for nothing is known of where it was ({each.before!r})")
         for problem in problems:
             context.out(f"{problem.where}: {problem.detail}" + (f" ({problem.remedy})" if problem.remedy else ""))
         if not problems:
@@ -110,15 +114,17 @@ def du(is_json: Json = False) -> None:
 
 
 def doctor(is_json: Json = False) -> None:
-    """Looks for what could trouble a session: another Python, packages of other versions, names that are not stored, a full disk."""
+    """Looks for what could trouble a session: damage, another Python, packages of other versions, names that are not stored, a full disk."""
     import os
     import shutil
 
     from dartvc.history.environment import compare_environments, describe_environment
+    from dartvc.history.fsck import check_repository
 
     context = current()
     repository = context.repository
-    findings: list[str] = []
+    damage = [each for each in check_repository(repository) if each.kind != "seal"]
+    findings = [f"{counted(len(damage), 'problem')} in what is stored: dvc-state fsck"] if damage else []
     head = context.workspace.head
     if head is not None:
         present: Any = describe_environment(repository.root, {})

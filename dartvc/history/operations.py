@@ -27,8 +27,8 @@ INSIDE, CELL_END = "inside", "cell"
 """A commit in the middle of a cell, and the one at the end of such a cell: an undo takes the whole cell back."""
 COMMITTING = frozenset({"commit", INSIDE, CELL_END})
 """Operations that only added a commit."""
-_PASSED_OVER = frozenset({"fetch", "push", "thin"})
-"""Operations that no undo takes back: they remember where a remote is, or commits that are gone."""
+_PASSED_OVER = frozenset({"fetch", "push", "repair", "thin"})
+"""Operations that no undo takes back: they remember where a remote is, or commits that are gone or damaged."""
 
 _BLOCK_BYTES = 64 * 1024
 _OID = re.compile(r"[0-9a-f]{40}\Z")
