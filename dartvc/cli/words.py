@@ -60,7 +60,7 @@ def enter_folder(argv: Sequence[str]) -> list[str]:
         return list(argv)
     words = [*(("--session", common.session) if common.session else ()), *common.words]
     started = sys.orig_argv[: len(sys.orig_argv) - len(argv)]
-    if started[-2:-1] != ["-m"]:
+    if started[-2:-1] not in (["-m"], ["-c"]):
         started[-1] = os.path.abspath(started[-1])
     try:
         os.chdir(common.directory)

@@ -48,7 +48,7 @@ def test_a_folder_named_by_c_is_where_the_program_starts(tmp_path: Path) -> None
         return done.returncode, done.stdout, done.stderr
 
     shown = f"{project} ['where.py', 'a'] {project}\n"
-    for begun in (["-m", "dartvc"], ["start.py"]):
+    for begun in (["-m", "dartvc"], ["start.py"], ["-c", "from dartvc.cli.entry import main; raise SystemExit(main())"]):
         assert start(*begun, "-C", "project", "run", "where.py", "a") == (3, shown, "")
         assert start(*begun, "-q", "-C", "project", "run", "--max-overhead", "1", "where.py", "a")[:2] == (3, shown)
         assert start(*begun, "-C", "project", "resume", "HEAD~1")[:2] == (3, shown)
