@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dartvc.cli.running import StartOptions, start
+from dartvc.cli.entry import run
+from dartvc.cli.running import StartOptions, parse_plainly, start
 from dartvc.history import Repository
 from dartvc.shims.script import RunOptions
 
@@ -18,12 +20,12 @@ from dartvc.shims.script import RunOptions
 def test_how_often_a_run_commits_is_a_setting_that_the_command_line_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[RunOptions] = []
 
-    def run(repository: Repository, script: str, words: list[str], options: RunOptions, **more: Any) -> int:
+    def run_script(repository: Repository, script: str, words: list[str], options: RunOptions, **more: Any) -> int:
         chosen.append(options)
         return 0
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dartvc.shims.script.run_script", run)
+    monkeypatch.setattr("dartvc.shims.script.run_script", run_script)
     monkeypatch.setattr("dartvc.cli.running.begin_again", lambda wanted: None)  # it begins the process anew
     Path("train.py").write_text("x = 1\n", encoding="utf-8")
     config = Repository.init().config
@@ -54,3 +56,17 @@ def test_a_folder_named_by_c_is_where_the_program_starts(tmp_path: Path) -> None
         assert start(*begun, "-C", "project", "resume", "HEAD~1")[:2] == (3, shown)
         assert start(*begun, "-C", "nowhere", "run", "where.py")[0] == 2
     assert not (tmp_path / ".dvc-state").exists()
+
+
+@pytest.mark.parametrize("words", [("--code", "foo"), ("--map-device", "foo"), ("--map-device", "cuda:x"), ("--map-device=gpu",)])
+def test_choices_that_there_are_not_are_refused_where_options_are_read(words: tuple[str, ...], tmp_path: Path) -> None:
+    assert parse_plainly(["resume", *words]) is None
+    out, err = io.StringIO(), io.StringIO()
+    Repository.init(tmp_path)
+    code = run(["resume", *words], stdout=out, stderr=err, directory=str(tmp_path))
+    assert code == 2 and "error: " in err.getvalue()
+
+
+@pytest.mark.parametrize("words", [("--code", "current"), ("--code=recorded",), ("--map-device", "cpu"), ("--map-device=cuda:1",), ("--map-device", "mps")])
+def test_choices_that_there_are_need_no_second_reader(words: tuple[str, ...]) -> None:
+    assert parse_plainly(["resume", *words]) is not None
