@@ -154,16 +154,24 @@ def config(
     key: Annotated[str | None, typer.Argument(help="none: list all")] = None,
     value: Annotated[str | None, typer.Argument(help="none: print it")] = None,
     is_list: Annotated[bool, typer.Option("--list", "-l", help="list all, as without a key")] = False,
+    is_got: Annotated[bool, typer.Option("--get", help="print it, as without a value")] = False,
+    is_unset: Annotated[bool, typer.Option("--unset", help="take the setting away: its default holds again")] = False,
     is_json: Json = False,
 ) -> None:
-    """Prints or sets the repository's configuration."""
+    """Prints, sets or unsets the repository's configuration."""
     context = current()
     settings = context.repository.config
     if is_list and key is not None:
         raise UsageError("--list goes without a key", kind="bad-arguments", hint=f"dvc-state config {key}, or dvc-state config --list")
+    if (is_got or is_unset) and (key is None or value is not None):
+        raise UsageError("--get and --unset take a key and no value", kind="bad-arguments", hint="dvc-state config --list names the keys")
     if key is not None:
-        if value is not None:
+        if is_unset:
+            settings.get(key)
+        if is_unset or value is not None:
             context.repository.configure(key, value)
+            if is_unset and not is_json:
+                return
         found = settings.get(key)
         if is_json:
             context.json("config", {"key": key, "value": found})
@@ -178,7 +186,7 @@ def config(
                 context.out(f"{each}={text}")
 
 
-def trust(revision: Annotated[str, typer.Argument(help="the commit whose author you know")] = "HEAD") -> None:
+def trust(revision: Annotated[str, typer.Argument(metavar="REV", help="the commit whose author you know")] = "HEAD") -> None:
     """Takes note that a commit made on another machine may be restored here."""
     context = current()
     oid = context.repository.resolve(revision, head=context.workspace.head)

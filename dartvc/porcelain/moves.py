@@ -23,6 +23,7 @@ __all__ = [
     "delete_ref",
     "need_session",
     "redo",
+    "rename_branch",
     "reset",
     "restore",
     "restore_operation",
@@ -130,6 +131,30 @@ def delete_ref(repository: Repository, kind: str, name: str, current: str | None
     if kind == "heads" and name == current:
         raise RefusedError(f"{name!r} is checked out", kind="branch-in-use", hint="dvc-state switch to another first")
     repository.move_refs([RefMove(ref, oid, None)], operation=f"delete {word}", description=f"{word} -d {name}")
+    return oid
+
+
+def rename_branch(repository: Repository, old: str, new: str) -> Oid:
+    """Gives a branch another name, and what it follows with it; HEAD goes along.
+
+    Raises:
+        NotFoundError: there is no such branch.
+        RefusedError: a session lives on it.
+        UsageError: there is one of the new name.
+    """
+    _check_absent(repository, new)
+    source, target = f"refs/heads/{old}", f"refs/heads/{new}"
+    oid = repository.database.refs.read(source)
+    if oid is None:
+        raise NotFoundError(f"there is no branch {old!r}", kind="unknown-ref", hint="dvc-state branch")
+    if any(each.branch == old for each in _living(repository)):
+        raise RefusedError(f"a session lives on {old!r}", kind="branch-in-use", hint=f"dvc-state branch {new} {old} makes another one")
+    settings = {key: repository.config.get(key) for key in repository.config.keys(f"branch.{old}.")}
+    head = Head(target, oid) if repository.database.refs.head().ref == source else None
+    moves = [RefMove(source, oid, None), RefMove(target, None, oid)]
+    repository.move_refs(moves, operation="rename branch", description=f"branch -m {old} {new}", head=head)
+    moved = {key.replace(f".{old}.", f".{new}.", 1): value for key, value in settings.items()}
+    repository.config.update({**dict.fromkeys(settings), **moved})
     return oid
 
 
