@@ -15,13 +15,14 @@ import typer
 from typer.main import get_command
 
 from dartvc.cli.context import Context, as_current, report
+from dartvc.cli.gitwords import translate
 from dartvc.cli.live import FORWARDED, choose_session, send, sessions_elsewhere
 from dartvc.cli.progress import ProgressLine
-from dartvc.cli.words import fill_revisions, split_common, verb_of
+from dartvc.cli.words import split_common, verb_of
 from dartvc.errors import DartvcError, UsageError
 from dartvc.host.progress import watched_by
 
-__all__ = ["application", "dispatch"]
+__all__ = ["application", "dispatch", "label_of"]
 
 _CLICK_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 _ROOMS = {
@@ -76,12 +77,13 @@ def dispatch(argv: list[str], context: Context) -> int:
     """Parses and runs one command line; returns the exit code."""
     context.is_json = "--json" in argv
     common = split_common(argv)
-    session, words = common.session, fill_revisions(common.words)
+    session = common.session
     if common.directory:
         context.move_to(common.directory)
     if common.is_quiet or context.is_json:
         context.progress_after_s = None
     try:
+        words = translate(common.words)
         if context.is_inside and verb_of(words) in _TAKE_THE_PROCESS and words[1:] != ["--help"]:
             typed = f"dvc-state {shlex.join(words)}"
             hint = f"{typed}, in a terminal" if words[0] == "shell" and "-c" not in words else f"!{typed}"
@@ -141,11 +143,22 @@ def _invoke(words: Sequence[str], context: Context) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             context.say(error.ctx.get_help())
         elif context.is_json:
-            context.out(json.dumps({"error": {"code": "usage", "message": error.format_message()}}))
+            context.out(json.dumps({"error": {"code": "usage", "message": _message(error)}}))
         else:
-            context.say(f"error: {error.format_message()}")
+            context.say(f"error: {_message(error)}")
             failed = getattr(error, "ctx", None)
             context.say(f"  {failed.command_path if failed is not None else 'dvc-state'} --help")
         return 2
 
 
+def label_of(argument: Any) -> str:
+    """Returns what an argument is called: in messages and in the reference alike."""
+    label = str(argument.metavar or argument.name.upper())
+    return f"{label}..." if argument.nargs == -1 and not label.endswith("...") else label
+
+
+def _message(error: Any) -> str:
+    argument = getattr(error, "param", None)
+    if type(error).__name__ == "MissingParameter" and getattr(argument, "param_type_name", "") == "argument":
+        return f"{label_of(argument)} is missing"
+    return str(error.format_message())

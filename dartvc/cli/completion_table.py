@@ -29,7 +29,8 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("name",),
     ),
     "branch": (
-        {"--json": None, "-a": None, "-d": None, "-r": None},
+        {"--delete": None, "--json": None, "--move": None, "--verbose": None, "-D": None, "-a": None, "-d": None, "-m":
+         None, "-r": None, "-v": None},
         ("branch", "revision"),
     ),
     "bundle create": (
@@ -82,7 +83,7 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("other",),
     ),
     "config": (
-        {"--json": None, "--list": None, "-l": None},
+        {"--get": None, "--json": None, "--list": None, "--unset": None, "-l": None},
         ("setting", "other"),
     ),
     "diff": (
@@ -106,11 +107,12 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("remote", "branch"),
     ),
     "fsck": (
-        {"--json": None, "--loadable": None},
+        {"--json": None, "--loadable": None, "--repair": None},
         (),
     ),
     "gc": (
-        {"--dry-run": None, "--json": None, "--keep-best": "other", "--keep-last": "other", "--keep-within": "other"},
+        {"--dry-run": None, "--json": None, "--keep-best": "other", "--keep-last": "other", "--keep-within": "other",
+         "--prune": "other"},
         (),
     ),
     "import flordb": (
@@ -143,8 +145,8 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("other",),
     ),
     "log": (
-        {"--all": None, "--graph": None, "--json": None, "--oneline": None, "--var": "name", "--where": "other", "-n":
-         "other", "-p": None},
+        {"--all": None, "--graph": None, "--grep": "other", "--json": None, "--oneline": None, "--since": "other",
+         "--var": "name", "--where": "other", "-n": "other", "-p": None},
         ("revision",),
     ),
     "ls": (
@@ -211,7 +213,7 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         ("name", "revision"),
     ),
     "reset": (
-        {"--json": None, "--trust": None},
+        {"--hard": None, "--json": None, "--trust": None},
         ("revision",),
     ),
     "restore": (
@@ -269,7 +271,7 @@ VERBS: dict[str, tuple[dict[str, Kind | None], tuple[Kind, ...]]] = {  # its opt
         (),
     ),
     "switch": (
-        {"--json": None, "--trust": None, "-c": None},
+        {"--create": None, "--json": None, "--trust": None, "-c": None},
         ("branch", "revision"),
     ),
     "tag": (

@@ -81,6 +81,15 @@ def run(
 def main() -> int:
     """Runs the console script ``dvc-state``."""
     argv = sys.argv[1:]
+    if argv[:1] and argv[0].startswith("-"):
+        from dartvc.cli.words import enter_folder
+        from dartvc.errors import UsageError
+
+        try:
+            argv = enter_folder(argv)
+        except UsageError as error:
+            sys.stderr.write(f"error: {error.message}\n  {error.hint}\n")
+            return error.exit_code
     if argv in (["--version"], ["version"]):
         from dartvc import __version__
 

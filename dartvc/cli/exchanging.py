@@ -23,7 +23,8 @@ __all__ = ["register"]
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Trust = Annotated[bool, typer.Option("--trust", help="you know their author: what arrives may be restored on this machine")]
-_SIGNS = {"new": "*", "fast-forward": " ", "forced": "+", "deleted": "-", "up to date": "=", "rejected": "!"}
+_FETCH_HINT = "dvc-state fetch --force replaces what is here"
+_SIGNS = {"new": "*", "fast-forward": " ", "forced": "+", "deleted": "-", "up to date": "=", "kept": "=", "rejected": "!"}
 
 
 def register(app: typer.Typer) -> None:
@@ -159,7 +160,7 @@ def fetch(
     for each in done:
         if not is_json:
             _print(context, each, "from")
-        _refuse_rejected(each, "dvc-state fetch --force replaces what is here")
+        _refuse_rejected(each, _FETCH_HINT)
 
 
 def push(
@@ -192,7 +193,9 @@ def push(
         for message in done.messages:
             context.say(f"remote: {printable(message)}")
         _print(context, done, "to")
-    _refuse_rejected(done, "dvc-state pull first; dvc-state push --force loses what is only there")
+    is_branch = any(each.target.startswith("refs/heads/") for each in done.rejected)
+    ways_out = "dvc-state pull first; dvc-state push --force loses what is only there" if is_branch else "dvc-state push --force replaces what is there"
+    _refuse_rejected(done, "dvc-state branch -r; dvc-state remote" if delete else ways_out)
 
 
 def pull(
@@ -216,6 +219,8 @@ def pull(
         code, out, err = send(living, ["pull", "--no-fetch", *flags, *filter(None, [remote, branch])], context.color)
         context.stdout.write(out)
         context.stderr.write(err)
+        if not no_fetch and not code:
+            _refuse_rejected(fetched, _FETCH_HINT)
         raise typer.Exit(code)
     done = verbs.pull(context.repository, context.workspace, remote, branch, is_fetching=not no_fetch, trust=trust)
     if is_json:
@@ -233,6 +238,8 @@ def pull(
     lost = [each for each in done.moved.report.omissions if not each.remedy.startswith("restored")] if done.moved is not None else []
     if lost:
         raise PartialError(f"{len(lost)} of the state did not come back as it was", lost, hint="dvc-state show names what is stored")
+    if done.exchange is not None:
+        _refuse_rejected(done.exchange, _FETCH_HINT)
 
 
 def bundle_create(
@@ -300,8 +307,8 @@ def _line(update: RefUpdate) -> str:
         what = f"[new {_kind(update.source)}]"
     elif update.kind == "deleted":
         what = "[deleted]"
-    elif update.kind == "rejected":
-        what = "[rejected]"
+    elif update.kind in ("rejected", "kept"):
+        what = f"[{update.kind}]"
     else:
         dots = "..." if update.kind == "forced" else ".."
         what = short(update.old or "") + dots + short(update.new or "")

@@ -9,6 +9,7 @@ from typing import Any
 
 from dartvc.cli.context import Context
 from dartvc.cli.render.log import iter_blocks, render_log
+from dartvc.errors import UsageError
 from dartvc.host.collector import CollectorPaused
 from dartvc.model import Commit, Oid
 from dartvc.model.records import NamedTuple
@@ -28,11 +29,14 @@ class LogOptions(NamedTuple):
     where: str | None = None
     patch: bool = False
     is_json: bool = False
+    grep: str | None = None
+    since: str | None = None
 
 
 _BATCH_LINES = 4096
 _AHEAD = 256
 _FLAGS = {"--graph": "graph", "--oneline": "oneline", "--all": "is_all", "-p": "patch", "--json": "is_json"}
+_VALUES = {"--var": "name", "--where": "where", "--grep": "grep", "--since": "since"}
 
 
 def parse_plainly(words: Sequence[str]) -> LogOptions | None:
@@ -47,8 +51,10 @@ def parse_plainly(words: Sequence[str]) -> LogOptions | None:
             if not value.isdigit():
                 return None
             found["limit"] = int(value)
-        elif word in ("--var", "--where"):
-            found["name" if word == "--var" else "where"] = next(rest, "")
+        elif word[:1] == "-" and word[1:].isdigit():
+            found["limit"] = int(word[1:])
+        elif word in _VALUES:
+            found[_VALUES[word]] = next(rest, "")
         elif word.startswith("-") or "revision" in found:
             return None
         else:
@@ -67,6 +73,8 @@ def print_log(context: Context, options: LogOptions) -> None:
     else:
         tips = [repository.resolve((end or "HEAD") if hide else start, head=head)]
     found: Iterable[Commit] = repository.iter_log(tips, name=options.name, hide=hide)
+    if options.grep is not None or options.since is not None:
+        found = _matching(found, options.grep or "", options.since)
     if options.where is not None:
         from dartvc.porcelain.expressions import holds
 
@@ -86,6 +94,24 @@ def print_log(context: Context, options: LogOptions) -> None:
     with CollectorPaused():
         for batch in _batches(blocks):
             context.out("\n".join(batch))
+
+
+def _matching(commits: Iterable[Commit], pattern: str, since: str | None) -> Iterator[Commit]:
+    """Returns the commits whose message a regular expression is found in, younger than ``since``.
+
+    Raises:
+        UsageError: one of them cannot be read.
+    """
+    import re
+
+    from dartvc.history.config import parse_duration_s
+
+    oldest_s = datetime.now(UTC).timestamp() - parse_duration_s(since) if since is not None else 0.0
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"{pattern!r} is not a regular expression: {error}", kind="bad-pattern", hint="dvc-state log --grep 'epoch [0-9]+'") from error
+    return (commit for commit in commits if expression.search(commit.message) and commit.time.timestamp() >= oldest_s)
 
 
 def _or_unknown(context: Context, tips: Sequence[Oid], found: Iterable[Commit], options: LogOptions) -> Iterator[Commit]:

@@ -96,8 +96,8 @@ def restore(
 
 def switch(
     name: str,
-    create: Annotated[bool, typer.Option("-c", help="make the branch")] = False,
-    revision: Annotated[str, typer.Argument(help="where the new branch begins")] = "HEAD",
+    create: Annotated[bool, typer.Option("-c", "--create", help="make the branch")] = False,
+    revision: Annotated[str, typer.Argument(metavar="REV", help="where the new branch begins")] = "HEAD",
     trust: Trust = False,
     is_json: Json = False,
 ) -> None:
@@ -132,13 +132,15 @@ def _tell_sharer(branch: str | None) -> None:
 
 def branch(
     name: Annotated[str | None, typer.Argument(help="the branch to make; none: list them")] = None,
-    revision: Annotated[str, typer.Argument(help="where it begins")] = "HEAD",
-    delete: Annotated[bool, typer.Option("-d", help="delete it")] = False,
+    revision: Annotated[str, typer.Argument(metavar="REV", help="where it begins; with -m: the new name")] = "HEAD",
+    delete: Annotated[bool, typer.Option("-d", "-D", "--delete", help="delete it; undo brings it back")] = False,
+    is_renamed: Annotated[bool, typer.Option("-m", "--move", help="rename it, or the one that is checked out")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="as in git; commits are always shown")] = False,
     is_all: Annotated[bool, typer.Option("-a", help="list those of remotes, too")] = False,
     of_remotes: Annotated[bool, typer.Option("-r", help="list those of remotes only")] = False,
     is_json: Json = False,
 ) -> None:
-    """Lists, makes or deletes branches."""
+    """Lists, makes, renames or deletes branches."""
     context = current()
     checked_out = context.workspace.branch
     if name is None:
@@ -154,6 +156,10 @@ def branch(
             context.out(
                 f"{'*' if each == checked_out else ' '} {context.paint(each, '32') if each == checked_out else each} {short(oid)} {subject[:60]}"
             )
+    elif is_renamed:
+        old, new = (checked_out or "HEAD", name) if revision == "HEAD" else (name, revision)
+        oid = moves.rename_branch(context.repository, old, new)
+        context.out(f"{new} at {short(oid)}, which was {old}; undo: dvc-state undo")
     elif delete:
         oid = moves.delete_ref(context.repository, "heads", name, checked_out)
         context.out(f"deleted {name} (was {short(oid)}); undo: dvc-state undo")
@@ -164,7 +170,7 @@ def branch(
 
 def tag(
     name: Annotated[str | None, typer.Argument(help="the tag to make; none: list them")] = None,
-    revision: Annotated[str, typer.Argument(help="what to tag")] = "HEAD",
+    revision: Annotated[str, typer.Argument(metavar="REV", help="what to tag")] = "HEAD",
     delete: Annotated[bool, typer.Option("-d", help="delete it")] = False,
     is_json: Json = False,
 ) -> None:
@@ -185,19 +191,26 @@ def tag(
         context.out(f"{name} at {short(oid)}")
 
 
-def reset(revision: Annotated[str, typer.Argument(help="where to")] = "HEAD", trust: Trust = False, is_json: Json = False) -> None:
+def reset(
+    revision: Annotated[str, typer.Argument(metavar="REV", help="where to")] = "HEAD",
+    is_hard: Annotated[bool, typer.Option("--hard", help="as in git; there is no other way here")] = False,
+    trust: Trust = False,
+    is_json: Json = False,
+) -> None:
     """Moves the branch, and the namespace, to a revision."""
     context = current()
     _show(moves.reset(context.repository, context.workspace, revision, trust=trust), is_json)
 
 
-def revert(revision: str, trust: Trust = False, is_json: Json = False) -> None:
+def revert(revision: Annotated[str, typer.Argument(metavar="REV", help="whose writing is taken back")], trust: Trust = False, is_json: Json = False) -> None:
     """Gives the names that a commit wrote the values they had before it."""
     context = current()
     _show(moves.revert(context.repository, context.workspace, revision, trust=trust), is_json)
 
 
-def cherry_pick(revision: str, names: Names = None, trust: Trust = False, is_json: Json = False) -> None:
+def cherry_pick(
+    revision: Annotated[str, typer.Argument(metavar="REV", help="which commit's names")], names: Names = None, trust: Trust = False, is_json: Json = False
+) -> None:
     """Brings the names that a commit wrote into the present namespace."""
     context = current()
     _show(moves.cherry_pick(context.repository, context.workspace, revision, names, trust=trust), is_json)

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def shell(
-    revision: Annotated[str, typer.Argument(help="of which commit")] = "HEAD",
+    revision: Annotated[str, typer.Argument(metavar="REV", help="of which commit")] = "HEAD",
     number: Annotated[int | None, typer.Option("--frame", metavar="N", help="which frame, as show numbers them; none: the innermost")] = None,
     text: Annotated[str | None, typer.Option("-c", metavar="CODE", help="run it there instead of asking")] = None,
     is_trusting: Annotated[bool, typer.Option("--trust", help="a commit that was made on another machine")] = False,

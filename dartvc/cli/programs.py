@@ -10,7 +10,7 @@ import typer
 from dartvc.cli.context import current
 from dartvc.cli.querying import QueryOptions, answer_query
 from dartvc.cli.render import printable
-from dartvc.cli.running import StartOptions, start
+from dartvc.cli.running import StartOptions, check_code, check_device, start
 from dartvc.cli.text import age, counted
 from dartvc.errors import PartialError, UsageError
 from dartvc.model import Omission, short
@@ -115,10 +115,10 @@ def resume(
         every,
         sets or (),
         trust,
-        code,
+        check_code(code),
         force,
         reuse="partial" if partial_reuse else "full" if reuse else "",
-        map_device=map_device,
+        map_device=check_device(map_device),
         grace=grace,
     )
     raise typer.Exit(start(options))

@@ -146,7 +146,7 @@ def _describe_divergence(apart: Divergence) -> str:
 
 
 def log(
-    revision: Annotated[str, typer.Argument(help="where to begin, or A..B")] = "HEAD",
+    revision: Annotated[str, typer.Argument(metavar="REV", help="where to begin, or A..B")] = "HEAD",
     graph: Annotated[bool, typer.Option("--graph", help="draw the lines of history")] = False,
     oneline: Annotated[bool, typer.Option("--oneline", help="a line a commit")] = False,
     count: Annotated[int | None, typer.Option("-n", help="at most so many")] = None,
@@ -156,10 +156,12 @@ def log(
         str | None, typer.Option("--where", metavar="EXPR", help="only commits whose scalars satisfy it: 'loss < 0.1'")
     ] = None,
     patch: Annotated[bool, typer.Option("-p", help="with what changed")] = False,
+    grep: Annotated[str | None, typer.Option("--grep", metavar="PATTERN", help="only commits whose message has it: a regular expression")] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="AGE", help="only commits younger than 30m, 12h, 7d ...")] = None,
     is_json: Json = False,
 ) -> None:
     """Lists commits, newest first."""
-    print_log(current(), LogOptions(revision, graph, oneline, count, is_all, name, where, patch, is_json))
+    print_log(current(), LogOptions(revision, graph, oneline, count, is_all, name, where, patch, is_json, grep, since))
 
 
 def show(target: Annotated[str, typer.Argument(help="REV, REV:NAME, or a name at HEAD")] = "HEAD", is_json: Json = False) -> None:
@@ -282,7 +284,7 @@ def _ends(context: Context, text: str) -> tuple[str, str]:
     return bases[0], right
 
 
-def ls(revision: Annotated[str, typer.Argument(help="of which commit")] = "HEAD", is_json: Json = False) -> None:
+def ls(revision: Annotated[str, typer.Argument(metavar="REV", help="of which commit")] = "HEAD", is_json: Json = False) -> None:
     """Lists the names of a commit."""
     context = current()
     repository = context.repository

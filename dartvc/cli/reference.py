@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from dartvc.cli.app import application
+from dartvc.cli.app import application, label_of
 
 __all__ = ["reference"]
 
@@ -29,8 +29,8 @@ def _command(command: Any, name: str) -> Iterator[str]:
     options = []
     for parameter in command.params:
         if parameter.param_type_name == "argument":
-            label = parameter.name.upper() + ("..." if parameter.nargs == -1 else "")
-            arguments.append(label if parameter.required else f"[{label}]")
+            label = label_of(parameter)
+            arguments.append(label if parameter.required or label.startswith("[") else f"[{label}]")
             options.append((label, getattr(parameter, "help", None) or ""))
         elif parameter.name != "help":
             value = "" if parameter.is_flag else f" {parameter.metavar or parameter.name.upper()}"

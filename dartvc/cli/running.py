@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from dartvc.sessions.atomic import AtomicRun
     from dartvc.sessions.runs import Run
 
-__all__ = ["StartOptions", "check_device", "parse_plainly", "start"]
+__all__ = ["StartOptions", "check_code", "check_device", "parse_plainly", "start"]
 
-_DEVICE = r"[a-z]+(:\d+)?$"
+_DEVICE = r"(cpu|cuda|hpu|ipu|mps|mtia|npu|xla|xpu)(:\d+)?$"
+_CODES = ("recorded", "current")
 
 
 class StartOptions(NamedTuple):
@@ -77,7 +78,7 @@ def parse_plainly(argv: Sequence[str]) -> StartOptions | None:
                 found[name[2:].replace("-", "_")] = value if name in ("--code", "--map-device") else float(value)
         except ValueError:
             return None
-    is_plain = bool(rest) if argv[0] == "run" else len(rest) <= 1 and found.get("code", "") in ("", "recorded", "current")
+    is_plain = bool(rest) if argv[0] == "run" else len(rest) <= 1 and found.get("code", "recorded") in _CODES and re.match(_DEVICE, found.get("map_device", "cpu"))
     return StartOptions(argv[0], rest, sets=sets, **found) if is_plain else None
 
 
@@ -366,6 +367,17 @@ def _present_text(run: Run, path: str) -> str | None:
             return file.read()
     except (OSError, SyntaxError, UnicodeDecodeError):
         return None
+
+
+def check_code(choice: str) -> str:
+    """Returns which code a resume goes on with; empty when nothing was said.
+
+    Raises:
+        UsageError: there is no such choice.
+    """
+    if choice and choice not in _CODES:
+        raise UsageError(f"--code is {' or '.join(_CODES)}, and not {choice!r}", kind="bad-code", hint="dvc-state resume --code recorded")
+    return choice
 
 
 def check_device(device: str) -> str:

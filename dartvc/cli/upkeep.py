@@ -31,9 +31,13 @@ def gc(
     keep_last: Annotated[int | None, typer.Option("--keep-last", metavar="N", min=0, help="automatic commits to keep on each branch")] = None,
     keep_within: Annotated[str | None, typer.Option("--keep-within", metavar="AGE", help="keep automatic commits younger than 7d, 12h ...")] = None,
     keep_best: Annotated[str | None, typer.Option("--keep-best", metavar="WAY:NAME:K", help="keep the K commits with the best value: max:acc:3")] = None,
+    prune: Annotated[str | None, typer.Option("--prune", metavar="AGE", help="drop what nothing needs and is older; default: dartvc.gracePeriod, 1h")] = None,
     is_json: Json = False,
 ) -> None:
-    """Thins automatic commits by age and gives space back to the disk; named commits always stay."""
+    """Thins automatic commits by age and gives space back to the disk; named commits always stay.
+
+    What is said here of commits to keep goes before dartvc.undoWindow: the others cannot be undone one by one any more.
+    """
     from dataclasses import replace
 
     from dartvc.history.config import parse_best, parse_duration_s
@@ -49,7 +53,8 @@ def gc(
         rules = replace(rules, keep_within_s=parse_duration_s(keep_within))
     if keep_best is not None:
         rules = replace(rules, best=parse_best(keep_best))
-    done = clean(repository, rules, dry_run=dry_run)
+    rules = replace(rules, with_undo=keep_last is None and keep_within is None)
+    done = clean(repository, rules, dry_run=dry_run, prune_s=None if prune is None else 0.0 if prune == "now" else parse_duration_s(prune))
     if is_json:
         context.json("gc", {"thinned": done.thinned, "report": done.report, "journals": done.journals})
         return
@@ -65,16 +70,20 @@ def gc(
 
 def fsck(
     loadable: Annotated[bool, typer.Option("--loadable", help="load every value of HEAD in this process")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="first put a damaged HEAD and damaged refs back, by the operation log")] = False,
     is_json: Json = False,
 ) -> None:
     """Checks every stored byte and names what is wrong; exits 1 then. Damaged packs are put aside, so that committing equal data heals."""
-    from dartvc.porcelain.checking import check
+    from dartvc.porcelain.checking import check, put_back
 
     context = current()
+    repaired = put_back(context.repository) if repair else []
     problems = list(check(context.repository, loadable=loadable))
     if is_json:
-        context.json("fsck", {"items": problems})
+        context.json("fsck", {"items": problems, "repaired": repaired})
     else:
+        for each in repaired:
+            context.out(f"{each.name}: put back to {each.after}" if each.after else f"{each.name}: removed, for nothing is known of where it was ({each.before!r})")
         for problem in problems:
             context.out(f"{problem.where}: {problem.detail}" + (f" ({problem.remedy})" if problem.remedy else ""))
         if not problems:
@@ -105,15 +114,17 @@ def du(is_json: Json = False) -> None:
 
 
 def doctor(is_json: Json = False) -> None:
-    """Looks for what could trouble a session: another Python, packages of other versions, names that are not stored, a full disk."""
+    """Looks for what could trouble a session: damage, another Python, packages of other versions, names that are not stored, a full disk."""
     import os
     import shutil
 
     from dartvc.history.environment import compare_environments, describe_environment
+    from dartvc.history.fsck import check_repository
 
     context = current()
     repository = context.repository
-    findings: list[str] = []
+    damage = [each for each in check_repository(repository) if each.kind != "seal"]
+    findings = [f"{counted(len(damage), 'problem')} in what is stored: dvc-state fsck"] if damage else []
     head = context.workspace.head
     if head is not None:
         present: Any = describe_environment(repository.root, {})
@@ -143,16 +154,24 @@ def config(
     key: Annotated[str | None, typer.Argument(help="none: list all")] = None,
     value: Annotated[str | None, typer.Argument(help="none: print it")] = None,
     is_list: Annotated[bool, typer.Option("--list", "-l", help="list all, as without a key")] = False,
+    is_got: Annotated[bool, typer.Option("--get", help="print it, as without a value")] = False,
+    is_unset: Annotated[bool, typer.Option("--unset", help="take the setting away: its default holds again")] = False,
     is_json: Json = False,
 ) -> None:
-    """Prints or sets the repository's configuration."""
+    """Prints, sets or unsets the repository's configuration."""
     context = current()
     settings = context.repository.config
     if is_list and key is not None:
         raise UsageError("--list goes without a key", kind="bad-arguments", hint=f"dvc-state config {key}, or dvc-state config --list")
+    if (is_got or is_unset) and (key is None or value is not None):
+        raise UsageError("--get and --unset take a key and no value", kind="bad-arguments", hint="dvc-state config --list names the keys")
     if key is not None:
-        if value is not None:
+        if is_unset:
+            settings.get(key)
+        if is_unset or value is not None:
             context.repository.configure(key, value)
+            if is_unset and not is_json:
+                return
         found = settings.get(key)
         if is_json:
             context.json("config", {"key": key, "value": found})
@@ -167,7 +186,7 @@ def config(
                 context.out(f"{each}={text}")
 
 
-def trust(revision: Annotated[str, typer.Argument(help="the commit whose author you know")] = "HEAD") -> None:
+def trust(revision: Annotated[str, typer.Argument(metavar="REV", help="the commit whose author you know")] = "HEAD") -> None:
     """Takes note that a commit made on another machine may be restored here."""
     context = current()
     oid = context.repository.resolve(revision, head=context.workspace.head)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 
+from dartvc.errors import UsageError
 from dartvc.model.records import NamedTuple
 
-__all__ = ["CommonWords", "fill_revisions", "split_common", "verb_of"]
+__all__ = ["CommonWords", "enter_folder", "fill_revisions", "split_common", "verb_of"]
 
 _FLAGS = ("--no-pager", "-q", "--quiet")
 _VALUE_OPTIONS = ("-C", "--session")
@@ -38,6 +41,33 @@ def split_common(argv: Sequence[str]) -> CommonWords:
         else:
             break
     return CommonWords(found["-C"], found["--session"], is_quiet, words)
+
+
+def enter_folder(argv: Sequence[str]) -> list[str]:
+    """Goes where ``-C`` says when a program is to run: it has to find itself there. Other verbs only look there.
+
+    Args:
+        argv: the words after ``dvc-state``.
+
+    Returns:
+        the words without the folder. ``sys.orig_argv`` has them so, too: Python may be begun again with it.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    common = split_common(argv)
+    if not common.directory or verb_of(common.words) not in ("run", "resume"):
+        return list(argv)
+    words = [*(("--session", common.session) if common.session else ()), *common.words]
+    started = sys.orig_argv[: len(sys.orig_argv) - len(argv)]
+    if started[-2:-1] not in (["-m"], ["-c"]):
+        started[-1] = os.path.abspath(started[-1])
+    try:
+        os.chdir(common.directory)
+    except OSError as error:
+        raise UsageError(f"cannot go to {common.directory}: {error.strerror}", kind="no-folder", hint="dvc-state -C DIR runs as if started there") from error
+    sys.orig_argv[:] = [*started, *words]
+    return words
 
 
 def verb_of(words: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ __all__ = ["Problem", "check_repository"]
 
 _OID = re.compile(r"[0-9a-f]{40}\Z")
 _NO_UNDO = "what is missing cannot be undone any more"
+_PUT_BACK = "dvc-state fsck --repair"
 _REWRITE = "run the code again and commit: equal data heals the object; or fetch it from a clone"
 
 
@@ -49,7 +50,8 @@ def check_repository(repository: Repository) -> Iterator[Problem]:
     for found in repository.database.verify():
         named.add(found.where)
         kind = "object" if found.oid else "ref" if found.where.startswith(("refs/", "HEAD")) else "pack"
-        yield Problem(kind, found.where, found.what, "it was put right" if found.is_mended else _REWRITE)
+        remedy = _PUT_BACK if kind == "ref" else _REWRITE
+        yield Problem(kind, found.where, found.what, "it was put right" if found.is_mended else remedy)
     tips: dict[Oid, str] = {}
     yield from (problem for problem in _check_refs(repository, tips) if problem.where not in named)
     yield from _check_operations(repository, tips)
@@ -68,34 +70,38 @@ def _check_config(repository: Repository) -> Iterator[Problem]:
 
 def _check_refs(repository: Repository, tips: dict[Oid, str]) -> Iterator[Problem]:
     """Checks every ref's file and HEAD; collects the commits to check, with what names them."""
-    remedy = "dvc-state op log shows where it pointed; dvc-state op restore ID brings it back"
     database = repository.database
     for path in sorted((repository.path / "refs").rglob("*")):
         if path.is_dir() or path.name.startswith("tmp_"):
             continue
         name = str(path.relative_to(repository.path))
         if path.name.endswith(".lock"):
-            yield Problem("lock", name, "a writer that died left it behind", "dvc-state doctor removes it")
+            yield Problem("lock", name, "a writer that died left it behind", f"rm {path} if no git is running")
             continue
         text = path.read_bytes().decode("utf-8", "replace").strip()
         if not _OID.match(text) and not text.startswith("ref: "):
-            yield Problem("ref", name, "it holds no commit id", remedy)
+            yield Problem("ref", name, "it holds no commit id", _PUT_BACK)
     for name, oid in database.refs.iter_refs():
         try:
             database.read_commit(oid)
         except DartvcError as error:
-            yield Problem("ref", name, f"its commit {oid} cannot be read: {error.message}", remedy)
+            yield Problem("ref", name, f"its commit {oid} cannot be read: {error.message}", _PUT_BACK)
         else:
             tips.setdefault(oid, name)
     try:
         head = database.refs.head()
     except (DartvcError, OSError, ValueError) as error:
-        yield Problem("head", "HEAD", str(error), "dvc-state switch main")
-    else:
+        yield Problem("head", "HEAD", str(error), _PUT_BACK)
+        return
+    try:
         if head.oid is not None:
+            database.read_commit(head.oid)
             tips.setdefault(head.oid, "HEAD")
         elif tips:
-            yield Problem("head", "HEAD", f"it names {head.ref}, which has no commit, though others have", "dvc-state switch BRANCH")
+            yield Problem("head", "HEAD", f"it names {head.ref}, which has no commit, though others have", "dvc-state switch BRANCH, or dvc-state fsck --repair")
+    except DartvcError as error:
+        if head.ref is None:
+            yield Problem("head", "HEAD", f"its commit {head.oid} cannot be read: {error.message}", _PUT_BACK)
 
 
 def _check_operations(repository: Repository, tips: dict[Oid, str]) -> Iterator[Problem]:

@@ -22,14 +22,16 @@ from dartvc.model.records import NamedTuple
 from dartvc.store import Head
 from dartvc.store.durable import storage_errors, sync_folder
 
-__all__ = ["CELL_END", "INSIDE", "LOOK", "Operation", "OperationLog", "RefMove", "Standing", "UndoPlan", "decode_operation"]
+__all__ = ["CELL_END", "COMMITTING", "INSIDE", "LOOK", "Operation", "OperationLog", "RefMove", "Standing", "UndoPlan", "decode_operation"]
 
 INSIDE, CELL_END = "inside", "cell"
 """A commit in the middle of a cell, and the one at the end of such a cell: an undo takes the whole cell back."""
 LOOK = "look"
 """A commit of a cell that changed nothing."""
-_REMEMBERED = frozenset({"fetch", "push"})
-"""Operations that only remember where a remote is: an undo passes over them."""
+COMMITTING = frozenset({"commit", INSIDE, CELL_END, LOOK})
+"""Operations that only added a commit."""
+_PASSED_OVER = frozenset({"fetch", "push", "repair", "thin"})
+"""Operations that no undo takes back: they remember where a remote is, or commits that are gone or damaged."""
 
 _BLOCK_BYTES = 64 * 1024
 _OID = re.compile(r"[0-9a-f]{40}\Z")
@@ -277,7 +279,7 @@ class OperationLog:
 
         So a kernel that was started again takes back what the one before it did, and nobody takes back what was done at another HEAD.
         """
-        entries = (entry for entry in self.iter_newest() if entry.operation not in _REMEMBERED)
+        entries = (entry for entry in self.iter_newest() if entry.operation not in _PASSED_OVER)
         if standing is None:
             yield from entries
             return

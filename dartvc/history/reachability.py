@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dartvc.errors import DartvcError, MissingObjectError
 from dartvc.history.namespace import TREE_MODE
+from dartvc.history.operations import COMMITTING
 from dartvc.host.progress import counting
 from dartvc.model import Oid
 
@@ -36,17 +37,20 @@ def named_commits(repository: Repository) -> dict[str, Oid]:
     return named
 
 
-def logged_commits(repository: Repository, window_s: float, *, now: datetime | None = None) -> Iterator[Oid]:
+def logged_commits(repository: Repository, window_s: float, *, now: datetime | None = None, with_commits: bool = True) -> Iterator[Oid]:
     """Yields the commits of operations younger than the undo window, those that still exist, under the ids they have today.
 
-    The newest operation counts whatever its age: it says where each HEAD is.
+    The newest operation counts whatever its age: it says where each HEAD is. Without ``with_commits`` nothing is said of operations that
+    only committed: what undoing these would need.
     """
     now = now or datetime.now(UTC)
     for position, entry in enumerate(repository.operations.iter_newest()):
         if position and (now - entry.time).total_seconds() > window_s:
             return
-        oids = [oid for move in entry.moves for oid in (move.old, move.new)]
-        for oid in (*oids, entry.head_before.oid, entry.head_after.oid):
+        oids = [entry.head_after.oid] if not position else []
+        if with_commits or entry.operation not in COMMITTING:
+            oids += [entry.head_before.oid, entry.head_after.oid, *(oid for move in entry.moves for oid in (move.old, move.new))]
+        for oid in oids:
             if oid is not None:
                 try:
                     present = repository.current_id(oid)

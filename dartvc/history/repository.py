@@ -229,8 +229,8 @@ class Repository:
         """Records new ids of commits (40 zeros: dropped), so that the old ones still resolve; durable."""
         self._replaced.add(replaced)
 
-    def configure(self, key: str, value: str) -> None:
-        """Sets a setting, durably; one that names a program is sealed, so that a stranger's repository cannot have it run here.
+    def configure(self, key: str, value: str | None) -> None:
+        """Sets a setting, or takes it away (None), durably; one that names a program is sealed, so that a stranger's repository cannot have it run here.
 
         Raises:
             UsageError: the key is not one git could hold.
@@ -238,7 +238,7 @@ class Repository:
         """
         values: dict[str, str | None] = {key: value}
         if key.lower() in _PROGRAMS:
-            values[_PROGRAMS[key.lower()]] = self.seals.seal(_program_payload(key, value))
+            values[_PROGRAMS[key.lower()]] = self.seals.seal(_program_payload(key, value)) if value is not None else None
         self.config.update(values)
 
     def program(self, key: str) -> str:

@@ -37,12 +37,14 @@ _AUTOMATIC = frozenset({CommitKind.CELL, CommitKind.AUTO, CommitKind.CHECKPOINT,
 class Retention:
     """What of the automatic commits is kept: a commit stays when any rule keeps it.
 
-    ``best`` is (``max`` or ``min``, a name, how many): the commits with the best value of a number.
+    ``best`` is (``max`` or ``min``, a name, how many): the commits with the best value of a number. ``with_undo`` keeps what undoing one commit
+    after the other would need, as long as the undo window says; what other operations need is always kept.
     """
 
     keep_last: int = 1000
     keep_within_s: float = 7 * 86400.0
     best: tuple[str, str, int] | None = None
+    with_undo: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ def plan_thinning(repository: Repository, retention: Retention, *, now_s: float 
     children = Counter(parent for commit in commits.values() for parent in commit.parents)
     frozen = _frozen(repository, named, commits, held)
     kept = set(named.values()) | frozen
-    kept.update(logged_commits(repository, parse_duration_s(repository.config.get("dartvc.undoWindow"))))
+    window_s = parse_duration_s(repository.config.get("dartvc.undoWindow"))
+    kept.update(logged_commits(repository, window_s, with_commits=retention.with_undo))
     for ref, tip in named.items():
         if ref.startswith("refs/heads/") or ref == "HEAD":
             kept.update(_last_automatic(commits, tip, retention.keep_last))

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dartvc.errors import DartvcError, LockedError, NotFoundError, StorageError
 from dartvc.history import Repository
 from dartvc.history.fsck import Problem, check_repository
+from dartvc.history.repair import PutBack, put_back
 from dartvc.model import Oid
 from dartvc.state.loading import Loading, Unloadable, load
 
-__all__ = ["Problem", "check"]
+__all__ = ["Problem", "PutBack", "check", "put_back"]
 
 
 def check(repository: Repository, *, loadable: bool = False) -> Iterator[Problem]:

@@ -137,7 +137,8 @@ def _specs(
     kinds = (("refs/heads/", everything), ("refs/tags/", everything or tags), ("refs/runs/", everything), ("refs/logs/", everything))
     for prefix, is_wanted in kinds:
         if is_wanted:
-            specs += [RefSpec(name, name) for name, _ in repository.database.refs.iter_refs(prefix)]
+            is_along = prefix in ("refs/runs/", "refs/logs/")
+            specs += [RefSpec(name, name, is_along=is_along) for name, _ in repository.database.refs.iter_refs(prefix)]
     if specs or everything or tags:
         return specs
     if head is None:

@@ -71,7 +71,8 @@ def export(
     """
     form = form or ("" if is_folder else target.suffix.removeprefix("."))
     if form not in FORMATS and not (is_folder and not form):
-        raise UsageError(f"{form or target.name!r} is no format", kind="export-format", hint=f"--format {' or '.join(FORMATS)}")
+        hint = f"--format {' or '.join(FORMATS)}" + ("" if form else f"; -o {target.name}/ is a folder with a file for each name")
+        raise UsageError(f"{form or target.name!r} is no format", kind="export-format", hint=hint)
     recorded = repository.names(oid)
     for name in names:
         if name not in recorded:

@@ -23,6 +23,7 @@ __all__ = [
     "delete_ref",
     "need_session",
     "redo",
+    "rename_branch",
     "reset",
     "restore",
     "restore_operation",
@@ -134,6 +135,30 @@ def delete_ref(repository: Repository, kind: str, name: str, current: str | None
     return oid
 
 
+def rename_branch(repository: Repository, old: str, new: str) -> Oid:
+    """Gives a branch another name, and what it follows with it; HEAD goes along.
+
+    Raises:
+        NotFoundError: there is no such branch.
+        RefusedError: a session lives on it.
+        UsageError: there is one of the new name.
+    """
+    _check_absent(repository, new)
+    source, target = f"refs/heads/{old}", f"refs/heads/{new}"
+    oid = repository.database.refs.read(source)
+    if oid is None:
+        raise NotFoundError(f"there is no branch {old!r}", kind="unknown-ref", hint="dvc-state branch")
+    if any(each.branch == old for each in _living(repository)):
+        raise RefusedError(f"a session lives on {old!r}", kind="branch-in-use", hint=f"dvc-state branch {new} {old} makes another one")
+    settings = {key: repository.config.get(key) for key in repository.config.keys(f"branch.{old}.")}
+    head = Head(target, oid) if repository.database.refs.head().ref == source else None
+    moves = [RefMove(source, oid, None), RefMove(target, None, oid)]
+    repository.move_refs(moves, operation="rename branch", description=f"branch -m {old} {new}", head=head)
+    moved = {key.replace(f".{old}.", f".{new}.", 1): value for key, value in settings.items()}
+    repository.config.update({**dict.fromkeys(settings), **moved})
+    return oid
+
+
 def reset(repository: Repository, workspace: Workspace, revision: str, *, trust: bool = False) -> Moved:
     """Moves the branch (and the namespace) to a revision."""
     oid = repository.resolve(revision, head=workspace.head)
@@ -219,7 +244,23 @@ def _living(repository: Repository) -> Sequence[LiveSession]:
     return living_sessions(repository.path)
 
 
+def _under_present_ids(repository: Repository, plan: UndoPlan) -> UndoPlan:
+    """Returns a plan with the ids that its commits have since automatic ones between them were dropped.
+
+    Raises:
+        NotFoundError: one of them was dropped itself.
+    """
+
+    def present(oid: Oid | None) -> Oid | None:
+        return repository.current_id(oid) if oid is not None else None
+
+    moves = [RefMove(move.name, present(move.old), present(move.new)) for move in plan.moves]
+    head = Head(plan.head.ref, present(plan.head.oid))
+    return plan._replace(moves=tuple(move for move in moves if move.old != move.new), head=head)
+
+
 def _carry_out(repository: Repository, workspace: Workspace, plan: UndoPlan, verb: str, saved: Oid | None) -> Moved:
+    plan = _under_present_ids(repository, plan)
     target = plan.head_oid
     if target is None:
         raise RefusedError("there is no state before the first commit", kind="nothing-before", hint="dvc-state log")

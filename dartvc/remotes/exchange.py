@@ -11,10 +11,12 @@ from typing import Protocol
 from dartvc.history import RefMove, Repository
 from dartvc.model import Oid
 
-__all__ = ["TRAVELLING", "Advertisement", "Exchange", "Incoming", "Peer", "RefUpdate", "Sent", "UpdateKind"]
+__all__ = ["TRAVELLING", "WENT_APART", "Advertisement", "Exchange", "Incoming", "Peer", "RefUpdate", "Sent", "UpdateKind"]
 
 TRAVELLING = ("refs/heads/", "refs/tags/", "refs/runs/", "refs/logs/")
 """Refs that are exchanged. Tracking refs (``refs/remotes/``) and what is one user's own (``refs/dartvc/``: the stash) stay where they are."""
+
+WENT_APART = "it went on here and there, the branches have both; --force puts one in the other's place"
 
 
 class UpdateKind(StrEnum):
@@ -25,6 +27,8 @@ class UpdateKind(StrEnum):
     FORCED = "forced"
     DELETED = "deleted"
     UP_TO_DATE = "up to date"
+    KEPT = "kept"
+    """A run that went on here and there, and only goes along with branches: these have all of its commits, each side's name stays at its own."""
     REJECTED = "rejected"
 
 
@@ -42,7 +46,7 @@ class RefUpdate:
     @property
     def is_change(self) -> bool:
         """Whether the ref moved."""
-        return self.kind not in (UpdateKind.UP_TO_DATE, UpdateKind.REJECTED)
+        return self.kind not in (UpdateKind.UP_TO_DATE, UpdateKind.KEPT, UpdateKind.REJECTED)
 
 
 @dataclass(frozen=True, slots=True)

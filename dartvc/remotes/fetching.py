@@ -9,7 +9,7 @@ from dartvc.history import RefMove, Repository
 from dartvc.history.epoch import read_epoch
 from dartvc.model import Oid
 from dartvc.remotes.addresses import Address
-from dartvc.remotes.exchange import Exchange, RefUpdate, UpdateKind
+from dartvc.remotes.exchange import WENT_APART, Exchange, RefUpdate, UpdateKind
 from dartvc.remotes.negotiation import is_ancestor
 from dartvc.remotes.peers import peer_at
 from dartvc.remotes.registry import Remote
@@ -98,8 +98,9 @@ def _update(repository: Repository, remote: Remote, name: str, new: Oid, *, forc
         return RefUpdate(UpdateKind.FORCED, name, target, old, new)
     if not name.startswith("refs/tags/") and is_ancestor(database, new, old):
         return RefUpdate(UpdateKind.UP_TO_DATE, name, target, old, old)
-    reason = "a tag of this name is elsewhere here" if name.startswith("refs/tags/") else "the run went on here and there"
-    return RefUpdate(UpdateKind.REJECTED, name, target, old, new, reason)
+    if name.startswith("refs/tags/"):
+        return RefUpdate(UpdateKind.REJECTED, name, target, old, new, "a tag of this name is elsewhere here")
+    return RefUpdate(UpdateKind.KEPT, name, target, old, new, WENT_APART)
 
 
 def _pruned(repository: Repository, remote: Remote, refs: Mapping[str, Oid]) -> Iterator[RefUpdate]:

@@ -9,7 +9,7 @@ from dartvc.errors import NotFoundError, UsageError
 from dartvc.history import RefMove, Repository
 from dartvc.model import Oid
 from dartvc.remotes.addresses import Address
-from dartvc.remotes.exchange import TRAVELLING, Exchange, RefUpdate, Sent, UpdateKind
+from dartvc.remotes.exchange import TRAVELLING, WENT_APART, Exchange, RefUpdate, Sent, UpdateKind
 from dartvc.remotes.negotiation import is_ancestor
 from dartvc.remotes.peers import peer_at
 from dartvc.remotes.registry import Remote
@@ -20,11 +20,12 @@ __all__ = ["RefSpec", "parse_refspec", "push"]
 
 @dataclass(frozen=True, slots=True)
 class RefSpec:
-    """One ref to push: ``source`` is a ref of ours (None: delete), ``target`` one of the remote's."""
+    """One ref to push: ``source`` is a ref of ours (None: delete), ``target`` one of the remote's, ``is_along``: nobody named it."""
 
     source: str | None
     target: str
     force: bool = False
+    is_along: bool = False
 
 
 def parse_refspec(repository: Repository, text: str) -> RefSpec:
@@ -118,6 +119,8 @@ def _update(repository: Repository, spec: RefSpec, offered: Mapping[str, Oid], *
         return replace(update, kind=UpdateKind.FORCED)
     if not is_tag and is_known and is_ancestor(database, new, old) and spec.target.startswith(("refs/runs/", "refs/logs/")):
         return replace(update, kind=UpdateKind.UP_TO_DATE)
+    if spec.is_along and not is_tag:
+        return replace(update, kind=UpdateKind.KEPT, reason=WENT_APART)
     reason = (
         "a tag of this name is elsewhere there"
         if is_tag
@@ -142,7 +145,7 @@ def _followers(repository: Repository, specs: Iterable[RefSpec], offered: Mappin
     if not candidates or not tips:
         return []
     pushed = set(repository.database.iter_commits(tips))
-    return [RefSpec(name, name) for name, oid in candidates if oid in pushed or name.startswith("refs/logs/")]  # these stand on no branch
+    return [RefSpec(name, name, is_along=True) for name, oid in candidates if oid in pushed or name.startswith("refs/logs/")]  # these stand on no branch
 
 
 def _remember(repository: Repository, remote: Remote, updates: Iterable[RefUpdate]) -> None:

@@ -12,6 +12,7 @@ __all__ = ["Room"]
 
 _LARGEST_SHARE = 0.05
 """Of a small disk not the whole setting is left free."""
+_HINT = "dvc-state gc --keep-last 10 --keep-within 1h drops older ones"
 
 
 class Room:
@@ -39,5 +40,5 @@ class Room:
         reason = f"only {free / 1e6:,.0f} MB of the disk are free, and {least / 1e6:,.0f} MB stay so (dartvc.minFree)"
         if not self._is_told:
             self._is_told = True
-            print(f"dartvc: no commits for now: {reason}", file=sys.stderr)
+            print(f"dartvc: no commits for now: {reason}; {_HINT}", file=sys.stderr)
         return reason

@@ -64,7 +64,7 @@ class Refs:
             if not text.startswith("ref: refs/"):
                 break
             name = text[5:]
-        raise CorruptError(f"the ref {name} is damaged", kind="ref", hint="dvc-state op log shows where it pointed")
+        raise CorruptError(f"the ref {name} is damaged", kind="ref", hint="dvc-state fsck --repair")
 
     def _text(self, name: str) -> str | None:
         try:
@@ -119,15 +119,15 @@ class Refs:
                     raise UsageError(f"{new!r} is not an object id", kind="bad-oid", hint="40 hexadecimal digits")
                 self._write(name, f"{new}\n", lambda: self._compare(name, expected), is_same=new == expected)
 
-    def note(self, name: str, new: Oid) -> None:
-        """Points a ref that history can tell again (the tip of a run) at a commit, whatever it said, without waiting for the disk.
+    def note(self, name: str, new: Oid, *, is_synced: bool = False) -> None:
+        """Points a ref that history can tell again (the tip of a run) at a commit, whatever it said; waits for the disk only when told to.
 
         Raises:
             LockedError: somebody else is writing.
             StorageError: the disk refused; the ref is where it was.
         """
         with self._lock.hold(10.0):
-            self._write(check_ref_name(name), f"{new}\n", is_synced=False)
+            self._write(check_ref_name(name), f"{new}\n", is_synced=is_synced)
 
     def _compare(self, name: str, expected: Oid | None) -> None:
         present = self.read(name)
@@ -213,7 +213,7 @@ class Refs:
         if text.startswith("ref: refs/"):
             return Head(text[5:], self.read(text[5:]))
         if not _OID.match(text):
-            raise CorruptError("HEAD is damaged", kind="head", hint="dvc-state switch main")
+            raise CorruptError("HEAD is damaged", kind="head", hint="dvc-state fsck --repair")
         return Head(None, Oid(text))
 
     def link(self, name: str, target: str | None) -> None:

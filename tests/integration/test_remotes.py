@@ -102,6 +102,32 @@ def test_what_went_apart_is_refused_with_the_ways_out(tmp_path: Path, shared: tu
     assert messages(second, "origin/main") == ["x=3", "x=1"]
 
 
+def test_a_run_that_went_on_here_and_there_stops_no_exchange(tmp_path: Path) -> None:
+    first, place = tmp_path / "first", tmp_path / "place"
+    first.mkdir()
+    (first / "program.py").write_text("for step in range(3):\n    print(step)\n")
+    dvc(tmp_path, "init", str(place))
+    dvc(first, "run", "program.py")
+    dvc(first, "remote", "add", "origin", str(place))
+    dvc(first, "push")
+    dvc(tmp_path, "clone", "--trust", str(place), "second")
+    start = parsed(first, "log")["items"][-1]["oid"]
+    for project in (first, tmp_path / "second"):
+        dvc(project, "resume", "--trust", start)
+        shown = dvc(project, "push").stdout
+        assert "[kept]" in shown and "rejected" not in shown
+        for verb in ("fetch", "pull", "push"):
+            assert "rejected" not in dvc(project, verb).stdout
+    dvc(tmp_path / "second", "tag", "best")
+    dvc(first, "tag", "best", "HEAD~1")
+    dvc(first, "push")
+    for verb in ("fetch", "pull"):
+        assert "fetch --force" in dvc(tmp_path / "second", verb, rc=4).stderr
+    assert "push --force" in dvc(tmp_path / "second", "push", "--tags", rc=4).stderr
+    dvc(tmp_path / "second", "fetch", "--force")
+    dvc(tmp_path / "second", "pull")
+
+
 def test_branches_of_a_remote_are_listed_and_deleted(tmp_path: Path, shared: tuple[Path, str]) -> None:
     _, address = shared
     first = tmp_path / "first"

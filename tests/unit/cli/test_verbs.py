@@ -66,6 +66,37 @@ def test_gc_keeps_the_best_in_both_spellings(project: Project, rule: str) -> Non
     assert "thinned" in project("gc", "--dry-run", "--keep-best", rule)
 
 
+def test_gc_drops_automatic_commits_of_a_moment_ago_when_told_to(project: Project) -> None:
+    for number in range(9):
+        project.namespace["x"] = str(number) * 100_000
+        project.session.checkpoint(f"auto {number}", CommitKind.AUTO)
+        project.session.flush()
+    project("tag", "kept", "HEAD~6")
+    assert "is alive" in project("gc", "--keep-last", "2", "--prune", "0s", expected=4)
+    project.session.close()
+    assert "0 automatic commits" in project("gc", is_inside=False)
+    assert "6 automatic commits thinned" in project("gc", "--keep-last", "2", "--keep-within", "0s", "--prune", "now", is_inside=False)
+    assert project("fsck", is_inside=False) == "every object, ref and commit is sound\n"
+    left = [each["message"] for each in json.loads(project("log", "--json", is_inside=False))["items"]]
+    assert left == ["auto 8", "auto 7", "auto 2", "step 2", "step 1", "step 0"]
+
+
+def test_what_gc_dropped_cannot_be_undone_and_what_it_kept_can(project: Project) -> None:
+    for number in range(4):
+        project.namespace["x"] = number
+        project.session.checkpoint(f"auto {number}", CommitKind.AUTO)
+        project.session.flush()
+    project.session.close()
+    last = project("op", "log", "-n", "1", is_inside=False).split()[0]
+    project("gc", "--keep-last", "2", "--keep-within", "0s", "--prune", "0s", is_inside=False)
+    assert "auto 3" in project("undo", is_inside=False)
+    assert "auto 2" in project("log", "-n", "1", is_inside=False)
+    assert "was dropped" in project("undo", expected=3, is_inside=False)
+    project("op", "restore", last, is_inside=False)
+    assert "auto 3" in project("log", "-n", "1", is_inside=False)
+    assert project("fsck", is_inside=False) == "every object, ref and commit is sound\n"
+
+
 @pytest.mark.parametrize("words", [("--keep-last", "-1"), ("--keep-best", "max:x"), ("--keep-within", "-7d"), ("--keep-within", "nan")])
 def test_gc_refuses_rules_that_mean_nothing(project: Project, words: tuple[str, ...]) -> None:
     assert "error: " in project("gc", "--dry-run", *words, expected=2)
@@ -280,3 +311,81 @@ def test_what_is_shown_reads_well(project: Project) -> None:
     shown = project("show")
     assert shown.count("z = 1") == 1 and "Error: KeyboardInterrupt\n" in shown
     assert "Error:  KeyboardInterrupt\n" in project("log", "-n", "1")
+
+
+def subjects(project: Project, *words: str) -> list[str]:
+    return [each["message"] for each in json.loads(project("log", "--json", *words))["items"]]
+
+
+def test_log_is_narrowed_as_in_git(project: Project) -> None:
+    project.commit("y alone", y=1)
+    assert subjects(project, "-2") == subjects(project, "--oneline", "-2") == ["y alone", "step 2"]
+    assert subjects(project, "--", "x") == subjects(project, "--var", "x") == ["step 2", "step 1", "step 0"]
+    assert subjects(project, "-1", "HEAD~1", "--", "x") == ["step 2"]
+    assert subjects(project, "--grep", "^step [01]") == subjects(project, "--grep=^step [01]") == ["step 1", "step 0"]
+    assert len(subjects(project, "--since", "1h")) == 4 and subjects(project, "--since", "0s") == []
+    assert "regular expression" in project("log", "--grep", "(", expected=2)
+    assert "--var x" in project("log", "--", "x", "y", expected=2)
+
+
+def test_branches_are_renamed_and_deleted_as_in_git(project: Project) -> None:
+    project.session.close()
+    head = json.loads(project("branch", "--json", is_inside=False))["items"]
+    project.repository.config.update({"branch.main.remote": "origin", "branch.main.merge": "refs/heads/main"})
+    project("branch", "-m", "trunk", is_inside=False)
+    assert json.loads(project("branch", "-v", "--json", is_inside=False))["items"] == [{**head[0], "name": "trunk"}]
+    assert project.repository.config.keys("branch.") == ["branch.trunk.remote", "branch.trunk.merge"]
+    project("switch", "--create", "other", is_inside=False)
+    project("branch", "-m", "trunk", "stem", is_inside=False)
+    assert "exists already" in project("branch", "-m", "stem", "other", expected=2, is_inside=False)
+    project("branch", "-D", "stem", is_inside=False)
+    assert [each["name"] for each in json.loads(project("branch", "--json", is_inside=False))["items"]] == ["other"]
+    for _ in range(4):
+        project("undo", is_inside=False)
+    assert json.loads(project("branch", "--json", is_inside=False))["items"] == head
+
+
+def test_a_branch_on_which_a_session_lives_keeps_its_name(project: Project) -> None:
+    assert "lives on 'main'" in project("branch", "-m", "trunk", expected=4)
+
+
+def test_settings_are_got_and_unset_as_in_git(project: Project) -> None:
+    project("config", "dartvc.keepLast", "7")
+    assert project("config", "--get", "dartvc.keepLast") == "7\n"
+    assert project("config", "--unset", "dartvc.keepLast") == ""
+    assert project("config", "dartvc.keepLast") == "1000\n"
+    assert "there is no setting" in project("config", "--unset", "dartvc.keepLst", expected=3)
+    assert "--list" in project("config", "--get", expected=2)
+
+
+def test_reset_is_hard(project: Project) -> None:
+    project("reset", "--hard", "HEAD~1")
+    assert project.namespace["x"] == 1
+    assert "dvc-state reset REV" in project("reset", "--soft", "HEAD~1", expected=2)
+
+
+def test_a_stash_may_be_pushed(project: Project) -> None:
+    project.namespace["x"] = 5
+    project("stash", "push")
+    assert project.namespace["x"] == 2
+    project("stash", "pop")
+    assert project.namespace["x"] == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "verb"),
+    [("add .", "commit"), ("merge side", "cherry-pick"), ("rebase main", "cherry-pick"), ("reflog", "op log"), ("stash apply", "stash pop")],
+)
+def test_verbs_of_git_that_are_not_here_name_the_one_that_is(project: Project, words: str, verb: str) -> None:
+    said = project(*words.split(), expected=2).splitlines()
+    assert len(said) == 2 and said[1].startswith(f"  dvc-state {verb}")
+    assert json.loads(project(*words.split(), "--json", expected=2))["error"]["code"] == "git-only"
+
+
+def test_what_is_missing_is_called_as_in_the_reference(project: Project) -> None:
+    for words, label in ((("revert",), "REV"), (("clone",), "ADDRESS"), (("remote", "add"), "NAME"), (("restore",), "NAMES...")):
+        assert project(*words, expected=2).startswith(f"error: {label} is missing")
+
+
+def test_an_export_to_no_format_offers_a_folder(project: Project) -> None:
+    assert "-o states/ is a folder" in project("export", "HEAD", "-o", "states", expected=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,10 @@ def test_thinning_keeps_the_last_and_the_best(repository: Repository, commit: Co
 def test_thinning_leaves_alone_what_the_undo_window_and_remotes_and_forks_need(repository: Repository, commit: Commit) -> None:
     oids = [commit({"x": value}, time_s=NOW_S) for value in range(6)]
     assert plan_thinning(repository, NOTHING).dropped == ()
+    assert set(plan_thinning(repository, replace(NOTHING, with_undo=False)).dropped) == set(oids[1:5])
+    for old, new in ((oids[5], oids[3]), (oids[3], oids[5])):
+        repository.move_refs([RefMove("main", old, new)], operation="reset", description="")
+    assert set(plan_thinning(repository, replace(NOTHING, with_undo=False)).dropped) == {oids[1], oids[2], oids[4]}
     _forget_operations(repository)
     assert set(plan_thinning(repository, NOTHING).dropped) == set(oids[1:5])
     repository.database.refs.move("refs/remotes/origin/main", oids[2], expected=None)

@@ -89,8 +89,11 @@ def test_a_run_that_went_on_on_both_sides_is_not_replaced(ours: Repository, thei
     point(ours, "refs/runs/0badcafe", mine)
     assert kinds(fetched(ours, theirs))["refs/runs/0badcafe"] is UpdateKind.UP_TO_DATE
     point(theirs, "refs/runs/0badcafe", grow(theirs, ["theirs"])[-1])
-    assert kinds(fetched(ours, theirs))["refs/runs/0badcafe"] is UpdateKind.REJECTED
+    assert kinds(fetched(ours, theirs))["refs/runs/0badcafe"] is UpdateKind.KEPT
     assert ours.database.refs.read("refs/runs/0badcafe") == mine
+    assert kinds(pushed(ours, theirs.root, "main:line"))["refs/runs/0badcafe"] is UpdateKind.KEPT
+    assert kinds(pushed(ours, theirs.root, "runs/0badcafe")) == {"refs/runs/0badcafe": UpdateKind.REJECTED}
+    assert kinds(pushed(ours, theirs.root, "runs/0badcafe", force=True)) == {"refs/runs/0badcafe": UpdateKind.FORCED}
 
 
 def test_a_branch_that_went_away_is_forgotten_only_when_asked_and_may_make_room(ours: Repository, theirs: Repository, grow: Grow) -> None:

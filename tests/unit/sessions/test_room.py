@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from dartvc.cli.entry import run
 from dartvc.history import Repository
-from dartvc.sessions.room import Room
+from dartvc.sessions.room import _HINT, Room
 
 
 def test_a_lack_of_room_is_said_when_it_begins_and_again_when_it_comes_back(
@@ -26,3 +28,10 @@ def test_a_lack_of_room_is_said_when_it_begins_and_again_when_it_comes_back(
     assert [bool(each) for each in lacks] == [False, True, True, False, True]
     assert lacks[1] == "only 3 MB of the disk are free, and 4 MB stay so (dartvc.minFree)"
     assert capsys.readouterr().err.count("no commits for now") == 2
+
+
+def test_the_way_to_more_room_is_a_command_that_is_understood(tmp_path: Path) -> None:
+    words = _HINT.partition(" drops")[0].split()
+    Repository.init(tmp_path)
+    out, err = io.StringIO(), io.StringIO()
+    assert run(words[1:], stdout=out, stderr=err, directory=str(tmp_path)) == 0, err.getvalue()
