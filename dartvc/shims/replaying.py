@@ -62,9 +62,9 @@ class Replayer:
         self.capture = Capture(LoopReader(), self.run.arguments)
         self.refused: list[str] = []
         self.began = time.perf_counter()
-        self.main = main_module(self.run)
-        self.sources = Sources()
         text = job.sources[self.run.script]
+        self.main = main_module(self.run, text)
+        self.sources = Sources()
         self.unit = self.sources.add(self.run.script, text)
         linecache.cache[self.run.script] = (len(text), None, text.splitlines(keepends=True), self.run.script)
 
