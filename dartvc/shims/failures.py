@@ -10,6 +10,7 @@ import tokenize
 import types
 from contextlib import suppress
 
+from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.watched import is_block, is_trampoline
 from dartvc.shims.texts import SHOW, find_cell, is_notebook
 
@@ -26,7 +27,7 @@ def print_failure(error: BaseException, script: str, text: str) -> None:
         script: the program's file.
         text: what was run; of a notebook or an archive its file says something else.
     """
-    trace = error.__traceback__ = _own_frames(error.__traceback__)
+    trace = error.__traceback__ = _own_frames(error.__traceback__, script)
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
     if sys.version_info >= (3, 12):
         sys.last_exc = error
@@ -36,12 +37,14 @@ def print_failure(error: BaseException, script: str, text: str) -> None:
         sys.excepthook(type(error), error, trace)
 
 
-def _own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
+def _own_frames(trace: types.TracebackType | None, script: str) -> types.TracebackType | None:
     entries: list[types.TracebackType] = []
     while trace is not None:
         if not _is_ours(trace.tb_frame):
             if entries and is_block(trace.tb_frame.f_code):
                 entries.pop()  # the function that it is a part of
+            if trace.tb_frame.f_code.co_name == MODULE_SCOPE and trace.tb_frame.f_code.co_filename == script:
+                entries.clear()  # the event loop of a notebook that awaits
             entries.append(trace)
         trace = trace.tb_next
     for entry, following in itertools.pairwise(entries):

@@ -31,6 +31,7 @@ from dartvc.history import Repository
 from dartvc.host.places import is_library_file
 from dartvc.model import Oid
 from dartvc.program.capture import Reader
+from dartvc.program.coroutines import run_module
 from dartvc.program.generators import GeneratorCodec, frame_at
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
@@ -75,7 +76,7 @@ class Replayer:
         if self.job.following or self.job.until:
             self.capture.pending = _Stretch(self)
         program = self._watched() if self.job.is_beginning and self.run.reuse else self.unit.code
-        body: Callable[[], object] = lambda: exec(program, self.main.__dict__)  # noqa: E731
+        body: Callable[[], object] = lambda: run_module(program, self.main.__dict__)  # noqa: E731
         if self.job.is_beginning:
             self.apply(_OF_THE_START)
             Begun().write(self.folder)

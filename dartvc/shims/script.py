@@ -23,7 +23,7 @@ from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
 from dartvc.model.records import NamedTuple
 from dartvc.program.capture import Reader
-from dartvc.program.coroutines import is_loop_pass, why_not_at_loop
+from dartvc.program.coroutines import COROUTINES, is_loop_pass, run_module, runs_module, why_not_at_loop
 from dartvc.program.effects import Effects, put_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
@@ -139,7 +139,7 @@ class _Runner:
 
     def _stack_of(self, frame: types.FrameType) -> list[types.FrameType]:
         stack = written_stack(iter_stack(frame))
-        while stack and not (stack[-1].f_globals is self.main.__dict__ and stack[-1].f_code.co_name == MODULE_SCOPE):
+        while stack and not self._is_outermost(stack[-1]):
             stack.pop()
         if not stack:
             raise NotResumable("the script's own frame is not on the stack")
@@ -147,6 +147,11 @@ class _Runner:
         if reason:
             raise NotResumable(reason)
         return stack
+
+    def _is_outermost(self, frame: types.FrameType) -> bool:
+        if frame.f_globals is self.main.__dict__ and frame.f_code.co_name == MODULE_SCOPE:
+            return not frame.f_code.co_flags & COROUTINES
+        return runs_module(frame)
 
     # -- running --------------------------------------------------------------------------------------------------------------
 
@@ -235,7 +240,7 @@ class _Runner:
             code = self.reuse.compile(self.run.script, self.unit.text)
         if is_supported():
             self.preamble.begin(code)
-        status = self.execute(lambda: exec(code, self.main.__dict__))
+        status = self.execute(lambda: run_module(code, self.main.__dict__))
         if not status:
             self._tell_unasked()
         return status
@@ -274,7 +279,8 @@ class _Runner:
         for note in loaded.notes:
             print(f"dartvc: {note}", file=sys.stderr)
         if needs_shell(self.run.script, self.unit.text):
-            self._set_up_shell(loaded.frames[0].line)
+            own = next((each for each in loaded.frames if each.qualname == MODULE_SCOPE), None)
+            self._set_up_shell(own.line if own is not None else None)
         watch_exits(self._is_user)
         self.sources.supply(loaded.sources)
         _set_values(loaded, sets)
@@ -288,7 +294,7 @@ class _Runner:
         self.effects.watch()
         return self.execute(resumption.run)
 
-    def _set_up_shell(self, line: int) -> None:
+    def _set_up_shell(self, line: int | None) -> None:
         with suppress(ImportError), _silence():
             from dartvc.shims.notebook import set_up_figures
 

@@ -384,3 +384,9 @@ def _run_in(manager: Any, client: Any, code: str, text: list[str]) -> bool:
         if message["msg_type"] == "status" and content["execution_state"] == "idle":
             return True
         text.append(content.get("text", "") or content.get("data", {}).get("text/plain", "") or "\n".join(content.get("traceback", ())))
+
+
+def test_a_value_of_a_cell_that_awaits_is_made_again(tmp_path: Path) -> None:
+    cells = ["import asyncio\nasync def f(n):\n    await asyncio.sleep(0)\n    return 2 * n", "res = await f(4)", "%dvc_state lineage res --recompute"]
+    done = python(tmp_path / "project", SHELL + f"for code in {cells!r}:\n    cell(code)\n")
+    assert "res: the same value" in done.stdout

@@ -119,3 +119,48 @@ def test_a_package_that_is_no_python_is_shown_as_such(tmp_path: Path) -> None:
     (tmp_path / "tool" / "__main__.py").write_text("")
     done = command("run", "-m", "tool", cwd=tmp_path)
     assert done.returncode == 1 and "    x = = 1\n" in done.stderr and "running.py" not in done.stderr
+
+
+AWAITING = (
+    COMMIT
+    + "import asyncio\n"
+    + "async def twice(n, is_place=False):\n    await asyncio.sleep(0.001)\n    if is_place:\n        commit_and_die()\n    await asyncio.sleep(0)\n    return n * 2\n"
+    + "async def count():\n    for number in range(3):\n        await asyncio.sleep(0)\n        yield number\n"
+    + "async def background():\n    for number in range(40):\n        await asyncio.sleep(0.001)\n        if number == 3 and WHERE == 'a task':\n"
+    + "            commit_and_die()\n    return 'behind'",
+    "total = await twice(1)\ntotal",
+    "task = asyncio.create_task(twice(20))\nif WHERE == 'between':\n    commit_and_die()",
+    "for i in range(3):\n    total += await twice(i)\n    if i == 1 and WHERE == 'a loop':\n        commit_and_die()\nprint('loop', total)",
+    "total += await twice(total, WHERE == 'an await')\nawait task",
+    "async for each in count():\n    if each == 1 and WHERE == 'async for':\n        commit_and_die()\n    print('each', each)\n[each async for each in count()]",
+    "async with asyncio.Lock() as held:\n    print('in', await twice(1))\n    if WHERE == 'async with':\n        commit_and_die()\n    print('in', await twice(2))",
+    "other = asyncio.create_task(background())\nawait asyncio.sleep(0.1)\nprint(total, await other)",
+    "if WHERE == 'the end':\n    commit_and_die()\ntotal, 'end'",
+)
+PRINTED = "2\nloop 8\n40\neach 0\neach 1\neach 2\n[0, 1, 2]\nin 2\nin 4\n24 behind\n(24, 'end')\n"
+
+
+@pytest.mark.parametrize("place", ["between", "a loop", "an await", "async for", "async with", "a task", "the end"])
+def test_a_notebook_that_awaits_goes_on_from_where_it_was_killed(tmp_path: Path, place: str) -> None:
+    (tmp_path / "n.ipynb").write_text(notebook(f"WHERE = {place!r}", *AWAITING))
+    killed = command("run", "n.ipynb", cwd=tmp_path, die=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = command("resume", cwd=tmp_path)
+    assert (done.returncode, killed.stdout.replace("lost\n", "") + done.stdout) == (0, PRINTED), done.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--reuse",)])
+def test_a_notebook_that_awaits_runs_and_shows_its_own_frames_alone(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "n.ipynb").write_text(notebook("WHERE = ''", *AWAITING, "x = 1\nawait twice(1 / (x - 1))"))
+    done = command("run", *words, "n.ipynb", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, PRINTED), done.stderr
+    assert done.stderr.startswith("Traceback (most recent call last):\n  Cell In[11], line 2, in <module>\n    await twice(1 / (x - 1))\n")
+
+
+def test_a_notebook_that_awaits_is_replayed_and_its_values_are_made_again(tmp_path: Path) -> None:
+    cells = ("import asyncio, dartvc\nasync def twice(n):\n    await asyncio.sleep(0)\n    return n * 2", "x = 1\nfor i in range(3):\n    x = await twice(x)")
+    assert ran(tmp_path, *cells).returncode == 0
+    assert "x: the same value" in command("lineage", "x", "--recompute", cwd=tmp_path).stdout
+    (tmp_path / "n.ipynb").write_text(notebook(cells[0], cells[1] + "\n    dartvc.log('x', x)"))
+    replayed = command("replay", "x", "--all", "--json", cwd=tmp_path)
+    assert [item["records"] for item in json.loads(replayed.stdout)["items"]] == [3], replayed.stderr
