@@ -172,6 +172,7 @@ class _Runner:
             code, failure = 1, raised
         else:
             code = 0
+        failure, code = self.signals.end(failure, code)
         if failure is not None:
             _print_failure(failure, self.run.script, self.unit.text)
         self.points.pacer.stop()
