@@ -198,13 +198,13 @@ def load_extension(shell: Any) -> None:
         print(f"dartvc: continued at {head[:8]}: {count} name{'s' * (count != 1)} restored{lost} ({where})", file=sys.stderr)
         for omission in report.omissions:
             print(f"dartvc: {omission.path}: {omission.reason}", file=sys.stderr)
-        interrupted = shim.cells.interrupted()
-        if interrupted:
-            print(f"dartvc: {interrupted}", file=sys.stderr)
-    elif head is not None and not session.working.names():
+    elif head is not None and not repository.names(head).keys() <= set(session.working.names()):
         print(f"dartvc: recording in {where}. Bring back the last state: %dvc_state checkout {head[:8]}", file=sys.stderr)
     else:
         print(f"dartvc: recording in {where}", file=sys.stderr)
+    interrupted = shim.cells.interrupted()
+    if interrupted:
+        print(f"dartvc: {interrupted}", file=sys.stderr)
 
 
 def unload_extension(shell: Any) -> None:
