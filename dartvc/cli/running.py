@@ -97,7 +97,15 @@ def start(options: StartOptions) -> int:
 
 def _run(options: StartOptions) -> int:
     begin_again("0" if options.reuse and "PYTHONHASHSEED" not in os.environ else "")
-    script, module = _find_module(options.module) if options.module else (options.words[0], "")
+    try:
+        script, module = _find_module(options.module) if options.module else (options.words[0], "")
+    except DartvcError:
+        raise
+    except Exception as error:  # of a package's own code
+        from dartvc.shims.failures import print_failure
+
+        print_failure(error, "", "")
+        return 1
     if not os.path.isfile(script):
         raise UsageError(f"there is no file {script}", kind="no-script", hint="dvc-state run SCRIPT [ARGUMENTS]")
     from dartvc.history import Repository

@@ -305,7 +305,7 @@ class _Facts:
 def _facts_of(code: str, definition: str = "") -> _Facts | None:
     """Reads a cell's code, or one definition in it; None when it is no plain Python."""
     try:
-        compile(code, "<cell>", "exec", dont_inherit=True)
+        compile(code, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         tree: ast.AST = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError):
         return None

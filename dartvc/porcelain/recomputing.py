@@ -6,6 +6,7 @@ Nothing of the project is touched: the slice sees copies of the files that the r
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 import subprocess
@@ -37,6 +38,7 @@ folder, tip, path, oid, name = sys.argv[1:]
 sys.exit(not are_same((Path(folder), tip), (Path(path).parent, oid), name))
 """
 _TAIL = 12
+_CELLS = "cells.ipynb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +102,13 @@ def _run(repository: Repository, trace: Trace, name: str, oid: Oid, slices: dict
     root = repository.root
     run = trace.run
     for file, text in slices.items():
-        path = folder / file
+        path = folder / (file if run is not None else _CELLS)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        path.write_text(_as_notebook(text) if path.suffix == ".ipynb" else text, encoding="utf-8", errors="surrogatepass")
     for each in files_of(repository, repository.process(oid)):
         if each.access == READ and not os.path.isabs(each.path) and not each.path.startswith(".."):
             _bring(root, each, folder)
-    script = os.path.relpath(run.script, root) if run is not None else "cells.py"
+    script = os.path.relpath(run.script, root) if run is not None else _CELLS
     cwd = folder / (os.path.relpath(run.cwd, root) if run is not None else "")
     cwd.mkdir(parents=True, exist_ok=True)
     seed = run.hash_seed if run is not None and run.hash_seed else "0"
@@ -131,6 +133,10 @@ def _run(repository: Repository, trace: Trace, name: str, oid: Oid, slices: dict
     if done.returncode:
         return Recomputation(name, None, seconds, lines, of_lines, "\n".join(done.stderr.strip().splitlines()[-_TAIL:]))
     return Recomputation(name, _is_equal(repository, oid, folder, folder / script, name), seconds, lines, of_lines)
+
+
+def _as_notebook(text: str) -> str:
+    return json.dumps({"cells": [{"cell_type": "code", "source": text}]})
 
 
 def _bring(root: Path, read: RunFile, folder: Path) -> None:

@@ -34,6 +34,8 @@ __all__ = [
     "is_loop_pass",
     "is_loop_place",
     "leaves_normally",
+    "run_module",
+    "runs_module",
     "stepped_task",
     "why_not_at_loop",
 ]
@@ -63,6 +65,23 @@ def enter_loop(loop: Any) -> None:
     loop._set_coroutine_origin_tracking(loop._debug)
     sys.set_asyncgen_hooks(firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook)
     sys.modules["asyncio.events"]._set_running_loop(loop)
+
+
+def run_module(code: types.CodeType, names: dict[str, Any]) -> None:
+    """Runs a module's code; where that awaits outside of functions, as the one task of an event loop."""
+    if not code.co_flags & inspect.CO_COROUTINE:
+        exec(code, names)
+        return
+    import asyncio
+
+    asyncio.run(eval(code, names))
+
+
+def runs_module(frame: types.FrameType) -> bool:
+    """Whether a frame is that of `asyncio.run` which `run_module` has called, or which goes on in its place."""
+    caller = frame.f_back
+    is_run = frame.f_code.co_name == "run" and frame.f_globals.get("__name__") == "asyncio.runners"
+    return is_run and caller is not None and str(caller.f_globals.get("__name__", "")).startswith("dartvc.")
 
 
 def awaiting_at(flow: CodeFlow, instruction: dis.Instruction) -> tuple[str, dis.Instruction] | None:

@@ -217,14 +217,14 @@ class Compiler:
         if is_script:
             cutter.cut_script(tree, text)
         tree = ast.fix_missing_locations(tree)
-        for code in iter_codes(compile(tree, filename, "exec", dont_inherit=True)):
+        for code in iter_codes(compile(tree, filename, "exec", unit.flags, dont_inherit=True)):
             self._plain.setdefault((filename, code.co_qualname, code.co_firstlineno), code)  # those of the blocks
         instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
         put_marks(tree)
         self._lendable.update(cutter.lendable)
         self._announced |= instrumenter.announced
-        whole = name_blocks(compile(tree, filename, "exec", dont_inherit=True))
+        whole = name_blocks(compile(tree, filename, "exec", unit.flags, dont_inherit=True))
         self._watched.update(_by_place(whole, filename))
         return whole
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import inspect
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -57,12 +58,14 @@ def compile_variant(frame: CapturedFrame, reader: Reader, filename: str) -> type
 
 
 def _with_imports(tree: ast.Module, unit: SourceUnit) -> ast.Module:
-    """Lets the compiler see, but not run, the imports that fell away: it compiles calls of what the unit imports in a way of its own."""
-    imports = [each for each in own_imports(unit.tree.body) if getattr(each, "module", None) != "__future__"]
-    if not imports or not tree.body:
+    """Lets the compiler see, but not run, what fell away and told it how to compile: imports (calls of what they bind) and that the unit awaits."""
+    unseen_parts = [each for each in own_imports(unit.tree.body) if getattr(each, "module", None) != "__future__"]
+    if unit.code.co_flags & inspect.CO_COROUTINE:
+        unseen_parts.append(ast.Expr(ast.Await(ast.Constant(None))))
+    if not unseen_parts or not tree.body:
         return tree
     futures = sum(isinstance(each, ast.ImportFrom) and each.module == "__future__" for each in tree.body)
-    unseen = ast.fix_missing_locations(ast.copy_location(ast.If(ast.Constant(False), imports, []), tree.body[min(futures, len(tree.body) - 1)]))
+    unseen = ast.fix_missing_locations(ast.copy_location(ast.If(ast.Constant(False), unseen_parts, []), tree.body[min(futures, len(tree.body) - 1)]))
     return ast.Module([*tree.body[:futures], unseen, *tree.body[futures:]], [])
 
 
@@ -109,8 +112,10 @@ def _renamed(code: types.CodeType, old: str, new: str) -> types.CodeType:
 
 
 def make_function(frame: CapturedFrame, reader: Reader, filename: str, names: dict[str, Any], flags: int = 0) -> Callable[[], Any]:
-    """Returns a callable that goes on where a frame of a function stood; ``flags`` are added to its code's."""
+    """Returns a callable that goes on where a frame stood (a module's, given its stack by `begin`); ``flags`` are added to its code's."""
     code = compile_variant(frame, reader, filename)
+    if frame.qualname == MODULE_SCOPE:
+        return lambda: eval(code, names)
     if flags:
         scope, first_line = reader.origin(code)
         code = code.replace(co_flags=code.co_flags | flags)
@@ -156,11 +161,16 @@ class Resumption:
         namespace_of: Callable[[str], dict[str, Any]],
     ) -> None:
         outermost = frames[0]
-        if outermost.qualname != MODULE_SCOPE:
+        filename, names = file_of(outermost.module, outermost.filename), namespace_of(outermost.module)
+        if outermost.qualname == MODULE_SCOPE:
+            code = compile_variant(outermost, reader, filename)
+            self._state: FrameState | None = FrameState({}, list(outermost.stack))
+            self._begin: Callable[[], object] = lambda: exec(code, names)
+        elif outermost.module == "asyncio.runners":  # a module that awaits outside of functions
+            self._state = None
+            self._begin = make_function(outermost, reader, filename, names)
+        else:
             raise NotResumable("the outermost frame is not a module's")
-        self._code = compile_variant(outermost, reader, file_of(outermost.module, outermost.filename))
-        self._state = FrameState({}, list(outermost.stack))
-        self._namespace = namespace_of(outermost.module)
         steps = [self._step(frame, caller, reader, file_of, namespace_of) for caller, frame in pairwise(frames)]
         self._steps = [step for step in reversed(steps) if step is not None]
         self._loops = [frame.values["self"] for frame in frames if is_loop_place(frame)]
@@ -191,12 +201,12 @@ class Resumption:
         self.install()
         for loop in self._loops:
             enter_loop(loop)
-        exec(self._code, self._namespace)
+        self._begin()
 
     def install(self) -> None:
         """Makes the names that the variants need available, before any of them runs."""
         install_standins()
-        vars(builtins).update({CALL: self._call, FRAME: self._state})
+        vars(builtins).update({CALL: self._call, **({FRAME: self._state} if self._state is not None else {})})
 
     def _call(self) -> Any:
         __tracebackhide__ = True
@@ -215,13 +225,15 @@ def begin(frame: CapturedFrame) -> None:
     own = frame_of(frame.coroutine)
     if own is None:
         raise NotResumable(f"{frame.qualname} is over")
-    state: FrameState = own.f_locals[FRAME]
+    if frame.qualname == MODULE_SCOPE:
+        vars(builtins)[FRAME] = FrameState({}, [])
+    state: FrameState = getattr(builtins, FRAME) if frame.qualname == MODULE_SCOPE else own.f_locals[FRAME]
     state.values.update(frame.values)
     state.stack[:] = frame.stack
     if frame.awaits == "future":
         state.stack[-1] = Paused(frame.stack[-1])
     elif frame.awaits == "asend":
         state.stack[-1] = frame.stack[-1].__anext__()  # type: ignore[attr-defined]
-    first = own.f_code.co_varnames[0]
+    first = next(iter(own.f_code.co_varnames), "")
     if first in frame.cells:  # its cell is made by the call, not taken over
         state.values[first] = frame.cells[first].cell_contents

@@ -36,7 +36,7 @@ def digest_of_code(code: types.CodeType) -> str:
 
 
 class SourceUnit:
-    """One source file: its text, its tree, and the code that it compiles to.
+    """One source file: its text, its tree, and the code that it compiles to; a notebook's may await outside of functions.
 
     Args:
         flags: of the compiler: the ``__future__`` features that a shell carries from cell to cell.
@@ -45,7 +45,7 @@ class SourceUnit:
     def __init__(self, filename: str, text: str, flags: int = 0) -> None:
         self.filename = filename
         self.text = text
-        self.flags = flags
+        self.flags = flags = flags | (ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if filename.endswith(".ipynb") else 0)
         self.tree: ast.Module = compile(text, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
         self.code: types.CodeType = compile(self.tree, filename, "exec", flags, dont_inherit=True)
         self._codes = {(code.co_qualname, code.co_firstlineno): code for whole in self._compiled() for code in iter_codes(whole)}

@@ -27,7 +27,7 @@ from dartvc.sessions.session import Session
 from dartvc.sessions.traces import Trace
 from dartvc.sessions.writer import Ticket
 
-__all__ = ["Cell", "CellRecorder", "CellText", "find_cell", "journal_of", "load_cell", "missing_locals", "read_cell", "read_cell_texts"]
+__all__ = ["Cell", "CellRecorder", "CellText", "find_cell", "find_interrupted", "journal_of", "load_cell", "missing_locals", "read_cell", "read_cell_texts"]
 
 _TEXTS_KEPT = 500
 _ENTRY = "cells"
@@ -182,6 +182,20 @@ def find_cell(repository: Repository, start: Oid) -> tuple[Commit, Cell] | None:
             return None
         commit = repository.commit(commit.parents[0])
         cell = read_cell(repository, commit)
+    return None
+
+
+def find_interrupted(repository: Repository, start: Oid, limit: int) -> Commit | None:
+    """Returns the newest commit inside a cell among ``limit`` ones from ``start`` backwards; None when there is none or that cell has ended."""
+    after: Commit | None = None
+    commit = repository.commit(start)
+    for _ in range(limit):
+        cell = read_cell(repository, commit)
+        if cell is not None:
+            return commit if after is None or repository.code(after.oid) != cell.code else None
+        if not commit.parents:
+            return None
+        after, commit = commit, repository.commit(commit.parents[0])
     return None
 
 

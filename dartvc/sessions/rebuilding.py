@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dartvc.errors import CorruptError
 from dartvc.model import Oid, Omission
 from dartvc.model.records import NamedTuple
-from dartvc.sessions.recompute import EffectRefused, no_effects, random_streams_kept
+from dartvc.sessions.recompute import EffectRefused, execute, no_effects, random_streams_kept
 from dartvc.state.chunking import digest_buffers, fingerprint
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.process import apply_process
@@ -188,5 +188,5 @@ class Rebuilder:
                 payload = self._repository.payload(oid)
                 apply_process({name: load(payload.read_stream(), Loading(scratch, payload))[name]})
             with no_effects(may_read=False):
-                exec(compile(step.code, "<cell>", "exec", dont_inherit=True), scratch)
+                execute(step.code, "<cell>", scratch)
         return {group: save({name: scratch[name] for name in group}, Saving(scratch, "__main__")) for group in step.outputs}

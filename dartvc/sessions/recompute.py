@@ -6,7 +6,9 @@ that commit, the value itself is carried from step to step. Files, processes and
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
 import io
 import os
 import sys
@@ -23,7 +25,7 @@ from dartvc.state.process import ENTRIES, apply_process
 if TYPE_CHECKING:
     from dartvc.history import Repository
 
-__all__ = ["EffectRefused", "no_effects", "random_streams_kept", "recompute"]
+__all__ = ["EffectRefused", "execute", "no_effects", "random_streams_kept", "recompute"]
 
 _STREAMS = ("random", "numpy.random", "torch.random")
 
@@ -66,10 +68,28 @@ def _run_step(repository: Repository, name: str, step: Mapping[str, Any], carrie
     if carried is not None:
         scratch[name] = carried[0]
     with random_streams_kept(), no_effects(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        exec(compile(code, "<recipe>", "exec", dont_inherit=True), scratch)
+        execute(code, "<recipe>", scratch)
     if name not in scratch:
         raise KeyError(name)
     return scratch[name]
+
+
+def execute(code: str, filename: str, names: dict[str, object]) -> None:
+    """Runs a cell's code; where that awaits outside of functions, on an event loop of its own, whatever loop runs around it."""
+    compiled = compile(code, filename, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    if not compiled.co_flags & inspect.CO_COROUTINE:
+        exec(compiled, names)
+        return
+    import asyncio
+
+    around = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(eval(compiled, names))
+    finally:
+        loop.close()
+        asyncio._set_running_loop(around)
 
 
 def _load_mentioned(repository: Repository, base: Oid, mentioned: set[str], scratch: dict[str, object]) -> None:

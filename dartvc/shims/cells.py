@@ -33,7 +33,17 @@ from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
 from dartvc.program.watched import written_stack
 from dartvc.sessions import Session
-from dartvc.sessions.cells import Cell, CellRecorder, CellText, find_cell, journal_of, load_cell, missing_locals, read_cell, read_cell_texts
+from dartvc.sessions.cells import (
+    Cell,
+    CellRecorder,
+    CellText,
+    find_cell,
+    find_interrupted,
+    journal_of,
+    load_cell,
+    missing_locals,
+    read_cell_texts,
+)
 from dartvc.sessions.pacing import Pace
 from dartvc.sessions.recorded import LoadedRun, read_modules, read_sequence
 from dartvc.shims.safepoints import SafePoints
@@ -46,6 +56,8 @@ __all__ = ["Cells", "is_resume"]
 
 _RESUME = re.compile(r"\s*%dvc[_-]state\s+resume\b")
 _CELL_FILE = re.compile(r"<ipython-input-\d+-|.*[/\\]ipykernel_\d+[/\\][^/\\]+$")
+_LOOKED_AT = 50
+"""How many commits back a cell is looked for that was interrupted."""
 _DEFINES = re.compile(r"\b(?:def|lambda|class)\b")
 _SHELL = ("IPython", "ipykernel", "traitlets")
 
@@ -199,15 +211,16 @@ class Cells:
 
     # -- going on -----------------------------------------------------------------------------------------------------------
 
-    def interrupted(self) -> str:
-        """Returns a line about the cell that HEAD stands in; empty when it stands in none."""
+    def interrupted(self, *, is_before: bool = False) -> str:
+        """Returns a line about the cell that HEAD stands in, or, if asked for, one that was interrupted shortly before it; empty when there is none."""
         head = self._session.head
-        commit = self._session.repository.commit(head) if head is not None else None
-        if commit is None or commit.position is None or read_cell(self._session.repository, commit) is None:
+        commit = find_interrupted(self._session.repository, head, _LOOKED_AT if is_before else 1) if head is not None else None
+        if commit is None or commit.position is None:
             return ""
         place = commit.position
         where = f", in {place.function}" if place.function != MODULE_SCOPE else ""
-        return f"a cell was interrupted at {os.path.basename(place.file)}:{place.line}{where}; %dvc_state resume goes on inside it"
+        command = "%dvc_state resume" if commit.oid == head else f"%dvc_state resume {short(commit.oid)}"
+        return f"a cell was interrupted at {os.path.basename(place.file)}:{place.line}{where}; {command} goes on inside it"
 
     @contextmanager
     def restoring(self) -> Iterator[None]:
@@ -274,6 +287,8 @@ class Cells:
             missing = missing_locals(repository, oid)
             why = f"could not store {', '.join(missing)}, so that its cell cannot go on" if missing else "stands at the end of a cell"
             print(f"dartvc: {short(oid)} {why}; its variables are restored", file=sys.stderr)
+            if not revisions and not missing and (interrupted := self.interrupted(is_before=True)):
+                print(f"dartvc: {interrupted}", file=sys.stderr)
             return []
         return self._continue(*found)
 

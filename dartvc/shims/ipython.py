@@ -10,7 +10,7 @@ from typing import Any
 
 from dartvc.errors import DartvcError
 from dartvc.history import Repository
-from dartvc.sessions import Session
+from dartvc.sessions import Session, open_sessions
 from dartvc.shims.cells import Cells
 from dartvc.shims.prompt import answer, parting
 from dartvc.shims.reusing import CellReuse
@@ -39,17 +39,22 @@ class _Shim:
         self._is_failure_told = False
 
     def attach(self) -> None:
-        from IPython.core.magic import no_var_expand
-
         events = self.shell.events
         events.register("pre_run_cell", self.pre_run_cell)
         events.register("post_run_cell", self.post_run_cell)
         events.register("post_execute", self.post_execute)
-        for name in ("dvc_state", "dvc-state"):
-            self.shell.register_magic_function(no_var_expand(lambda line: self.magic(line)), "line", name)
+        self.add_magics()
         self.session.serve(lambda argv, color: answer(self.session, argv, color))
 
+    def add_magics(self) -> None:
+        from IPython.core.magic import no_var_expand
+
+        for name in ("dvc_state", "dvc-state"):
+            self.shell.register_magic_function(no_var_expand(lambda line: self.magic(line)), "line", name)
+
     def detach(self) -> None:
+        if self.session.run_id:
+            return
         events = self.shell.events
         for name in ("pre_run_cell", "post_run_cell", "post_execute"):
             try:
@@ -164,8 +169,14 @@ class _Shim:
 
 
 def load_extension(shell: Any) -> None:
-    """Attaches the shell's user namespace to the repository of the working directory, made if there is none."""
+    """Attaches the shell's user namespace to the repository of the working directory, made if there is none; a run commits its own already."""
     if getattr(shell, _ATTRIBUTE, None) is not None:
+        return
+    run = next((each for each in open_sessions() if each.run_id and each.namespace is shell.user_ns), None)
+    if run is not None:
+        shim = _Shim(shell, run)
+        setattr(shell, _ATTRIBUTE, shim)
+        shim.add_magics()
         return
     try:
         try:
@@ -189,13 +200,13 @@ def load_extension(shell: Any) -> None:
         print(f"dartvc: continued at {head[:8]}: {count} name{'s' * (count != 1)} restored{lost} ({where})", file=sys.stderr)
         for omission in report.omissions:
             print(f"dartvc: {omission.path}: {omission.reason}", file=sys.stderr)
-        interrupted = shim.cells.interrupted()
-        if interrupted:
-            print(f"dartvc: {interrupted}", file=sys.stderr)
-    elif head is not None and not session.working.names():
+    elif head is not None and not repository.names(head).keys() <= set(session.working.names()):
         print(f"dartvc: recording in {where}. Bring back the last state: %dvc_state checkout {head[:8]}", file=sys.stderr)
     else:
         print(f"dartvc: recording in {where}", file=sys.stderr)
+    interrupted = shim.cells.interrupted()
+    if interrupted:
+        print(f"dartvc: {interrupted}", file=sys.stderr)
 
 
 def unload_extension(shell: Any) -> None:

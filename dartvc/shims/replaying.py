@@ -31,6 +31,7 @@ from dartvc.history import Repository
 from dartvc.host.places import is_library_file
 from dartvc.model import Oid
 from dartvc.program.capture import Reader
+from dartvc.program.coroutines import run_module
 from dartvc.program.generators import GeneratorCodec, frame_at
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import Resumption
@@ -62,9 +63,9 @@ class Replayer:
         self.capture = Capture(LoopReader(), self.run.arguments)
         self.refused: list[str] = []
         self.began = time.perf_counter()
-        self.main = main_module(self.run)
-        self.sources = Sources()
         text = job.sources[self.run.script]
+        self.main = main_module(self.run, text)
+        self.sources = Sources()
         self.unit = self.sources.add(self.run.script, text)
         linecache.cache[self.run.script] = (len(text), None, text.splitlines(keepends=True), self.run.script)
 
@@ -75,7 +76,7 @@ class Replayer:
         if self.job.following or self.job.until:
             self.capture.pending = _Stretch(self)
         program = self._watched() if self.job.is_beginning and self.run.reuse else self.unit.code
-        body: Callable[[], object] = lambda: exec(program, self.main.__dict__)  # noqa: E731
+        body: Callable[[], object] = lambda: run_module(program, self.main.__dict__)  # noqa: E731
         if self.job.is_beginning:
             self.apply(_OF_THE_START)
             Begun().write(self.folder)

@@ -23,14 +23,14 @@ from dartvc.host.places import config_folder
 from dartvc.model import CommitKind, Oid
 from dartvc.model.records import NamedTuple
 from dartvc.program.capture import Reader
-from dartvc.program.coroutines import is_loop_pass, why_not_at_loop
+from dartvc.program.coroutines import COROUTINES, is_loop_pass, run_module, runs_module, why_not_at_loop
 from dartvc.program.effects import Effects, put_back
 from dartvc.program.frames import is_supported
 from dartvc.program.generators import GeneratorCodec
 from dartvc.program.places import NotResumable
-from dartvc.program.sources import MODULE_SCOPE, Sources
+from dartvc.program.sources import MODULE_SCOPE, Sources, SourceUnit
 from dartvc.program.stopping import iter_stack
-from dartvc.program.watched import is_block, is_trampoline, written_stack
+from dartvc.program.watched import written_stack
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace
 from dartvc.sessions.runs import Run, RunRecorder
@@ -39,7 +39,7 @@ from dartvc.sessions.traces import Trace, headline_of
 from dartvc.shims.preamble import Preamble
 from dartvc.shims.safepoints import SafePoints
 from dartvc.shims.signals import SIGNALLED, Signals
-from dartvc.shims.texts import is_archive, read_program
+from dartvc.shims.texts import is_archive, needs_shell, read_program
 from dartvc.state import strings
 from dartvc.state.adapters.loaders import watch_workers
 from dartvc.state.hooks import restore_hooks, watch_exits
@@ -91,13 +91,14 @@ class _Arguments(dict[str, str]):
 class _Runner:
     """Runs one script in this process."""
 
-    def __init__(self, repository: Repository, run: Run, options: RunOptions, text: str, parent: Oid | None = None) -> None:
+    def __init__(self, repository: Repository, run: Run, options: RunOptions, unit: SourceUnit, parent: Oid | None = None) -> None:
+        text = unit.text
         self.repository = repository
         self.options = options
         self.run = run
-        self.main = main_module(run)
+        self.main = main_module(run, text)
         self.sources = Sources()
-        self.unit = self.sources.add(run.script, text)
+        self.unit = self.sources.put(unit)
         linecache.cache[run.script] = (len(text), None, text.splitlines(keepends=True), run.script)
         self.reader = Reader(self.sources)
         self.ending: AtomicEnding | None = None
@@ -146,7 +147,7 @@ class _Runner:
 
     def _stack_of(self, frame: types.FrameType) -> list[types.FrameType]:
         stack = written_stack(iter_stack(frame))
-        while stack and not (stack[-1].f_globals is self.main.__dict__ and stack[-1].f_code.co_name == MODULE_SCOPE):
+        while stack and not self._is_outermost(stack[-1]):
             stack.pop()
         if not stack:
             raise NotResumable("the script's own frame is not on the stack")
@@ -154,6 +155,11 @@ class _Runner:
         if reason:
             raise NotResumable(reason)
         return stack
+
+    def _is_outermost(self, frame: types.FrameType) -> bool:
+        if frame.f_globals is self.main.__dict__ and frame.f_code.co_name == MODULE_SCOPE:
+            return not frame.f_code.co_flags & COROUTINES
+        return runs_module(frame)
 
     # -- running --------------------------------------------------------------------------------------------------------------
 
@@ -174,8 +180,9 @@ class _Runner:
             code, failure = 1, raised
         else:
             code = 0
+        failure, code = self.signals.end(failure, code)
         if failure is not None:
-            _print_exception(failure)
+            _print_failure(failure, self.run.script, self.unit.text)
         self.points.pacer.stop()
         self.points.stopper.cancel()
         self.preamble.end()
@@ -245,7 +252,7 @@ class _Runner:
             code = self.reuse.compile(self.run.script, self.unit.text)
         if is_supported():
             self.preamble.begin(code)
-        status = self.execute(lambda: exec(code, self.main.__dict__))
+        status = self.execute(lambda: run_module(code, self.main.__dict__))
         if not status:
             self._tell_unasked()
         return status
@@ -297,6 +304,9 @@ class _Runner:
         loaded = load_run(self.repository, oid, self.run, self.main.__dict__, generators, version_of, map_device)
         for note in loaded.notes:
             print(f"dartvc: {note}", file=sys.stderr)
+        if needs_shell(self.run.script, self.unit.text):
+            own = next((each for each in loaded.frames if each.qualname == MODULE_SCOPE), None)
+            self._set_up_shell(own.line if own is not None else None)
         watch_exits(self._is_user)
         self.sources.supply(loaded.sources)
         _set_values(loaded, sets)
@@ -323,6 +333,12 @@ class _Runner:
 
         for line in define_new(old, self.unit, outermost.path[0][1], self.main.__dict__)[:_EDITED_SHOWN]:
             print(f"dartvc: line {line} of {os.path.basename(self.run.script)} was edited, and has run already: --set NAME=VALUE changes a variable", file=sys.stderr)
+
+    def _set_up_shell(self, line: int | None) -> None:
+        with suppress(ImportError), _silence():
+            from dartvc.shims.notebook import set_up_figures
+
+            set_up_figures("\n".join(self.unit.text.split("\n")[:line]))
 
     def _restore_files(self, oid: Oid) -> None:
         """Makes the files that the program wrote what they were; before anything that holds one of them open is loaded."""
@@ -376,13 +392,18 @@ def run_script(repository: Repository, script: str, argv: Sequence[str], options
     root = str(repository.root)
     seed = os.environ.get("PYTHONHASHSEED", "")
     run = Run(new_id(), path, tuple(argv), os.getcwd(), module, seed, arguments=options.arguments, project=root, reuse=options.reuse, moved_from=root)
-    text = read_program(path)
+    try:
+        text = read_program(path)
+    except (SyntaxError, UnicodeDecodeError) as error:
+        _print_refusal(error, path, "")
+        return 1
     if options.reuse and not options.is_atomic:
         from dartvc.shims.answering import answer_run
 
         if answer_run(repository, run, text):
             return 0
-    return _Runner(repository, run, options, text).start()
+    unit = _compiled(path, text)
+    return _Runner(repository, run, options, unit).start() if unit is not None else 1
 
 
 def resume_script(
@@ -392,7 +413,10 @@ def resume_script(
     if run.moved_from != run.project and run.cwd.startswith(run.project):
         os.makedirs(run.cwd, exist_ok=True)
     os.chdir(run.cwd) if os.path.isdir(run.cwd) else None
-    runner = _Runner(repository, run, options, text, oid)
+    unit = _compiled(run.script, text)
+    if unit is None:
+        return 1
+    runner = _Runner(repository, run, options, unit, oid)
     if from_start:
         from dartvc.program.rollback import take_back
 
@@ -410,8 +434,8 @@ def resume_script(
         ) from reason
 
 
-def main_module(run: Run) -> types.ModuleType:
-    """Makes this process look as if Python had been started with the script."""
+def main_module(run: Run, text: str) -> types.ModuleType:
+    """Makes this process look as if Python had been started with the script, or IPython with the notebook."""
     main = types.ModuleType("__main__")
     is_in_archive = is_archive(run.script)
     main.__file__ = os.path.join(run.script, "__main__.py") if is_in_archive else run.script
@@ -424,6 +448,11 @@ def main_module(run: Run) -> types.ModuleType:
     if run.module:
         main.__package__ = run.module.rpartition(".")[0]
         main.__spec__ = importlib.util.find_spec(run.module)
+    if needs_shell(run.script, text):
+        with suppress(ImportError):  # magics have been refused; the program may have a `display` of its own
+            from dartvc.shims.notebook import open_shell
+
+            open_shell(main)
     return main
 
 
@@ -444,6 +473,27 @@ def _set_values(loaded: LoadedRun, sets: dict[str, str]) -> None:
                 frame.cells[name].cell_contents = value
 
 
+def _compiled(script: str, text: str) -> SourceUnit | None:
+    """Returns what a program's text compiles to; None when it does not, which has been said as Python says it."""
+    try:
+        return SourceUnit(script, text)
+    except (SyntaxError, ValueError) as error:  # null bytes are no syntax error before Python 3.12
+        _print_refusal(error, script, text)
+        return None
+
+
+def _print_refusal(error: BaseException, script: str, text: str) -> None:
+    """Shows what the compiler says, without what led to the compiler."""
+    error.__context__ = None
+    _print_failure(error.with_traceback(None), script, text)
+
+
+def _print_failure(error: BaseException, script: str, text: str) -> None:
+    from dartvc.shims.failures import print_failure  # most programs end well
+
+    print_failure(error, script, text)
+
+
 def _exit_code(stop: SystemExit) -> int:
     if stop.code is None:
         return 0
@@ -451,32 +501,6 @@ def _exit_code(stop: SystemExit) -> int:
         return stop.code & 0xFF
     print(stop.code, file=sys.stderr)
     return 1
-
-
-def _is_ours(frame: types.FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).startswith("dartvc.") or is_trampoline(frame.f_code)
-
-
-def _print_exception(error: BaseException) -> None:
-    """Shows a traceback of the user's own frames, and leaves the exception where post-mortem tools look for it."""
-    entries: list[types.TracebackType] = []
-    each = error.__traceback__
-    while each is not None:
-        if not _is_ours(each.tb_frame):
-            if entries and is_block(each.tb_frame.f_code):
-                entries.pop()  # the function that it is a part of
-            entries.append(each)
-        each = each.tb_next
-    for entry, following in itertools.pairwise(entries):
-        entry.tb_next = following
-    if entries:
-        entries[-1].tb_next = None
-    trace = entries[0] if entries else None
-    error.__traceback__ = trace
-    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
-    if sys.version_info >= (3, 12):
-        sys.last_exc = error
-    sys.excepthook(type(error), error, trace)
 
 
 @contextmanager

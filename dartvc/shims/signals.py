@@ -10,8 +10,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import types
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["SIGNALLED", "Signals"]
@@ -40,6 +41,8 @@ class Signals:
         self._standing = standing
         self._grace_s = grace_s
         self._pending = 0
+        self._came_at: types.TracebackType | None = None
+        self._raised: KeyboardInterrupt | None = None
         self._awaited = -1
         self._pid = os.getpid()
         self._mask: set[Any] = set()
@@ -95,19 +98,36 @@ class Signals:
             signal.set_wakeup_fd(present)
         self._unblock()
 
-    @contextmanager
-    def held_back(self) -> Iterator[None]:
-        """While a commit is made: the signal that asked for it does not insist any more, and takes its course afterwards.
+    def held_back(self) -> _HeldBack:
+        """Returns a context manager for the making of a commit: the signal that asked for it does not insist any more, and takes its course afterwards.
 
-        Raises:
-            KeyboardInterrupt: it was SIGINT.
+        It raises KeyboardInterrupt when that was SIGINT.
         """
-        number, self._pending = self._pending, 0
-        yield
+        return _HeldBack(self._take, self._follow)
+
+    def _take(self) -> int:
+        number, self._pending, self._raised = self._pending, 0, None
+        return number
+
+    def _follow(self, number: int) -> None:
         if number == signal.SIGTERM:
             self._die()
         if number == signal.SIGINT:
-            raise KeyboardInterrupt
+            self._raised = KeyboardInterrupt()
+            raise self._raised
+
+    def end(self, failure: BaseException | None, code: int) -> tuple[BaseException | None, int]:
+        """Returns what ended the program, and its exit code: an interrupt after which no statement began, too.
+
+        An interrupt that waited for a commit is given the traceback of where it came, as plain Python's has.
+        """
+        if failure is None and self._pending == signal.SIGINT:
+            failure = self._raised = KeyboardInterrupt()
+            self._pending, code = 0, SIGNALLED + signal.SIGINT
+        raised = self._raised
+        if raised is not None and failure is raised:
+            raised.__traceback__ = self._came_at
+        return failure, code
 
     def _on_user(self, number: int, frame: object) -> None:
         self._request()
@@ -134,13 +154,14 @@ class Signals:
         self._begin_grace()
         self._request()
 
-    def _on_interrupt(self, number: int, frame: object) -> None:
+    def _on_interrupt(self, number: int, frame: types.FrameType | None) -> None:
         if os.getpid() != self._pid:
             raise KeyboardInterrupt
         if self._pending == number:  # the second time, or the grace time is over
             self._pending = 0
             raise KeyboardInterrupt
         self._pending = number
+        self._came_at = _traceback_at(frame)
         self._request()
         _after(_INTERRUPT_GRACE_S, self._insist)
 
@@ -160,6 +181,31 @@ class Signals:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
         os._exit(SIGNALLED + signal.SIGTERM)
+
+
+class _HeldBack:
+    """No generator: its frames would stand in the interrupt's traceback."""
+
+    def __init__(self, take: Callable[[], int], follow: Callable[[int], None]) -> None:
+        self._take = take
+        self._follow = follow
+        self._number = 0
+
+    def __enter__(self) -> None:
+        self._number = self._take()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None) -> None:
+        if error is None:
+            self._follow(self._number)
+
+
+def _traceback_at(frame: types.FrameType | None) -> types.TracebackType | None:
+    """Returns the traceback that an exception raised in a frame has when nothing catches it."""
+    trace = None
+    while frame is not None:
+        trace = types.TracebackType(trace, frame, frame.f_lasti, frame.f_lineno)
+        frame = frame.f_back
+    return trace
 
 
 def _after(seconds: float, act: Callable[[], None]) -> None:

@@ -5,20 +5,30 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import sys
 import tokenize
 
 from dartvc.errors import UsageError
 
-__all__ = ["is_archive", "is_notebook", "read_program"]
+__all__ = ["SHOW", "find_cell", "is_archive", "is_notebook", "needs_shell", "read_program"]
 
-_SHOW = "__import__('sys').displayhook"
-_MAGICS = ("%", "!", "?")
+SHOW = "__import__('sys').displayhook"
+_MAGIC = re.compile(r"^\s*[%!?]|\?\s*$|=\s*[%!]", re.MULTILINE)
+_HEAD = re.compile(r"# %% \[([0-9]+)\]")
+_SHELL = re.compile(r"\b(?:get_ipython|display)\(")
+_PLOTS = re.compile(r"\bget_ipython\(\)\.run_line_magic\('(?:matplotlib|pylab)'")
+_END_OF_CELL = "get_ipython().events.trigger('post_execute')"
 
 
 def is_notebook(path: str) -> bool:
     """Whether a path is that of a notebook."""
     return path.endswith(".ipynb")
+
+
+def needs_shell(path: str, text: str) -> bool:
+    """Whether a program is a notebook whose code asks IPython for something."""
+    return is_notebook(path) and _SHELL.search(text) is not None
 
 
 def is_archive(path: str) -> bool:
@@ -30,7 +40,8 @@ def read_program(path: str) -> str:
     """Returns a program's source.
 
     The code cells of a notebook follow each other, a comment with its number before each; the value of a cell's last expression is shown
-    as Python's prompt shows it. Magics are written out as the calls that IPython makes of them.
+    as Python's prompt shows it. Magics are written out as the calls that IPython makes of them; where one of them sets up matplotlib, the
+    figures of each cell are shown and closed at its end, as Jupyter does.
 
     Raises:
         OSError: the file cannot be read.
@@ -49,9 +60,19 @@ def read_program(path: str) -> str:
         raise UsageError(f"{os.path.basename(path)} is not a notebook: {error}", kind="bad-notebook", hint="nbformat 4 has cells") from error
     parts = [f"# %% [{number}]\n{_shown(_plain(source, path))}\n" for number, source in enumerate(sources, 1) if source.strip()]
     text = "\n".join(parts)
-    if "get_ipython()" in text:
-        text = f"{_shell_line()}\n{text}"
+    if _PLOTS.search(text):
+        return "\n".join(f"{part}{_END_OF_CELL}\n" for part in parts)
     return text
+
+
+def find_cell(text: str, line: int) -> tuple[int, int]:
+    """Returns the number of the cell that a line of a notebook's text stands in, and the line on which that cell begins."""
+    lines = text.split("\n")
+    for first in range(line, 0, -1):
+        found = _HEAD.fullmatch(lines[first - 1])
+        if found is not None:
+            return int(found[1]), first + 1
+    return 1, 1
 
 
 def _read_archive(path: str) -> str:
@@ -67,7 +88,7 @@ def _read_archive(path: str) -> str:
 
 def _plain(source: str, path: str) -> str:
     """Writes out a cell's magics."""
-    if not any(line.lstrip().startswith(_MAGICS) or line.rstrip().endswith("?") for line in source.splitlines()):
+    if not _MAGIC.search(source):
         return source
     try:
         from IPython.core.inputtransformer2 import TransformerManager
@@ -76,10 +97,6 @@ def _plain(source: str, path: str) -> str:
         raise UsageError(f"{name} uses IPython's magics", kind="no-ipython", hint=f"{sys.executable} -m pip install 'dartvc[notebook]'") from None
     transformed: str = TransformerManager().transform_cell(source)
     return transformed
-
-
-def _shell_line() -> str:
-    return "from IPython.core.interactiveshell import InteractiveShell; get_ipython = InteractiveShell.instance(user_ns=globals()).get_ipython"
 
 
 def _shown(source: str) -> str:
@@ -96,4 +113,5 @@ def _shown(source: str) -> str:
     start = sum(map(len, lines[: last.lineno - 1])) + last.col_offset
     end = sum(map(len, lines[: end_line - 1])) + end_column
     text = source.encode()
-    return (text[:start] + f"{_SHOW}(".encode() + text[start:end] + b")" + text[end:]).decode()
+    opening, closing = (f"{SHOW}((", "))") if isinstance(last.value, ast.Tuple) else (f"{SHOW}(", ")")
+    return (text[:start] + opening.encode() + text[start:end] + closing.encode() + text[end:]).decode()

@@ -384,3 +384,33 @@ def _run_in(manager: Any, client: Any, code: str, text: list[str]) -> bool:
         if message["msg_type"] == "status" and content["execution_state"] == "idle":
             return True
         text.append(content.get("text", "") or content.get("data", {}).get("text/plain", "") or "\n".join(content.get("traceback", ())))
+
+
+def test_a_value_of_a_cell_that_awaits_is_made_again(tmp_path: Path) -> None:
+    cells = ["import asyncio\nasync def f(n):\n    await asyncio.sleep(0)\n    return 2 * n", "res = await f(4)", "%dvc_state lineage res --recompute"]
+    done = python(tmp_path / "project", SHELL + f"for code in {cells!r}:\n    cell(code)\n")
+    assert "res: the same value" in done.stdout
+
+
+def test_resume_after_a_look_names_the_commit_of_the_interrupted_cell(tmp_path: Path, undisturbed: tuple[str, str]) -> None:
+    folder = tmp_path / "project"
+    killed = python(folder, RUN, die="4")
+    inside = log(folder)[0]["oid"]
+    looked = python(folder, SHELL + 'cell("trainer.seen")\ncell("%dvc_state resume")\n')
+    assert f"%dvc_state resume {inside[:8]} goes on inside it" in looked.stderr
+    resumed = python(folder, SHELL + f'print("HERE")\nresult = cell("%dvc_state resume {inside[:8]}")\n' + STATE)
+    assert printed(killed.stdout) + printed(resumed.stdout.partition("HERE\n")[2]) == undisturbed[0]
+    after = python(folder, SHELL + 'cell("y = 1")\ncell("%dvc_state resume")\n')
+    assert "stands at the end of a cell" in after.stderr and "interrupted" not in after.stderr
+
+
+def test_loaded_after_other_cells_the_extension_names_the_last_state(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    die = "import os, signal, dartvc\ndartvc.session().flush()\nos.kill(os.getpid(), signal.SIGKILL)"
+    python(folder, SHELL + f'cell("x = [1, 2]")\ncell({die!r})\n', die="yes")
+    head = log(folder)[0]["oid"]
+    late = SHELL.replace('cell("%load_ext dartvc")', 'cell("import math")\ncell("%load_ext dartvc")')
+    out = python(folder, late + f'cell("y = 1")\ncell("%dvc_state checkout {head[:8]}")\nprint("X", shell.user_ns["x"])\n')
+    assert f"Bring back the last state: %dvc_state checkout {head[:8]}" in out.stderr and "X [1, 2]" in out.stdout
+    again = python(folder, SHELL + f'cell("%dvc_state checkout {head[:8]}")\ncell("%reload_ext dartvc")\n')
+    assert again.stderr.count("recording in") == 2 and again.stderr.count("Bring back") == 1, again.stderr

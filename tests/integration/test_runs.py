@@ -486,3 +486,22 @@ def test_commits_that_fail_are_told_once_and_at_the_end(tmp_path: Path) -> None:
     done = command("run", "s.py", cwd=folder)
     assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
     assert done.stderr.count("dartvc: nothing is being recorded: ") == 1 and "the end of the run was not committed" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("last", ["work()", "import sys; sys.exit(work())", "try:\n    work()\nfinally:\n    pass"])
+def test_an_interrupt_after_which_no_statement_begins_is_no_success(tmp_path: Path, last: str) -> None:
+    (tmp_path / "s.py").write_text(f"import signal\ndef work():\n    return signal.raise_signal(signal.SIGINT)\n{last}\n")
+    plain = subprocess.run([sys.executable, "s.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = command("run", "s.py", cwd=tmp_path)
+    assert (plain.returncode, done.returncode) == (-signal.SIGINT, 130)
+    assert done.stderr.startswith(plain.stderr), done.stderr
+
+
+def test_the_traceback_of_an_interrupt_is_that_of_plain_python(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(
+        "import os, signal\ndef work(n):\n    os.kill(os.getpid(), signal.SIGINT)\n    n += 1\n    return n\nfor i in range(3):\n    work(i)\n    done = True\n"
+    )
+    plain = subprocess.run([sys.executable, "s.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = command("run", "s.py", cwd=tmp_path)
+    assert done.returncode == 130 and "line 3, in work" in plain.stderr
+    assert "".join(line for line in done.stderr.splitlines(keepends=True) if not line.startswith("dartvc:")) == plain.stderr
