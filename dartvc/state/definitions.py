@@ -18,7 +18,7 @@ import os
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +28,7 @@ from dartvc.state.strings import with_interned_keys
 if TYPE_CHECKING:
     from dartvc.state.saving import Reduction, Saving
 
-__all__ = ["BUILDERS", "REDUCERS", "code_names", "home_of_globals", "is_by_value", "reduce_class", "reduce_function"]
+__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "code_names", "home_of_globals", "is_by_value", "reduce_class", "reduce_function"]
 
 _CLASS_ATTRIBUTES_MADE_ANEW = frozenset(
     {"__dict__", "__weakref__", "_abc_impl", "__module__", "__qualname__", "__slots__", "__orig_bases__", "__slotnames__"}
@@ -89,7 +89,7 @@ def reduce_function(function: Any, saving: Saving) -> Reduction:
     parameters = getattr(function, "__type_params__", ())
     if parameters:
         attributes["__type_params__"] = parameters
-    arguments = (_known_code(code)[1], _globals_of(function, saving), function.__name__, cells)
+    arguments = (_known_code(code)[1], _globals_of(function.__globals__, saving), function.__name__, cells)
     return door("function"), arguments, (attributes, tuple(contents)), None, None, door("function_state")
 
 
@@ -104,14 +104,14 @@ def home_of_globals(names: dict[str, Any], namespace: Mapping[str, object], main
     return "" if name in ("__main__", main_name) else None
 
 
-def _globals_of(function: Any, saving: Saving) -> object:
+def _globals_of(names: dict[str, Any], saving: Saving) -> object:
     """Returns what stands for a function's globals: the living namespace, a module's, or the dict itself.
 
     Pickle writes the dict itself once, before its items: whoever holds it still does, and a function in it finds it there.
     """
-    home = home_of_globals(function.__globals__, saving.namespace, saving.main_name)
+    home = home_of_globals(names, saving.namespace, saving.main_name)
     if home is None:
-        return function.__globals__
+        return names
     return (home,) if home else door("namespace")
 
 
@@ -247,10 +247,29 @@ def _reduce_view(value: Any, saving: Saving) -> Reduction:
 
 
 def _reduce_lru_cache(value: Any, saving: Saving) -> Reduction:
-    if not is_by_value(value, saving.main_name):
+    from dartvc.state.caches import contents_of, is_library_s
+
+    if is_by_value(value, saving.main_name):
+        parameters = value.cache_parameters()
+        made: Any = door("lru_cache"), (value.__wrapped__, parameters["maxsize"], parameters["typed"])
+    elif is_library_s(value):
         return NotImplemented
-    parameters = value.cache_parameters()
-    return door("lru_cache"), (value.__wrapped__, parameters["maxsize"], parameters["typed"])
+    else:
+        made = door("imported"), (value.__module__, value.__qualname__)
+    if id(value) in saving.emptied:
+        saving.notes.append(f"what {value.__qualname__} has cached cannot be stored: it comes back empty")
+        return made
+    contents = contents_of(value)
+    if contents is None:
+        return made
+    saving.caches[id(value)] = contents
+    return *made, contents, None, None, door("lru_cache_state")
+
+
+def _cache_parts(value: Any) -> Iterable[object]:
+    from dartvc.state.caches import parts_of
+
+    return parts_of(value)
 
 
 def _reduce_missing(value: Any, saving: Saving) -> Reduction:
@@ -397,6 +416,12 @@ def _build_lru_cache(loading: Any, function: Any, maxsize: int | None, typed: bo
     return functools.lru_cache(maxsize, typed)(function)
 
 
+def _build_imported(loading: Any, module: str, name: str) -> object:
+    import operator
+
+    return operator.attrgetter(name)(_build_module(loading, module))
+
+
 BUILDERS: dict[str, Callable[..., Any]] = {
     "builtins_dict": lambda loading: vars(builtins),
     "code": _build_code,
@@ -413,5 +438,8 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "mappingproxy": lambda loading, mapping: types.MappingProxyType(mapping),
     "dict_view": _build_view,
     "lru_cache": _build_lru_cache,
+    "lru_cache_state": lambda loading, cache, contents: loading.caches.append((cache, contents)),
+    "imported": _build_imported,
     "dataclass_sentinel": lambda loading, name: getattr(dataclasses, name),
 }
+CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {"functools._lru_cache_wrapper": _cache_parts}

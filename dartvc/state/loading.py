@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["LiveBuffers", "Loading", "StateUnpickler", "StoredBuffers", "Unloadable", "load", "restore_identities"]
 
 
+_CACHES = "_.caches"
+"""The key under which strings in caches are found while identities are restored."""
+
+
 class StoredBuffers(Protocol):
     """Where the out-of-band buffers of a payload are read from."""
 
@@ -82,6 +86,8 @@ class Loading:
         self.is_rehearsal = False
         self.located: Callable[[str], str] = str
         self.revival = adapters.Revival()
+        self.caches: list[tuple[Any, Any]] = []
+        """Caches of functions, with what they held: they are filled when everything is there."""
         self._held: list[object] = []
         self._moved: dict[tuple[int, str], object] = {}
 
@@ -193,8 +199,24 @@ def load(stream: bytes, loading: Loading) -> dict[str, object]:
         text = str(error).strip().splitlines()
         raise Unloadable(f"loading it raises {type(error).__name__}: {text[0] if text else ''}") from error
     names = cast(dict[str, object], loaded)
+    if loading.caches:
+        names[_CACHES] = loading.caches
     restore_identities(names)
+    if loading.caches:
+        del names[_CACHES]
+        _fill_caches(loading)
     return names
+
+
+def _fill_caches(loading: Loading) -> None:
+    from dartvc.state.caches import fill
+
+    for cache, contents in loading.caches:
+        try:
+            fill(cache, contents)
+        except Exception as error:
+            cache.cache_clear()
+            loading.note(f"what {cache.__qualname__} had cached is lost: {type(error).__name__}: {error}")
 
 
 def restore_identities(names: dict[str, object], outside: Iterable[object] = ()) -> None:

@@ -127,6 +127,10 @@ class Saving:
         self.regions: dict[object, object] = {}
         self.kept: list[object] = []
         self.notes: list[str] = []
+        self.caches: dict[int, object] = {}
+        """Caches of functions that were met: what they hold, by identity."""
+        self.emptied: frozenset[int] = frozenset()
+        """Those whose contents cannot be stored; they come back empty."""
         self.generators: GeneratorCodec | None = None
         self.plain_code: Callable[[CodeType], CodeType] | None = None
         self.keeps_strings = False
@@ -139,6 +143,7 @@ class Saving:
     def fresh(self) -> Saving:
         """Returns another one for the same namespace that has met nothing yet."""
         other = Saving(self.namespace, self.main_name, self.verifier)
+        other.emptied = self.emptied
         other.generators = self.generators
         other.plain_code = self.plain_code
         other.keeps_strings = self.keeps_strings
@@ -296,11 +301,38 @@ class _DeepPickler(_PurePickler):  # type: ignore[misc]
 
 
 def save(value: object, saving: Saving) -> Saved:
-    """Pickles ``value``.
+    """Pickles ``value``; what functions have cached stays away where it cannot be stored.
 
     Raises:
         Refusal: something inside cannot be stored; the reason says what.
     """
+    try:
+        return _save_all(value, saving)
+    except Refusal:
+        fewer = _with_fewer_caches(saving)
+        if fewer is None:
+            raise
+    return save(value, fewer)
+
+
+def _with_fewer_caches(saving: Saving) -> Saving | None:
+    """Returns how to pickle without the caches whose contents cannot be stored by themselves, None when there are none of these."""
+    bad = set()
+    for key, contents in saving.caches.items():
+        trial = saving.fresh()
+        trial.emptied = saving.emptied.union(saving.caches)
+        try:
+            save(contents, trial)
+        except Refusal:
+            bad.add(key)
+    if not bad:
+        return None
+    fewer = saving.fresh()
+    fewer.emptied = saving.emptied | bad
+    return fewer
+
+
+def _save_all(value: object, saving: Saving) -> Saved:
     try:
         with CollectorPaused():
             return _save(value, saving)
@@ -399,6 +431,7 @@ def _saved(sink: Sink, saving: Saving) -> Saved:
 def _save_deep(value: object, saving: Saving) -> Saved:
     """Pickles a graph too deep for the C pickler: Python calls of Python code do not use the C stack (since CPython 3.11)."""
     fresh = saving.fresh()
+    fresh.caches = saving.caches
     outcome: list[object] = []
 
     def work() -> None:

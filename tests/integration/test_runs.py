@@ -187,6 +187,46 @@ def test_a_resumed_program_lets_go_what_it_was_given(tmp_path: Path) -> None:
     assert (resumed.returncode, resumed.stdout) == (0, "[]\n"), resumed.stderr
 
 
+CACHED = """
+import functools, random, threading
+from tables import table
+@functools.lru_cache
+def get_random(): return random.Random(0)
+@functools.cache
+def registry(): return {}
+@functools.cache
+def client(): return threading.Thread(target=print)
+class Service:
+    @classmethod
+    @functools.lru_cache
+    def instance(cls):
+        print("made")
+        return cls()
+    n = 0
+for i in range(6):
+    Service.instance().n += 1
+    registry()[i] = get_random().random()
+    table("x").append(str(i))
+    client()
+    if i == 2:
+        commit_and_die()
+    if i == 3:
+        client.cache_clear()
+print(registry(), Service.instance().n, table("x"), get_random.cache_info(), registry.cache_info(), table.cache_info())
+"""
+
+
+def test_what_functions_have_cached_is_there_again(tmp_path: Path) -> None:
+    printed = []
+    for name, dies in (("whole", False), ("run", True)):
+        folder = project(tmp_path / name, CACHED)
+        (folder / "tables.py").write_text("import functools\n@functools.cache\ndef table(name):\n    print('filled')\n    return []\n")
+        printed.append(command("run", "train.py", cwd=folder, die=dies))
+    resumed = command("resume", cwd=folder)
+    assert (resumed.returncode, printed[1].stdout.replace("lost\n", "") + resumed.stdout) == (0, printed[0].stdout), resumed.stderr
+    assert "made" not in resumed.stdout
+
+
 def test_a_run_without_a_commit_begins_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

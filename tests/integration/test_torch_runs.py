@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dartvc.program.frames import is_supported
-from tests.integration.test_runs import COMMIT, command
+from tests.integration.test_runs import COMMIT, command, project
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not is_supported(), reason="frames of this interpreter cannot be read")
@@ -107,3 +107,38 @@ def outcomes(folder: Path, loader: str) -> tuple[str, list[str]]:
 def test_an_epoch_goes_on_with_the_batch_that_came_next(tmp_path: Path, loader: str) -> None:
     plain, printed = outcomes(tmp_path, loader)
     assert all(printed) and "".join(printed) == plain
+
+
+SCALED = """
+import torch
+p, q = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.full((2,), 3.0))
+optimizers = [torch.optim.SGD([p], lr=0.1), torch.optim.Adam([q], lr=0.1)]
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
+for step in range(6):
+    for each in optimizers:
+        each.zero_grad()
+    loss = (p ** 2).sum() + (q ** 3).sum() * (float("inf") if step == 4 else 1.0)
+    scaler.scale(loss).backward()
+    del loss
+    if step == 3:
+        PLACE
+    scaler.unscale_(optimizers[0])
+    scaler.step(optimizers[0])
+    if step == 4:
+        OTHER
+    scaler.step(optimizers[1])
+    scaler.update()
+    print(step, p.tolist(), q.tolist(), scaler.get_scale(), scaler.state_dict())
+"""
+
+
+@pytest.mark.parametrize(("place", "other"), [("commit_and_die()", "pass"), ("pass", "commit_and_die()")])
+def test_a_gradient_scaler_goes_on_between_the_gradients_and_the_step(tmp_path: Path, place: str, other: str) -> None:
+    script = SCALED.replace("PLACE", place).replace("OTHER", other)
+    whole = command("run", "train.py", cwd=project(tmp_path / "whole", script))
+    folder = project(tmp_path / "run", script)
+    killed = command("run", "train.py", cwd=folder, die=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = command("resume", cwd=folder)
+    assert (resumed.returncode, killed.stdout.replace("lost\n", "") + resumed.stdout) == (0, whole.stdout), resumed.stderr
+    assert len(resumed.stdout.splitlines()) < 4

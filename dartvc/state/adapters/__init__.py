@@ -24,7 +24,7 @@ _MODULES: tuple[Any, ...] = (standard, sets, buffers, coroutines, files, pools, 
 
 REDUCERS: dict[str, Reducer] = dict(definitions.REDUCERS)
 BUILDERS: dict[str, Callable[..., Any]] = dict(definitions.BUILDERS)
-CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {}
+CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = dict(definitions.CHILDREN)
 TRANSIENT: dict[str, Callable[[Any], str]] = {}
 UNCHANGING: frozenset[str] = arrays.UNCHANGING | frames.UNCHANGING
 for _module in _MODULES:

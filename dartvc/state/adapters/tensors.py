@@ -6,6 +6,7 @@ result of a computation comes back as its value: the graph behind it lives in C+
 
 from __future__ import annotations
 
+import collections
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -212,6 +213,38 @@ def _set_optimizer_state(loading: Any, optimizer: Any, state: dict[str, Any]) ->
     optimizer._patch_step_function()
 
 
+_BY_OPTIMIZER = "_per_optimizer_states"
+"""What a scaler holds between ``unscale_`` or ``step`` and ``update``, by the identity of the optimizer, to which it does not refer."""
+
+
+def _owners(scaler: Any) -> dict[int, object]:
+    """Returns the optimizers that a scaler has something of, by identity."""
+    import gc
+
+    states = vars(scaler).get(_BY_OPTIMIZER)
+    return {id(each): each for each in gc.get_objects() if id(each) in states} if states else {}
+
+
+def _reduce_scaler(scaler: Any, saving: Any) -> Any:
+    """Stores all attributes: the class's own ``__getstate__`` leaves out the scale, and refuses where an optimizer is on its way."""
+    attributes, owners = dict(vars(scaler)), _owners(scaler)
+    states = attributes.pop(_BY_OPTIMIZER, None)  # none where it is not enabled
+    held = None if states is None else (states.default_factory, [(owners.get(key, key), each) for key, each in states.items()])
+    return door("torch_scaler"), (type(scaler),), saving.keep((attributes, held)), None, None, door("torch_scaler_state")
+
+
+def _set_scaler_state(loading: Any, scaler: Any, state: tuple[dict[str, Any], Any]) -> None:
+    attributes, held = state
+    vars(scaler).update(attributes)
+    if held is not None:
+        states = ((owner if type(owner) is int else id(owner), each) for owner, each in held[1])
+        vars(scaler)[_BY_OPTIMIZER] = collections.defaultdict(held[0], states)
+
+
+def _scaler_children(scaler: Any) -> Iterable[object]:
+    return (*vars(scaler).values(), *_owners(scaler).values())
+
+
 def _reduce_record_function(region: Any, saving: Any) -> Any:
     return door("torch_record_function"), (region.name, region.args, region.record is not None)
 
@@ -224,6 +257,7 @@ def _build_record_function(loading: Any, name: str, arguments: Any, is_entered: 
 REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "torch.autograd.profiler.record_function": _reduce_record_function,
     "torch.optim.optimizer.Optimizer": _reduce_optimizer,
+    "torch.amp.grad_scaler.GradScaler": _reduce_scaler,
     "torch.storage.UntypedStorage": _reduce_storage,
     "torch.Tensor": _reduce_tensor,
     "torch._C.TensorBase": _reduce_tensor,
@@ -236,6 +270,8 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "torch_record_function": _build_record_function,
     "torch_optimizer": lambda loading, kind: kind.__new__(kind),
     "torch_optimizer_state": _set_optimizer_state,
+    "torch_scaler": lambda loading, kind: kind.__new__(kind),
+    "torch_scaler_state": _set_scaler_state,
     "torch_storage": _build_storage,
     "torch_tensor": _build_tensor,
     "torch_tensor_state": _set_tensor_state,
@@ -245,4 +281,8 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "torch_limits": lambda loading, kind, dtype: getattr(loading.library("torch"), kind)(dtype),
 }
 TRANSIENT: dict[str, Callable[[Any], str]] = {"torch.Tensor": _why_not_now}
-CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {"torch.Tensor": _tensor_children, "torch._C.TensorBase": _tensor_children}
+CHILDREN: dict[str, Callable[[Any], Iterable[object]]] = {
+    "torch.Tensor": _tensor_children,
+    "torch._C.TensorBase": _tensor_children,
+    "torch.amp.grad_scaler.GradScaler": _scaler_children,
+}

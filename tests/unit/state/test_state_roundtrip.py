@@ -66,6 +66,28 @@ CASES = {
     ),
     "a cached function": ("import functools\n@functools.lru_cache(7)\ndef f(x): return x + 1", "f(1) == 2 and f.cache_parameters()['maxsize'] == 7"),
     "aliases across containers": ("x = [1]; d = {'x': x}; t = (x, d)", "d['x'] is x and t[0] is x and t[1] is d"),
+    "what functions have cached": (
+        "import functools\nran = []\nclass S:\n  @classmethod\n  @functools.lru_cache\n  def one(cls): ran.append(cls); return cls()\n"
+        "  @functools.lru_cache(typed=True)\n  def m(self, x, *, k=1): ran.append(x); return [self, x, k]\n"
+        "  def __hash__(self): return hash(self.name)\n  def __eq__(self, other): return self.name == other.name\n  def __init__(self): self.name = 'n'\n"
+        "s = S.one(); r = [s.m(1), s.m(1.0), s.m(1, k=2), s.m(1.0, k=True)]",
+        "S.one() is s and all(a is b for a, b in zip(r, [s.m(1), s.m(1.0), s.m(1, k=2), s.m(1.0, k=True)])) and len(ran) == 5",
+    ),
+    "the order and the counts of a cache": (
+        "import functools\n@functools.lru_cache(3)\ndef f(x, y=0):\n  if x == 9: raise ValueError\n  ran.append(x); return (x, y)\nran = []\n"
+        "for i in (0, 1, 2, 3, 2, 1): f(i)\nf('a', y=2)\nfor i in range(2):\n  try: f(9)\n  except ValueError: pass\nbefore = f.cache_info(); ran.clear()",
+        "f.cache_info() == before and f(1) and f('a', y=2) == ('a', 2) and f(2) and not ran and f(7) and f(2) and ran == [7] and f(1) and ran == [7, 1]",
+    ),
+    "a cache around a variable": (
+        "import functools\ndef make(n):\n  @functools.cache\n  def f(x): return f(x - 1) + [n] if x else []\n  return f\nf = make(5); four = f(4)",
+        "f(4) is four and f(5) == [5] * 5 and f.cache_info() == (2, 6, None, 6)",
+    ),
+    "a cache of something that is no function of Python": ("import functools\nf = functools.lru_cache(abs); f(-1)", "f(-2) == 2"),
+    "a cache of what cannot be stored is empty, others are not": (
+        "import functools, threading\nclass C:\n  def __init__(self): self.k = threading.Lock(); self.k.acquire()\n"
+        "@functools.cache\ndef f(): return C()\n@functools.cache\ndef g(): return [f.cache_info()]\nf(); h = g()",
+        "g() is h and f.cache_info().currsize == 0 and type(f()) is C",
+    ),
     "a cycle through a tuple": ("l = []; t = (l,); l.append(t)", "t[0] is l and l[0] is t"),
     "views of a dict follow it": ("d = {'a': 1}; k = d.keys()", "(d.update(b=2) or 'b' in k)"),
     "an iterator half used": ("l = [1, 2, 3]; it = iter(l); next(it)", "l.append(4) or list(it) == [2, 3, 4]"),
