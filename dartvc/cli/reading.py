@@ -15,7 +15,7 @@ from dartvc.cli.text import age, counted, render_commit, size
 from dartvc.errors import NotFoundError, UsageError
 from dartvc.model import Commit, Oid, short
 from dartvc.porcelain.compare import compare
-from dartvc.porcelain.expressions import holds, names_of, require_names
+from dartvc.porcelain.expressions import can_tell, holds, names_of, require_names
 
 if TYPE_CHECKING:
     from dartvc.remotes import Divergence
@@ -344,6 +344,9 @@ def bisect_run(
             break
         oid = commit.parents[0]
     line.reverse()
+    tip = line[-1].oid
+    if not can_tell(repository, tip, expression):
+        line = [each for each in line if can_tell(repository, each.oid, expression)]
     tested = 0
     low, high = 0, len(line)
     while low < high:
@@ -354,7 +357,7 @@ def bisect_run(
         else:
             low = middle + 1
     if low == len(line):
-        require_names(repository, [line[-1].oid], names_of(expression))
+        require_names(repository, [tip], names_of(expression))
         if is_json:
             context.json("bisect", {"oid": None, "tested": tested})
         else:

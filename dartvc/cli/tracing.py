@@ -114,7 +114,7 @@ def _source_text(source: OriginSource) -> str:
     place = f"  ({source.file}:{source.line})" if source.file else ""
     if source.kind == "file":
         origin = f"run {source.run[:8]}, {source.by}" if source.run else "no run wrote it"
-        return f"file {source.text}  xxh3 {source.digest}  ({origin})"
+        return f"file {source.text}" + (f"  xxh3 {source.digest}" if source.digest else "") + f"  ({origin})"
     if source.kind in ("seed", "setting"):
         return f"{source.kind} {source.text}{place}"
     if source.kind == "stream":

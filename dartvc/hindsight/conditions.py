@@ -1,7 +1,8 @@
 """Conditions over columns as SQL: ``epoch > 5 and lr < 0.1`` is evaluated where the records are, so that what it excludes is never read.
 
 The grammar is that of `dartvc.porcelain.expressions`: comparisons, arithmetic, ``and``, ``or``, ``not``, ``in`` over names and literals. A missing value makes
-a comparison false, and so does comparing a number with a text. A name that is no identifier stands in backticks, as in pandas: `` `val/acc` > 0.9 ``.
+a comparison false, and so does comparing a number with a text. A name that is no identifier stands in backticks, as in pandas: `` `val/acc` > 0.9 ``; a local of a
+function may stand as it is listed: ``main().loss < 0.1``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 from dartvc.errors import UsageError
 
-__all__ = ["condition_sql", "names_in", "parse_condition"]
+__all__ = ["condition_sql", "names_in", "parse_condition", "parse_expression"]
 
 _HINT = "for example 'epoch > 5 and loss < 0.1'"
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
@@ -27,6 +28,17 @@ def parse_condition(text: str) -> ast.expr:
     Raises:
         UsageError: it is no expression, or more than a condition over scalars.
     """
+    tree = parse_expression(text)
+    condition_sql(tree, lambda name: (name, []))
+    return tree
+
+
+def parse_expression(text: str) -> ast.expr:
+    """Parses an expression in which names may stand in backticks, and locals of functions as they are listed.
+
+    Raises:
+        UsageError: it is no expression.
+    """
     quoted: dict[str, str] = {}
 
     def stand_in(match: re.Match[str]) -> str:
@@ -36,12 +48,23 @@ def parse_condition(text: str) -> ast.expr:
         tree = ast.parse(_QUOTED.sub(stand_in, text.strip()), mode="eval").body
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"{text!r} is not an expression: {error}", kind="expression", hint=_HINT) from None
-    meant = {given: name for name, given in quoted.items()}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            node.id = meant.get(node.id, node.id)
-    condition_sql(tree, lambda name: (name, []))
-    return tree
+    found: ast.expr = _Names({given: name for name, given in quoted.items()}).visit(tree)
+    return found
+
+
+class _Names(ast.NodeTransformer):
+    """Puts the names that are meant in the place of what stands for them."""
+
+    def __init__(self, meant: dict[str, str]) -> None:
+        self._meant = meant
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(self._meant.get(node.id, node.id), ast.Load())
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        call = node.value
+        is_local = isinstance(call, ast.Call) and not call.args and not call.keywords and isinstance(call.func, ast.Name | ast.Attribute)
+        return ast.Name(ast.unparse(node), ast.Load()) if is_local else self.generic_visit(node)
 
 
 def names_in(condition: ast.expr) -> list[str]:
@@ -113,7 +136,8 @@ def _compared(
         text, further = _joined([condition_sql(each, column) for each in right.elts], ", ")
         return f"coalesce({one} {'IN' if isinstance(op, ast.In) else 'NOT IN'} {text}, 0)", [*given, *further]
     other, further = condition_sql(right, column)
-    if isinstance(op, ast.Is | ast.IsNot) or "NULL" in (one, other):
+    is_with_none = any(isinstance(each, ast.Constant) and each.value is None for each in (left, right))
+    if isinstance(op, ast.Is | ast.IsNot) or (is_with_none and isinstance(op, ast.Eq | ast.NotEq)):
         is_same = isinstance(op, ast.Is | ast.Eq)
         return f"({one} IS {'' if is_same else 'NOT '}{other})", [*given, *further]
     if type(op) not in _COMPARE:

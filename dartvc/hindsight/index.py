@@ -419,7 +419,7 @@ class Index:
         except DartvcError:
             return
         for name, entry in entries.items():
-            if "._." in name or (wanted is not None and name.rpartition("().")[2] not in wanted):
+            if "._." in name or (wanted is not None and name not in wanted and name.rpartition("().")[2] not in wanted):
                 continue
             row = (commit_id, name, entry.summary_oid)
             self.connection.execute("INSERT OR IGNORE INTO variable_ VALUES (?, ?, ?)", row)

@@ -357,18 +357,20 @@ def restored(value: Any, kind: int) -> Any:
 
 
 def _variable_values(index: Index, names: Sequence[str], run: str | None) -> Iterator[tuple[str, str, float, str, Any]]:
-    """Yields (run, commit, time, name, value) of variables in the order of the commits; a local of the innermost function hides a global."""
-    marks = " OR ".join("v.name = ? OR v.name LIKE ?" for _ in names)
-    like = [each for name in names for each in (name, f"%().{name}")]
+    """Yields (run, commit, time, name, value) of variables in the order of the commits; a local of a function hides a global of its name."""
+    marks = " OR ".join("v.name = ? OR substr(v.name, -?) = ?" for _ in names)
+    given = [each for name in names for each in (name, len(name) + 3, f"().{name}")]
     text = (
         "SELECT c.run, c.oid, c.time, v.name, s.value, s.kind, s.summary FROM variable_ v JOIN commit_ c ON c.id = v.commit_id"
         f" JOIN summary_ s ON s.oid = v.summary_oid WHERE ({marks})"
         + (" AND c.run = ?" if run is not None else "")
-        + " ORDER BY c.id, v.name"
+        + " ORDER BY c.id, instr(v.name, '().') > 0, v.name"
     )
-    for of_run, oid, time_s, name, value, kind, summary in index.connection.execute(text, [*like, *([run] if run is not None else [])]):
+    for of_run, oid, time_s, name, value, kind, summary in index.connection.execute(text, [*given, *([run] if run is not None else [])]):
         shown = json.loads(summary) if summary is not None else restored(value, kind)
-        yield of_run, oid, time_s, name.rpartition("().")[2], shown
+        for asked in dict.fromkeys((name, name.rpartition("().")[2])):
+            if asked in names:
+                yield of_run, oid, time_s, asked, shown
 
 
 def _variable_rows(
@@ -414,7 +416,7 @@ class _States:
                 self._iterations[-1][name] = value
 
     def before(self, cells: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Returns the values at the last commit before a row; before the first one, those of the first one.
+        """Returns the values at the last commit before a row; before the first one there are none.
 
         A row that was logged behind the last commit may come from a replay: there its iteration tells, where the commits have the loop's
         variables.
@@ -426,8 +428,9 @@ class _States:
             row = {column: cells[column] for column in self._loops if isinstance(cells.get(column), int | float)}
             iterations, numbers = self._places_of(tuple(row))
             if iterations:
-                return self._values[numbers[max(0, bisect_right(iterations, tuple(row.values())) - 1)]]
-        return self._values[max(0, place - 1)]
+                found = bisect_right(iterations, tuple(row.values()))
+                return self._values[numbers[found - 1]] if found else {}
+        return self._values[place - 1] if place else {}
 
     def _places_of(self, columns: tuple[str, ...]) -> tuple[list[tuple[Any, ...]], list[int]]:
         """Returns the iterations of these loops at which commits stand, ascending, and the numbers of the commits."""

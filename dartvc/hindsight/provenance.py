@@ -2,6 +2,7 @@
 
 A version that was read is the one that a run wrote when path, size and time of change agree, or the content (by its digest): under the same path,
 or, for files that are not tiny, under another one, as after a copy. Where several runs wrote equal content, the last one before the reading counts.
+What a run wrote and then read itself went into what it wrote later.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dartvc.hindsight.index import Index
-from dartvc.sessions.files import FOUND, READ
+from dartvc.sessions.files import FOUND, OWN, READ
 
 __all__ = [
     "Edge",
@@ -21,6 +22,7 @@ __all__ = [
     "Node",
     "ancestry",
     "descendants",
+    "may_have_gone_into",
     "run_label",
     "uses_of",
     "version_on_disk",
@@ -46,6 +48,11 @@ class FileVersion:
     digest: str
     place: tuple[str, int, str] | None
     time_s: float
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the run read it; the others it made."""
+        return self.access in (READ, OWN)
 
     @property
     def key(self) -> str:
@@ -114,7 +121,7 @@ def _versions(index: Index, condition: str, given: Sequence[object]) -> Iterator
 
 def versions_at(index: Index, path: str) -> list[FileVersion]:
     """Returns what runs made of a file, oldest first; by those that only noticed the change, where no other did."""
-    made = [each for each in _versions(index, "f.path = ?", (path,)) if each.access != READ]
+    made = [each for each in _versions(index, "f.path = ?", (path,)) if not each.is_read]
     return [each for each in made if each.access != FOUND] or made
 
 
@@ -125,6 +132,9 @@ def version_on_disk(path: str, size: int, modified_ns: int, digest: str) -> File
 
 def writer_of(index: Index, read: FileVersion) -> FileVersion | None:
     """Returns the version that a run wrote and that was read; None when no run is known to have written it."""
+    if read.access == OWN:
+        own = [each for each in _versions(index, "r.run = ? AND f.path = ?", (read.run, read.path)) if not each.is_read]
+        return next((each for each in own if each.modified_ns == read.modified_ns), own[-1] if own else None)
     condition, given = "f.path = ? AND f.size = ? AND f.modified = ?", [read.path, read.size, read.modified_ns]
     if read.digest:
         condition += " OR f.digest = ?"
@@ -132,7 +142,7 @@ def writer_of(index: Index, read: FileVersion) -> FileVersion | None:
     fits = [
         each
         for each in _versions(index, condition, given)
-        if each.access != READ and each.run != read.run and (each.path == read.path or each.size >= _TELLING_BYTES)
+        if not each.is_read and each.run != read.run and (each.path == read.path or each.size >= _TELLING_BYTES)
     ]
 
     def rank(each: FileVersion) -> tuple[Any, ...]:
@@ -143,8 +153,8 @@ def writer_of(index: Index, read: FileVersion) -> FileVersion | None:
 
 
 def uses_of(index: Index, run: str, *, is_reading: bool) -> list[FileVersion]:
-    """Returns the versions that a run read, or those that it made (of each path the last)."""
-    found = [each for each in _versions(index, "r.run = ?", (run,)) if (each.access == READ) == is_reading]
+    """Returns the versions that a run read, its own ones last, or those that it made (of each path the last)."""
+    found = sorted((each for each in _versions(index, "r.run = ?", (run,)) if each.is_read == is_reading), key=lambda each: each.access == OWN)
     return found if is_reading else list({each.path: each for each in found}.values())
 
 
@@ -172,7 +182,7 @@ def ancestry(index: Index, version: FileVersion, depth: int) -> Graph:
     waiting = [(version, version.key, 0)]
     while waiting:
         read, key, level = waiting.pop(0)
-        made = read if read.access != READ else writer_of(index, read)
+        made = writer_of(index, read) if read.is_read else read
         if made is None:
             continue
         if level >= depth:
@@ -181,9 +191,12 @@ def ancestry(index: Index, version: FileVersion, depth: int) -> Graph:
         run = _run_node(index, made.run)
         if graph.add(run, Edge(run.key, key)):
             for each in uses_of(index, made.run, is_reading=True):
+                is_own = each.access == OWN
+                if is_own and not may_have_gone_into(each, made):
+                    continue
                 origin = writer_of(index, each)
-                node = _file_node(origin or each, "" if origin is not None else "no run wrote it")
-                if graph.add(node, Edge(node.key, run.key)) and origin is not None:
+                node = _file_node(origin or each, "which that run wrote itself" if is_own else "" if origin is not None else "no run wrote it")
+                if graph.add(node, Edge(node.key, run.key)) and origin is not None and not is_own:
                     waiting.append((origin, node.key, level + 1))
     return graph
 
@@ -195,7 +208,8 @@ def descendants(index: Index, version: FileVersion, depth: int) -> Graph:
     while waiting:
         made, level = waiting.pop(0)
         for read in _versions(index, "f.path = ? OR (f.digest != '' AND f.digest = ?)", (made.path, made.digest)):
-            if read.access != READ or not _is_same(index, read, made):
+            is_own = read.access == OWN
+            if not read.is_read or not _is_same(index, read, made) or (is_own and f"run:{read.run}" in graph.nodes):
                 continue
             if level >= depth:
                 graph.is_cut = True
@@ -203,6 +217,8 @@ def descendants(index: Index, version: FileVersion, depth: int) -> Graph:
             run = _run_node(index, read.run)
             if graph.add(run, Edge(made.key, run.key)):
                 for each in uses_of(index, read.run, is_reading=False):
+                    if is_own and not may_have_gone_into(read, each):
+                        continue
                     if graph.add(_file_node(each), Edge(run.key, each.key)):
                         waiting.append((each, level + 1))
     return graph
@@ -210,9 +226,16 @@ def descendants(index: Index, version: FileVersion, depth: int) -> Graph:
 
 def _is_same(index: Index, read: FileVersion, made: FileVersion) -> bool:
     """Whether what a run read is this version."""
+    if read.access == OWN:
+        return (read.run, read.path) == (made.run, made.path)
     origin = writer_of(index, read)
     if made.run:
         return origin is not None and origin.key == made.key and origin.run == made.run
     return (
         (read.size, read.modified_ns) == (made.size, made.modified_ns) if not made.digest or not read.digest else read.digest == made.digest
     )
+
+
+def may_have_gone_into(read: FileVersion, made: FileVersion) -> bool:
+    """Whether what a run wrote and read again may be in another file that it wrote: one that was written later, as far as that is known."""
+    return read.path != made.path and (not made.modified_ns or read.modified_ns <= made.modified_ns)

@@ -15,7 +15,7 @@ from dartvc.lineage.traces.differences import find_differences
 from dartvc.lineage.traces.items import CALL, EITHER, FILE, LITERAL, LOOP, NAME, STATE, LineageItem, Step, iter_items
 from dartvc.lineage.traces.libraries import OUTSIDE_KINDS, is_seeding
 from dartvc.model import Commit, Oid
-from dartvc.sessions.files import READ, RunFile, files_of
+from dartvc.sessions.files import OWN, READ, RunFile, files_of
 
 __all__ = ["Divergence", "Level", "NameOrigin", "Source", "Statement", "compare_names", "explain_name", "trace_name"]
 
@@ -53,7 +53,7 @@ class Source:
     Attributes:
         kind: ``file``, ``seed``, ``setting``, ``stream`` (of random numbers, not seeded), or what of the world outside was asked: ``clock``, ``environment`` ...
         text: the path, the seed, the setting.
-        digest: of a file, xxh3_128 of what was read; ``run`` and ``by``: the run that had written it, empty when none is known.
+        digest: of a file, xxh3_128 of what was read, empty where that was not hashed; ``run`` and ``by``: the run that had written it, empty when none is known.
         file, line: where it comes in.
     """
 
@@ -123,7 +123,7 @@ def _statement(step: Step, note: str = "") -> Statement:
 def _sources(repository: Repository, index: Index, trace: Trace, root: LineageItem) -> Iterator[Source]:
     """Yields what a value comes from and no statement made, each once."""
     seen: dict[tuple[str, str], Source] = {}
-    read = [each for each in files_of(repository, repository.process(trace.commit.oid)) if each.access == READ]
+    read = [each for each in files_of(repository, repository.process(trace.commit.oid)) if each.access in (READ, OWN)]
     for item in iter_items(root):
         users = [(each, item) for each in item.inputs if each.opcode in _LEAVES]
         for leaf, user in users:
@@ -131,13 +131,18 @@ def _sources(repository: Repository, index: Index, trace: Trace, root: LineageIt
             if (leaf.opcode, text) not in seen:
                 place = (leaf.step or user.step).place if (leaf.step or user.step) is not None else None  # type: ignore[union-attr]
                 run, by = _writer(index, trace, read, text) if leaf.opcode == FILE else ("", "")
-                digest = leaf.literals[1] if leaf.opcode == FILE else ""
+                digest = _digest_of(leaf) if leaf.opcode == FILE else ""
                 seen[leaf.opcode, text] = Source(leaf.opcode, text, digest, run, by, *(place[:2] if place else ()))
         for text in _seeds(item):
             if item.step is not None:
                 place = item.step.place
                 seen.setdefault(("seed", f"{text} {place}"), Source("seed", text, file=place.file, line=place.line))
     yield from sorted(seen.values(), key=lambda each: (each.kind not in (FILE, "seed", "setting"), each.kind != FILE, each.kind))
+
+
+def _digest_of(leaf: LineageItem) -> str:
+    """Returns the digest of a file that was read; empty where its size and time stand for it."""
+    return "" if " " in leaf.literals[1] else leaf.literals[1]
 
 
 def _seeds(item: LineageItem) -> Iterator[str]:
@@ -153,7 +158,7 @@ def _writer(index: Index, trace: Trace, read: Sequence[RunFile], path: str) -> t
     for each in read:
         if each.path == path or path.endswith(f"/{each.path}"):
             run = trace.run.run_id if trace.run is not None else ""
-            version = FileVersion(run, each.path, READ, each.size, each.modified_ns, each.digest, None, 0.0)
+            version = FileVersion(run, each.path, each.access, each.size, each.modified_ns, each.digest, None, 0.0)
             made = writer_of(index, version)
             return (made.run, run_label(index, made.run)[0]) if made is not None else ("", "")
     return "", ""
@@ -229,7 +234,7 @@ class _View:
         if item.opcode in _LEAVES:
             kind = "file" if item.opcode == FILE else "source"
             label = item.literals[0] if item.literals else item.opcode
-            detail = item.literals[1] if item.opcode == FILE else item.opcode if label != item.opcode else ""
+            detail = _digest_of(item) if item.opcode == FILE else item.opcode if label != item.opcode else ""
             return Node(f"{item.opcode}:{label}", kind, label, detail, digest=item.digest)
         step = item.step
         assert step is not None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from dartvc.errors import NotFoundError, UsageError
+from dartvc.hindsight.conditions import names_in, parse_expression
 from dartvc.history import Repository
 from dartvc.model import Oid
 
-__all__ = ["evaluate", "holds", "names_of", "require_names"]
+__all__ = ["can_tell", "evaluate", "holds", "names_of", "require_names"]
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Mod: operator.mod, ast.FloorDiv: operator.floordiv,
@@ -25,33 +26,45 @@ _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
 
 def holds(repository: Repository, oid: Oid, expression: str) -> bool:
     """Whether a condition holds at a commit; False where a name is missing or is no scalar."""
-    tree = _parse(expression)
+    tree = parse_expression(expression)
     entries = repository.names(oid)
     values: dict[str, object] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in entries:
-            summary = repository.summary(entries[node.id])
+    for name in names_in(tree):
+        meant = _meant(name, entries)
+        if len(meant) == 1:
+            summary = repository.summary(entries[meant[0]])
             try:
-                values[node.id] = ast.literal_eval(str(summary["repr"]))
+                values[name] = ast.literal_eval(str(summary["repr"]))
             except (KeyError, ValueError, SyntaxError):
                 if summary.get("repr") in ("nan", "inf", "-inf"):
-                    values[node.id] = float(str(summary["repr"]))
+                    values[name] = float(str(summary["repr"]))
     try:
-        return bool(evaluate(tree.body, values))
+        return bool(evaluate(tree, values))
     except (KeyError, TypeError, ZeroDivisionError):
         return False
 
 
+def can_tell(repository: Repository, oid: Oid, expression: str) -> bool:
+    """Whether a commit has all the names of a condition: locals are there as long as their function runs."""
+    entries = repository.names(oid)
+    return all(len(_meant(name, entries)) == 1 for name in names_of(expression))
+
+
 def names_of(expression: str) -> list[str]:
     """Returns the names that a condition asks for, each once."""
-    return list(dict.fromkeys(node.id for node in ast.walk(_parse(expression)) if isinstance(node, ast.Name)))
+    return names_in(parse_expression(expression))
+
+
+def _meant(name: str, known: Collection[str]) -> list[str]:
+    """Returns what a name may mean: a global one, or one as it is listed, else locals of functions."""
+    return [name] if name in known else [each for each in known if each.endswith(f"().{name}") and "._." not in each]
 
 
 def require_names(repository: Repository, tips: Sequence[Oid], names: Iterable[str]) -> None:
     """Looks for names that no commit ever had: for when nothing was found, so that a slip of the pen is not taken for an answer.
 
     Raises:
-        NotFoundError: no commit up to ``tips`` has one of the names; the hint suggests what there is.
+        NotFoundError: no commit up to ``tips`` has one of the names, or several functions have it; the hint suggests what there is.
     """
     missing = set(names).difference(*(repository.names(tip) for tip in tips))
     known: set[str] = set()
@@ -61,16 +74,14 @@ def require_names(repository: Repository, tips: Sequence[Oid], names: Iterable[s
         if not missing:
             return
     for name in sorted(missing):
+        meant = sorted(_meant(name, known))
+        if len(meant) == 1:
+            continue
+        if meant:
+            raise NotFoundError(f"several functions have a variable {name!r}", kind="unknown-name", hint=f"one of {', '.join(meant)}")
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "dvc-state ls"
         raise NotFoundError(f"no commit has a variable {name!r}", kind="unknown-name", hint=hint)
-
-
-def _parse(expression: str) -> ast.Expression:
-    try:
-        return ast.parse(expression, mode="eval")
-    except SyntaxError as error:
-        raise UsageError(f"{expression!r} is not an expression: {error.msg}", kind="expression", hint="for example 'loss < 0.1'") from error
 
 
 def evaluate(node: ast.expr, values: Mapping[str, object]) -> Any:

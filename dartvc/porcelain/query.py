@@ -141,7 +141,7 @@ def _check_names(index: Index, names: Sequence[str]) -> None:
         if name == "run" or name in known or name in _loop_names(index):
             continue
         index.refresh_commits([name])
-        if run_sql("SELECT 1 FROM variable_ WHERE name = ? OR name LIKE ? LIMIT 1", (name, f"%().{name}")).fetchone():
+        if run_sql("SELECT 1 FROM variable_ WHERE name = ? OR substr(name, -?) = ? LIMIT 1", (name, len(name) + 3, f"().{name}")).fetchone():
             continue
         near = difflib.get_close_matches(name, known, 3)
         hint = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,12 @@ from pathlib import Path
 from dartvc.errors import RefusedError, UntrustedError
 from dartvc.history import Repository
 from dartvc.history.digests import digest_of_file
-from dartvc.lineage.traces.commits import Trace, trace_commit
+from dartvc.lineage.traces.commits import Trace, shown_paths, trace_commit
+from dartvc.lineage.traces.items import FILE, iter_items
 from dartvc.model import Oid, short
 from dartvc.porcelain.likeness import are_alike, without_identities
 from dartvc.porcelain.verification import ENTRY
-from dartvc.sessions.files import READ, RunFile, files_of
+from dartvc.sessions.files import OWN, READ, RunFile, files_of
 from dartvc.state.loading import Loading, load
 from dartvc.state.saving import Saving, save
 
@@ -105,9 +107,14 @@ def _run(repository: Repository, trace: Trace, name: str, oid: Oid, slices: dict
         path = folder / (file if run is not None else _CELLS)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_as_notebook(text) if path.suffix == ".ipynb" else text, encoding="utf-8", errors="surrogatepass")
+    needed = {each.literals[0] for each in iter_items(trace.known_item(name)) if each.opcode == FILE}
     for each in files_of(repository, repository.process(oid)):
-        if each.access == READ and not os.path.isabs(each.path) and not each.path.startswith(".."):
+        if os.path.isabs(each.path) or each.path.startswith(".."):
+            continue
+        if each.access == READ or (each.access == OWN and not needed.isdisjoint(shown_paths(repository.root, each.path, run))):
             _bring(root, each, folder)
+        else:
+            (folder / each.path).parent.mkdir(parents=True, exist_ok=True)
     script = os.path.relpath(run.script, root) if run is not None else _CELLS
     cwd = folder / (os.path.relpath(run.cwd, root) if run is not None else "")
     cwd.mkdir(parents=True, exist_ok=True)
@@ -131,7 +138,7 @@ def _run(repository: Repository, trace: Trace, name: str, oid: Oid, slices: dict
     lines = sum(text.count("\n") for text in slices.values())
     of_lines = sum(len(each.lines) for each in (trace.tracer.sources.values() if run is not None else trace.sources))
     if done.returncode:
-        return Recomputation(name, None, seconds, lines, of_lines, "\n".join(done.stderr.strip().splitlines()[-_TAIL:]))
+        return Recomputation(name, None, seconds, lines, of_lines, _problem_in(done.stderr))
     return Recomputation(name, _is_equal(repository, oid, folder, folder / script, name), seconds, lines, of_lines)
 
 
@@ -160,6 +167,15 @@ def _bring(root: Path, read: RunFile, folder: Path) -> None:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target)
+
+
+def _problem_in(text: str) -> str:
+    """Returns why a program failed, from what it wrote to standard error: the end of that, or which file it lacked."""
+    lines = text.strip().splitlines()
+    absent = re.match(r"FileNotFoundError: .*?(['\"].*['\"])", lines[-1]) if lines else None
+    if absent is not None:
+        return f"it reads {absent[1]}, which is no file that was there when the run began, and nothing in this part of the program is seen to write it"
+    return "\n".join(lines[-_TAIL:])
 
 
 def _is_equal(repository: Repository, oid: Oid, folder: Path, script: Path, name: str) -> bool:

@@ -14,6 +14,7 @@ from dartvc.hindsight.provenance import (
     Graph,
     ancestry,
     descendants,
+    may_have_gone_into,
     run_label,
     uses_of,
     version_on_disk,
@@ -23,7 +24,7 @@ from dartvc.hindsight.provenance import (
 from dartvc.history import Repository
 from dartvc.history.digests import digest_of_file
 from dartvc.model import Oid
-from dartvc.sessions.files import FOUND, READ, files_of
+from dartvc.sessions.files import FOUND, OWN, READ, files_of
 
 __all__ = ["FileOrigin", "Input", "Target", "explain_file", "find_target", "trace_file"]
 
@@ -127,7 +128,7 @@ def explain_file(repository: Repository, index: Index, path: str) -> FileOrigin:
         raise NotFoundError(f"no run wrote {path}", kind="no-origin", hint=f"dvc-state lineage --down {path} tells what was made from it")
     by, arguments = run_label(index, made.run)
     commit = _first_commit(repository, made)
-    inputs = tuple(_input(index, each) for each in uses_of(index, made.run, is_reading=True))
+    inputs = tuple(_input(index, each) for each in uses_of(index, made.run, is_reading=True) if each.access != OWN or may_have_gone_into(each, made))
     is_same = present is not None and (
         present.digest == made.digest
         if present.digest and made.digest
@@ -175,7 +176,7 @@ def _first_commit(repository: Repository, made: FileVersion) -> Oid | None:
     for oid in _commits_of(repository, made.run):
         files = files_of(repository, repository.process(oid))
         if any(
-            (each.path, each.size, each.modified_ns) == (made.path, made.size, made.modified_ns) for each in files if each.access != READ
+            (each.path, each.size, each.modified_ns) == (made.path, made.size, made.modified_ns) for each in files if each.access not in (READ, OWN)
         ):
             found = oid
         elif found is not None:

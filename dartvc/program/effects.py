@@ -137,7 +137,7 @@ class Effects:
                 if flags & WRITING:
                     is_emptied = bool(flags & os.O_TRUNC)
                     self._note(os.fsdecode(path), is_growing=bool(flags & os.O_APPEND and not is_emptied), is_followed=True, is_emptied=is_emptied)
-                elif self.use is not None and not self.is_at_work:
+                elif self.use is not None and not self.is_at_work and not _is_own_thread():
                     self.use.note_read(os.fsdecode(path))
         elif event in _CHANGES:
             self._on_change(event, arguments)
@@ -306,15 +306,14 @@ class Effects:
 
     def sync(self) -> None:
         """Makes the files durable of which the last `stage` knew the content: a run that is recorded as ended has written them."""
-        folders = set()
-        for path, known in self.written.items():
-            if known is not None and known[0] <= CONTENT_LIMIT_BYTES:
-                folders.add(os.path.dirname(path))
+        paths = [path for path, known in self.written.items() if known is not None and known[0] <= CONTENT_LIMIT_BYTES]
+        with self.own():
+            for path in paths:
                 with contextlib.suppress(OSError):
                     sync_file(Path(path))
-        for folder in folders:
-            with contextlib.suppress(OSError):
-                sync_folder(Path(folder))
+            for folder in dict.fromkeys(map(os.path.dirname, paths)):
+                with contextlib.suppress(OSError):
+                    sync_folder(Path(folder))
 
     def advance(self) -> None:
         """Gives writes from now on a sequence of their own; what they change is kept anew, whatever was kept before."""

@@ -31,6 +31,7 @@ class FileUse:
 
     Attributes:
         read: versions that were there when they were opened for reading, or for writing behind what they held.
+        reread: the last version of each file that the program wrote itself and then opened for reading.
         places: where each file was first opened for writing.
         further: openings for reading beyond the limit.
         is_paused: while it is, nothing is taken note of.
@@ -39,6 +40,7 @@ class FileUse:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.read: dict[tuple[str, Version], None] = {}
+        self.reread: dict[str, Version] = {}
         self.written: set[str] = set()
         self.places: dict[str, Place] = {}
         self.further = 0
@@ -46,11 +48,11 @@ class FileUse:
         self._prefix = os.path.join(folder, "")
 
     def note_read(self, path: str) -> None:
-        """Takes note that the program opens a file for reading; nothing when it wrote the file itself."""
+        """Takes note that the program opens a file for reading."""
         if self.is_paused or (path[:1] == "/" and not path.startswith(self._prefix)):
             return
         path = os.path.abspath(path)
-        if not self.is_data(path) or path in self.written:
+        if not self.is_data(path):
             return
         try:
             found = os.stat(path)
@@ -59,7 +61,9 @@ class FileUse:
         if not stat.S_ISREG(found.st_mode):
             return
         key = path, (found.st_size, found.st_mtime_ns)
-        if key not in self.read:
+        if path in self.written:
+            self.reread[path] = key[1]
+        elif key not in self.read:
             if len(self.read) >= USES_LIMIT:
                 self.further += 1
             else:
@@ -69,7 +73,7 @@ class FileUse:
         """Takes note that the program opens a file for writing, moves or removes it; one that is not emptied or replaced by that counts as read, too."""
         if self.is_paused or not self.is_data(path):
             return
-        if not is_emptied:
+        if not is_emptied and path not in self.written:
             self.note_read(path)
         self.written.add(path)
         if path not in self.places:

@@ -20,11 +20,12 @@ from dartvc.program.effects import Effects, FileState
 from dartvc.program.fileuse import FileUse, Place, Version
 from dartvc.sessions.relocation import relative_path
 
-__all__ = ["ENTRY", "FOUND", "READ", "WRITTEN", "FileLedger", "RunFile", "files_of"]
+__all__ = ["ENTRY", "FOUND", "OWN", "READ", "WRITTEN", "FileLedger", "RunFile", "files_of"]
 
 ENTRY = "files"
-READ, WRITTEN, FOUND = "read", "write", "found"
-"""How a run used a file; ``found``: it changed while the run went on, and Python did not open it."""
+READ, WRITTEN, FOUND, OWN = "read", "write", "found", "own"
+"""How a run used a file; ``found``: it changed while the run went on, and Python did not open it; ``own``: it was read after the run had written it, the last such
+version."""
 _SMALL_BYTES = 1 << 20
 _COMMIT_S = 0.01
 _END_SHARE = 0.01
@@ -76,6 +77,9 @@ class FileLedger:
         """Takes over what the run had used before it was interrupted."""
         for each in files_of(repository, entries):
             path = os.path.join(self._project, each.path)
+            if each.access == OWN:
+                self.use.reread[path] = each.size, each.modified_ns
+                continue
             self._known[each.access, path, (each.size, each.modified_ns)] = each
             if each.access == READ:
                 self.use.read[path, (each.size, each.modified_ns)] = None
@@ -155,8 +159,13 @@ class FileLedger:
                 self._known[FOUND, item.path, version] = RunFile(relative_path(item.path, self._project), FOUND, *version)
 
     def _entry(self) -> dict[str, object]:
-        rows = [[each.path, each.access, each.size, each.modified_ns, each.digest, each.place] for each in self._known.values()]
+        used = [*self._known.values(), *(self._own(path, version) for path, version in self.use.reread.items())]
+        rows = [[each.path, each.access, each.size, each.modified_ns, each.digest, each.place] for each in used]
         return {"type": "files", "files": rows, "further": self.use.further}
+
+    def _own(self, path: str, version: Version) -> RunFile:
+        written = self._known.get((WRITTEN, path, version))
+        return RunFile(relative_path(path, self._project), OWN, *version, written.digest if written is not None else "")
 
 
 def _modified_ns(state: FileState) -> int:
@@ -194,7 +203,7 @@ def files_of(repository: Repository, entries: Mapping[str, NameEntry]) -> list[R
             found.append(RunFile(str(path), str(access), int(size), int(modified_ns), str(digest), tuple(place) if place else None))
         except (TypeError, ValueError):
             continue
-    known = {each.path for each in found if each.access != READ}
+    known = {each.path for each in found if each.access not in (READ, OWN)}
     for name, entry in entries.items():
         path = name.partition(":")[2]
         if name.startswith("file:") and path not in known:

@@ -140,3 +140,14 @@ def test_the_way_that_a_run_with_reuse_took_is_told(tmp_path: Path) -> None:
     assert "(1,000 turns: 750 through lines 3, 6, 250 through lines 3-4)" in command(tmp_path, "why", "n")
     assert "few" not in command(tmp_path, "why", "kind")
     assert "else" not in command(tmp_path, "lineage", "kind", "--slice").splitlines()[-1]
+
+
+def test_a_loop_in_a_function_that_was_answered_is_not_said_to_have_turned_never(tmp_path: Path) -> None:
+    command(tmp_path, "init")
+    work = "def work(n):\n    found = 0\n    for i in range(n):\n        if i % 7:\n            found += i * i % 7\n    return found\n"
+    for last in ("w + 1", "w + 2"):
+        (tmp_path / "main.py").write_text(f"{work}w = work(3_000_000)\nx = {last}\nprint(x)\n")
+        command(tmp_path, "run", "--reuse", "main.py")
+    assert "1 of 1" in command(tmp_path, "cache", "stats")
+    text = command(tmp_path, "why", "x")
+    assert "for i in range(n):" in text and "turns" not in text

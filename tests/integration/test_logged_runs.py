@@ -169,6 +169,62 @@ def test_variables_are_asked_for_like_what_was_logged(folder: Path) -> None:
     assert query(folder, "--df", "loss", "--where", "lr > 1") == []
 
 
+COMMITS_INSIDE = """
+import os, signal
+import dartvc
+k = 0
+
+def main():
+    global k
+    loss = 8.0
+    for epoch in range(8):
+        dartvc.log("e", epoch)
+        loss, k = loss / 2, epoch * 10
+        if epoch in (2, 5):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            for _ in range(3):
+                pass
+            dartvc.session().flush()
+
+def other():
+    loss = 100
+    os.kill(os.getpid(), signal.SIGUSR1)
+    for _ in range(3):
+        pass
+    dartvc.session().flush()
+
+main()
+"""
+
+
+def test_variables_beside_what_was_logged_are_those_of_the_commit_before(folder: Path) -> None:
+    (folder / "inside.py").write_text(COMMITS_INSIDE)
+    assert command("run", "inside.py", cwd=folder).returncode == 0
+    found = query(folder, "--df", "e,k,loss,main().loss")
+    assert [(each["e"], each["k"]) for each in found] == [(0, None), (1, None), (2, None), (3, 20), (4, 20), (5, 20), (6, 50), (7, 50)]
+    assert [each["loss"] for each in found] == [each["main().loss"] for each in found] == [None] * 3 + [1.0] * 3 + [0.125] * 2
+    assert [each["e"] for each in query(folder, "--df", "e", "--where", "main().loss < 1")] == [6, 7]
+    assert [each["main().loss"] for each in query(folder, "--df", "main().loss")] == [1.0, 0.125]
+
+
+def test_locals_of_functions_are_named_in_conditions_over_commits(folder: Path) -> None:
+    (folder / "inside.py").write_text(COMMITS_INSIDE + "other()\n")
+    assert command("run", "inside.py", cwd=folder).returncode == 0
+
+    def found(condition: str) -> list[str]:
+        done = command("log", "--where", condition, "--json", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        return [each["oid"] for each in json.loads(done.stdout)["items"]]
+
+    assert len(found("main().loss < 2")) == len(found("`main().loss` < 2")) == 2
+    assert found("loss < 0.5") == found("main().loss < 0.5") != found("other().loss > 1") == found("loss > 1")
+    done = command("log", "--where", "loss > 1000", cwd=folder)
+    assert done.returncode != 0 and "main().loss, other().loss" in done.stderr
+    done = command("bisect", "run", "--expr", "main().loss < 0.5", "--json", cwd=folder)
+    assert done.returncode == 0 and found("main().loss < 0.5")[0] in done.stdout, done.stderr
+    assert command("bisect", "run", "--expr", "main().loss < 0", cwd=folder).returncode == 1
+
+
 def test_every_format_holds_the_same_table(folder: Path) -> None:
     assert command("run", "train.py", cwd=folder).returncode == 0
     lines = command("query", "--df", "acc", "--format", "csv", cwd=folder).stdout.splitlines()

@@ -178,6 +178,65 @@ def test_what_a_killed_run_had_read_is_known_and_its_resumption_keeps_it(tmp_pat
     assert "read in.txt" in command(tmp_path, "why", "out.txt")
 
 
+WRITES_AND_READS = """
+import json, os
+import dartvc
+seed = 7
+os.makedirs("out", exist_ok=True)
+with open("out/raw.json", "w") as out:
+    json.dump([seed * number for number in range(20)], out)
+rows = json.load(open("out/raw.json"))
+loss = sum(rows) / len(rows)
+unused = rows[0]
+with open("res.txt", "w") as out:
+    out.write(f"the loss of it all is {loss}, as it was before\\n")
+"""
+
+
+def test_a_file_that_a_run_wrote_and_then_read_is_between_them(tmp_path: Path) -> None:
+    command(tmp_path, "init")
+    (tmp_path / "main.py").write_text(WRITES_AND_READS)
+    command(tmp_path, "run", "main.py")
+    found = answer(tmp_path, "query", "SELECT path, access FROM files ORDER BY path, access")["items"]
+    assert [tuple(each.values()) for each in found] == [("out/raw.json", "own"), ("out/raw.json", "write"), ("res.txt", "write")]
+    assert command(tmp_path, "lineage", "res.txt").splitlines()[1:] == [
+        f"└─ run {run_of(tmp_path, 'main.py')[:8]} main.py",
+        "   └─ file out/raw.json  (which that run wrote itself)",
+    ]
+    assert "raw.json" not in command(tmp_path, "lineage", "out/raw.json").partition("\n")[2]
+    assert [line.split()[-1] for line in command(tmp_path, "lineage", "--down", "out/raw.json").splitlines()] == ["out/raw.json", "main.py", "res.txt"]
+    assert "  read out/raw.json  (run " in command(tmp_path, "why", "res.txt")
+    text = command(tmp_path, "why", "loss")
+    assert "seed = 7" in text and "json.dump(" in text and "unused" not in text
+    (tmp_path / "out/raw.json").unlink()
+    assert "loss: the same value" in command(tmp_path, "lineage", "loss", "--recompute")
+
+
+HIDDEN_WRITER = """
+import os, sys, tempfile
+exec("with open('made.txt', 'w') as out: out.write('a line')")
+with open("made.txt") as file:
+    n = len(file.read())
+folder = tempfile.mkdtemp()
+exec("with open(os.path.join(folder, 'far.txt'), 'w') as out: out.write('a line')")
+with open(os.path.join(folder, "far.txt")) as file:
+    k = len(file.read())
+"""
+
+
+def test_where_a_value_cannot_be_made_again_through_a_file_one_line_says_why(tmp_path: Path) -> None:
+    command(tmp_path, "init")
+    (tmp_path / "main.py").write_text(HIDDEN_WRITER)
+    command(tmp_path, "run", "main.py")
+    assert "n: the same value" in command(tmp_path, "lineage", "n", "--recompute")
+    (tmp_path / "made.txt").unlink()
+    assert "made.txt is not what it was when it was read" in command(tmp_path, "lineage", "n", "--recompute", code=4)
+    (tmp_path / "made.txt").write_text("a line")
+    out = io.StringIO()
+    assert entry.run(("lineage", "k", "--recompute"), stdout=out, stderr=io.StringIO(), directory=str(tmp_path)) == 1
+    assert [line.strip()[:9] for line in out.getvalue().splitlines()] == ["k: the pr", "it reads "] and "far.txt" in out.getvalue()
+
+
 def test_odd_names_and_folders_are_files_like_others(tmp_path: Path) -> None:
     command(tmp_path, "init")
     (tmp_path / "odd.py").write_text(

@@ -8,9 +8,10 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
-from dartvc.lineage.traces.expressions import Arguments, Expressions, Opaque
+from dartvc.lineage.traces.expressions import Arguments, Opaque
+from dartvc.lineage.traces.files import Files
 from dartvc.lineage.traces.heap import Bound, Constant, Function, Instance, Library, Module, Result, Super, Thing, UserClass
-from dartvc.lineage.traces.items import EITHER, FILE, LineageItem, iter_items
+from dartvc.lineage.traces.items import EITHER, LineageItem, iter_items
 from dartvc.lineage.traces.libraries import (
     changed_arguments,
     changes_object,
@@ -24,7 +25,6 @@ from dartvc.lineage.traces.libraries import (
 
 __all__ = ["Calls"]
 
-_READING_NAMES = ("read", "load", "open", "fromfile", "genfromtxt", "imread", "connect")
 _DRAWING_METHODS = ("fit", "partial_fit", "split", "forward")
 _CALLED = ("__call__", "forward", "call")
 """What calling an object runs: Python's own, and what torch's and Keras' layers call in their turn."""
@@ -32,7 +32,7 @@ _CANDIDATES_LIMIT = 12
 _LEAVES_LOOKED_AT = 20_000
 
 
-class Calls(Expressions):
+class Calls(Files):
     """Evaluates calls."""
 
     def call(self, node: ast.Call, *, is_unused: bool = False) -> Thing:
@@ -141,7 +141,7 @@ class Calls(Expressions):
         """Returns what a method gives whose code is not the user's."""
         nature = self.heap.nature(subject)
         drawn = self._drawn_by(subject) if name.startswith(_DRAWING_METHODS) else []
-        item = self._given(f".{name}", [subject], arguments, [*self._read_files(name, arguments), *drawn])
+        item = self._given(f".{name}", [subject], arguments, [*self.files_read(name, arguments, subject), *drawn])
         if drawn:
             self._draw(subject, item)
         origin = nature.name if isinstance(nature, Result) else ""
@@ -151,7 +151,9 @@ class Calls(Expressions):
             self.heap.hold(subject, (each for each in arguments.all() if type(self.heap.nature(each)) is not Constant))
         if name == "backward":
             self._change_leaves(item)
-        return self.heap.new(item, Result(f".{name}", (subject, *arguments.all())), [subject] if hands_on_object(name) else ())
+        result = self.heap.new(item, Result(f".{name}", (subject, *arguments.all())), [subject] if hands_on_object(name) else ())
+        self.note_written(name, arguments, item, result, subject)
+        return result
 
     def _change_leaves(self, item: LineageItem) -> None:
         """Changes what autograd gives gradients: every object that can hold some and that a loss was made of."""
@@ -171,7 +173,7 @@ class Calls(Expressions):
         if outside_of(name):
             return self.from_outside(name, arguments)
         stream = stream_of(name, arguments.keywords)
-        further = list(self._read_files(name, arguments))
+        further = self.files_read(name, arguments)
         if stream and not is_seeding(name):
             further.append(self.heap.use(self._stream(stream)))
         item = self._given(name, (), arguments, further)
@@ -184,7 +186,9 @@ class Calls(Expressions):
         if "out" in arguments.keywords:
             self._change_argument(arguments.keywords["out"], item)
         holds = [each for each in things if type(self.heap.nature(each)) is not Constant] if hands_on_arguments(name) else ()
-        return self.heap.new(item, Result(name, things, stream_when_used(name, arguments.keywords)), holds)
+        result = self.heap.new(item, Result(name, things, stream_when_used(name, arguments.keywords)), holds)
+        self.note_written(name, arguments, item, result)
+        return result
 
     def _expanded_einsum(self, item: LineageItem) -> LineageItem:
         """Returns an ``einsum`` with its parts in it: a product over all indices, and a sum over those that the result lacks."""
@@ -236,20 +240,3 @@ class Calls(Expressions):
         literals = [" ".join(self.surroundings.argv)] if kind == "command line" else []
         item = self._given(name, (), arguments, [self.maker.make(kind, (), literals, None)])
         return self.heap.new(item, Result(name, arguments.all()))
-
-    def _read_files(self, name: str, arguments: Arguments) -> list[LineageItem]:
-        """Returns the items of the files that a call reads: those that its constants name, or that it may have been given."""
-        files = self.surroundings.files
-        named = [value for each in arguments.all() if isinstance(value := self.heap.constant(each), str)]
-        mode = named[1] if len(named) > 1 and name == "builtins.open" else ""
-        if mode[:1] in ("w", "a", "x"):
-            return []
-        found = [path for value in named if (path := os.path.normpath(value)) in files]
-        if not found and files and not named and arguments.positional and name.rpartition(".")[2].startswith(_READING_NAMES):
-            found = [path for path in files if not os.path.isabs(path)]
-        return [self._file(path) for path in dict.fromkeys(found)]
-
-    def _file(self, path: str) -> LineageItem:
-        if path not in self._files:
-            self._files[path] = self.maker.make(FILE, (), (path, self.surroundings.files[path]), None)
-        return self._files[path]

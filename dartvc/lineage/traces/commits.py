@@ -17,13 +17,13 @@ from dartvc.lineage.traces.slices import slice_of, slice_of_cells
 from dartvc.lineage.traces.statements import Source, Ways
 from dartvc.lineage.traces.tracer import Tracer
 from dartvc.model import Commit, CommitKind, Oid, short
-from dartvc.sessions.files import READ, files_of
+from dartvc.sessions.files import OWN, READ, WRITTEN, files_of
 from dartvc.sessions.recorded import read_position, read_sources
 from dartvc.sessions.relocation import relative_path
 from dartvc.sessions.runs import Run, run_here
 from dartvc.state.candidates import names_in_source
 
-__all__ = ["Trace", "trace_commit", "unbound"]
+__all__ = ["Trace", "shown_paths", "trace_commit", "unbound"]
 
 _WAYS_TOLD = 4
 _CELLS_LIMIT = 400
@@ -87,8 +87,8 @@ class _Recorded:
 
     def note(self, file: str, node: ast.For | ast.While | ast.AsyncFor) -> str:
         turns = self._paths.turns(file, node)
-        if turns is None:
-            return ""
+        if turns is None or not turns.executions:
+            return ""  # where its function was answered it ran elsewhere
         text = f"{turns.turns:,} turns" + (f" in {turns.executions:,} executions" if turns.executions > 1 else "")
         if len(turns.paths) > 1:
             shown = [f"{each.count:,} through {_lines_text(each.lines)}" for each in turns.paths[:_WAYS_TOLD]]
@@ -145,7 +145,7 @@ def _trace_run(repository: Repository, commit: Commit, run: Run) -> Trace:
     sources = {shown: source for shown, path in names.items() if (source := _parsed(shown, texts[path])) is not None}
     script = relative_path(run.script, root)
     by_module = {module: sources[shown] for shown in sources for module in _module_names(names[shown], run.folder)}
-    tracer = Tracer(Surroundings(_read_files(repository, commit, run), run.arguments, run.argv), _ways_of(repository, commit, root), by_module.get)
+    tracer = Tracer(_surroundings(repository, commit, run), _ways_of(repository, commit, root), by_module.get)
     main = sources.get(script, Source(script, ast.Module([], []), ()))
     main = Source(script, main.tree, main.lines, last_line)
     tracer.run(main)
@@ -177,17 +177,23 @@ def _module_names(path: str, folder: str) -> tuple[str, ...]:
     return (plain,) if not plain.startswith(".") else (Path(path).stem,)
 
 
-def _read_files(repository: Repository, commit: Commit, run: Run) -> dict[str, str]:
-    """Returns the digests of what a run had read, under every path by which its code may call it."""
-    root = str(repository.root)
-    found: dict[str, str] = {}
+def _surroundings(repository: Repository, commit: Commit, run: Run) -> Surroundings:
+    """Returns what a run was given; files under every path by which its code may call them."""
+    read: dict[str, str] = {}
+    made: dict[str, str] = {}
     for each in files_of(repository, repository.process(commit.oid)):
-        if each.access == READ:
-            digest = each.digest or f"{each.size} bytes of {each.modified_ns}"
-            path = os.path.join(root, each.path)
-            for shown in (os.path.relpath(path, run.cwd), path):
-                found.setdefault(os.path.normpath(shown), digest)
-    return found
+        for shown in shown_paths(repository.root, each.path, run):
+            if each.access in (READ, OWN):
+                read.setdefault(shown, each.digest or f"{each.size} bytes of {each.modified_ns}")
+            elif each.access == WRITTEN:
+                made[shown] = each.path
+    return Surroundings(read, made, run.arguments, run.argv)
+
+
+def shown_paths(root: Path, path: str, run: Run | None) -> tuple[str, ...]:
+    """Returns the paths by which code may call a file; ``path`` starts from the project's folder."""
+    whole = os.path.join(root, path)
+    return os.path.normpath(os.path.relpath(whole, run.cwd if run is not None else root)), os.path.normpath(whole)
 
 
 # -- cells --------------------------------------------------------------------------------------------------------------------

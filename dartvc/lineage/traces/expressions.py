@@ -31,11 +31,13 @@ class Surroundings:
 
     Attributes:
         files: what it read: path to digest; paths as the program may have written them.
+        made: what it wrote: such paths, to one for each file.
         arguments: its settings (``dartvc.arg``), as they were given.
         argv: its command line.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
+    made: Mapping[str, str] = field(default_factory=dict)
     arguments: Mapping[str, str] = field(default_factory=dict)
     argv: Sequence[str] = ()
 
@@ -82,7 +84,6 @@ class Expressions(ABC):
         self._frames = 0
         self._streams: dict[str, Thing] = {}
         self._libraries: dict[str, Thing] = {}
-        self._files: dict[str, LineageItem] = {}
 
     # -- items ----------------------------------------------------------------------------------------------------------------
 

@@ -335,6 +335,15 @@ def test_conditions_mean_what_python_means(repository: Repository, condition: st
     assert rows(repository, "x s", condition) == expected
 
 
+def test_what_is_missing_meets_no_condition(repository: Repository) -> None:
+    write(repository, "aa", [pair for at in range(3) for pair in (("x", at, epoch(at)), ("y", 1, None))])
+    write(repository, "bb", [("y", 1, None)])
+    for condition in ("epoch > 5", "x < 5", "x > -1 and epoch >= 0", "5 > x", "x == 1 or x > 1", "x != 7", "x is not None", "x in (0, 1, 2)"):
+        assert {row[0] for row in rows(repository, "x y", condition)} == {"aa"}, condition
+    assert rows(repository, "x y", "x == None") == [("bb", None, None, 1)]
+    assert rows(repository, "x y", "x < None") == []
+
+
 def test_chunks_come_back_as_they_were_written() -> None:
     outer = epoch(3)
     line = encode_chunk(7, [LogRecord("a", 1, 5.0, batch(outer, 2)), LogRecord("b", "x", 5.5, None, (3, False))])

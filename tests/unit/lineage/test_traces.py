@@ -132,6 +132,40 @@ def test_files_are_found_by_the_paths_that_the_code_names() -> None:
     assert FILE not in opcodes(tracer, "d")
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        "a.to_csv('f.csv')",
+        "a.to_csv(Path('.') / 'f.csv')",
+        "Path('f.csv').write_text(str(a))",
+        "with open('f.csv', 'w') as out:\n    json.dump(list(a), out)",
+        "with open('f.csv', mode='w') as out:\n    csv.writer(out).writerow(a)",
+        "def save(it, path):\n    with open(path, 'w') as out:\n        out.write(str(it))\nsave(a, 'f.csv')",
+        "for name in ('e.csv', 'f.csv'):\n    a.to_csv(name)",
+        "a.to_csv('e.csv')\nos.replace('e.csv', 'f.csv')",
+    ],
+)
+def test_what_a_program_reads_of_its_own_files_was_made_of_what_it_wrote_there(write: str) -> None:
+    given = "import csv, json, os\nimport pandas as pd\nfrom pathlib import Path\na = pd.Series([1])\nb = pd.Series([2])\n"
+    text = f"{given}{write}\nb.to_csv('g.csv')\nc = pd.read_csv('f.csv')\n"
+    last = text.count("\n")
+    tracer = traced(text, Surroundings({"f.csv": "11"}, {"e.csv": "e.csv", "f.csv": "f.csv", "g.csv": "g.csv"}))
+    assert {4, last - 2, last} <= lines(tracer, "c") and not {5, last - 1} & lines(tracer, "c")
+    assert FILE not in opcodes(tracer, "c")
+
+
+def test_a_file_that_nothing_is_seen_to_write_is_a_file_though_the_program_wrote_it() -> None:
+    tracer = traced("import subprocess\nsubprocess.run(['make'])\nc = open('f.csv').read()\n", Surroundings({"f.csv": "11"}, {"f.csv": "f.csv"}))
+    assert [each.literals for each in iter_items(item(tracer, "c")) if each.opcode == FILE] == [("f.csv", "11")]
+
+
+def test_a_file_that_is_read_and_written_anew_was_there_before() -> None:
+    text = "n = int(open('n.txt').read())\nm = n + 1\nopen('n.txt', 'w').write(str(m))\nk = open('n.txt').read()\n"
+    tracer = traced(text, Surroundings({"n.txt": "11"}, {"n.txt": "n.txt"}))
+    assert FILE in opcodes(tracer, "n") and lines(tracer, "n") == {1}
+    assert lines(tracer, "k") == {1, 2, 3, 4}
+
+
 def test_random_streams_begin_at_their_seeds_and_are_drawn_from_in_order() -> None:
     tracer = traced("import numpy as np\nnp.random.seed(7)\na = np.random.rand(2)\nb = np.random.rand(2)\n")
     assert lines(tracer, "b") == {2, 3, 4}
