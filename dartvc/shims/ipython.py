@@ -14,6 +14,7 @@ from dartvc.sessions import Session, open_sessions
 from dartvc.shims.cells import Cells
 from dartvc.shims.prompt import answer, parting
 from dartvc.shims.reusing import CellReuse
+from dartvc.state.candidates import names_in_source
 
 __all__ = ["load_extension", "unload_extension"]
 
@@ -152,6 +153,7 @@ class _Shim:
         else:
             if words[:1] == ["cache"]:
                 self.reuse.settle()
+            self._note_beside()
             code, out, err = answer(self.session, words, False)
         messages, marker, failure = err.partition(_ERROR if err.startswith(_ERROR) else f"\n{_ERROR}")
         print(out, end="")
@@ -160,6 +162,12 @@ class _Shim:
             raise UsageError(failure.rstrip())
         if code not in (0, 1):
             raise UsageError(f"dvc-state exited with code {code}")
+
+    def _note_beside(self) -> None:
+        """Lets a command see what the statements before it in its cell may have changed."""
+        source = self._source_of(self._cell, self._cell.raw_cell or "") if self._cell is not None else ""
+        if source != "":
+            self.session.working.touch_mentioned(names_in_source(source) if source is not None else None)
 
     def _expanded(self, line: str) -> str:
         """Returns a line with variables of the cell put in, as IPython does (``{commit}``, ``$commit``), but for git's ``@{1}`` and ``^{/text}``."""

@@ -153,6 +153,14 @@ class WorkingNamespace:
         """
         self._touched.update((name, recipes.get(name, {})) for name in names)
 
+    def touch_mentioned(self, mentioned: Iterable[str] | None) -> None:
+        """Takes note of names that code in the middle of its way can have changed, but for those that only its end tells how to make again.
+
+        Args:
+            mentioned: the names in the code; None when any name may have been touched.
+        """
+        self.touch([name for name in self._within_reach(mentioned) if self._stored[name].omission is None], {})
+
     def forget(self, names: Iterable[str]) -> None:
         """Forgets what is stored of these names, so that the next stage looks at them anew."""
         for name in names:
@@ -186,13 +194,7 @@ class WorkingNamespace:
         new = self._new_names()
         removed = tuple(name for name in self._stored if name not in namespace)
         rebound = {name for name, identity in self._ids.items() if name in namespace and id(namespace[name]) != identity}
-        if mentioned is None:
-            candidates = set(self._stored) | new
-        else:
-            known = {name: version.global_names for name, version in self._stored.items() if version.global_names}
-            touched = touched_names(mentioned, namespace, known)
-            candidates = set(self._stored) | new if touched is None else (touched & self._stored.keys()) | new | rebound
-        candidates |= self._touched.keys()
+        candidates = self._within_reach(mentioned) | new | rebound | self._touched.keys()
         candidates |= {mate for name in (*candidates, *removed) if name in self._stored for mate in self._stored[name].names}
         candidates = {name for name in candidates if name in namespace}
         changed, notes = self._stage_candidates(candidates)
@@ -201,6 +203,12 @@ class WorkingNamespace:
         return NamespaceDelta(
             tuple(changed), tuple(name for name in namespace if name in new), removed, tuple(notes), frozenset(rebound | new)
         )
+
+    def _within_reach(self, mentioned: Iterable[str] | None) -> set[str]:
+        """Returns the stored names that code can have changed."""
+        known = {name: version.global_names for name, version in self._stored.items() if version.global_names}
+        touched = touched_names(mentioned, self._view, known) if mentioned is not None else None
+        return set(self._stored) if touched is None else touched & self._stored.keys()
 
     def _new_names(self) -> set[str]:
         new = set()

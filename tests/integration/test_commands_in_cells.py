@@ -92,6 +92,15 @@ def test_what_a_line_brings_back_is_in_its_commit_and_in_those_after_it(tmp_path
     assert "[2, 2, 2]" in picked["out"] and "[2, 2, 2]" in after["out"], (picked, after)
 
 
+def test_what_a_cell_did_before_a_line_of_it_is_committed_first(tmp_path: Path) -> None:
+    *_, restored, before, moved, again = cells(
+        tmp_path, "w = [1]", "w.append(2)\ndef grow(): w.append(10)", "w.append(9); grow()\n%dvc_state restore w --from HEAD~1\nprint(w)",
+        "%dvc_state show HEAD~2:w", "w.append(4)\n%dvc_state checkout HEAD~1\nprint(w)", "%dvc_state show main:w",
+    )  # fmt: skip
+    assert restored["out"].endswith("[1]\n") and "[1, 2, 9, 10]" in before["out"], (restored, before)
+    assert "[1, 4]" in again["out"], (moved, again)
+
+
 def test_a_branch_that_somebody_else_moved_is_left_with_a_word(tmp_path: Path) -> None:
     *_, told, after = cells(
         tmp_path, "x = 1", "x = 2", "import subprocess", "%dvc_state status",
