@@ -54,6 +54,23 @@ class LoadedRun(NamedTuple):
                 vars(sys.modules[name]).update(with_interned_keys(data))
         namespace.update(with_interned_keys(self.namespace))
 
+    def set_values(self, sets: Mapping[str, str]) -> None:
+        """Gives variables of the script and of the frames other values: literals, or the texts themselves."""
+        import ast
+
+        for name, text in sets.items():
+            try:
+                value: object = ast.literal_eval(text)
+            except (ValueError, SyntaxError):
+                value = text
+            if name in self.namespace:
+                self.namespace[name] = value
+            for frame in self.frames:
+                if name in frame.values:
+                    frame.values[name] = value
+                if name in frame.cells:
+                    frame.cells[name].cell_contents = value
+
 
 def find_resumable(repository: Repository, start: Oid) -> tuple[Commit, Run]:
     """Returns the newest commit at or before ``start`` that a run can go on from, and the run.

@@ -49,7 +49,6 @@ from dartvc.store.durable import storage_errors
 if TYPE_CHECKING:
     from dartvc.lineage.reusing import Reuse
     from dartvc.program.capture import CapturedFrame
-    from dartvc.sessions.recorded import LoadedRun
     from dartvc.shims.endings import AtomicEnding
 
 __all__ = ["RunOptions", "main_module", "resume_script", "run_script"]
@@ -309,7 +308,7 @@ class _Runner:
             self._set_up_shell(own.line if own is not None else None)
         watch_exits(self._is_user)
         self.sources.supply(loaded.sources)
-        _set_values(loaded, sets)
+        loaded.set_values(sets)
         loaded.give_globals(self.main.__dict__)
         edits = self.sources.edited()
         if edits:
@@ -454,23 +453,6 @@ def main_module(run: Run, text: str) -> types.ModuleType:
 
             open_shell(main)
     return main
-
-
-def _set_values(loaded: LoadedRun, sets: dict[str, str]) -> None:
-    import ast
-
-    for name, text in sets.items():
-        try:
-            value: object = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = text
-        if name in loaded.namespace:
-            loaded.namespace[name] = value
-        for frame in loaded.frames:
-            if name in frame.values:
-                frame.values[name] = value
-            if name in frame.cells:
-                frame.cells[name].cell_contents = value
 
 
 def _compiled(script: str, text: str) -> SourceUnit | None:
