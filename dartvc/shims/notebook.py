@@ -30,7 +30,7 @@ class _Shell(InteractiveShell):  # type: ignore[misc]
         """Adds ``get_ipython`` to the program's names; what IPython's prompt has in place of builtins would end, or refuse, something else."""
         super().init_user_ns()
         for name in _OF_PROMPTS:
-            del self.user_ns[name]
+            self.user_ns.pop(name, None)
 
 
 def open_shell(main: types.ModuleType) -> None:

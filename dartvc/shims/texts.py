@@ -14,10 +14,10 @@ from dartvc.errors import UsageError
 __all__ = ["SHOW", "find_cell", "is_archive", "is_notebook", "needs_shell", "read_program"]
 
 SHOW = "__import__('sys').displayhook"
-_MAGIC = re.compile(r"^\s*[%!?]|\?\s*$|=\s*[%!]", re.MULTILINE)
-_HEAD = re.compile(r"# %% \[([0-9]+)\]")
-_SHELL = re.compile(r"\b(?:get_ipython|display)\(")
-_PLOTS = re.compile(r"\bget_ipython\(\)\.run_line_magic\('(?:matplotlib|pylab)'")
+_MAGIC = r"(?m)^\s*[%!?]|\?\s*$|=\s*[%!]"
+_HEAD = r"# %% \[([0-9]+)\]"
+_SHELL = r"\b(?:get_ipython|display)\("
+_PLOTS = r"\bget_ipython\(\)\.run_line_magic\('(?:matplotlib|pylab)'"
 _END_OF_CELL = "get_ipython().events.trigger('post_execute')"
 
 
@@ -28,7 +28,7 @@ def is_notebook(path: str) -> bool:
 
 def needs_shell(path: str, text: str) -> bool:
     """Whether a program is a notebook whose code asks IPython for something."""
-    return is_notebook(path) and _SHELL.search(text) is not None
+    return is_notebook(path) and re.search(_SHELL, text) is not None
 
 
 def is_archive(path: str) -> bool:
@@ -60,7 +60,7 @@ def read_program(path: str) -> str:
         raise UsageError(f"{os.path.basename(path)} is not a notebook: {error}", kind="bad-notebook", hint="nbformat 4 has cells") from error
     parts = [f"# %% [{number}]\n{_shown(_plain(source, path))}\n" for number, source in enumerate(sources, 1) if source.strip()]
     text = "\n".join(parts)
-    if _PLOTS.search(text):
+    if re.search(_PLOTS, text):
         return "\n".join(f"{part}{_END_OF_CELL}\n" for part in parts)
     return text
 
@@ -69,7 +69,7 @@ def find_cell(text: str, line: int) -> tuple[int, int]:
     """Returns the number of the cell that a line of a notebook's text stands in, and the line on which that cell begins."""
     lines = text.split("\n")
     for first in range(line, 0, -1):
-        found = _HEAD.fullmatch(lines[first - 1])
+        found = re.fullmatch(_HEAD, lines[first - 1])
         if found is not None:
             return int(found[1]), first + 1
     return 1, 1
@@ -88,7 +88,7 @@ def _read_archive(path: str) -> str:
 
 def _plain(source: str, path: str) -> str:
     """Writes out a cell's magics."""
-    if not _MAGIC.search(source):
+    if not re.search(_MAGIC, source):
         return source
     try:
         from IPython.core.inputtransformer2 import TransformerManager
