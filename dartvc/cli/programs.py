@@ -125,16 +125,16 @@ def resume(
 
 
 def runs(is_json: Json = False) -> None:
-    """Lists the runs of programs, newest first, and how each stands: running, done, failed, crashed, rolled back."""
+    """Lists the runs of programs, newest first, and how each stands: running, done, failed, interrupted, preempted, crashed, rolled back."""
     context = current()
     listed = list_runs(context.repository)
     if is_json:
         context.json("runs", {"items": listed})
         return
     for each in listed:
-        where = f"from {each.origin}" if each.origin else f"at {each.position}" if each.position and each.state in ("running", "crashed") else ""
+        where = f"from {each.origin}" if each.origin else f"at {each.position}" if each.position and each.state in ("running", "preempted", "crashed") else ""
         shown = printable(" ".join(each.command))
-        context.out(f"{each.run_id}  {each.state:8} {short(each.tip)}  {shown}  ({age(each.time)}, {counted(each.commits, 'commit')}) {printable(where)}".rstrip())
+        context.out(f"{each.run_id}  {each.state:11} {short(each.tip)}  {shown}  ({age(each.time)}, {counted(each.commits, 'commit')}) {printable(where)}".rstrip())
         if each.error:
             context.out(f"          {printable(each.error)}: dvc-state shell {short(each.tip)}")
         if each.effects:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -54,7 +54,6 @@ def status(is_json: Json = False) -> None:
     from dartvc.sessions.atomic import open_runs
     from dartvc.sessions.recorded import read_effects
     from dartvc.sessions.registry import living_sessions
-    from dartvc.sessions.tally import describe_tally
 
     context = current()
     repository, workspace = context.repository, context.workspace
@@ -97,7 +96,7 @@ def status(is_json: Json = False) -> None:
         entry = repository.process(head).get("position") if commit.run else None
         so_far = repository.summary(entry).get("so_far") if entry is not None else None
         if isinstance(so_far, Mapping):
-            context.out(f"run {commit.run}: {describe_tally(so_far)}")
+            context.out(_describe_run(context, commit, so_far))
         if effects:
             context.out(f"the run has {printable(describe_acts(effects))}: that cannot be undone")
     for line in _session_lines(sessions, meant):
@@ -107,6 +106,20 @@ def status(is_json: Json = False) -> None:
     for name, recipe in omitted:
         how = "computed at checkout" if recipe.get("plan") else "its recipe is kept" if recipe.get("steps") else "not stored"
         context.out(f"{recipe.get('path', name)}: {how}: {recipe.get('reason')}")
+
+
+def _describe_run(context: Context, commit: Commit, so_far: Mapping[str, Any]) -> str:
+    """Returns how the run at HEAD stands, what its commits have cost, and what to type when it was cut off."""
+    from dartvc.porcelain.programs import state_of_run
+    from dartvc.sessions.tally import describe_tally
+
+    repository = context.repository
+    is_tip = repository.database.refs.read(f"refs/runs/{commit.run}") == commit.oid
+    state = state_of_run(repository, commit.oid) if is_tip else "it went on from here"
+    line = f"run {commit.run}: {state}: {describe_tally(so_far, is_over=state != 'running')}"
+    if state not in ("crashed", "interrupted", "preempted"):
+        return line
+    return f"{line}; dvc-state resume HEAD {'goes on' if so_far['commits'] else 'begins it again'}"
 
 
 def _session_lines(sessions: Sequence[LiveSession], meant: str) -> Iterator[str]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from dartvc.errors import NotFoundError
 from dartvc.history import Repository
-from dartvc.model import CommitKind, Oid
+from dartvc.model import Commit, CommitKind, Oid
 from dartvc.program.acts import Act
 from dartvc.sessions.atomic import AtomicRun, Settled, find_atomic, is_alive, leave, open_runs, settle
-from dartvc.sessions.recorded import read_effects
+from dartvc.sessions.recorded import read_effects, read_position
 from dartvc.sessions.registry import living_sessions
-from dartvc.sessions.runs import run_facts
+from dartvc.sessions.runs import Run, run_facts
 
-__all__ = ["RunStanding", "abort", "list_runs"]
+__all__ = ["RunStanding", "abort", "list_runs", "state_of_run"]
+
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,8 @@ class RunStanding:
     """One run.
 
     Attributes:
-        state: running, done, failed (an exception or an exit code), crashed (killed, and not resumed to its end) or rolled back (atomic, and
-            its files are as they were before it).
+        state: running, done, failed (an exception or an exit code), interrupted (by Ctrl-C), crashed (killed, and not resumed to its end) or
+            preempted (by SIGTERM, with a commit), rolled back (atomic, and its files are as they were before it; elsewhere nothing of it ever was).
         error: the exception that ended it.
         effects: what it had done by its newest commit that cannot be undone.
         origin: where an imported run comes from.
@@ -47,29 +50,46 @@ class RunStanding:
 
 def list_runs(repository: Repository) -> list[RunStanding]:
     """Returns the runs of a repository, newest first."""
-    living = {each.run_id for each in living_sessions(repository.path)}
+    living = _living_runs(repository)
     found = []
     for name, tip in repository.database.refs.iter_refs("refs/runs/"):
         commit = repository.commit(tip)
         run = run_facts(repository.summary(repository.process(tip)["run"]))
-        if commit.kind is CommitKind.END:
-            state = "failed" if run.exit_code else "done"
-        elif commit.kind is CommitKind.EXCEPTION:
-            state = "failed"
-        else:
-            state = "running" if run.run_id in living else "crashed"
-        atomic = find_atomic(repository, run.run_id)
-        if atomic is not None:
-            if atomic.state == "rolled back":
-                state = atomic.state
-            elif state == "crashed" and atomic.state == "open" and is_alive(repository, atomic):
-                state = "running"
+        state = _state(repository, commit, run, living)
         place = commit.position
         at = f"{os.path.basename(place.file)}:{place.line}" if place is not None else ""
         count = _count(repository, tip, run.run_id)
         found.append(RunStanding(name.rpartition("/")[2], state, tip, commit.time, run.argv, count, at, run.exit_code, commit.error, read_effects(repository, tip)))
     found += _imported_runs(repository)
     return sorted(found, key=lambda each: each.time, reverse=True)
+
+
+def state_of_run(repository: Repository, tip: Oid) -> str:
+    """Returns how the run of a commit stands, as `RunStanding` has it, if it has come no further."""
+    run = run_facts(repository.summary(repository.process(tip)["run"]))
+    return _state(repository, repository.commit(tip), run, _living_runs(repository))
+
+
+def _living_runs(repository: Repository) -> set[str]:
+    return {each.run_id for each in living_sessions(repository.path)}
+
+
+def _state(repository: Repository, commit: Commit, run: Run, living: Set[str]) -> str:
+    atomic = find_atomic(repository, run.run_id)
+    if atomic is not None and atomic.state == "rolled back":
+        return atomic.state
+    if commit.kind is CommitKind.END and not run.exit_code:
+        return "done"
+    if atomic is None and run.is_atomic:
+        return "rolled back"
+    if commit.kind is CommitKind.EXCEPTION and run.exit_code == _INTERRUPTED:
+        return "interrupted"
+    if commit.kind in (CommitKind.END, CommitKind.EXCEPTION):
+        return "failed"
+    is_open = atomic is not None and atomic.state == "open" and is_alive(repository, atomic)
+    if is_open or run.run_id in living:
+        return "running"
+    return "preempted" if commit.position is not None and read_position(repository, commit.oid).get("so_far", {}).get("preempted") else "crashed"
 
 
 def _imported_runs(repository: Repository) -> Iterator[RunStanding]:

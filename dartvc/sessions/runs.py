@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from dartvc.model import CommitKind, Payload, Position, StagedName
+from dartvc.model import CommitKind, Omission, Payload, Position, StagedName
 from dartvc.model.records import NamedTuple
 from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
@@ -62,6 +62,8 @@ class Run(NamedTuple):
     project: str = ""
     reuse: str = ""
     """``full`` or ``partial``: work already done is not done again."""
+    is_atomic: bool = False
+    """Its files and its branch change as a whole, or not at all."""
     moved_from: str = ""
     """Where the project was when the commit at hand was made; not recorded."""
 
@@ -93,6 +95,7 @@ class Run(NamedTuple):
             "resumed_from": self.resumed_from,
             "project": self.project,
             "reuse": self.reuse,
+            "atomic": self.is_atomic,
         }
 
 
@@ -106,6 +109,7 @@ def run_facts(facts: Mapping[str, Any]) -> Run:
         module=str(facts.get("module", "")),
         hash_seed=str(facts.get("hash_seed", "")),
         reuse=str(facts.get("reuse", "")),
+        is_atomic=bool(facts.get("atomic", False)),
         arguments=dict(facts.get("arguments", {})),
         exit_code=facts.get("exit_code"),
         resumed_from=str(facts.get("resumed_from", "")),
@@ -169,7 +173,7 @@ class RunRecorder:
 
     def __init__(self, session: Session, run: Run, sources: dict[str, str], effects: Effects) -> None:
         self.session = session
-        self.run = run
+        self.run = run._replace(is_atomic=effects.is_atomic)
         self.sources = sources
         self.effects = effects
         self.ledger = FileLedger(effects, run.project) if run.run_id else None
@@ -234,7 +238,7 @@ class RunRecorder:
             files = self._files()
             if exit_code is not None:
                 self.effects.sync()
-            so_far = self.tally.described()
+            so_far = self.tally.described(obstacle=_obstacle(self.session.working.omissions()) if frames else None)
             place: dict[str, object] = {"type": "position", "frames": places, "sequence": self.effects.sequence, "so_far": so_far}
             raised = [_entry(TRACEBACK, None, trace.described())] if trace is not None else []
             used = {ENTRY: (None, self.ledger.described(files, is_last=exit_code is not None))} if self.ledger is not None else {}
@@ -253,8 +257,7 @@ class RunRecorder:
         self._committed_blocks = self._blocks
         report = self.session.last_report
         self.last_stall_s = report.stall_ms / 1e3
-        first_paths = {each.reason: each.path for each in reversed(report.omissions)}
-        obstacle = "; ".join(f"{path}: {reason}" for reason, path in reversed(first_paths.items())) if frames else None
+        obstacle = _obstacle(report.omissions) if frames else None
         self.tally.add(self.last_stall_s, ticket.size_bytes if ticket else 0, obstacle=obstacle)
         if obstacle == "":
             self._last_whole = ticket, message, time.monotonic()
@@ -356,6 +359,12 @@ class RunRecorder:
                 self._recorded[name] = (value, summary)
                 staged.append(_entry(name, value, summary))
         return staged
+
+
+def _obstacle(omissions: Sequence[Omission]) -> str:
+    """Returns why a commit cannot be resumed from, empty when it can: what it could not store, each reason once."""
+    first_paths = {each.reason: each.path for each in reversed(omissions)}
+    return "; ".join(f"{path}: {reason}" for reason, path in reversed(first_paths.items()))
 
 
 def _entry(name: str, value: object, summary: Mapping[str, object]) -> StagedName:

@@ -18,12 +18,14 @@ class Tally:
         bytes: what they stored.
         longest_gap_s: the most work that a kill would have cost at any time.
         refused: why no commit could be made where the last one was tried; empty when it could.
+        is_preempted: whether the process is about to end by SIGTERM.
     """
 
     def __init__(self) -> None:
         self.commits = self.bytes = 0
         self.stall_s = self.longest_gap_s = 0.0
         self.refused = ""
+        self.is_preempted = False
         self._last = time.monotonic()
 
     def add(self, stall_s: float, size_bytes: int, *, obstacle: str | None) -> None:
@@ -45,21 +47,25 @@ class Tally:
         now = time.monotonic()
         self.longest_gap_s, self._last = max(self.longest_gap_s, now - self._last), now
 
-    def described(self) -> dict[str, object]:
-        """Returns it as JSON."""
+    def described(self, *, obstacle: str | None = None) -> dict[str, object]:
+        """Returns it as JSON, for a commit to record: that one counts, as ``obstacle`` says to `add`; what it costs is not known yet."""
+        is_whole = obstacle == ""
         return {
-            "commits": self.commits,
+            "commits": self.commits + is_whole,
             "stall_ms": round(self.stall_s * 1e3, 1),
             "bytes": self.bytes,
-            "longest_gap_s": round(self.longest_gap_s, 1),
-            "refused": self.refused,
+            "longest_gap_s": round(max(self.longest_gap_s, (time.monotonic() - self._last) * is_whole), 1),
+            "refused": self.refused if obstacle is None else obstacle,
+            "preempted": self.is_preempted,
         }
 
 
-def describe_tally(facts: Mapping[str, Any]) -> str:
-    """Returns a `Tally` as a sentence."""
+def describe_tally(facts: Mapping[str, Any], *, is_over: bool = False) -> str:
+    """Returns a `Tally` as a sentence; where the run is over, nothing is at risk any more."""
     refused = facts["refused"]
     if not facts["commits"]:
         return "no commit that can be resumed from" + (f": {refused}" if refused else "")
-    waited = f"{facts['commits']} commit{'s' * (facts['commits'] != 1)}, {facts['bytes'] / 1e6:.1f} MB, {facts['stall_ms'] / 1e3:.2f} s waited for them"
-    return f"{waited}, at most {facts['longest_gap_s']:.1f} s of work at risk" + (f"; not committed last: {refused}" if refused else "")
+    count = f"{facts['commits']} commit{'s' * (facts['commits'] != 1)} to resume from"
+    waited = f"{count}, {facts['bytes'] / 1e6:.1f} MB, {facts['stall_ms'] / 1e3:.2f} s waited for them"
+    risk = "" if is_over else f", at most {facts['longest_gap_s']:.1f} s of work at risk"
+    return f"{waited}{risk}" + (f"; not committed last: {refused}" if refused else "")

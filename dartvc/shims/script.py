@@ -138,6 +138,7 @@ class _Runner:
 
     def _around_commit(self) -> AbstractContextManager[None]:
         self._count_assembled()
+        self.recorder.tally.is_preempted = self.signals.is_ending
         return self.signals.held_back()
 
     def _count_assembled(self) -> None:

@@ -98,6 +98,11 @@ class Signals:
             signal.set_wakeup_fd(present)
         self._unblock()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether SIGTERM has come, and waits for a commit."""
+        return self._pending == signal.SIGTERM
+
     def held_back(self) -> _HeldBack:
         """Returns a context manager for the making of a commit: the signal that asked for it does not insist any more, and takes its course afterwards.
 

@@ -119,6 +119,10 @@ class WorkingNamespace:
         """Returns the names that were staged or adopted."""
         return tuple(self._stored)
 
+    def omissions(self) -> tuple[Omission, ...]:
+        """Returns what could not be stored of the names as they were staged last."""
+        return tuple(version.omission for version in self._stored.values() if version.omission is not None)
+
     def adopt(self, version: StoredVersion, load_again: Callable[[], Mapping[str, object]] | None = None) -> None:
         """Takes note that the living values of these names are the stored ones (after a restore).
 

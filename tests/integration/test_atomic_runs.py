@@ -122,6 +122,16 @@ def test_a_failed_run_leaves_every_file_and_head_as_they_were(tmp_path: Path, ho
     assert "rolled back" in command("resume", cwd=folder).stderr
 
 
+@pytest.mark.parametrize("how", ["", "raise", "exit", "kill"])
+def test_a_clone_says_of_a_run_what_stands_of_it(tmp_path: Path, how: str) -> None:
+    folder = project(tmp_path / "p")
+    command("run", "--atomic", "train.py", how, cwd=folder)
+    command("abort", cwd=folder)
+    state = state_of_last_run(folder)
+    command("clone", str(folder), "copy", cwd=tmp_path)
+    assert state == state_of_last_run(tmp_path / "copy") == ("rolled back" if how else "done")
+
+
 @pytest.mark.parametrize("how", ["kill", "commit"])
 def test_a_killed_run_is_told_of_and_taken_back_by_abort(tmp_path: Path, how: str) -> None:
     folder = project(tmp_path / "p")

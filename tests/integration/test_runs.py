@@ -288,6 +288,30 @@ def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
     assert [each["state"] for each in listed] == ["done"]
 
 
+ENDED = """import os, signal, sys, dartvc
+x = 1
+os.kill(os.getpid(), signal.SIGUSR1)
+for _ in range(3):
+    pass
+dartvc.session().flush()
+if sys.argv[1:] != ["no"]:
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    while True:
+        x += 1
+"""
+
+
+@pytest.mark.parametrize(("number", "state"), [("SIGINT", "interrupted"), ("SIGTERM", "preempted"), ("SIGKILL", "crashed"), ("no", "done")])
+def test_how_a_run_was_ended_is_told_and_what_to_type(tmp_path: Path, number: str, state: str) -> None:
+    folder = project(tmp_path / "run", ENDED)
+    command("run", "train.py", number, cwd=folder)
+    (listed,) = json.loads(command("runs", "--json", cwd=folder, check=True).stdout)["items"]
+    assert listed["state"] == state
+    told = next(line for line in command("status", cwd=folder, check=True).stdout.splitlines() if line.startswith("run "))
+    assert f": {state}: " in told and ("resume HEAD goes on" in told) == (state != "done")
+    assert " to resume from" in told and "at risk" not in told
+
+
 def test_a_value_can_be_changed_on_resume(tmp_path: Path) -> None:
     script = "lr = 0.5\ndef main():\n    steps = 2\n    commit_and_die()\n    print(lr, steps)\nmain()\n"
     folder = project(tmp_path / "run", script)
@@ -406,7 +430,7 @@ def test_an_interrupted_run_commits_first_and_goes_on_from_there(tmp_path: Path)
     stopped = command("run", "s.py", cwd=tmp_path, die=True)
     assert (stopped.returncode, stopped.stdout) == (130, "0\n1\n2\n")
     assert "KeyboardInterrupt" in stopped.stderr and "dvc-state resume goes on from the last commit" in stopped.stderr
-    assert "1 commit, " in command("status", cwd=tmp_path).stdout
+    assert "1 commit to resume from, " in command("status", cwd=tmp_path).stdout
     resumed = command("resume", cwd=tmp_path)
     assert (resumed.returncode, resumed.stdout) == (0, "3\n4\ntotal 10\n"), resumed.stderr
 

@@ -1,0 +1,23 @@
+"""What the commits of a run have cost so far, as a commit of the run records it."""
+
+from __future__ import annotations
+
+from dartvc.sessions.tally import Tally, describe_tally
+
+
+def test_a_commit_counts_itself_as_it_is_counted_afterwards() -> None:
+    tally = Tally()
+    for obstacle in ("", "p: it cannot be pickled", "", None):
+        recorded = tally.described(obstacle=obstacle)
+        tally.add(0.1, 1000, obstacle=obstacle)
+        after = tally.described()
+        assert (recorded["commits"], recorded["refused"]) == (after["commits"], after["refused"])
+    assert tally.commits == 2 and tally.refused == ""
+
+
+def test_nothing_is_at_risk_any_more_when_a_run_is_over() -> None:
+    tally = Tally()
+    assert describe_tally(tally.described(obstacle="no")) == "no commit that can be resumed from: no"
+    assert describe_tally(tally.described(obstacle="")).startswith("1 commit to resume from, 0.0 MB")
+    assert "at risk" in describe_tally(tally.described(obstacle=""))
+    assert "at risk" not in describe_tally(tally.described(obstacle=""), is_over=True)
