@@ -351,7 +351,7 @@ class Reader:
             return self.running[id(suspended)]
         frame = frame_of(suspended)
         if frame is None or getattr(suspended, "gi_running", False) or getattr(suspended, "cr_running", False):
-            raise NotResumable("it is running or over")
+            raise NotResumable("it is running")
         flow = self.flow_of(frame.f_code)
         if flow.is_fresh(frame.f_lasti):
             fresh = self._captured(frame, (), "fresh", (), 0, None, ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 import types
@@ -11,6 +12,8 @@ from typing import Any
 
 from dartvc.program.capture import CapturedFrame, Reader
 from dartvc.program.coroutines import frame_of
+from dartvc.program.flow import CodeFlow
+from dartvc.program.frames import cells_of
 from dartvc.program.places import NotResumable
 from dartvc.program.resuming import begin, install_standins, make_function
 
@@ -22,6 +25,9 @@ _KINDS = {
     types.AsyncGeneratorType: "the asynchronous generator",
 }
 
+_ITERATOR_AND_ITEM = 2
+"""The depth of the stack where a generator expression of one ``for`` hands out an item."""
+
 
 class GeneratorCodec:
     """Takes suspended generators apart and makes them again; given to the pickling of a session."""
@@ -29,6 +35,7 @@ class GeneratorCodec:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self.located: Callable[[str], str] = str
+        self._expressions: dict[types.CodeType, CodeFlow] = {}
 
     @property
     def base_context(self) -> Context | None:
@@ -43,6 +50,31 @@ class GeneratorCodec:
         """
         frame = self._captured(generator)
         return frame.described(), frame.values, frame.cells, frame.stack
+
+    def take_apart_expression(self, generator: types.GeneratorType[Any, Any, Any]) -> tuple[object, dict[str, types.CellType]]:
+        """Returns (iterator, cells) of a generator expression: between two items it is what it has still to ask, and nothing else.
+
+        Raises:
+            ValueError: there is more to it; the text says what.
+        """
+        frame: Any = generator.gi_frame
+        code = generator.gi_code
+        flow = self._expressions.get(code)
+        if flow is None:
+            flow = self._expressions[code] = CodeFlow(code, ast.Module([], []))
+        at = flow.instruction_at(frame.f_lasti)
+        if at.opname == "RESUME":
+            at = flow.instruction_at(at.offset - 2)
+        reason = ""
+        if generator.gi_running:
+            reason = "it is running"
+        elif code.co_cellvars:
+            reason = "a function that it makes refers to its variable"
+        elif not flow.is_fresh(frame.f_lasti) and (at.opname != "YIELD_VALUE" or flow.depths.get(at.offset) != _ITERATOR_AND_ITEM):
+            reason = "it has more than one `for`"
+        if reason:
+            raise ValueError(f"the generator expression {generator.__qualname__} in line {code.co_firstlineno} cannot be stored: {reason}")
+        return frame.f_locals[".0"], cells_of(frame)
 
     def take_apart_coroutine(self, coroutine: Any) -> tuple[dict[str, object], dict[str, types.CellType], CapturedFrame]:
         """Returns (place, cells, frame) of a coroutine or asynchronous generator; what a running one holds is stored with the frames.

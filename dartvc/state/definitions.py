@@ -28,13 +28,14 @@ from dartvc.state.strings import with_interned_keys
 if TYPE_CHECKING:
     from dartvc.state.saving import Reduction, Saving
 
-__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "code_names", "home_of_globals", "is_by_value", "reduce_class", "reduce_function"]
+__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "code_names", "home_of_globals", "is_by_value", "reduce_class", "reduce_expression", "reduce_function"]
 
 _CLASS_ATTRIBUTES_MADE_ANEW = frozenset(
     {"__dict__", "__weakref__", "_abc_impl", "__module__", "__qualname__", "__slots__", "__orig_bases__", "__slotnames__"}
 )
 _SET_BY_MAKING = ("__doc__", "__abstractmethods__")
 """Attributes that making a class sets before the others: stored first, so that a class made again is stored in the same order."""
+_STAYING = frozenset({*_SET_BY_MAKING, "__module__", "__qualname__"})
 _MARSHAL_VERSION = 2  # without back references: equal code gives equal bytes whatever its reference counts are
 
 
@@ -91,6 +92,20 @@ def reduce_function(function: Any, saving: Saving) -> Reduction:
         attributes["__type_params__"] = parameters
     arguments = (_known_code(code)[1], _globals_of(function.__globals__, saving), function.__name__, cells)
     return door("function"), arguments, (attributes, tuple(contents)), None, None, door("function_state")
+
+
+def reduce_expression(generator: Any, saving: Saving) -> Reduction:
+    """Takes a generator expression apart into its code and the iterator that it has still to ask.
+
+    Raises:
+        ValueError: it is more than that.
+    """
+    iterator, cells = saving.generators.take_apart_expression(generator)  # type: ignore[union-attr]
+    code = _written_code(generator.gi_code, saving)
+    saving.global_names.update(_known_code(code)[2])
+    names = _globals_of(generator.gi_frame.f_globals, saving)
+    closure = tuple(cells[name] for name in code.co_freevars)
+    return door("generator_expression"), (_known_code(code)[1], names, generator.__qualname__, closure, iterator)
 
 
 def home_of_globals(names: dict[str, Any], namespace: Mapping[str, object], main_name: str) -> str | None:
@@ -329,6 +344,12 @@ def _build_function(loading: Any, code: tuple[bytes, int, str, str], names: Any,
     return types.FunctionType(_build_code(loading, *code), names, sys.intern(name), None, cells)
 
 
+def _build_expression(loading: Any, code: Any, names: Any, qualname: str, cells: tuple[Any, ...], iterator: Any) -> Any:
+    made = _build_function(loading, code, names, "<genexpr>", cells)(iterator)
+    made.__qualname__ = sys.intern(qualname)
+    return made
+
+
 _NAMES = frozenset({"__name__", "__qualname__", "__module__"})
 
 
@@ -384,6 +405,8 @@ def _set_class_state(loading: Any, cls: Any, state: tuple[dict[str, Any], tuple[
     attributes, registered = state
     assign = type.__setattr__ if isinstance(cls, enum.EnumMeta) else _own_way(type(cls), "__setattr__", loading.namespace.get("__name__"))
     for key, value in attributes.items():
+        if key in vars(cls) and key not in _STAYING and not isinstance(cls, enum.EnumMeta):
+            type.__delattr__(cls, key)  # set by its making (``typing.Generic``): it comes where it stood
         assign(cls, key, value)
     for each in registered:
         cls.register(each)
@@ -427,6 +450,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "code": _build_code,
     "function": _build_function,
     "function_state": _set_function_state,
+    "generator_expression": _build_expression,
     "cell": lambda loading: types.CellType(),
     "cell_state": _set_cell_state,
     "class_": _build_class,

@@ -46,6 +46,10 @@ class GeneratorCodec(Protocol):
         """Returns picklable parts; raises ValueError when it stands where it cannot be stored."""
         ...
 
+    def take_apart_expression(self, generator: GeneratorType[Any, Any, Any]) -> tuple[object, dict[str, Any]]:
+        """Returns (iterator, cells) of a generator expression; raises ValueError when it is more than that."""
+        ...
+
     def take_apart_coroutine(self, coroutine: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
         """Returns (place, cells, frame) of a coroutine; raises ValueError when it stands where it cannot be stored."""
         ...

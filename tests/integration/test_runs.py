@@ -227,6 +227,58 @@ def test_what_functions_have_cached_is_there_again(tmp_path: Path) -> None:
     assert "made" not in resumed.stdout
 
 
+EXPRESSIONS = """
+from squares import squares, skip
+rate = (0.5 ** k for k in range(100) if k % 3)
+fresh = (x.upper() for x in "abc")
+over = (x for x in ())
+list(over)
+sums = (sum([x for x in range(y)]) for y in range(9))
+def odd(n):
+    yield from range(n)
+gone = odd(2)
+list(gone)
+def make(factor):
+    scaled = (factor * x for x in iter(range(10)))
+    def more():
+        nonlocal factor
+        factor += 1
+        return next(scaled)
+    return more
+more = make(3)
+skip()
+found = [next(rate), next(sums), next(sums), more(), more()]
+def work():
+    inner = (x * x for x in found)
+    found[0] += next(inner)
+    for x in (y + 1 for y in (3, 4, 5)):
+        if x == 5:
+            commit_and_die()
+        found.append(x)
+    return sum(inner)
+found.append(work())
+print(found, more(), more(), next(rate), list(sums), list(fresh), list(over), list(gone), list(squares))
+print(rate.__qualname__, gone.__qualname__, more())
+"""
+
+
+def test_generator_expressions_go_on_with_the_item_that_came_next(tmp_path: Path) -> None:
+    printed = []
+    for name, dies in (("whole", False), ("run", True)):
+        folder = project(tmp_path / name, EXPRESSIONS)
+        (folder / "squares.py").write_text("squares = (scale(k) for k in range(5))\ndef scale(k): return k * k\ndef skip(): next(squares), next(squares)\n")
+        printed.append(command("run", "train.py", cwd=folder, die=dies))
+    resumed = command("resume", cwd=folder)
+    assert (resumed.returncode, resumed.stdout) == (0, printed[0].stdout), printed[1].stderr + resumed.stderr
+    assert printed[1].stdout == "lost\n"
+
+
+def test_why_a_generator_expression_cannot_be_stored_is_told(tmp_path: Path) -> None:
+    script = "pairs = ((i, j) for i in range(3) for j in range(3))\nnext(pairs)\ncommit_and_die()\n"
+    told = command("run", "train.py", cwd=project(tmp_path / "run", script)).stderr
+    assert "it has more than one `for`" in told, told
+
+
 def test_a_run_without_a_commit_begins_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

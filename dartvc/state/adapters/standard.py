@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from dartvc.state.definitions import reduce_expression
 from dartvc.state.rebuild import door
 from dartvc.state.strings import with_interned_keys
 
@@ -62,7 +63,8 @@ def _reduce_sqlite(connection: Any, saving: Any) -> Any:
     described = (connection.isolation_level, connection.row_factory, connection.text_factory)
     if path:
         return door("sqlite"), (path, None, *described)
-    return door("sqlite"), (":memory:", connection.serialize(), *described)
+    is_empty = not connection.execute("pragma page_count").fetchone()[0]
+    return door("sqlite"), (":memory:", None if is_empty else connection.serialize(), *described)
 
 
 def _build_sqlite(loading: Any, path: str, content: bytes | None, isolation: Any, row_factory: Any, text_factory: Any) -> Any:
@@ -74,6 +76,40 @@ def _build_sqlite(loading: Any, path: str, content: bytes | None, isolation: Any
     connection.row_factory = row_factory
     connection.text_factory = text_factory
     return connection
+
+
+def _reduce_cursor(cursor: Any, saving: Any) -> Any:
+    if any(type(each).__name__ == "Statement" for each in gc.get_referents(cursor)):
+        raise saving.refuse(cursor, "the database cursor has rows that were not fetched", "fetch them first")
+    columns = cursor.description and [each[0] for each in cursor.description]
+    found = (columns, cursor.rowcount, cursor.lastrowid, cursor.arraysize, cursor.row_factory)
+    return door("sqlite_cursor"), (type(cursor), cursor.connection, *found)
+
+
+def _build_cursor(
+    loading: Any, kind: Any, connection: Any, columns: list[str] | None, rows: int, last: int | None, array_size: int, row_factory: Any
+) -> Any:
+    """Makes a cursor whose last statement left these columns, touched so many rows and had that row inserted last."""
+    cursor = kind(connection)
+    if last is not None:
+        isolation, connection.isolation_level = connection.isolation_level, None
+        ask = connection.cursor().execute
+        ask("create table temp.dartvc (touched)")
+        count = "with recursive n (i) as (select 1 union all select i + 1 from n where i < :rows) select :last + i, 1 from n limit :rows"
+        ask(f"insert into temp.dartvc (rowid, touched) {count}", {"rows": max(rows, 0), "last": last})
+        ask("insert into temp.dartvc (rowid) values (?)", (last,))
+        if columns is not None:
+            named = ", ".join('null as "{}"'.format(each.replace('"', '""')) for each in columns)
+            cursor.execute(f"select {named} where 0").fetchall()
+        elif rows >= 0:
+            cursor.execute("delete from temp.dartvc where touched")
+        else:
+            cursor.execute("create table temp.dartvc_other (x)")
+            ask("drop table temp.dartvc_other")
+        ask("drop table temp.dartvc")
+        connection.isolation_level = isolation
+    cursor.arraysize, cursor.row_factory = array_size, row_factory
+    return cursor
 
 
 def _reduce_contextvar(variable: Any, saving: Any) -> Any:
@@ -159,9 +195,13 @@ def _set_plain_state(loading: Any, value: Any, state: Any) -> None:
 
 
 def _reduce_generator(generator: Any, saving: Any) -> Any:
+    if generator.gi_frame is None:
+        return door("generator_over"), (generator.__name__, generator.__qualname__)
     if saving.generators is None:
-        raise saving.refuse(generator, "a running generator cannot be stored")
+        raise saving.refuse(generator, "a generator that is not over can only be stored in a session")
     try:
+        if generator.gi_code.co_name == "<genexpr>":
+            return reduce_expression(generator, saving)
         parts = saving.generators.take_apart(generator)
     except ValueError as error:
         raise saving.refuse(generator, str(error)) from None
@@ -175,6 +215,13 @@ def _build_generator(loading: Any, *parts: Any) -> Any:
         return loading.generators.make(loading.namespace, *parts)
     except ValueError as error:
         raise loading.refuse(str(error)) from None
+
+
+def _build_generator_over(loading: Any, name: str, qualname: str) -> Any:
+    over: Any = (each for each in list[object]())
+    over.__name__, over.__qualname__ = sys.intern(name), sys.intern(qualname)
+    over.close()
+    return over
 
 
 def _reduce_finalize(finalizer: Any, saving: Any) -> Any:
@@ -204,6 +251,46 @@ def _build_match(loading: Any, pattern: Any, text: Any, start: int, end: int, sp
         if found.regs == spans:
             return found
     raise loading.refuse("the regular expression no longer matches what it matched")
+
+
+_WORK_OF_THREADS = ("_target", "_args", "_kwargs")
+
+
+def _reduce_thread(thread: Any, saving: Any) -> Any:
+    """A thread that has ended is what it left behind."""
+    if thread.ident is None or thread.is_alive():
+        raise saving.refuse(thread, "a thread that has not ended cannot be stored", "join it first")
+    made_anew = vars(threading.Thread(name="")).keys() - {*_WORK_OF_THREADS, "_ident", "_native_id"}
+    state = {name: value for name, value in vars(thread).items() if name not in made_anew}
+    return door("ended_thread"), (type(thread), thread.name, thread.daemon), saving.keep(state), None, None, door("plain_state")
+
+
+def _build_thread(loading: Any, kind: Any, name: str, is_daemon: bool) -> Any:
+    thread = kind.__new__(kind)
+    threading.Thread.__init__(thread, name=name, daemon=is_daemon)
+    thread.run = int  # it does nothing, and ends
+    thread.start()
+    thread.join()
+    for each in ("run", *_WORK_OF_THREADS):
+        del vars(thread)[each]
+    return thread
+
+
+def _reduce_type_variable(variable: Any, saving: Any) -> Any:
+    """Pickle stores these as names to import, which the program's own module does not have yet."""
+    home = variable.__module__
+    if home not in ("__main__", saving.main_name) and getattr(sys.modules.get(home), variable.__name__, None) is variable:
+        return NotImplemented
+    given = (variable.__supertype__,) if hasattr(variable, "__supertype__") else getattr(variable, "__constraints__", ())
+    found = {name: getattr(variable, f"__{name}__", None) for name in ("bound", "covariant", "contravariant", "infer_variance", "default")}
+    named = {name: value for name, value in found.items() if value is not None and value is not False and type(value).__name__ != "NoDefaultType"}
+    return door("type_variable"), (type(variable), home, variable.__name__, given, named)
+
+
+def _build_type_variable(loading: Any, kind: Any, home: str, name: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    variable = kind(sys.intern(name), *given, **named)
+    variable.__module__ = sys.intern(home)
+    return variable
 
 
 def _reduce_struct(layout: Any, saving: Any) -> Any:
@@ -236,6 +323,7 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "re.Match": _reduce_match,
     "_struct.Struct": _reduce_struct,
     "sqlite3.Connection": _reduce_sqlite,
+    "sqlite3.Cursor": _reduce_cursor,
     "_contextvars.ContextVar": _reduce_contextvar,
     "builtins.ContextVar": _reduce_contextvar,
     "_thread._local": _reduce_local,
@@ -245,11 +333,13 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "builtins.PyCapsule": _never("a pointer of a C library cannot be stored"),
     "_socket.socket": _never("a socket belongs to this process"),
     "_ssl._SSLContext": _never("a TLS context belongs to this process"),
-    "threading.Thread": _never("a thread cannot be stored"),
+    "threading.Thread": _reduce_thread,
     "subprocess.Popen": _never("a child process cannot be stored"),
     "concurrent.futures._base.Future": _never("a future belongs to its pool"),
     "h5py._hl.files.File": _never("an open HDF5 file cannot be stored", "close it, or keep its path"),
 }
+for _name in ("TypeVar", "ParamSpec", "TypeVarTuple", "NewType"):
+    REDUCERS[f"typing.{_name}"] = _reduce_type_variable
 for _name in ("tee", "_tee_dataobject", "count", "cycle", "repeat", "accumulate", "chain", "compress", "dropwhile", "islice", "starmap"):
     REDUCERS[f"itertools.{_name}"] = _reduce_itertools
 for _name in (
@@ -267,6 +357,7 @@ REDUCERS["itertools.pairwise"] = _reduce_pairwise
 
 BUILDERS: dict[str, Callable[..., Any]] = {
     "generator": _build_generator,
+    "generator_over": _build_generator_over,
     "state_of_names": _set_state_of_names,
     "plain_state": _set_plain_state,
     "lock": lambda loading: threading.Lock(),
@@ -286,6 +377,9 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "file_handler_state": _set_file_handler_state,
     "match": _build_match,
     "sqlite": _build_sqlite,
+    "sqlite_cursor": _build_cursor,
+    "ended_thread": _build_thread,
+    "type_variable": _build_type_variable,
     "contextvar": _build_contextvar,
     "thread_local": _build_local,
     "dict_subclass": lambda loading, kind: kind.__new__(kind),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dartvc.porcelain.likeness import without_identities
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.saving import Refusal, Saving, save
 
@@ -65,7 +66,6 @@ CASES = {
         "isinstance(3, A) and isinstance(b, A)",
     ),
     "a cached function": ("import functools\n@functools.lru_cache(7)\ndef f(x): return x + 1", "f(1) == 2 and f.cache_parameters()['maxsize'] == 7"),
-    "aliases across containers": ("x = [1]; d = {'x': x}; t = (x, d)", "d['x'] is x and t[0] is x and t[1] is d"),
     "what functions have cached": (
         "import functools\nran = []\nclass S:\n  @classmethod\n  @functools.lru_cache\n  def one(cls): ran.append(cls); return cls()\n"
         "  @functools.lru_cache(typed=True)\n  def m(self, x, *, k=1): ran.append(x); return [self, x, k]\n"
@@ -88,6 +88,7 @@ CASES = {
         "@functools.cache\ndef f(): return C()\n@functools.cache\ndef g(): return [f.cache_info()]\nf(); h = g()",
         "g() is h and f.cache_info().currsize == 0 and type(f()) is C",
     ),
+    "aliases across containers": ("x = [1]; d = {'x': x}; t = (x, d)", "d['x'] is x and t[0] is x and t[1] is d"),
     "a cycle through a tuple": ("l = []; t = (l,); l.append(t)", "t[0] is l and l[0] is t"),
     "views of a dict follow it": ("d = {'a': 1}; k = d.keys()", "(d.update(b=2) or 'b' in k)"),
     "an iterator half used": ("l = [1, 2, 3]; it = iter(l); next(it)", "l.append(4) or list(it) == [2, 3, 4]"),
@@ -132,6 +133,27 @@ CASES = {
         "import sqlite3\nc = sqlite3.connect(':memory:'); c.execute('create table t (a)'); c.execute('insert into t values (5)'); c.commit()",
         "c.execute('select a from t').fetchone() == (5,)",
     ),
+    "a cursor without rows to come": (
+        "import sqlite3\nc = sqlite3.connect(':memory:'); r, s, t, u, v = (c.cursor() for i in range(5)); s.execute('create table t (a, b)')\n"
+        "t.execute('insert into t values (1, 2), (3, 4)'); u.execute('insert into t values (5, 6)'); v.execute('select a, b as \"x y\" from t').fetchall()\n"
+        "c.commit(); told = lambda: [(k.description, k.rowcount, k.lastrowid, k.connection is c) for k in (r, s, t, u, v)]; before = told()",
+        "told() == before and v.execute('select count(*) from t').fetchone() == (3,) and c.execute('select * from sqlite_temp_master').fetchall() == []",
+    ),
+    "a thread that has ended": (
+        "import threading\nclass T(threading.Thread):\n  def run(self): self.sum = ran.append(1) or 5\nran = []\n"
+        "p = T(name='p', daemon=True); q = threading.Thread(target=len, args=('',)); p.start(); p.join(); q.start(); q.join(); i = p.ident",
+        "p.sum == 5 and ran == [1] and type(p) is T and p.daemon and p.name == 'p' and p.ident == i and not q.is_alive() and q.join() is None",
+    ),
+    "type variables and the generic classes that have them": (
+        "import typing\nT = typing.TypeVar('T', bound='S', covariant=True); V = typing.TypeVar('V', int, str); P = typing.ParamSpec('P'); U = typing.NewType('U', int)\n"
+        "class S(typing.Generic[T, V]):\n  def m(self, x: T) -> V: ...\nclass R(S[T, int]): pass",
+        "S.__parameters__ == (T, V) and R.__parameters__ == (T,) and V.__constraints__ == (int, str) and T.__covariant__ and P.__name__ == 'P'"
+        " and T.__module__ == U.__module__ == '__main__' and U.__supertype__ is int and T.__bound__.__forward_arg__ == 'S' and S[int, str].__args__ == (int, str)",
+    ),
+    "a generator that is over": (
+        "def g(): yield 1\na = g(); b = (i for i in ()); list(a), list(b)",
+        "list(a) == list(b) == [] and a.gi_frame is None and (a.__qualname__, b.__name__) == ('g', '<genexpr>')",
+    ),
 }  # fmt: skip
 
 
@@ -153,7 +175,11 @@ REFUSED = {
         "C library",
     ),
     "a released view": ("m = memoryview(b'a'); m.release()", "released"),
-    "a thread": ("import threading\nt = threading.Thread(target=int)", "thread"),
+    "a thread that was not started": ("import threading\nt = threading.Thread(target=int)", "thread"),
+    "a cursor with rows to come": (
+        "import sqlite3\nc = sqlite3.connect(':memory:'); k = c.execute('select 1 union select 2'); k.fetchone()",
+        "not fetched",
+    ),
     "an object that raises": ("class A:\n  def __reduce_ex__(self, p): raise RuntimeError('no')\na = A()", "RuntimeError"),
     "an object whose loading would run a command": (
         "import os\nclass A:\n  def __reduce__(self): return (os.system, ('true',))\na = A()",
@@ -242,3 +268,11 @@ def test_saving_leaves_threads_and_the_recursion_limit_as_they_were() -> None:
     before = (sys.getrecursionlimit(), threading.stack_size())
     through(run(CASES["a chain of 20,000 objects"][0]))
     assert (sys.getrecursionlimit(), threading.stack_size()) == before
+
+
+def test_a_generic_class_that_came_back_is_stored_as_it_was() -> None:
+    code = "import typing\nclass S(typing.Generic[typing.AnyStr]):\n  def f(self): ...\nclass R(S):\n  x = 1\nclass P(typing.Protocol):\n  def m(self): ..."
+    first = run(code)
+    second = through(first)
+    streams = [save({name: each[name] for name in "SRP"}, Saving(each, "__main__")).stream for each in (first, second)]
+    assert without_identities(streams[0]) == without_identities(streams[1])
