@@ -21,6 +21,7 @@ from typing import Any
 from dartvc.program.blocks import cut_into_blocks, cut_loops, name_blocks
 from dartvc.program.decisions import NextStream, note_streams, put_marks
 from dartvc.program.deferrable import find_uses, lendable_parameters
+from dartvc.program.hanging import Hung, find_hung
 from dartvc.program.sources import MODULE_SCOPE, Sources, iter_codes
 from dartvc.program.watched import BLOCK, is_loop_block
 
@@ -190,6 +191,9 @@ class Compiler:
         next_block: returns the number of the switch of a block.
         methods: names of attributes whose calls get a switch beside `OPERATIONS`.
         next_stream: returns the builtin that is told what the statements of a scope decide; None: nothing is.
+
+    Attributes:
+        hung: what the files hang on what they import.
     """
 
     def __init__(
@@ -205,6 +209,7 @@ class Compiler:
         self._lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
         self._watched: dict[_Place, types.CodeType | None] = {}
         self._announced: set[tuple[str, str, int]] = set()
+        self.hung: list[Hung] = []
         self._statements: dict[str, list[types.CodeType]] = {}
 
     def compile(self, filename: str, text: str, *, is_script: bool = False) -> types.CodeType:
@@ -215,6 +220,7 @@ class Compiler:
         self._plain.update(_by_place(unit.code, filename))
         cutter = _Cutter(self._next_block, filename)
         tree = ast.parse(text, filename)
+        self.hung += find_hung(tree, filename)
         if self._next_stream is not None:
             note_streams(tree, filename, text, self._next_stream)
         tree = cutter.visit(tree)
@@ -247,6 +253,7 @@ class Compiler:
             raise SyntaxError(f"{filename} is no plain Python")
         for code in unit.compiled():
             self._plain.update(_by_place(code, filename))
+        self.hung += find_hung(tree, filename)
         instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
         self._announced |= instrumenter.announced
