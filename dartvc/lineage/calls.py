@@ -19,7 +19,7 @@ from dartvc.lineage.codekeys import Effects, Plans, Refused
 from dartvc.lineage.contents import Contents
 from dartvc.lineage.fingerprints import Fingerprint
 from dartvc.lineage.flights import Flight, Flights
-from dartvc.lineage.ground import facts_of_process
+from dartvc.lineage.ground import Ground
 from dartvc.lineage.heights import Heights
 from dartvc.lineage.holdings import Holder, Lost, StoredValue
 from dartvc.lineage.memory import Entry, Memory
@@ -76,7 +76,7 @@ class Calls:
         self.heights = Heights()
         self.wake_others: Callable[[float], None] = lambda elapsed_s: None
         self._waken_at = 0.0
-        self._facts = facts_of_process(stands_in) + (" partial" if is_partial else "")
+        self._ground = Ground(stands_in, " partial" if is_partial else "", lambda: witness.has_moved)
         self._local = threading.local()
         self._seen: set[bytes] = set()
         self.flights = Flights()
@@ -130,15 +130,9 @@ class Calls:
             return plain(*args, **kwargs)
         begin = self._look_around()
         site.calls += 1
-        learned_s = self.contents.learning_s
-        try:
-            before = self.walk(site, function, args, kwargs, site.components)
-        except Refused as refusal:
-            site.refuse(refusal.reason, is_final=refusal.is_final)
+        before = self._look_at(site, function, args, kwargs)
+        if before is None:
             return plain(*args, **kwargs)
-        except RecursionError:
-            return plain(*args, **kwargs)
-        site.learning_s += self.contents.learning_s - learned_s
         call = Call(site, function, args, kwargs, before, before.digest(), change)
         answer = self.answer(site, call.key, begin, call)
         if answer is not _NOTHING:
@@ -151,6 +145,7 @@ class Calls:
             site.may_wait = False  # it was in vain
         call, closures = self.prover.look_before(call)
         active.append(site)
+        ground = self._ground.present()
         record = self.witness.begin()
         record.assembled -= self.assembled
         start = time.perf_counter()
@@ -165,6 +160,8 @@ class Calls:
             active.pop()
             record.assembled += self.assembled
             self.witness.end(record)
+            if self._ground.present() != ground:
+                record.refusal = record.refusal or "changes settings of the process"
             if not is_done:
                 site.refuse("it raised an exception")
                 if flight is not None:
@@ -175,6 +172,22 @@ class Calls:
             if flight is not None:
                 self.flights.land(flight)
         return result
+
+    def _look_at(self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fingerprint | None:
+        """Returns the fingerprint of a call; None when it has none."""
+        learned_s = self.contents.learning_s
+        try:
+            before = self.walk(site, function, args, kwargs, site.components)
+        except Refused as refusal:
+            site.refuse(refusal.reason, is_final=refusal.is_final)
+            return None
+        except RecursionError:
+            return None
+        except Exception as error:  # the program may have exchanged what the engine itself is made of
+            site.turn_off(f"its key could not be made ({type(error).__name__})")
+            return None
+        site.learning_s += self.contents.learning_s - learned_s
+        return before
 
     def _take_off(self, site: Site, key: bytes) -> Flight | None:
         """Announces that this thread computes a result; None when that of somebody else was awaited, or cannot be."""
@@ -197,9 +210,9 @@ class Calls:
         begin = self._look_around()
         site.calls += 1
         walker = Fingerprint(self.plans, self.contents)
-        walker.note(self._facts)
-        walker.note(label)
         try:
+            self._add_ground(walker)
+            walker.note(label)
             for operand in operands:
                 walker.add(operand)
         except Refused as refusal:
@@ -236,6 +249,17 @@ class Calls:
             site.judge(time.perf_counter() - self._begun)
         return result
 
+    def _add_ground(self, walker: Fingerprint) -> None:
+        """Adds what every result depends on.
+
+        Raises:
+            Refused: a setting cannot be compared.
+        """
+        facts, settings = self._ground.present()
+        walker.note(facts)
+        if settings:
+            walker.add(settings)
+
     def _look_around(self) -> float:
         """Now and then wakes sites that rest, while watching has cost little so far; returns the time."""
         now = time.perf_counter()
@@ -269,7 +293,7 @@ class Calls:
             def report(label: str) -> None:
                 components.append((label, walker.digest()[:6].hex()))
 
-        walker.note(self._facts)
+        self._add_ground(walker)
         is_user = type(function) is types.FunctionType and self.plans.is_user_module(function.__module__)
         walker.note(function.__qualname__ if not site.is_part else "part")
         if is_user:

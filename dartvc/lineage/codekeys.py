@@ -6,19 +6,20 @@ version. A `Plan` is the closure of one function, flattened: definitions whose i
 
 from __future__ import annotations
 
+import _abc  # type: ignore[import-not-found]
 import builtins
-import dis
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xxhash import xxh3_128
 
-from dartvc.lineage.forbidden import forbidden_attribute, forbidden_definition, forbidden_names
-from dartvc.model.records import NamedTuple
+from dartvc.lineage.facts import Facts, read_facts
+from dartvc.lineage.forbidden import forbidden_attribute, forbidden_definition
+from dartvc.program.hanging import Hung
 
-__all__ = ["Effects", "Facts", "Plan", "Plans", "Refused", "version_of_package"]
+__all__ = ["Effects", "Plan", "Plans", "Refused", "version_of_package"]
 
 _ABSENT = object()
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class to which attributes can be added
@@ -28,8 +29,6 @@ _CLASS_FURNITURE = frozenset(
 _MAIN = frozenset({"__main__", "__mp_main__"})
 """The names of the script: the second in processes that `multiprocessing` starts."""
 _VERSIONS: dict[str, str] = {}
-_SETTING = frozenset({"setattr", "delattr", "__setattr__", "__delattr__", "__dict__"})
-_READING_ALL = frozenset({"locals", "vars", "dir", "eval", "exec", "super"})
 
 
 class Refused(Exception):
@@ -81,83 +80,6 @@ def version_of_package(top: str) -> str:
     return known
 
 
-class Facts(NamedTuple):
-    """What is known from a code object alone.
-
-    Attributes:
-        stored: globals that it assigns.
-        set: attributes that it sets, of whatever object.
-        sets_any: it sets attributes whose names are not known, or variables of functions around it.
-        unused: the parameters that it never reads, on which nothing depends.
-    """
-
-    digest: bytes
-    names: tuple[str, ...]
-    attributes: frozenset[str]
-    imports: tuple[str, ...]
-    stored: frozenset[str]
-    set: frozenset[str]
-    sets_any: bool
-    refusal: str
-    unused: frozenset[str]
-
-
-def read_facts(code: types.CodeType) -> Facts:
-    """Reads a code object with all code nested in it; positions, comments and layout do not count."""
-    state = xxh3_128()
-    names: dict[str, None] = {}
-    attributes: set[str] = set()
-    imports: dict[str, None] = {}
-    stored: set[str] = set()
-    assigned: set[str] = set()
-    sets_any = False
-    constants: list[object] = []
-    for each in _nested(code):
-        constants += each.co_consts
-        state.update(each.co_code + each.co_exceptiontable)
-        described = (each.co_name, each.co_names, each.co_varnames, each.co_cellvars, each.co_freevars, each.co_flags, each.co_argcount)
-        state.update(repr((*described, each.co_posonlyargcount, each.co_kwonlyargcount)).encode())
-        for constant in each.co_consts:
-            if not isinstance(constant, types.CodeType):
-                state.update(repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant).encode("utf-8", "replace"))
-                state.update(b";")
-        for step in dis.get_instructions(each):
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-                names[step.argval] = None
-            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM", "LOAD_SUPER_ATTR"):
-                attributes.add(step.argval)
-            elif step.opname == "IMPORT_NAME":
-                imports[step.argval] = None
-            elif step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                stored.add(step.argval)
-            elif step.opname in ("STORE_ATTR", "DELETE_ATTR"):
-                assigned.add(step.argval)
-            elif step.opname in ("STORE_DEREF", "DELETE_DEREF"):
-                sets_any = sets_any or step.argval in code.co_freevars
-    sets_any = sets_any or not _SETTING.isdisjoint(names) or not _SETTING.isdisjoint(attributes)
-    refusal = forbidden_names(names, attributes, imports, texts=constants)
-    sets = frozenset(stored), frozenset(assigned), sets_any
-    return Facts(state.digest(), tuple(sorted(names)), frozenset(attributes), tuple(imports), *sets, refusal, _unused(code, names))
-
-
-def _unused(code: types.CodeType, names: Iterable[str]) -> frozenset[str]:
-    """Returns the parameters, other than collected ones, that no instruction mentions."""
-    if _READING_ALL.intersection(names):
-        return frozenset()
-    mentioned: set[object] = set(code.co_cellvars)
-    for step in dis.get_instructions(code):
-        if "FAST" in step.opname:
-            mentioned.update(step.argval if isinstance(step.argval, tuple) else (step.argval,))
-    return frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) - mentioned
-
-
-def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _nested(constant)
-
-
 class Plan:
     """The closure of one function or class.
 
@@ -181,6 +103,7 @@ class Plan:
         self.stored: set[str] = set()
         self.may_set = False
         self.kept: list[object] = []
+        self.hung_before = 0
 
     def holds(self) -> bool:
         """Whether every definition is still the one that the plan was made of."""
@@ -198,14 +121,19 @@ class Plans:
     Args:
         is_user: whether a file is the user's own.
         plain: gives the code without instrumentation.
+        hung: what the program hangs on classes of libraries; grows as modules are imported.
     """
 
-    def __init__(self, is_user: Callable[[str], bool], plain: Callable[[types.CodeType], types.CodeType]) -> None:
+    def __init__(
+        self, is_user: Callable[[str], bool], plain: Callable[[types.CodeType], types.CodeType], hung: Sequence[Hung] = ()
+    ) -> None:
         self._is_user = is_user
+        self.hung = hung
         self._plain = plain
         self._facts: dict[types.CodeType, Facts] = {}
         self._plans: dict[int, Plan] = {}
         self._are_user_modules: dict[str, bool] = {}
+        self._namespaces: dict[str, dict[str, Any]] = {}
         self.originals: dict[types.FunctionType, types.CodeType] = {}
 
     def code_of(self, function: types.FunctionType) -> types.CodeType:
@@ -232,6 +160,14 @@ class Plans:
                 self._are_user_modules[name] = known
         return known
 
+    def namespace_of(self, filename: str) -> dict[str, Any]:
+        """Returns the globals of a file of the user's: those of the script, where no module is made of it."""
+        found = self._namespaces.get(filename)
+        if found is None:
+            loaded = (each for each in list(sys.modules.values()) if getattr(each, "__file__", None) == filename)
+            found = self._namespaces[filename] = vars(next(loaded, sys.modules["__main__"]))
+        return found
+
     def forget(self, function: types.FunctionType) -> None:
         """Lets a function go that is not used any more."""
         self._plans.pop(id(function), None)
@@ -240,7 +176,7 @@ class Plans:
     def plan(self, definition: types.FunctionType | type) -> Plan:
         """Returns the plan of a user's function or class, made anew when a definition in its closure was exchanged."""
         plan = self._plans.get(id(definition))
-        if plan is None or not plan.holds():
+        if plan is None or plan.hung_before != len(self.hung) or not plan.holds():
             plan = self._plans[id(definition)] = _Planner(self).make(definition)
         return plan
 
@@ -258,15 +194,19 @@ class _Planner:
         self.set: set[str] = set()
         self.sets_any = False
         self.done: set[tuple[str, str]] = set()
+        self.followed: set[tuple[str, str]] = set()
 
     def make(self, definition: types.FunctionType | type) -> Plan:
         self._push(definition)
+        self.plan.hung_before = len(self.plans.hung)
         while self.pending and not self.plan.refusal:
             each = self.pending.pop(0)
             self._take_class(each) if isinstance(each, type) else self._take_function(each)
             if not self.pending:
                 self._take_modules()
-        self._take_libraries()
+                self._take_libraries()
+                self._take_hung()
+        self._take_what_is_set()
         self.plan.may_set = bool(self.plan.stored or self.set or self.sets_any)
         self.plan.digest = self.state.digest()
         return self.plan
@@ -292,6 +232,11 @@ class _Planner:
         plan.owners[f"function {function.__module__}.{function.__qualname__}"] = function
         for name in dict.fromkeys((*facts.names, *sorted(facts.stored))):
             self._take_name(function, function.__globals__, name)
+        for name in sorted(facts.texts):
+            if name in function.__globals__:
+                self._take_name(function, function.__globals__, name)
+            else:
+                plan.fixed.append((function.__globals__, name, _ABSENT))
         for name in facts.imports:
             module = sys.modules.get(name)
             if module is None or self.plans.is_user_module(name):
@@ -315,9 +260,11 @@ class _Planner:
             self.attributes.add("__dict__")  # any attribute of a module may be meant
         if value is _ABSENT:
             self.plan.fixed.append((namespace, name, _ABSENT))
-            refusal = forbidden_definition(getattr(builtins, name, None))
-            self.plan.refusal = self.plan.refusal or (f"{owner.__qualname__} {refusal}" if refusal else "")
-            return
+            namespace = vars(builtins)
+            value = namespace.get(name, _ABSENT)
+            if value is _ABSENT:
+                self.plan.fixed.append((namespace, name, _ABSENT))
+                return
         if isinstance(value, types.FunctionType | type | types.ModuleType | types.BuiltinFunctionType) or callable(value):
             self._take_definition(f"{owner.__qualname__}", namespace, name, value)
         else:
@@ -358,10 +305,10 @@ class _Planner:
 
     def _take_class(self, cls: type) -> None:
         self.state.update(f"class {cls.__qualname__}{[base.__qualname__ for base in cls.__mro__]}".encode())
-        for base in cls.__mro__[1:]:
+        for base in (*cls.__mro__[1:], type(cls)):
             if self.plans.is_user_module(base.__module__):
                 self._push(base)
-            elif base is not object:
+            elif base is not object and base is not type:
                 self.state.update(f"{base.__module__}.{base.__qualname__} {version_of_package(base.__module__.split('.')[0])}".encode())
         self.plan.classes.append((cls, len(vars(cls))))
         self.plan.owners[f"class {cls.__module__}.{cls.__qualname__}"] = cls
@@ -370,35 +317,90 @@ class _Planner:
             if name in _CLASS_FURNITURE or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
                 continue
             for each in _functions_in(value):
-                if each is not None and self.plans.is_user_module(each.__module__):
-                    self.plan.fixed.append((names, name, value))
-                    self.state.update(f"{name}=".encode())
-                    self._push(each)
+                self._take_exchangeable(cls.__qualname__, names, name, value, each)
             if not _functions_in(value):
                 self.plan.data.append((f"{cls.__qualname__}.{name}", names, name))
+        if "_abc_impl" in names:
+            self.plan.data.append((f"classes registered with {cls.__qualname__}", _Registered(cls), ""))
 
     def _take_modules(self) -> None:
-        """Takes what the closure reads of the user's modules by attribute."""
+        """Takes what the closure reads of the user's modules by attribute, which may be further modules."""
         if self.modules and self.attributes & {"__dict__", "__getattribute__"}:
             self.plan.refusal = "reads a module's names in a way that cannot be followed"
-        for module_name, module in self.modules.items():
-            self.plan.owners[f"module {module_name}"] = vars(module)
-            for name in sorted((self.attributes | self.set) & vars(module).keys() | (vars(module).keys() if self.sets_any else set())):
-                if (module_name, name) in self.done:
-                    continue
-                value = vars(module)[name]
-                if name.startswith("__") and name.endswith("__") and name not in self.attributes:
-                    continue
-                refusal = forbidden_attribute(module_name, name)
-                if refusal:
-                    self.plan.refusal = refusal
-                elif callable(value) or isinstance(value, types.ModuleType):
-                    self.done.add((module_name, name))
-                    self._take_definition(module_name, vars(module), name, value)
-                else:
-                    self._take_data(name, vars(module))
+        waiting = list(self.modules)
+        for module_name in waiting:
+            self._take_module(module_name, vars(self.modules[module_name]))
+            waiting += [name for name in self.modules if name not in waiting]
+
+    def _take_module(self, module_name: str, names: dict[str, Any]) -> None:
+        self.plan.owners[f"module {module_name}"] = names
+        for name in sorted((self.attributes | self.set) & names.keys() | (names.keys() if self.sets_any else set())):
+            value = names[name]
+            if (module_name, name) in self.followed or (name.startswith("__") and name.endswith("__") and name not in self.attributes):
+                continue
+            refusal = forbidden_attribute(module_name, name)
+            if refusal:
+                self.plan.refusal = refusal
+            elif callable(value) or isinstance(value, types.ModuleType):
+                self.followed.add((module_name, name))
+                self._take_definition(module_name, names, name, value)
+            else:
+                self._take_data(name, names)
 
     def _take_libraries(self) -> None:
+        """Takes what the closure reads of libraries by attribute, since the program may have exchanged it."""
+        waiting = list(self.libraries)
+        for label in waiting:
+            owner = self.libraries[label]
+            names = vars(owner)
+            for name in sorted(self.attributes & names.keys()):
+                value = names[name]
+                if isinstance(value, types.ModuleType):
+                    if value.__name__ == f"{label}.{name}":
+                        self.libraries[value.__name__] = value
+                        waiting += [value.__name__] if value.__name__ not in waiting else []
+                elif (label, name) not in self.followed:
+                    self.followed.add((label, name))
+                    self.plan.refusal = self.plan.refusal or forbidden_attribute(label, name)
+                    self._take_exchangeable(label, names, name, value, value)
+
+    def _take_hung(self) -> None:
+        """Takes what the program hangs on classes of libraries: whoever has an instance may reach it."""
+        for hung in self.plans.hung[: self.plan.hung_before]:
+            names = self.plans.namespace_of(hung.filename)
+            root, *path = hung.place.split(".") if hung.place else (hung.definition,)
+            owner = names.get(root, _ABSENT)
+            if (hung.filename, hung.place or hung.definition) in self.followed or (hung.definition and hung.name not in self.attributes):
+                continue
+            self.followed.add((hung.filename, hung.place or hung.definition))
+            if hung.definition:
+                self._take_exchangeable(hung.filename, names, root, owner, owner)
+                continue
+            self.plan.fixed.append((names, root, owner))
+            for each in path[:-1]:
+                owner = getattr(owner, "__dict__", {}).get(each, _ABSENT)
+            if isinstance(owner, type) and not self.plans.is_user_module(owner.__module__):
+                value = vars(owner).get(hung.name, _ABSENT)
+                self._take_exchangeable(hung.place, vars(owner), hung.name, value, value)
+
+    def _take_exchangeable(self, owner: str, names: Mapping[str, Any], name: str, value: Any, definition: Any) -> None:
+        """Takes a definition that hangs on a class or a library's module.
+
+        Args:
+            definition: what is behind ``value``.
+        """
+        self.plan.fixed.append((names, name, value))
+        if isinstance(definition, types.FunctionType | type) and self.plans.is_user_module(definition.__module__):
+            self.state.update(f"{name}=".encode())
+            self._push(definition)
+        elif callable(definition):
+            refusal = forbidden_definition(definition)
+            self.plan.refusal = self.plan.refusal or (f"{owner} {refusal}" if refusal else "")
+            self.state.update(f"{name}={getattr(definition, '__module__', '')}.{getattr(definition, '__qualname__', '')};".encode())
+        elif isinstance(definition, bool | int | float | str):
+            self.state.update(f"{name}={definition!r};".encode())
+
+    def _take_what_is_set(self) -> None:
         """Takes what the closure may set in libraries."""
         for label, owner in self.libraries.items() if self.set else ():
             self.plan.owners[f"library {label}"] = owner
@@ -443,3 +445,15 @@ class _Attributes(dict[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:
         return self._function.__dict__
+
+
+class _Registered(dict[str, Any]):
+    """The classes that were registered with an abstract one, read when asked."""
+
+    def __init__(self, cls: type) -> None:
+        super().__init__()
+        self._cls = cls
+
+    def get(self, key: str, default: Any = None) -> Any:
+        alive = [reference() for reference in _abc._get_dump(self._cls)[0]]
+        return sorted((each for each in alive if each is not None), key=lambda each: (each.__module__, each.__qualname__))

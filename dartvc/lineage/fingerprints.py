@@ -21,7 +21,7 @@ from xxhash import xxh3_128
 from dartvc.lineage.codekeys import Effects, Plans, Refused, version_of_package
 from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, laid_out, owner_of
 from dartvc.lineage.deferring import Deferred, Transposed
-from dartvc.lineage.kinds import described, name_alone, numpy_scalar, slots_of, walk_of_instance
+from dartvc.lineage.kinds import behind, check_definition, described, name_alone, numpy_scalar, slots_of, walk_of_instance
 
 __all__ = ["SCALARS", "Fingerprint", "find_handler"]
 
@@ -269,6 +269,7 @@ class Fingerprint:
         """Adds a function: the user's by its whole closure, a library's by its name."""
         self.has_code = self.has_code or bool(value.__closure__) or self.plans.is_user_module(value.__module__)
         if not self.plans.is_user_module(value.__module__):
+            check_definition(value)
             self.note(f"f{value.__module__}.{value.__qualname__} {version_of_package(str(value.__module__).split('.')[0])}")
             if value.__closure__:
                 self._cells(value)
@@ -317,6 +318,7 @@ class Fingerprint:
 
     def builtin(self, value: Any) -> None:
         """Adds a function written in C, with the object that it is bound to."""
+        check_definition(value)
         self.note(f"b{value.__module__}.{value.__qualname__}")
         owner = value.__self__
         if owner is not None and not isinstance(owner, types.ModuleType | type):
@@ -331,7 +333,10 @@ class Fingerprint:
 
     def type(self, value: Any) -> None:
         """Adds a class: the user's by its code and attributes, a library's by its name."""
-        self.has_code = self.has_code or self.plans.is_user_module(value.__module__)
+        if not self.plans.is_user_module(value.__module__):
+            check_definition(value)
+        else:
+            self.has_code = True
         self.class_of(value)
 
     def class_of(self, value: Any) -> None:
@@ -435,6 +440,7 @@ _HANDLERS: dict[type, Callable[[Fingerprint, Any], None]] = {
     types.MethodType: Fingerprint.method,
     types.BuiltinFunctionType: Fingerprint.builtin,
     types.ModuleType: Fingerprint.module,
+    **dict.fromkeys((staticmethod, classmethod), behind),
     functools.partial: Fingerprint.partial,
     type: Fingerprint.type,
     range: Fingerprint.reduced,

@@ -30,6 +30,7 @@ _MODULES = {
         ("h5py", "tables", "netCDF4", "zarr", "polars", "pyarrow", "duckdb", "safetensors", "cv2", "rasterio", "soundfile"), "opens files past Python"
     ),
     **dict.fromkeys(("matplotlib", "seaborn", "IPython", "ipywidgets"), "draws or shows something"),
+    **dict.fromkeys(("numexpr", "patsy", "formulaic", "statsmodels.formula"), "looks names up that stand in texts"),
     **dict.fromkeys(("dartvc",), "talks to dartvc"),
 }
 _BUILTINS = {
@@ -69,15 +70,22 @@ _ATTRIBUTES = {
         ),
         "writes files past Python",
     ),
-    **dict.fromkeys(("environ", "getenv", "getenvb", "environb"), "reads the environment"),
+    **dict.fromkeys(("environ", "getenv", "getenvb", "environb", "expandvars", "expanduser"), "reads the environment"),
     **dict.fromkeys(("getpid", "getppid", "cpu_count", "getloadavg", "sched_getaffinity"), "asks for the machine"),
-    **dict.fromkeys(("stdin", "_getframe", "f_back", "tb_frame", "f_locals"), "looks at the interpreter"),
+    **dict.fromkeys(
+        ("stdin", "_getframe", "f_back", "tb_frame", "f_locals", "f_globals", "__globals__", "__subclasses__"), "looks at the interpreter"
+    ),
     **dict.fromkeys(("mkfifo", "mknod", "fileno", "putenv", "system", "popen", "fork"), "reaches outside the process"),
     **dict.fromkeys(("data_ptr", "__array_interface__", "ctypes", "cuda"), "works on raw memory"),
     **dict.fromkeys(("argv", "orig_argv"), "reads the command line"),
     **dict.fromkeys(("plot", "hist", "boxplot", "savefig"), "draws or shows something"),
 }
-
+_QUALIFIED = {
+    "posix.times": "reads the clock",
+    **dict.fromkeys(("logging.LogRecord", "logging.makeLogRecord"), "logs with the time of the day"),
+    "sys.modules": "imports by name",
+}
+"""What has a name that says nothing by itself."""
 
 _IN_RUNS = {
     "logging": "logs with the time of the day",
@@ -97,7 +105,7 @@ _DEFINITIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType,
 
 
 def _of_module(name: str) -> str:
-    return _MODULES.get(name.split(".")[0], "")
+    return _MODULES.get(name.split(".")[0], "") or _MODULES.get(".".join(name.split(".")[:2]), "")
 
 
 def forbidden_names(
@@ -125,8 +133,8 @@ def forbidden_names(
 
 
 def forbidden_attribute(module: str, name: str) -> str:
-    """Returns why an attribute of a user's module cannot be followed."""
-    return f"reads {module}.{name}" if name in ("__dict__", "__builtins__") else ""
+    """Returns why an attribute of a module cannot be followed."""
+    return f"reads {module}.{name}" if name in ("__dict__", "__builtins__") else _QUALIFIED.get(f"{module}.{name}", "")
 
 
 def forbidden_definition(value: object, allowed: Collection[str] = _NOTHING) -> str:
@@ -153,9 +161,10 @@ def _reason_of(value: object) -> str:
         return _BUILTINS[name]
     if isinstance(module, str) and _of_module(module):
         return f"{_of_module(module)} ({module}.{name})"
-    if name in _ATTRIBUTES and isinstance(value, types.FunctionType | types.BuiltinFunctionType):
-        return f"{_ATTRIBUTES[name]} ({name})"
-    return ""
+    last = name.rpartition(".")[2]
+    if last in _ATTRIBUTES and isinstance(value, types.FunctionType | types.BuiltinFunctionType):
+        return f"{_ATTRIBUTES[last]} ({name})"
+    return _QUALIFIED.get(f"{module}.{name}", "")
 
 
 def forbidden_in_runs(tree: ast.AST, names: Iterable[str]) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from dartvc.host.machine import cpu_model, describe_python
+from dartvc.lineage.settings import Settings
 
-__all__ = ["facts_of_process"]
+__all__ = ["Ground", "facts_of_process"]
 
-_VERSION = 4
+_VERSION = 5
 _THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -28,3 +31,27 @@ def facts_of_process(folder: str = "") -> str:
     """
     threads = [os.environ.get(name) for name in _THREAD_SETTINGS]
     return repr((_VERSION, sys.version, describe_python()["machine"], cpu_model(), os.cpu_count(), threads, folder or os.getcwd()))
+
+
+class Ground:
+    """What the results of this process depend on at the moment: its facts, where it stands, and the settings of its libraries.
+
+    Args:
+        stands_in: the working directory of the run that this process stands in for; empty: its own.
+        mode: a word that tells results apart.
+        has_moved: tells whether the working directory was ever changed.
+    """
+
+    def __init__(self, stands_in: str, mode: str, has_moved: Callable[[], bool]) -> None:
+        self._facts = facts_of_process(stands_in) + mode
+        self._folder = os.getcwd()
+        self._has_moved = has_moved
+        self._settings = Settings()
+
+    def present(self) -> tuple[str, dict[str, Any]]:
+        """Returns the facts as a text, and the settings that differ from the defaults."""
+        settings = self._settings.in_force()
+        if not self._has_moved():
+            return self._facts, settings
+        place = os.path.relpath(os.getcwd(), self._folder)
+        return (self._facts if place == os.curdir else f"{self._facts} {place}"), settings

@@ -7,8 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 from dartvc.lineage.codekeys import Refused, version_of_package
+from dartvc.lineage.forbidden import forbidden_definition
 
-__all__ = ["described", "name_alone", "numpy_scalar", "slots_of", "walk_of_instance"]
+__all__ = ["behind", "check_definition", "described", "name_alone", "numpy_scalar", "slots_of", "walk_of_instance"]
+
+
+def check_definition(value: Any) -> None:
+    """Looks what a library's function or class is that is handed on as a value.
+
+    Raises:
+        Refused: whoever calls it cannot be answered: a clock, a look at the file system.
+    """
+    refusal = forbidden_definition(value)
+    if refusal:
+        raise Refused(refusal)
 
 
 def walk_of_instance(kind: type) -> Callable[[Any, Any], None]:
@@ -55,4 +67,11 @@ def numpy_scalar(walker: Any, value: Any) -> None:
 
 def name_alone(walker: Any, value: Any) -> None:
     """Adds what a library knows by name, with the library's version."""
+    check_definition(value)
     walker.note(f"n{value.__module__}.{value.__qualname__} {version_of_package(str(value.__module__).split('.')[0])}")
+
+
+def behind(walker: Any, value: Any) -> None:
+    """Adds a static or a class method by what is behind it."""
+    walker.note(type(value).__name__)
+    walker.add(value.__func__)

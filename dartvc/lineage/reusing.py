@@ -80,7 +80,7 @@ class Reuse:
         self.paths = PathRecorder(self.is_user) if member_of is None and not stands_in and is_cell is None else None
         next_stream = self.paths.next_stream if self.paths is not None else None
         self.compiler = Compiler(sources, self._next_operation, self._next_block, METHODS if is_partial else frozenset(), next_stream)
-        self.plans = Plans(self.is_user, self.compiler.plain)
+        self.plans = Plans(self.is_user, self.compiler.plain, self.compiler.hung)
         self.witness = Witness(self._libraries)
         config = repository.config
         policy = policy_named(config.get("dartvc.cachePolicy"))

@@ -154,6 +154,8 @@ class Witness:
         self._watched: dict[Any, tuple[Any, Any]] = {}
         self._threads_of_others: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Threads that were there before the program: those of a shell."""
+        self.has_moved = False
+        """Whether the working directory was ever changed."""
         self.streams = Streams()
         self._traffic = Traffic()
 
@@ -366,6 +368,8 @@ class Witness:
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "import":
             expect_foreign_writer(arguments[0])
+        elif event == "os.chdir":
+            self.has_moved = True
         if not self.is_watching or getattr(self._local, "is_away", False):
             return
         if event == "open":

@@ -44,6 +44,8 @@ _LEAVING = ast.Return | ast.Try | ast.With | ast.Raise
 _WORK = ast.Call | ast.BinOp
 _LISTED = frozenset({"listcomp", "setcomp", "dictcomp"})
 _FOREIGN = frozenset({"dartvc", "flor", "flordb", "__main__"})
+_LOOKING_UP = frozenset({"query", "eval"})
+_NAMESPACES = frozenset({"__globals__", "f_globals"})
 _READING_ANY = frozenset({"globals", "vars", "eval", "exec", "__main__"})
 
 
@@ -83,7 +85,7 @@ def cut_into_blocks(function: ast.FunctionDef, next_block: Callable[[int], str])
 def cut_loops(module: ast.Module, text: str, may_be_cut: Callable[[ast.stmt], bool], next_block: Callable[[int], str]) -> None:
     """Puts the loops of a script's own level into blocks, where nothing but the loop can see what it binds as it runs.
 
-    A program that logs is left alone: where a record belongs is read from the frames of its loops.
+    A program that logs is left alone: where a record belongs is read from the frames of its loops. So is one that looks up names of which only a text tells.
 
     Args:
         module: the script, the functions in it cut or not.
@@ -94,8 +96,18 @@ def cut_loops(module: ast.Module, text: str, may_be_cut: Callable[[ast.stmt], bo
     table = symtable.symtable(text, "", "exec")
     seen = _seen_by_functions(table)
     names = {symbol.get_name() for symbol in table.get_symbols()}
-    if _FOREIGN.isdisjoint(names) and _READING_ANY.isdisjoint(seen):
+    if _FOREIGN.isdisjoint(names) and _READING_ANY.isdisjoint(seen) and not any(map(_looks_up, ast.walk(module))):
         _LoopCutter(seen, may_be_cut, next_block).cut(module.body, set())
+
+
+def _looks_up(node: ast.AST) -> bool:
+    """Whether a node may read a global whose name stands in a text: ``frame.query("a > @LIMIT")``, ``sys.modules[...]``."""
+    if isinstance(node, ast.Attribute):
+        return node.attr in _NAMESPACES or ast.unparse(node) == "sys.modules"
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr not in _LOOKING_UP:
+        return False
+    text = next((each.value if isinstance(each, ast.Constant) else each for each in (*node.args, *(each.value for each in node.keywords))), "")
+    return not isinstance(text, str) or (bool(text) if node.func.attr == "eval" else "@" in text)
 
 
 class _LoopCutter:

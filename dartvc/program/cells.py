@@ -24,7 +24,8 @@ _COROUTINE = 0x80
 class CellUnit(SourceUnit):
     """A cell: what a function compiles to depends on the statements compiled with it, and a shell compiles each by itself."""
 
-    def _compiled(self) -> list[types.CodeType]:
+    def compiled(self) -> list[types.CodeType]:
+        """Returns the code objects of its statements."""
         return [compile_statement(node, self.filename, self.flags)[0] for node in self.tree.body]
 
 

@@ -21,7 +21,8 @@ from typing import Any
 from dartvc.program.blocks import cut_into_blocks, cut_loops, name_blocks
 from dartvc.program.decisions import NextStream, note_streams, put_marks
 from dartvc.program.deferrable import find_uses, lendable_parameters
-from dartvc.program.sources import Sources, iter_codes
+from dartvc.program.hanging import Hung, find_hung
+from dartvc.program.sources import MODULE_SCOPE, Sources, iter_codes
 from dartvc.program.watched import BLOCK, is_loop_block
 
 __all__ = ["ANNOUNCE", "HAND", "Compiler", "UserModules", "switch_name"]
@@ -49,6 +50,10 @@ NextSite = Callable[[str, str, int, frozenset[str] | None], int]
 
 NextBlock = Callable[[str, str, int], int]
 """Is called for each block with the name of its function (empty: a loop of the script's own), file and line; returns the number of its switch."""
+
+
+_Place = tuple[str, str, int, tuple[int, int]]
+"""File, qualified name, first line; of code without a name its first line and column."""
 
 
 def switch_name(number: int) -> str:
@@ -186,6 +191,9 @@ class Compiler:
         next_block: returns the number of the switch of a block.
         methods: names of attributes whose calls get a switch beside `OPERATIONS`.
         next_stream: returns the builtin that is told what the statements of a scope decide; None: nothing is.
+
+    Attributes:
+        hung: what the files hang on what they import.
     """
 
     def __init__(
@@ -197,10 +205,11 @@ class Compiler:
         self._next_site = next_site
         self._next_block = next_block
         self._next_stream = next_stream
-        self._plain: dict[tuple[str, str, int], types.CodeType] = {}
+        self._plain: dict[_Place, types.CodeType | None] = {}
         self._lendable: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
-        self._watched: dict[tuple[str, str, int], types.CodeType] = {}
+        self._watched: dict[_Place, types.CodeType | None] = {}
         self._announced: set[tuple[str, str, int]] = set()
+        self.hung: list[Hung] = []
         self._statements: dict[str, list[types.CodeType]] = {}
 
     def compile(self, filename: str, text: str, *, is_script: bool = False) -> types.CodeType:
@@ -211,14 +220,15 @@ class Compiler:
         self._plain.update(_by_place(unit.code, filename))
         cutter = _Cutter(self._next_block, filename)
         tree = ast.parse(text, filename)
+        self.hung += find_hung(tree, filename)
         if self._next_stream is not None:
             note_streams(tree, filename, text, self._next_stream)
         tree = cutter.visit(tree)
         if is_script:
             cutter.cut_script(tree, text)
         tree = ast.fix_missing_locations(tree)
-        for code in iter_codes(compile(tree, filename, "exec", unit.flags, dont_inherit=True)):
-            self._plain.setdefault((filename, code.co_qualname, code.co_firstlineno), code)  # those of the blocks
+        blocks = _by_place(compile(tree, filename, "exec", unit.flags, dont_inherit=True), filename)
+        self._plain = {**blocks, **self._plain}
         instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
         put_marks(tree)
@@ -242,7 +252,9 @@ class Compiler:
         unit = add_cell(self._sources, filename, text, (flags | future_flags(text)) & FEATURES)
         if unit is None:
             raise SyntaxError(f"{filename} is no plain Python")
-        self._plain.update(((filename, *place), code) for place, code in unit.codes.items())
+        for code in unit.compiled():
+            self._plain.update(_by_place(code, filename))
+        self.hung += find_hung(tree, filename)
         instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
         self._announced |= instrumenter.announced
@@ -267,7 +279,7 @@ class Compiler:
 
     def watched(self, code: types.CodeType) -> types.CodeType | None:
         """Returns what stands for a function's plain code when its file was compiled here and is the same; else None."""
-        place = code.co_filename, code.co_qualname, code.co_firstlineno
+        place = _place_of(code)
         plain = self._plain.get(place)
         found = self._watched.get(place)
         if plain is None or found is None or (plain.co_code, plain.co_names, plain.co_freevars) != (code.co_code, code.co_names, code.co_freevars):
@@ -280,15 +292,15 @@ class Compiler:
 
     def plain(self, code: types.CodeType) -> types.CodeType:
         """Returns what a code object would be without instrumentation: the code that reuse is keyed by."""
-        return self._plain.get((code.co_filename, code.co_qualname, code.co_firstlineno), code)
+        return self._plain.get(_place_of(code)) or code
 
     def written(self, code: types.CodeType) -> types.CodeType:
         """Returns the code of the function, or of the module, whose watched form a frame runs; of any other code that itself."""
-        place = code.co_filename, code.co_qualname, code.co_firstlineno
+        place = _place_of(code)
         if self._watched.get(place) != code:
             return code
         unit = self._sources.find(code.co_filename) if is_loop_block(code) else None
-        return unit.code if unit is not None else self._plain[place]
+        return unit.code if unit is not None else self._plain[place] or code
 
     def plain_twin(self, function: types.FunctionType) -> types.FunctionType:
         """Returns a function like this one with the code that the user wrote."""
@@ -302,9 +314,22 @@ class Compiler:
         return twin
 
 
-def _by_place(code: types.CodeType, filename: str) -> dict[tuple[str, str, int], types.CodeType]:
-    """Returns a file's code objects by where they stand."""
-    return {(filename, each.co_qualname, each.co_firstlineno): each for each in iter_codes(code)}
+def _by_place(code: types.CodeType, filename: str) -> dict[_Place, types.CodeType | None]:
+    """Returns a file's code objects by where they stand; None where nothing tells two of them apart."""
+    found: dict[_Place, types.CodeType | None] = {}
+    for each in iter_codes(code):
+        place = filename, *_place_of(each)[1:]
+        found[place] = each if found.get(place, each) == each else None
+    return found
+
+
+def _place_of(code: types.CodeType) -> _Place:
+    """Returns where a code object stands: of one without a name (a lambda, a comprehension), of which a line may have many, where it begins, too."""
+    start = 0, 0
+    if code.co_name.startswith("<") and code.co_name != MODULE_SCOPE:
+        positions = ((line, column) for line, _, column, end in code.co_positions() if line is not None and column is not None and end)
+        start = min(positions, default=start)
+    return code.co_filename, code.co_qualname, code.co_firstlineno, start
 
 
 class UserModules:

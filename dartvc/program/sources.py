@@ -48,10 +48,10 @@ class SourceUnit:
         self.flags = flags = flags | (ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if filename.endswith(".ipynb") else 0)
         self.tree: ast.Module = compile(text, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
         self.code: types.CodeType = compile(self.tree, filename, "exec", flags, dont_inherit=True)
-        self._codes = {(code.co_qualname, code.co_firstlineno): code for whole in self._compiled() for code in iter_codes(whole)}
+        self._codes = {(code.co_qualname, code.co_firstlineno): code for whole in self.compiled() for code in iter_codes(whole)}
         self._scopes = {(name, _first_line(node)): node for name, node in _iter_scopes(self.tree, "")}
 
-    def _compiled(self) -> Iterable[types.CodeType]:
+    def compiled(self) -> Iterable[types.CodeType]:
         """Returns the code objects whose functions may be running."""
         return (self.code,)
 
