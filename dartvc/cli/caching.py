@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dartvc.cli.context import current
-from dartvc.cli.text import size
+from dartvc.cli.text import counted, size
 from dartvc.errors import UsageError
 from dartvc.porcelain import caching
 
@@ -44,7 +44,8 @@ def stats(is_json: Json = False) -> None:
     context.out(
         f"{found.calls} calls watched, {found.reused} reused, {found.partial} in part; {found.saved_s:.2f} s saved, {found.overhead_s:.2f} s spent on it"
     )
-    context.out(f"{found.results} results stored, {size(found.bytes)}" + (f"; pinned: {', '.join(found.pinned)}" if found.pinned else ""))
+    memory = f"; {found.memory_results} in the kernel's memory, {size(found.memory_bytes)}" if found.memory_results else ""
+    context.out(f"{found.results} results stored, {size(found.bytes)}{memory}" + (f"; pinned: {', '.join(found.pinned)}" if found.pinned else ""))
     if found.evicted:
         context.out(f"{found.evicted} left memory for want of room, {found.spilled} of them to the repository")
     for each in sorted(found.sites, key=lambda site: -site["saved_s"]):
@@ -58,7 +59,7 @@ def explain(
     call: Annotated[str, typer.Argument(metavar="CALL", help="a function, a method, an operation or FILE:LINE")],
     is_json: Json = False,
 ) -> None:
-    """Says of a function or operation in the last run: hit or miss, why, and which dependency differs from what is stored."""
+    """Says of the calls of a function or operation in the last run: how many were hits or misses, why, and which dependency differs from what was stored."""
     context = current()
     found = caching.explain_call(context.repository, call)
     if is_json:
@@ -66,7 +67,17 @@ def explain(
         return
     for each in found:
         context.out(f"{each.name} ({each.where}): {each.calls} calls, {each.executions} run, {each.reused + each.partial} reused")
-        context.out(f"  {each.verdict}" + (f"; first difference: {each.differs}" if each.differs else ""))
+        if each.verdict:
+            context.out(f"  {each.verdict}")
+        for outcome in each.outcomes:
+            context.out(f"  {_outcome_text(outcome)}")
+
+
+def _outcome_text(outcome: caching.Outcome) -> str:
+    if outcome.kind == "miss":
+        noun = "miss" if outcome.calls == 1 else "misses"
+        return f"{outcome.calls} {noun}: had to run" + (f"; first difference: {outcome.differs}" if outcome.differs else "")
+    return f"{counted(outcome.calls, 'hit')}: answered" if outcome.kind == "hit" else f"{outcome.calls} assembled from parts"
 
 
 def pin(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dartvc.cli.context import Context
-from dartvc.cli.render.tables import render_table
+from dartvc.cli.render import format_duration, render_table
 from dartvc.cli.text import counted, size
 from dartvc.errors import UsageError
 from dartvc.model import Oid, short
@@ -140,17 +140,17 @@ def _render(plan: TransferPlan) -> Iterator[str]:
     yield f"{short(plan.commit)} at {plan.bandwidth.bytes_per_s / 1e6:.3g} MB/s ({plan.bandwidth.source})"
     rows = []
     for value in plan.values[:_ROWS]:
-        computing = f"{value.compute_s:.3g}" if value.compute_s is not None else "-"
-        rows.append((value.way, ", ".join(value.names)[:60], size(value.size_bytes), f"{value.carry_s:.3g}", computing, value.reason))
-    yield from render_table(("", "names", "bytes", "carry s", "compute s", ""), rows)
+        computing = format_duration(1e3 * value.compute_s) if value.compute_s is not None else "-"
+        rows.append((value.way, ", ".join(value.names)[:60], size(value.size_bytes), format_duration(1e3 * value.carry_s), computing, value.reason))
+    yield from render_table(("", "names", "bytes", "to carry", "to compute", ""), rows)
     if len(plan.values) > _ROWS:
         yield f"and {len(plan.values) - _ROWS} smaller ones"
     for cell in plan.cells:
         label = f"In [{cell.execution}]" if cell.execution is not None else short(cell.commit)
-        yield f"run again: {label} {cell.code.strip().splitlines()[0][:60]} ({cell.seconds:.3g} s)"
+        yield f"run again: {label} {cell.code.strip().splitlines()[0][:60]} ({format_duration(1e3 * cell.seconds)})"
     yield (
-        f"{plan.total_s:.3g} s in all, {size(plan.carried_bytes)} of {size(plan.all_bytes)} carried; "
-        f"all carried: {plan.all_carried_s:.3g} s, all computed that can be: {plan.all_computed_s:.3g} s"
+        f"{format_duration(1e3 * plan.total_s)} in all, {size(plan.carried_bytes)} of {size(plan.all_bytes)} carried; "
+        f"all carried: {format_duration(1e3 * plan.all_carried_s)}, all computed that can be: {format_duration(1e3 * plan.all_computed_s)}"
     )
     if not plan.is_tried:
         yield "the cells were read, not run: what does not come out the same would be carried"

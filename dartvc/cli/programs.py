@@ -74,24 +74,31 @@ def run(
 
 
 def _verify(words: list[str], kills: int) -> int:
-    """Shows how killed and resumed copies of a program end; 0 when all end as they should."""
+    """Shows how killed and resumed copies of a program end; 0 when all end as they should, 1 when one does not or none could be killed."""
     context = current()
-    wrong = 0
+    wrong = ended = 0
+    seconds = 0.0
     for each in verify(words, Path.cwd(), kills):
         if isinstance(each, Proof):
+            seconds = each.plain.seconds
             context.say(f"undisturbed: {each.plain.seconds:.1f} s, exit code {each.plain.code}; two of these runs were compared")
             left = [*(f"file {path}" for path in each.by_chance), *(f"value of {name}" for name in each.names_by_chance)]
             if left:
                 context.say(f"  not compared, for it differs between undisturbed runs: {', '.join(left)}")
         elif each.killed_s is None:
-            context.say("ended before it could be killed")
+            ended += 1
         else:
             wrong += bool(each.differences)
             where = f"resumed at {each.place}" if each.place else "begun again from the start"
             context.out(f"killed at {each.killed_s:6.1f} s  {where}  {max(each.lost_s, 0):.1f} s done twice  {'NOT EXACT' if each.differences else 'exact'}")
             for difference in each.differences:
                 context.out(f"    {difference}")
-    return 1 if wrong else 0
+    if ended == kills:
+        context.say(f"nothing was verified: with {seconds:.1f} s the program is too short, every copy ended before it could be killed")
+        context.say("  run it on a longer input, or with more --kills")
+    elif ended:
+        context.say(f"{ended} of {kills} copies ended before they could be killed")
+    return 1 if wrong or ended == kills else 0
 
 
 def resume(

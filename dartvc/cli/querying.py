@@ -164,4 +164,8 @@ def _shown(cell: object) -> object:
         summary = cell.get("summary")
         shape = summary.get("shape") if isinstance(summary, dict) else None
         return f"<{cell.get('type')}{f' {tuple(shape)}' if isinstance(shape, list) else ''}>"
+    if isinstance(cell, dict) and cell.keys() >= {"type", "repr"}:  # a variable's summary
+        from dartvc.state.value_diff import headline
+
+        return headline(cell)
     return json.dumps(cell) if isinstance(cell, dict | list) else cell

@@ -234,6 +234,7 @@ class Calls:
             site.executions += 1
             site.cost_s += done - start
             site.last = "miss"
+            site.note_miss()
             after = Fingerprint(self.plans, self.contents, is_result=True)
             after.add(result)
             self._retain(site, key, Entry(site.name, None, after.size_bytes + 200, done - start), result, after.size_bytes, done - start)
@@ -398,6 +399,7 @@ class Calls:
         site.executions += 1
         site.cost_s += cost_s + record.saved_s
         site.last = "miss"
+        site.note_miss()
         try:
             if record.refusal:
                 raise Refused(record.refusal)

@@ -94,6 +94,9 @@ class Memory:
         self.budget_bytes = budget_bytes
         self.room_bytes = min(self.room_bytes, budget_bytes)
 
+    def __len__(self) -> int:
+        return sum(map(len, self._entries.values()))
+
     def iter_entries(self, key: bytes) -> Iterator[Entry]:
         """Yields the entries of a key; they differ in what else they depend on."""
         yield from tuple(self._entries.get(key, ()))

@@ -254,6 +254,7 @@ class Program:
         folders = sorted({folder for each in _search_path(own) if os.path.isdir(folder := os.path.abspath(each))})
         packages = {folder: _packages_in(folder) for folder in folders}
         self.site.components = list(self._components(modules, files, packages))
+        self.site.note_miss()
         return {
             "name": self.site.name, "cost_s": self.site.cost_s, "run": self._run.run_id, "output": output, "assembled": self._reuse.approximate,
             "terminal": self._terminal if self._reads_environment else "", "modules": modules, "files": files, "written": written,

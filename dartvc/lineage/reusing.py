@@ -76,6 +76,7 @@ class Reuse:
         libraries = tuple(os.path.join(os.path.abspath(path), "") for path in paths if path and os.path.abspath(path) + "/" != self.folder)
         self._libraries = tuple(path for path in libraries if not self.folder.startswith(path)) or libraries
         self._is_cell = is_cell
+        self.shown_file: Callable[[str], str] = os.path.basename
         self._is_paused = False
         self.paths = PathRecorder(self.is_user) if member_of is None and not stands_in and is_cell is None else None
         next_stream = self.paths.next_stream if self.paths is not None else None
@@ -290,19 +291,26 @@ class Reuse:
         if not self.team.is_member:
             self.write_account(self._others)
 
-    def write_account(self, others: Sequence[Site] = ()) -> None:
-        """Writes what `dvc-state cache stats` tells; ``others``: what other processes of the run have counted."""
+    def write_account(self, others: Sequence[Site] = (), session_id: str = "") -> None:
+        """Writes what `dvc-state cache stats` tells.
+
+        Args:
+            others: what other processes of the run have counted.
+            session_id: of the session that goes on, and with it what is in memory; empty: it ends.
+        """
         whole = [self.program.site] if self.program is not None else []
         sites = [*whole, *self.sites.values(), *self.calls.library_sites, *(each for each in self.operations if each.calls), *others]
         facts = {
             "saved_s": round(max(self.calls.saved_s, 0.0) + sum(each.saved_s for each in self.operations if each.partial), 6),
             "overhead_s": round(self.calls.overhead_s, 6),
+            "session": session_id,
+            "results_in_memory": len(self.memory),
             "bytes_in_memory": self.memory.size_bytes,
             "evicted": self.memory.evicted,
             "spilled": self.calls.storing.spilled,
             "problem": self.shelf.problem,
         }
         try:
-            write_account(self.repository.path, sites, facts)
+            write_account(self.repository.path, sites, facts, self.shown_file)
         except OSError as error:
             print(f"dartvc: the account of reuse was not written: {error}", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import types
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dartvc.program.trampolines import bind_trampoline
@@ -24,6 +24,7 @@ _CHEAP_S = 5e-5
 _PATIENCE_AGAIN = 0.001
 _TRIAL_AGAIN_S = 4e-3
 _REST_S = 0.2
+_MISSES_TOLD = 16
 
 
 class Site:
@@ -45,6 +46,7 @@ class Site:
         binds: whether they may change globals, too, and whatever hangs on these.
         is_recalled: whether code of the program was not run because an earlier run, or another process, had.
         components: what the last call that ran depended on: label to digest, in order.
+        missed: how many calls ran with the same of these; of a site with many kinds the first ones.
     """
 
     def __init__(self, name: str, file: str = "", line: int = 0, *, is_part: bool = False, is_loop: bool = False, changes: bool = False) -> None:
@@ -56,6 +58,7 @@ class Site:
         self.reason = ""
         self.is_off = False
         self.components: list[tuple[str, str]] = []
+        self.missed: dict[tuple[tuple[str, str], ...], int] = {}
         self.last = ""
         self.may_wait = True
         self.is_part = is_part
@@ -74,7 +77,14 @@ class Site:
         """Counts from nothing, in a forked child."""
         self.calls = self.executions = self.reused = self.partial = self.assembled = 0
         self.cost_s = self.overhead_s = self.saved_s = 0.0
+        self.missed = {}
         self._before = self._figures()
+
+    def note_miss(self, count: int = 1, components: Sequence[tuple[str, str]] | None = None) -> None:
+        """Takes note of what calls that ran depended on, by default what the last one did."""
+        kind = tuple(self.components if components is None else components)
+        if kind in self.missed or len(self.missed) < _MISSES_TOLD:
+            self.missed[kind] = self.missed.get(kind, 0) + count
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Adds what another process of the run has counted at the same place."""
@@ -82,7 +92,8 @@ class Site:
             setattr(self, name, getattr(self, name) + row[name])
         self.last = row["last"] or self.last
         self.reason = self.reason or row["reason"]
-        self.components = self.components or [(label, digest) for label, digest in row["components"]]
+        for components, count in row["missed"]:
+            self.note_miss(count, [(label, digest) for label, digest in components])
 
     def turn_off(self, reason: str) -> None:
         """Gives the site its plain code back for the rest of the run."""

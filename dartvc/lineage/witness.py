@@ -95,7 +95,8 @@ def digest_of_file(path: str) -> str:
 class Record:
     """What one call did so far; ``inner_s`` is what the calls in it take that can be answered themselves, ``assembled`` how many results it assembled.
 
-    ``traffic_before`` is what its thread had read and written when it began, ``file_bytes`` the size of the files that Python has opened since.
+    ``traffic_before`` is what its thread had read and written when it began, ``file_bytes`` the size of the files that Python has opened since;
+    ``is_writing``: it has opened some for writing.
     """
 
     def __init__(self, streams: tuple[bytes, ...] = (), threads: int = 0, traffic_before: tuple[int, int] = (0, 0)) -> None:
@@ -109,6 +110,7 @@ class Record:
         self.assembled = 0
         self.traffic_before = traffic_before
         self.file_bytes = 0
+        self.is_writing = False
 
     def absorb(self, inner: Record) -> None:
         """Takes over what a call inside this one did."""
@@ -119,6 +121,7 @@ class Record:
         self.saved_s += inner.saved_s
         self.saved_here_s += inner.saved_here_s
         self.file_bytes += inner.file_bytes
+        self.is_writing |= inner.is_writing
 
 
 def digest_of_read(path: str, stamp: tuple[int, int]) -> str:
@@ -278,7 +281,7 @@ class Witness:
         read, written = map(sub, self._bytes_moved(), record.traffic_before)
         if read > _READ_AGAIN * record.file_bytes + _UNSEEN_BYTES:
             self.refuse("reads files past Python")
-        elif written and not record.output and not record.file_bytes:
+        elif written and not record.output and not record.file_bytes and not record.is_writing:
             self.refuse("writes past Python")
         self.open_records -= 1
         self.stack.pop()
@@ -330,17 +333,19 @@ class Witness:
             whole.refuse(reason)
 
     def _refuse_calls(self, reason: str) -> None:
-        if self.open_records and not getattr(self._local, "is_away", False):
+        if self.open_records and not self._is_ours():
             for record in self.stack:
                 record.refusal = record.refusal or reason
+
+    def _is_ours(self) -> bool:
+        """Whether what this thread does is the engine's doing: a look at the store, or a note of what was there before the program changes it."""
+        effects = watching()
+        return getattr(self._local, "is_away", False) or (effects is not None and effects.is_at_work)
 
     def _observed(self) -> Observation | None:
         """Returns what has to hear of what this thread does for the run as a whole; None when it is the engine's doing, or a temporary file's."""
         whole = self.observation
-        if whole is None or getattr(self._local, "is_away", False) or threading.current_thread().name.startswith("dartvc"):
-            return None
-        effects = watching()
-        if effects is not None and effects.is_at_work:
+        if whole is None or self._is_ours() or threading.current_thread().name.startswith("dartvc"):
             return None
         return whole if _frame_outside().f_globals.get("__name__") != "tempfile" else None
 
@@ -370,7 +375,7 @@ class Witness:
             expect_foreign_writer(arguments[0])
         elif event == "os.chdir":
             self.has_moved = True
-        if not self.is_watching or getattr(self._local, "is_away", False):
+        if not self.is_watching or self._is_ours():
             return
         if event == "open":
             path, _, flags = arguments
@@ -412,6 +417,7 @@ class Witness:
         if not self.stack or (path.endswith(".py") and not is_written):
             return
         if is_written:
+            self.stack[-1].is_writing = True
             self._refuse_calls(f"writes {os.path.basename(path)}")
             return
         if found is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,9 @@ from dartvc.errors import NotFoundError
 from dartvc.history import Repository
 from dartvc.lineage import catalogue
 from dartvc.lineage.account import ACCOUNT
+from dartvc.sessions.registry import is_alive
 
-__all__ = ["CacheStats", "Explanation", "clear_cache", "explain_call", "pin_calls", "read_stats"]
+__all__ = ["CacheStats", "Explanation", "Outcome", "clear_cache", "explain_call", "pin_calls", "read_stats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,23 @@ class CacheStats:
     pinned: tuple[str, ...] = ()
     evicted: int = 0
     spilled: int = 0
+    memory_results: int = 0
+    """What a kernel that is running holds; those that are stored, too, are among them."""
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Calls that came out alike: ``kind`` is hit, in part or miss; of a miss, ``differs`` is the first thing that differs from what was stored."""
+
+    kind: str
+    calls: int
+    differs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One function or operation of the last run: ``verdict`` is a sentence, ``differs`` the first thing that differs from what is stored."""
+    """One function or operation of the last run: ``verdict`` is a sentence about all its calls, empty where ``outcomes`` tell everything."""
 
     name: str
     where: str
@@ -44,13 +58,14 @@ class Explanation:
     partial: int
     cost_s: float
     verdict: str
-    differs: str
+    outcomes: tuple[Outcome, ...] = ()
 
 
 def read_stats(repository: Repository) -> CacheStats:
     """Returns what reuse did in the last run and what is stored."""
     index = catalogue.read_index(repository)
     account = _account(repository)
+    has_memory = bool(account.get("session")) and is_alive(repository.path, str(account["session"]))
     return CacheStats(
         int(account.get("calls", 0)),
         int(account.get("reused", 0)),
@@ -63,6 +78,8 @@ def read_stats(repository: Repository) -> CacheStats:
         tuple(sorted(catalogue.read_pins(repository))),
         int(account.get("evicted", 0)),
         int(account.get("spilled", 0)),
+        int(account["results_in_memory"]) if has_memory else 0,
+        int(account["bytes_in_memory"]) if has_memory else 0,
     )
 
 
@@ -91,12 +108,19 @@ def pin_calls(repository: Repository, calls: Sequence[str], *, is_off: bool = Fa
 
 
 def explain_call(repository: Repository, call: str) -> list[Explanation]:
-    """Returns what became of a function or operation in the last run.
+    """Returns what became of a function or operation in the last run; of a run that was answered whole, that it was.
 
     Raises:
         NotFoundError: no call of this name was watched.
     """
-    sites = _account(repository).get("sites", ())
+    account = _account(repository)
+    if account.get("answered_by"):
+        whole = account["sites"][0]
+        verdict = f"not called: the run was answered whole, by run {account['answered_by'][:8]}, of which nothing has changed"
+        if call in (whole["name"], f"{whole['file']}:{whole['line']}"):
+            return [Explanation(whole["name"], f"{whole['file']}:{whole['line']}", 1, 0, 1, 0, 0.0, verdict.removeprefix("not called: "))]
+        return [Explanation(call, whole["file"], 0, 0, 0, 0, 0.0, verdict)]
+    sites = account.get("sites", ())
     found = [each for each in sites if call in (each["name"], each["name"].rpartition(".")[2], f"{each['file']}:{each['line']}")]
     if not found:
         names = ", ".join(dict.fromkeys(each["name"] for each in sites)) or "none"
@@ -107,35 +131,47 @@ def explain_call(repository: Repository, call: str) -> list[Explanation]:
 
 
 def _explain(repository: Repository, site: dict[str, Any]) -> Explanation:
-    differs = ""
+    verdict = ""
     if not site["calls"]:
         verdict = "not called: whatever calls it was reused, or it was left alone from the start"
     elif site["reason"]:
         verdict = ("left alone: " if site["is_off"] else "run: ") + site["reason"]
-    elif site["last"] == "hit":
-        verdict = "hit: the last call was answered from the store"
-    else:
-        verdict = "miss: the last call had to run"
-        differs = _first_difference(repository, site)
+    outcomes = tuple(_outcomes(repository, site)) if site["calls"] else ()
     where = f"{site['file']}:{site['line']}"
     return Explanation(
-        site["name"], where, site["calls"], site["executions"], site["reused"], site["partial"], site["cost_s"], verdict, differs
+        site["name"], where, site["calls"], site["executions"], site["reused"], site["partial"], site["cost_s"], verdict, outcomes
     )
 
 
-def _first_difference(repository: Repository, site: dict[str, Any]) -> str:
-    """Compares what the last call depended on with what the stored calls of the same function did; the closest one counts."""
-    present = [tuple(each) for each in site["components"]]
+def _outcomes(repository: Repository, site: dict[str, Any]) -> Iterator[Outcome]:
+    """Yields how the calls of a site came out, those that came out alike together."""
+    if site["reused"]:
+        yield Outcome("hit", site["reused"])
+    if site["partial"]:
+        yield Outcome("in part", site["partial"])
+    if site["reason"]:
+        return  # it ran for that, whatever is stored
+    missed = {tuple((label, digest) for label, digest in components): count for components, count in site["missed"]}
+    stored = [each for each in catalogue.iter_components(repository, site["name"]) if tuple(each) not in missed]
+    found: Counter[str] = Counter()
+    for components, count in missed.items():
+        found[_first_difference(components, stored)] += count
+    for differs, count in found.most_common():
+        yield Outcome("miss", count, differs)
+    if site["executions"] > found.total():
+        yield Outcome("miss", site["executions"] - found.total())
+
+
+def _first_difference(components: Sequence[tuple[str, str]], stored: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """Compares what a call depended on with what the stored calls of the same function did; the closest one counts."""
     best: tuple[int, str] | None = None
-    for recorded in catalogue.iter_components(repository, site["name"]):
+    for recorded in stored:
         same = 0
-        while same < min(len(present), len(recorded)) and present[same] == recorded[same]:
+        while same < min(len(components), len(recorded)) and components[same] == recorded[same]:
             same += 1
-        if same == len(present):
-            continue  # the call itself, stored by this very run
-        if best is None or same > best[0]:
-            best = (same, present[same][0])
-    return best[1] if best is not None else "nothing like it is stored"
+        if same < len(components) and (best is None or same > best[0]):
+            best = (same, components[same][0])
+    return best[1] if best is not None else "nothing like it was stored"
 
 
 def _account(repository: Repository) -> dict[str, Any]:

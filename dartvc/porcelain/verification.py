@@ -195,7 +195,7 @@ def verify(words: Sequence[str], folder: Path, kills: int, seed: str = "0") -> I
         chance = random.Random(seed)
         for number in range(kills):
             at_s = chance.uniform(0.02, 0.95) * proof.plain.seconds
-            yield proof.kill_once(number, at_s, chance.uniform(0, _MOST_WORK_AFTER_COMMIT_S))
+            yield proof.kill_once(number, at_s, chance.uniform(0, min(_MOST_WORK_AFTER_COMMIT_S, (proof.plain.seconds - at_s) / 2)))
     finally:
         proof.close()
 

@@ -40,7 +40,7 @@ def _commit(repository: Repository, run: Run, text: str, answer: Answer) -> None
     try:
         session.commit_staged(_staged(repository, run, text, answer))
         session.flush()
-        write_account(repository.path, [answer.site(run)], {"saved_s": answer.cost_s})
+        write_account(repository.path, [answer.site(run)], {"saved_s": answer.cost_s, "answered_by": answer.run_id})
     except (DartvcError, OSError) as failure:
         print(f"dartvc: the end of the run was not committed: {failure}", file=sys.stderr)
     session.close()

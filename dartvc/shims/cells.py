@@ -142,6 +142,11 @@ class Cells:
         """Whether a file name is that of a cell."""
         return filename in getattr(self._shell.compile, "_filename_map", ()) or _CELL_FILE.match(filename) is not None
 
+    def shown_file(self, filename: str) -> str:
+        """Returns ``In[3]`` for a cell, else the end of the path."""
+        number = getattr(self._shell.compile, "_filename_map", {}).get(filename)
+        return f"In[{number}]" if number is not None else os.path.basename(filename)
+
     def _is_user(self, code: types.CodeType) -> bool:
         return self.is_cell(code.co_filename) or self._recorder.files.is_own(code.co_filename)
 

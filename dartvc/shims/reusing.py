@@ -69,6 +69,7 @@ class CellReuse:
 
             session, cells = self._session, self._cells
             reuse = Reuse(session.repository, cells.sources, self._shell.user_ns, os.getcwd(), "", is_partial=is_partial, is_cell=cells.is_cell)
+            reuse.shown_file = cells.shown_file
             reuse.install()
             cells.watched_by(reuse)
             self._reuse = reuse
@@ -104,7 +105,7 @@ class CellReuse:
     def settle(self) -> None:
         """Writes the account that ``cache stats`` reads."""
         if self._reuse is not None:
-            self._reuse.write_account()
+            self._reuse.write_account(session_id=self._session.session_id)
 
     def close(self) -> None:
         """Gives everything its plain code back and stores what waits."""

@@ -225,6 +225,16 @@ def test_locals_of_functions_are_named_in_conditions_over_commits(folder: Path) 
     assert command("bisect", "run", "--expr", "main().loss < 0", cwd=folder).returncode == 1
 
 
+def test_tables_for_people_show_short_values_and_whole_times(folder: Path) -> None:
+    (folder / "plain.py").write_text("m = [1, 2, 3]\n")
+    assert command("run", "plain.py", cwd=folder).returncode == 0
+    table = command("query", "--df", "m", cwd=folder).stdout
+    assert "[1, 2, 3]" in table and "item_types" not in table
+    shown = command("query", "SELECT started FROM runs", cwd=folder).stdout.split()[1]
+    (exact,) = query(folder, "SELECT started FROM runs")
+    assert abs(float(shown) - exact["started"]) < 0.01
+
+
 def test_every_format_holds_the_same_table(folder: Path) -> None:
     assert command("run", "train.py", cwd=folder).returncode == 0
     lines = command("query", "--df", "acc", "--format", "csv", cwd=folder).stdout.splitlines()

@@ -876,7 +876,20 @@ def test_a_repository_with_stored_results_is_sound_and_survives_gc(worked: Path)
 def test_explain_says_hit_or_miss_and_what_differs(worked: Path) -> None:
     assert "hit" in dvc_state(worked, "cache", "explain", "make")
     plain_and_reused(worked, WORK.replace("FACTOR = 3", "FACTOR = 4").replace("print(sum(change(make(3))))", ""), times=1)
-    assert "first difference: FACTOR" in dvc_state(worked, "cache", "explain", "change")
+    assert "1 miss: had to run; first difference: FACTOR" in dvc_state(worked, "cache", "explain", "change")
+
+
+def test_explain_tells_of_every_call_and_not_of_the_last(tmp_path: Path) -> None:
+    program = HEAVY + "SCALE = 2\ndef simulate(seed, n=1):\n    return sum(burn() for _ in range(n)) * seed * SCALE\n"
+    program += "{edit}print([simulate(seed) for seed in {seeds}], simulate(9))\n"
+    plain_and_reused(tmp_path, program.format(edit="", seeds="(1, 2, 3)"), times=1)
+    assert "  4 misses: had to run; first difference: nothing like it was stored\n" in dvc_state(tmp_path, "cache", "explain", "simulate")
+    plain_and_reused(tmp_path, program.format(edit="", seeds="(1, 5, 3, 3)"), times=1)
+    lines = dvc_state(tmp_path, "cache", "explain", "simulate").splitlines()
+    assert lines[1:] == ["  4 hits: answered", "  1 miss: had to run; first difference: argument seed"]
+    plain_and_reused(tmp_path, program.format(edit="if 1:\n    simulate(1)\n    SCALE = 3\n", seeds="(1, 2)"), times=1)
+    lines = dvc_state(tmp_path, "cache", "explain", "simulate").splitlines()
+    assert lines[1:] == ["  1 hit: answered", "  3 misses: had to run; first difference: SCALE"]
 
 
 def test_damaged_results_are_computed_again(worked: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+
+from dartvc.cli import entry
 
 pytest.importorskip("IPython")
 
@@ -74,6 +77,18 @@ def test_functions_are_committed_as_they_were_written(tmp_path: Path) -> None:
     )
     assert not any("made again" in each["err"] or each["error"] for each in answers), answers
     assert "def slow(k):" in answers[-1]["out"] and answers[-1]["out"].endswith("True\n")
+
+
+def test_what_a_kernel_holds_is_counted_and_cells_are_called_by_their_numbers(tmp_path: Path) -> None:
+    found = outputs(tmp_path, "%dvc_state reuse on", SLOW, "slow(2);\nslow(2);\nslow(3);", "%dvc_state cache stats", "%dvc_state cache explain slow")
+    stats = found[3].splitlines()
+    assert "0 B" in stats[1] or "stored" in stats[1]
+    assert "; 2 in the kernel's memory, " in stats[1]
+    assert stats[2].endswith("slow (In[2]:1)")
+    assert found[4].splitlines()[1:] == ["  1 hit: answered", "  2 misses: had to run; first difference: nothing like it was stored"]
+    after = io.StringIO()
+    assert entry.run(("cache", "stats"), stdout=after, stderr=io.StringIO(), directory=str(tmp_path)) == 0
+    assert "slow (In[2]:1)" in after.getvalue() and "memory" not in after.getvalue()
 
 
 def test_words_that_are_none_of_it_are_refused(tmp_path: Path) -> None:

@@ -63,6 +63,22 @@ def test_a_run_of_which_nothing_has_changed_is_answered(folder: Path) -> None:
     assert call(folder, *COMMAND, "why", "result").returncode == 0
 
 
+def test_after_a_run_that_was_answered_explain_says_so_and_from_which_run(folder: Path) -> None:
+    write(folder, WORK + "x = 1")
+    reused(folder)
+    first = ask(folder, "runs")["items"][0]["run_id"]
+    assert is_answered(reused(folder))
+    for word in ("burn", "script.py"):
+        assert f"the run was answered whole, by run {first[:8]}, of which nothing has changed" in call(folder, *COMMAND, "cache", "explain", word).stdout
+
+
+def test_a_function_that_writes_a_file_runs_for_that_and_the_run_is_answered(folder: Path) -> None:
+    write(folder, WORK + "def save():\n    burn()\n    with open('out.txt', 'w') as out:\n        out.write('content')\nsave()\n")
+    reused(folder)
+    assert sites(folder)["save"]["reason"] == "writes out.txt"
+    assert is_answered(reused(folder)), sites(folder)["script.py"]["reason"]
+
+
 def test_the_state_is_the_earlier_runs_whatever_stands_between(folder: Path) -> None:
     write(folder, WORK + "mine = 1")
     write(folder, "other = 2", "other.py")

@@ -35,3 +35,10 @@ def test_what_a_resumed_run_does_differently_is_named(tmp_path: Path) -> None:
     done = command("run", "--verify-resume", "--kills", "1", "s.py", cwd=tmp_path)
     assert done.returncode == 1
     assert "stdout after the resume, line 1: 'end False' instead of 'end True'" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_program_that_is_too_short_to_be_killed_is_not_called_verified(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text("import os\nos._exit(0)\n")
+    done = command("run", "--verify-resume", "--kills", "2", "s.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("nothing was verified") == 1 and "a longer input" in done.stderr

@@ -31,7 +31,9 @@ def render_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, col
 
 
 def _cell(cell: object) -> str:
-    return "" if cell is None else printable(f"{cell:.6g}" if isinstance(cell, float) else str(cell))
+    if isinstance(cell, float):
+        return f"{cell:.12g}" if 1e6 <= abs(cell) < 1e12 else f"{cell:.6g}"  # a time is told to the hundredth of a second
+    return "" if cell is None else printable(str(cell))
 
 
 def _is_numeric(cells: Sequence[object]) -> bool:
