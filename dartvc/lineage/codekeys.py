@@ -401,6 +401,8 @@ class _Planner:
             self.state.update(f"{name}={getattr(definition, '__module__', '')}.{getattr(definition, '__qualname__', '')};".encode())
         elif isinstance(definition, bool | int | float | str):
             self.state.update(f"{name}={definition!r};".encode())
+        elif not isinstance(definition, types.ModuleType):
+            self.state.update(f"{name} is a {type(definition).__qualname__};".encode())
 
     def _take_what_is_set(self) -> None:
         """Takes what the closure may set in libraries."""
