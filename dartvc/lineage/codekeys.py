@@ -207,6 +207,7 @@ class _Planner:
                 self._take_libraries()
                 self._take_hung()
         self._take_what_is_set()
+        self.plan.fixed = list({(id(each[0]), each[1]): each for each in self.plan.fixed}.values())
         self.plan.may_set = bool(self.plan.stored or self.set or self.sets_any)
         self.plan.digest = self.state.digest()
         return self.plan
@@ -361,7 +362,8 @@ class _Planner:
                         waiting += [value.__name__] if value.__name__ not in waiting else []
                 elif (label, name) not in self.followed:
                     self.followed.add((label, name))
-                    self.plan.refusal = self.plan.refusal or forbidden_attribute(label, name)
+                    if isinstance(owner, types.ModuleType):
+                        self.plan.refusal = self.plan.refusal or forbidden_attribute(label, name)
                     self._take_exchangeable(label, names, name, value, value)
 
     def _take_hung(self) -> None:
@@ -399,6 +401,8 @@ class _Planner:
             self.state.update(f"{name}={getattr(definition, '__module__', '')}.{getattr(definition, '__qualname__', '')};".encode())
         elif isinstance(definition, bool | int | float | str):
             self.state.update(f"{name}={definition!r};".encode())
+        elif not isinstance(definition, types.ModuleType):
+            self.state.update(f"{name} is a {type(definition).__qualname__};".encode())
 
     def _take_what_is_set(self) -> None:
         """Takes what the closure may set in libraries."""

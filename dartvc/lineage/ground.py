@@ -39,12 +39,13 @@ class Ground:
     Args:
         stands_in: the working directory of the run that this process stands in for; empty: its own.
         mode: a word that tells results apart.
-        has_moved: tells whether the working directory was ever changed.
+        has_moved: tells whether the working directory or the environment was ever changed.
     """
 
     def __init__(self, stands_in: str, mode: str, has_moved: Callable[[], bool]) -> None:
-        self._facts = facts_of_process(stands_in) + mode
+        self._facts = f"{facts_of_process(stands_in)}{mode} "
         self._folder = os.getcwd()
+        self._place = self._facts + _zone()
         self._has_moved = has_moved
         self._settings = Settings()
 
@@ -52,6 +53,10 @@ class Ground:
         """Returns the facts as a text, and the settings that differ from the defaults."""
         settings = self._settings.in_force()
         if not self._has_moved():
-            return self._facts, settings
+            return self._place, settings
         place = os.path.relpath(os.getcwd(), self._folder)
-        return (self._facts if place == os.curdir else f"{self._facts} {place}"), settings
+        return self._facts + _zone() + ("" if place == os.curdir else f" {place}"), settings
+
+
+def _zone() -> str:
+    return os.environ.get("TZ", "")

@@ -6,7 +6,6 @@ Only what differs from a library's defaults counts: that a library is imported m
 from __future__ import annotations
 
 import copy
-import os
 import sys
 from typing import Any
 
@@ -40,7 +39,7 @@ class Settings:
 
         Fast path: what is read is compared with what was read before; only another one is looked through.
         """
-        read = sys.getrecursionlimit(), os.environ.get("TZ"), _numpy(), _pandas(), _decimal(), _sklearn(), _torch()
+        read = sys.getrecursionlimit(), _numpy(), _pandas(), _decimal(), _sklearn(), _torch()
         known, differing = self._known
         if read != known:
             differing = _differing(*read)
@@ -48,12 +47,10 @@ class Settings:
         return differing
 
 
-def _differing(limit: int, zone: str | None, numpy: Any, pandas: Any, decimal: Any, sklearn: Any, torch: Any) -> dict[str, Any]:
+def _differing(limit: int, numpy: Any, pandas: Any, decimal: Any, sklearn: Any, torch: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if limit != _RECURSION_LIMIT:
         found["recursion limit"] = limit
-    if zone is not None:
-        found["TZ"] = zone
     if numpy is not None:
         values = {**sys.modules["numpy"].geterr(), **numpy[1]}
         found.update({f"numpy {key}": value for key, value in values.items() if _NUMPY.get(key) != value})

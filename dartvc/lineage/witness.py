@@ -158,7 +158,7 @@ class Witness:
         self._threads_of_others: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Threads that were there before the program: those of a shell."""
         self.has_moved = False
-        """Whether the working directory was ever changed."""
+        """Whether the working directory or the environment was ever changed."""
         self.streams = Streams()
         self._traffic = Traffic()
 
@@ -373,7 +373,7 @@ class Witness:
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "import":
             expect_foreign_writer(arguments[0])
-        elif event == "os.chdir":
+        elif event in _WITHIN_THE_PROCESS:
             self.has_moved = True
         if not self.is_watching or self._is_ours():
             return
