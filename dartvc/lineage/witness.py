@@ -24,6 +24,7 @@ from xxhash import xxh3_128
 from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.entropy import is_harmless
 from dartvc.lineage.observing import Observation
+from dartvc.lineage.printing import WatchedStream
 from dartvc.lineage.streams import Streams
 from dartvc.lineage.traffic import Traffic
 from dartvc.program.effects import WRITING, watching
@@ -225,7 +226,7 @@ class Witness:
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if type(stream) is io.TextIOWrapper:
-                wrapped = _WatchedStream(stream, name, self)
+                wrapped = WatchedStream(stream, name, self)
                 setattr(sys, name, wrapped)
                 setattr(sys, f"__{name}__", wrapped)
 
@@ -234,7 +235,7 @@ class Witness:
         for label in ("stdout", "stderr"):
             stream = getattr(sys, label)
             write = getattr(stream, "write", None)
-            if write is None or type(stream) is _WatchedStream or stream in self._watched:
+            if write is None or type(stream) is WatchedStream or stream in self._watched:
                 continue
 
             def watched(text: str, *, label: str = label, write: Callable[[str], int | None] = write) -> int | None:
@@ -461,43 +462,3 @@ def joined(output: list[tuple[str, str]]) -> list[tuple[str, str]]:
         else:
             texts.append((stream, text))
     return texts
-
-
-class _WatchedStream(io.TextIOWrapper):
-    """A standard stream whose text is noted on its way."""
-
-    def __init__(self, stream: io.TextIOWrapper, label: str, witness: Witness) -> None:
-        line_buffering, write_through = stream.line_buffering, stream.write_through
-        encoding, errors = stream.encoding, stream.errors
-        stream.flush()
-        super().__init__(stream.detach(), encoding, errors, None, line_buffering, write_through)
-        vars(self)["mode"] = "w"
-        self._label = label
-        self._witness = witness
-
-    def write(self, text: str, /) -> int:
-        """Writes text."""
-        count = super().write(text)
-        self._witness.printed(self._label, text)
-        return count
-
-    def reconfigure(self, **settings: Any) -> None:
-        """Changes how text is written."""
-        self._witness.refuse("changes a standard stream")
-        super().reconfigure(**settings)
-
-    def detach(self) -> Any:
-        """Gives the buffer away."""
-        self._witness.refuse("changes a standard stream")
-        return super().detach()
-
-    def flush(self) -> None:
-        """Hands on what was written; that is noted like text, since it tells when others see it."""
-        if not self.closed:
-            self._witness.printed(self._label, "")
-        super().flush()
-
-    def writelines(self, lines: Any, /) -> None:
-        """Writes pieces of text."""
-        for each in lines:
-            self.write(each)
