@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import dis
 import sys
+import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from xxhash import xxh3_128
 from dartvc.lineage.forbidden import forbidden_attribute, forbidden_definition, forbidden_names
 from dartvc.model.records import NamedTuple
 
-__all__ = ["Effects", "Facts", "Plan", "Plans", "Refused", "version_of_package"]
+__all__ = ["Effects", "Facts", "Plan", "Plans", "Refused", "TooMany", "version_of_package"]
 
 _ABSENT = object()
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class to which attributes can be added
@@ -39,6 +40,10 @@ class Refused(Exception):
         super().__init__(reason)
         self.reason = reason
         self.is_final = is_final
+
+
+class TooMany(Refused):
+    """A walk was broken off."""
 
 
 class Effects(tuple[Any, ...]):
@@ -198,9 +203,13 @@ class Plans:
     Args:
         is_user: whether a file is the user's own.
         plain: gives the code without instrumentation.
+
+    Attributes:
+        learning_s: what it took to make plans.
     """
 
     def __init__(self, is_user: Callable[[str], bool], plain: Callable[[types.CodeType], types.CodeType]) -> None:
+        self.learning_s = 0.0
         self._is_user = is_user
         self._plain = plain
         self._facts: dict[types.CodeType, Facts] = {}
@@ -241,7 +250,9 @@ class Plans:
         """Returns the plan of a user's function or class, made anew when a definition in its closure was exchanged."""
         plan = self._plans.get(id(definition))
         if plan is None or not plan.holds():
+            start = time.perf_counter()
             plan = self._plans[id(definition)] = _Planner(self).make(definition)
+            self.learning_s += time.perf_counter() - start
         return plan
 
 
