@@ -25,8 +25,10 @@ class Aggregate:
 
     def match(self, name: str, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], find: Find) -> PartCall | None:
         """Returns how to assemble the call, or None when it is of another kind."""
-        numpy = sys.modules["numpy"]
+        numpy = sys.modules.get("numpy")
         owner: Any = getattr(function, "__self__", None)
+        if numpy is None:
+            return None
         if type(owner) is not numpy.ndarray:
             if getattr(numpy, name, None) is not function or not args or type(args[0]) is not numpy.ndarray:
                 return None
@@ -89,8 +91,8 @@ class Elementwise:
 
     def match(self, name: str, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], find: Find) -> PartCall | None:
         """Returns how to assemble the call, or None when it is of another kind."""
-        numpy = sys.modules["numpy"]
-        if getattr(numpy, name, None) is not function or len(args) != 1 or kwargs or type(args[0]) is not numpy.ndarray:
+        numpy = sys.modules.get("numpy")
+        if numpy is None or getattr(numpy, name, None) is not function or len(args) != 1 or kwargs or type(args[0]) is not numpy.ndarray:
             return None
         blocks = find(args[0]) if args[0].dtype == numpy.float64 else None
         if blocks is None:

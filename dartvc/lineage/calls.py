@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dartvc.lineage.changes import Change
-from dartvc.lineage.codekeys import Effects, Plans, Refused
+from dartvc.lineage.codekeys import Effects, Plans, Refused, TooMany
 from dartvc.lineage.contents import Contents
 from dartvc.lineage.fingerprints import Fingerprint
 from dartvc.lineage.flights import Flight, Flights
@@ -26,7 +26,7 @@ from dartvc.lineage.memory import Entry, Memory
 from dartvc.lineage.proving import Call, Prover
 from dartvc.lineage.rewrites import Rewrites
 from dartvc.lineage.shelf import Shelf
-from dartvc.lineage.sites import Site
+from dartvc.lineage.sites import OBJECTS_PER_S, Site, affordable_s
 from dartvc.lineage.storing import Storing, entry_of
 from dartvc.lineage.witness import Record, Witness, digest_of_file, digest_of_read, joined
 
@@ -42,6 +42,7 @@ _WAKING_S = 0.05
 _WAKING_SHARE = 0.01
 _DOUBTFUL_EXECUTIONS = 4  # of a site without hits: what it keeps is memory that the program has to get anew
 _LOOP_OBJECTS_LIMIT = 10_000  # nothing is known of how long a loop takes before it runs, once
+_OBJECT_BYTES = 1000  # which take as long as to pickle an object
 _NOTHING = object()
 _NO_CODE = (lambda: None).__code__
 
@@ -130,9 +131,9 @@ class Calls:
             return plain(*args, **kwargs)
         begin = self._look_around()
         site.calls += 1
-        before = self._look_at(site, function, args, kwargs)
+        before = self._walk_before(site, function, args, kwargs)
         if before is None:
-            return plain(*args, **kwargs)
+            return self._run_unasked(site, plain, args, kwargs, begin)
         call = Call(site, function, args, kwargs, before, before.digest(), change)
         answer = self.answer(site, call.key, begin, call)
         if answer is not _NOTHING:
@@ -148,15 +149,14 @@ class Calls:
         ground = self._ground.present()
         record = self.witness.begin()
         record.assembled -= self.assembled
-        start = time.perf_counter()
-        site.overhead_s += start - begin
-        self.overhead_s += start - begin
+        start, start_cpu = time.perf_counter(), time.thread_time()
+        self._note_overhead(site, start - begin)
         is_done = False
         try:
             result = plain(*args, **kwargs)
             is_done = True
         finally:
-            cost_s = time.perf_counter() - start
+            cost_s, cpu_s = time.perf_counter() - start, time.thread_time() - start_cpu
             active.pop()
             record.assembled += self.assembled
             self.witness.end(record)
@@ -167,27 +167,49 @@ class Calls:
                 if flight is not None:
                     self.flights.land(flight)
         try:
-            self._learn(call, closures, record, result, cost_s)
+            self._learn(call, closures, record, result, cost_s, cpu_s)
         finally:
             if flight is not None:
                 self.flights.land(flight)
         return result
 
-    def _look_at(self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fingerprint | None:
-        """Returns the fingerprint of a call; None when it has none."""
-        learned_s = self.contents.learning_s
+    def _walk_before(self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fingerprint | None:
+        """Returns the fingerprint of a call that is going to be made; None when it has none, or takes too long for what it may save."""
+        learned_s = self.contents.learning_s + self.plans.learning_s
+        idle_s = affordable_s(time.process_time(), self.overhead_s - self.saved_s)
+        walker = Fingerprint(self.plans, self.contents)
+        walker.limit = _limit_of(site, idle_s)
         try:
-            before = self.walk(site, function, args, kwargs, site.components)
+            return self.walk(site, function, args, kwargs, site.components, walker)
+        except TooMany as refusal:
+            site.reason = refusal.reason
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
-            return None
         except RecursionError:
-            return None
+            pass
         except Exception as error:  # the program may have exchanged what the engine itself is made of
             site.turn_off(f"its key could not be made ({type(error).__name__})")
-            return None
-        site.learning_s += self.contents.learning_s - learned_s
-        return before
+        finally:
+            site.passed = walker.passed
+            site.learning_s += self.contents.learning_s + self.plans.learning_s - learned_s
+        return None
+
+    def _run_unasked(self, site: Site, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any], begin: float) -> Any:
+        """Runs a call that has no key, and takes the time."""
+        active = self._active
+        active.append(site)
+        start, start_cpu = time.perf_counter(), time.thread_time()
+        try:
+            return plain(*args, **kwargs)
+        finally:
+            active.pop()
+            self._note_overhead(site, start - begin)
+            site.note_run(time.perf_counter() - start, time.thread_time() - start_cpu)
+            site.judge(time.perf_counter() - self._begun)
+
+    def _note_overhead(self, site: Site, spent_s: float) -> None:
+        site.overhead_s += spent_s
+        self.overhead_s += spent_s
 
     def _take_off(self, site: Site, key: bytes) -> Flight | None:
         """Announces that this thread computes a result; None when that of somebody else was awaited, or cannot be."""
@@ -231,8 +253,7 @@ class Calls:
             start = time.perf_counter()
             result = function(*operands)
             done = time.perf_counter()
-            site.executions += 1
-            site.cost_s += done - start
+            site.note_run(done - start, done - start)
             site.last = "miss"
             site.note_miss()
             after = Fingerprint(self.plans, self.contents, is_result=True)
@@ -241,9 +262,7 @@ class Calls:
         finally:
             if flight is not None:
                 self.flights.land(flight)
-        spent = time.perf_counter() - done + start - begin
-        site.overhead_s += spent
-        self.overhead_s += spent
+        self._note_overhead(site, time.perf_counter() - done + start - begin)
         if site.reused == 0 and site.executions >= _HOPELESS_CALLS:
             site.rest("its work never came again")
         if site.executions > _PRODUCT_TRIALS:  # that it is worth a key was asked before
@@ -278,15 +297,17 @@ class Calls:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         components: list[tuple[str, str]] | None = None,
+        walker: Fingerprint | None = None,
     ) -> Fingerprint:
         """Returns the fingerprint of a call.
+
+        Args:
+            walker: a new one, with a limit.
 
         Raises:
             Refused: it has none.
         """
-        walker = Fingerprint(self.plans, self.contents)
-        if site.is_loop:
-            walker.objects_limit = _LOOP_OBJECTS_LIMIT
+        walker = walker or Fingerprint(self.plans, self.contents)
         report = None
         if components is not None:
             components.clear()
@@ -353,9 +374,10 @@ class Calls:
         site.may_wait = True
         site.is_recalled |= entry.is_earlier and call is not None and call.before.has_user_code
         site.last = "hit"
-        site.overhead_s += spent
         site.saved_s += entry.cost_s
-        self.overhead_s += spent
+        self._note_overhead(site, spent)
+        if spent > entry.cost_s:
+            site.judge(time.perf_counter() - self._begun)
         if not stack:
             self.saved_s += entry.cost_s - spent
         else:
@@ -393,32 +415,33 @@ class Calls:
 
     # -- learning -------------------------------------------------------------------------------------------------------------
 
-    def _learn(self, call: Call, closures: bytes, record: Record, result: Any, cost_s: float) -> None:
+    def _learn(self, call: Call, closures: bytes, record: Record, result: Any, cost_s: float, cpu_s: float) -> None:
         """Keeps the result of a call if it is sound and pays."""
         site, begin = call.site, time.perf_counter()
-        site.executions += 1
-        site.cost_s += cost_s + record.saved_s
+        took_s = cost_s + record.saved_s
+        site.note_run(took_s, cpu_s + record.saved_s)
         site.last = "miss"
         site.note_miss()
         try:
             if record.refusal:
                 raise Refused(record.refusal)
-            if site.is_part and record.inner_s > _INNER_SHARE * (cost_s + record.saved_s):
+            if site.is_part and record.inner_s > _INNER_SHARE * took_s:
                 raise Refused("what it calls is answered by itself", is_final=True)
-            if cost_s + record.saved_s >= _WORTH_KEEPING_S:
+            if took_s >= max(_WORTH_KEEPING_S, _MARGIN * call.before.passed / OBJECTS_PER_S):
                 with self.witness.looking_away():
                     self._keep(call, self.prover.proven(call, closures, result), record, cost_s)
+        except TooMany:
+            if not site.reused:
+                site.rest("its result has too many objects for what it takes")
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
         except RecursionError:
             site.turn_off("its result is nested too deeply")
-        spent = time.perf_counter() - begin
-        site.overhead_s += spent
-        self.overhead_s += spent
+        self._note_overhead(site, time.perf_counter() - begin)
         if not self.witness.stack:
             self.saved_s += record.saved_here_s
         elif not site.is_off:
-            self.witness.stack[-1].inner_s += cost_s + record.saved_s
+            self.witness.stack[-1].inner_s += took_s
         site.judge(time.perf_counter() - self._begun)
         if self.report is not None:
             self.report(site)
@@ -426,8 +449,9 @@ class Calls:
     def _keep(self, call: Call, result: Any, record: Record, spent_s: float) -> None:
         site, before = call.site, call.before
         after = Fingerprint(self.plans, self.contents, is_result=True)
+        after.limit = _limit_of(site)
         after.add(result if type(result) is not Effects else result.wholes)  # the rest of these is bytes of ours
-        size_bytes = after.size_bytes + (result.size_bytes if type(result) is Effects else 0)
+        size_bytes = after.size_bytes + _OBJECT_BYTES * after.passed + (result.size_bytes if type(result) is Effects else 0)
         if after.has_code:
             raise Refused("it returns functions or classes")
         if after.identities.keys() & before.identities.keys() or after.owners & before.owners:
@@ -472,3 +496,8 @@ class Calls:
         if record.threads or self.witness.has_other_threads():
             raise Refused("it draws random numbers while other threads run")
         return moved, states
+
+
+def _limit_of(site: Site, idle_s: float = 0.0) -> int:
+    """Returns how many objects a walk for one call of a site may pass."""
+    return min(site.may_walk(idle_s), _LOOP_OBJECTS_LIMIT if site.is_loop else sys.maxsize)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _abc  # type: ignore[import-not-found]
 import builtins
 import sys
+import time
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from dartvc.lineage.facts import Facts, read_facts
 from dartvc.lineage.forbidden import forbidden_attribute, forbidden_definition
 from dartvc.program.hanging import Hung
 
-__all__ = ["Effects", "Plan", "Plans", "Refused", "version_of_package"]
+__all__ = ["Effects", "Plan", "Plans", "Refused", "TooMany", "version_of_package"]
 
 _ABSENT = object()
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class to which attributes can be added
@@ -38,6 +39,10 @@ class Refused(Exception):
         super().__init__(reason)
         self.reason = reason
         self.is_final = is_final
+
+
+class TooMany(Refused):
+    """A walk was broken off."""
 
 
 class Effects(tuple[Any, ...]):
@@ -122,11 +127,15 @@ class Plans:
         is_user: whether a file is the user's own.
         plain: gives the code without instrumentation.
         hung: what the program hangs on classes of libraries; grows as modules are imported.
+
+    Attributes:
+        learning_s: what it took to make plans.
     """
 
     def __init__(
         self, is_user: Callable[[str], bool], plain: Callable[[types.CodeType], types.CodeType], hung: Sequence[Hung] = ()
     ) -> None:
+        self.learning_s = 0.0
         self._is_user = is_user
         self.hung = hung
         self._plain = plain
@@ -177,7 +186,9 @@ class Plans:
         """Returns the plan of a user's function or class, made anew when a definition in its closure was exchanged."""
         plan = self._plans.get(id(definition))
         if plan is None or plan.hung_before != len(self.hung) or not plan.holds():
+            start = time.perf_counter()
             plan = self._plans[id(definition)] = _Planner(self).make(definition)
+            self.learning_s += time.perf_counter() - start
         return plan
 
 

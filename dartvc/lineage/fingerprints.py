@@ -18,7 +18,7 @@ from typing import Any
 
 from xxhash import xxh3_128
 
-from dartvc.lineage.codekeys import Effects, Plans, Refused, version_of_package
+from dartvc.lineage.codekeys import Effects, Plans, Refused, TooMany, version_of_package
 from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, laid_out, owner_of
 from dartvc.lineage.deferring import Deferred, Transposed
 from dartvc.lineage.kinds import behind, check_definition, described, name_alone, numpy_scalar, slots_of, walk_of_instance
@@ -32,6 +32,7 @@ _TRUSTED = frozenset(
 _STREAMS = frozenset({"RandomState", "Generator", "Random"})
 _MARSHAL = 2
 _DEPTH_LIMIT = 400
+_SCALARS_AT_ONCE = 8
 
 
 class Fingerprint:
@@ -51,6 +52,8 @@ class Fingerprint:
         owners: ids of the objects that own the memory of the arrays that were met.
         shares_memory: whether two arrays, or an array and a frame, have an owner in common; frames among themselves copy on write.
         size_bytes: about how much was walked.
+        passed: how many objects were; eight scalars of one container count as one.
+        limit: how many may be.
     """
 
     takes_wholes = True
@@ -64,11 +67,9 @@ class Fingerprint:
         self.shares_memory = False
         self._array_owners: set[int] = set()
         self.size_bytes = 0
-        self.has_code = False
-        self.has_user_code = False
-        self.has_stream = False
+        self.has_code = self.has_user_code = self.has_stream = False
         self.definitions: list[Any] = []
-        self.objects_limit = sys.maxsize
+        self.passed, self.limit = 0, sys.maxsize
         self._state = xxh3_128()
         self._kept: list[object] = []
         self._depth = 0
@@ -88,6 +89,7 @@ class Fingerprint:
         Raises:
             Refused: something in it has no content that could be compared.
         """
+        self._pass(1)
         kind = type(value)
         if kind in SCALARS:
             packed = marshal.dumps(value, _MARSHAL)
@@ -103,18 +105,22 @@ class Fingerprint:
         finally:
             self._depth -= 1
 
+    def _pass(self, count: int) -> None:
+        self.passed += count
+        if self.passed > self.limit:
+            raise TooMany("it reads too many objects")
+
     def _is_known(self, value: object) -> bool:
         number = self.identities.get(id(value))
         if number is not None:
             self._state.update(b"#%d;" % number)
             return True
-        if len(self.identities) >= self.objects_limit:
-            raise Refused("it reads too many objects", is_final=True)
         self.identities[id(value)] = len(self.identities)
         self._kept.append(value)
         return False
 
     def _items(self, values: Any) -> None:
+        self._pass(len(values) // _SCALARS_AT_ONCE)
         if SCALARS.issuperset(map(type, values)):
             packed = marshal.dumps(values if type(values) in (list, tuple) else list(values), _MARSHAL)
             self.size_bytes += len(packed)

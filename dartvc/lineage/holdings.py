@@ -7,6 +7,7 @@ Everything else is kept pickled.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import weakref
 from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ from dartvc.state.strings import is_supported as keeps_strings
 
 __all__ = ["Frozen", "Holder", "Lost", "StoredValue", "exact_saving", "freeze", "keeps_array", "keeps_frame", "thaw"]
 
-_IMMUTABLE: tuple[type, ...] = (type(None), bool, int, float, complex, str, bytes)
+_IMMUTABLE = frozenset({type(None), bool, int, float, complex, str, bytes})
 _ALONE = 2  # the holding's own reference, and getrefcount's argument
 
 
@@ -140,6 +141,16 @@ class _Sequence:
         return self._kind(part.take(is_borrowed=is_borrowed) for part in self._parts)
 
 
+class _Copied:
+    """A list or dict with nothing in it that could be changed."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value.copy()
+
+    def take(self, *, is_borrowed: bool = False) -> Any:
+        return self._value.copy()
+
+
 class _Mapping:
     def __init__(self, keys: list[Any], parts: list[Any]) -> None:
         self._keys = keys
@@ -211,6 +222,8 @@ class Holder:
         if id(value) in seen:
             return None  # the same object twice: only pickle keeps them one
         seen.add(id(value))
+        if kind in (tuple, list, dict) and _IMMUTABLE.issuperset(map(type, itertools.chain(value, value.values() if kind is dict else ()))):
+            return _Copied(value) if kind is not tuple else _Constant(value)
         if kind in (tuple, list, Effects):
             parts = [self._hold(each, seen) for each in value]
             return _Sequence(kind, parts) if all(part is not None for part in parts) else None

@@ -10,7 +10,10 @@ from typing import Any
 
 from dartvc.program.trampolines import bind_trampoline
 
-__all__ = ["Hook", "Site", "Switched"]
+__all__ = ["OBJECTS_PER_S", "Hook", "Site", "Switched", "affordable_s"]
+
+OBJECTS_PER_S = 1e6
+"""How many a walk passes."""
 
 _INSTANCES_LIMIT = 64
 _REFUSALS_LIMIT = 3
@@ -25,6 +28,10 @@ _PATIENCE_AGAIN = 0.001
 _TRIAL_AGAIN_S = 4e-3
 _REST_S = 0.2
 _MISSES_TOLD = 16
+_FREE_S = 5e-3
+_RUN_SHARE = 0.02
+_PAYING_SHARE = 0.5
+_FEW_OBJECTS = 1000
 
 
 class Site:
@@ -47,6 +54,8 @@ class Site:
         is_recalled: whether code of the program was not run because an earlier run, or another process, had.
         components: what the last call that ran depended on: label to digest, in order.
         missed: how many calls ran with the same of these; of a site with many kinds the first ones.
+        took_s: what the last calls that ran took, in CPU time: the longest of them, each half of what came before.
+        passed: how many objects the walk for the last call that ran had passed.
     """
 
     def __init__(self, name: str, file: str = "", line: int = 0, *, is_part: bool = False, is_loop: bool = False, changes: bool = False) -> None:
@@ -59,6 +68,8 @@ class Site:
         self.is_off = False
         self.components: list[tuple[str, str]] = []
         self.missed: dict[tuple[tuple[str, str], ...], int] = {}
+        self.took_s = 0.0
+        self.passed = 0
         self.last = ""
         self.may_wait = True
         self.is_part = is_part
@@ -143,24 +154,50 @@ class Site:
         if is_final or (self.refusals >= _REFUSALS_LIMIT and self.reused == 0):
             self.turn_off(reason)
 
+    def may_walk(self, idle_s: float) -> int:
+        """Returns how many objects a walk for one call may pass: a share of what a call takes, a larger one when hits pay for it.
+
+        Args:
+            idle_s: what the run can afford for a site of which nothing is known.
+        """
+        share_s = (_PAYING_SHARE if self.reused else _TRIAL_SHARE) * self.took_s if self.executions else idle_s
+        return max(int(share_s * OBJECTS_PER_S), _FEW_OBJECTS)
+
+    def note_run(self, cost_s: float, took_s: float) -> None:
+        """Counts a call that ran.
+
+        Args:
+            took_s: its share of the processor; on a busy machine it costs more, and so would the walk.
+        """
+        self.executions += 1
+        self.cost_s += cost_s
+        self.took_s = max(took_s, 0.5 * self.took_s)
+        self.last = "miss"
+
     def judge(self, elapsed_s: float) -> None:
         """Leaves the site alone when watching it does not pay; the longer the run, the more patience it can afford."""
         if self.is_off:
             return
+        if self.may_walk(0.0) <= self.passed:
+            self.rest("it reads too many objects for what it takes")
+            return
         calls, executions, reused, cost_s, overhead_s, saved_s, learning_s = (
             now - before for now, before in zip(self._figures(), self._before, strict=True)
         )
-        if executions < _TRIAL_CALLS:
-            return
         patience_s = _TRIAL_AGAIN_S + _PATIENCE_AGAIN * elapsed_s if self.rests else _TRIAL_S + _PATIENCE * elapsed_s
         if executions <= _LONG_TRIAL_CALLS:
             overhead_s -= learning_s
         if reused == 0:
             share = _TOLERATED_SHARE if executions > _LONG_TRIAL_CALLS else _TRIAL_SHARE
-            if overhead_s > share * cost_s + patience_s or cost_s < _CHEAP_S * executions:
+            if executions >= _TRIAL_CALLS and (overhead_s > share * cost_s + patience_s or cost_s < _CHEAP_S * executions):
                 self.rest("watching it costs more than could be saved")
-        elif calls >= _LONG_TRIAL_CALLS and saved_s + patience_s < overhead_s:
+        elif saved_s + patience_s + (_TRIAL_SHARE * cost_s if calls < _LONG_TRIAL_CALLS else 0.0) < overhead_s:
             self.rest("watching it costs more than was saved")
+
+
+def affordable_s(elapsed_s: float, lost_s: float) -> float:
+    """Returns what a run can still spend on sites of which nothing is known, when it has lost so much to watching."""
+    return _FREE_S + _RUN_SHARE * elapsed_s - lost_s
 
 
 class Switched:

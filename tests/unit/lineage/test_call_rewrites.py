@@ -169,3 +169,20 @@ def test_a_table_changed_after_it_was_concatenated_gives_what_it_holds_now() -> 
         whole.loc[5, "v"] = -1000.0 * step
         groups = whole.groupby("k")["v"]
         pandas.testing.assert_series_equal(rewrites.call(site, groups.sum, (), {})[1], groups.sum())
+
+
+def test_calls_that_are_no_library_s_are_let_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    import math
+    import sys
+
+    rewrites = Rewrites(Memory(1 << 20), digest, CONTENTS)
+    monkeypatch.delitem(sys.modules, "numpy")
+    for name, function in (("log", math.log), ("sum", sum), ("max", max)):
+        assert rewrites.call(Site(name), function, (2.0,), {}) == (False, None)
+
+
+def test_several_aggregates_at_once_are_let_pass() -> None:
+    pandas = pytest.importorskip("pandas")
+    grouped = pandas.DataFrame({"k": [1, 1, 2], "v": [1.0, 2.0, 3.0]}).groupby("k")
+    rewrites = Rewrites(Memory(1 << 20), digest, CONTENTS)
+    assert rewrites.call(Site("agg"), grouped.agg, (["mean", "std"],), {}) == (False, None)
