@@ -202,7 +202,7 @@ class Change:
         values: dict[str, object] = {"changed": changed, "bound": bound, "result": result}
         sink = Sink()
         try:
-            saving = exact_saving(values, self._namespace, (*self._olds, *self._fixed), with_keys=True)
+            saving = exact_saving(values, self._namespace, (*self._olds, *self._fixed))
             pickler = saving.pickler = _Pickler(sink, saving, self._numbers, owners)
             pickler.dump(values)
         except Refused:

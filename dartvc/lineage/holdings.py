@@ -60,12 +60,12 @@ class Frozen(NamedTuple):
         return len(self.stream) + sum(len(each) for each in self.buffers)
 
 
-def exact_saving(values: dict[str, object], namespace: dict[str, Any], outside: Iterable[object] = (), *, with_keys: bool = False) -> Saving:
+def exact_saving(values: dict[str, object], namespace: dict[str, Any], outside: Iterable[object] = ()) -> Saving:
     """Returns what values are to be pickled with, so that what the program pickles of them later is the same to the byte; see `note_identities`."""
     saving = Saving(namespace, "")
     saving.keeps_strings = keeps_strings()
     if saving.keeps_strings:
-        note_identities(values, (namespace, *outside), with_keys=with_keys)
+        note_identities(values, (namespace, *outside))
     return saving
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickletools
 
 from dartvc.history.payloads import StoredPayload
+from dartvc.state.strings import STRINGS
 
 __all__ = ["are_alike", "without_identities"]
 
@@ -39,4 +40,16 @@ def without_identities(stream: bytes) -> list[tuple[str, object]]:
             operations.append(("text", argument))
         elif opcode.name not in ("PROTO", "FRAME"):
             operations.append((opcode.name, argument))
+    return _without_notes(operations)
+
+
+def _without_notes(operations: list[tuple[str, object]]) -> list[tuple[str, object]]:
+    """Leaves out which strings were interned, one of the names that are stored together; a dict of one name is written without a mark."""
+    note = ("text", STRINGS)
+    if note in operations:
+        begin = operations.index(note)
+        end = next(index for index in range(begin, len(operations)) if operations[index][0].startswith("TUPLE")) + 1
+        operations = [*operations[:begin], *operations[end:]]
+    if operations[1:2] == [("MARK", None)] and operations[-2][0] == "SETITEMS":
+        operations = [operations[0], *operations[2:-2], ("SETITEM", None), operations[-1]]
     return operations

@@ -376,7 +376,7 @@ def save_unshared(value: object, saving: Saving) -> Saved:
     return _saved(sink, saving)
 
 
-def note_identities(values: dict[str, object], outside: Iterable[object], *, with_sets: bool = True, with_keys: bool = False) -> None:
+def note_identities(values: dict[str, object], outside: Iterable[object], *, with_sets: bool = True) -> None:
     """Adds to values that are about to be pickled what pickle does not keep, and what the program's files show: which of their strings were
     interned, and how sets lie in memory. `dartvc.state.loading.load` makes it so again.
 
@@ -384,9 +384,8 @@ def note_identities(values: dict[str, object], outside: Iterable[object], *, wit
         values: by name.
         outside: what is not entered (namespaces).
         with_sets: whether sets are described.
-        with_keys: whether keys of dicts count: attributes of objects are among the values as plain dicts.
     """
-    strings, found = find_interned(list(values.values()), (*outside, values), with_keys=with_keys)
+    strings, found = find_interned(list(values.values()), (*outside, values))
     if strings:
         values[STRINGS] = strings
     tables = irregular(found) if with_sets else None

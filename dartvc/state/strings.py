@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dartvc.host.memory import WORDS_32
+from dartvc.host.memory import WORDS, WORDS_32
 
 __all__ = ["STRINGS", "find_interned", "intern_again", "is_supported", "with_interned_keys"]
 
@@ -22,6 +22,7 @@ STRINGS = "_.strings"
 
 _STATE_OFFSET = 2 * ctypes.sizeof(ctypes.c_void_p) + ctypes.sizeof(ctypes.c_ssize_t) + ctypes.sizeof(ctypes.c_ssize_t)
 _INTERNED_BITS = 3
+_VALUES_OFFSET = 5 * ctypes.sizeof(ctypes.c_void_p)
 _LEAVES = frozenset({int, float, complex, bool, bytes, type(None), type, str})
 
 
@@ -35,29 +36,32 @@ def is_supported() -> bool:
     return sys.implementation.name == "cpython" and _is_interned(sys.intern("".join(["int", "erned"]))) and not _is_interned(fresh)
 
 
-def find_interned(roots: Iterable[object], stop: Iterable[object], *, with_keys: bool = False) -> tuple[tuple[str, ...], list[set[Any] | frozenset[Any]]]:
+def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[tuple[str, ...], list[set[Any] | frozenset[Any]]]:
     """Returns the interned strings that can be reached from values, sorted, and the sets.
+
+    The collector passes over the keys of a dict that has only strings. They count, but for those of objects' attributes: these are interned
+    whatever happens, and whether an object has a dict for them yet is nobody's state.
 
     Args:
         roots: where to begin.
         stop: objects that are not entered (namespaces).
-        with_keys: the keys of dicts, too, where all of them are strings: the collector passes over these.
     """
     seen = {id(each) for each in stop}
     found: dict[int, str] = {}
     sets: dict[int, set[Any] | frozenset[Any]] = {}
     level: list[Any] = list(roots)
+    kinds, below_objects = set(map(type, level)), False
     while level:
-        kinds = set(map(type, level))
         if str in kinds:
             _add_marked(level, found)
-        if with_keys and dict in kinds:
-            for each in level:
-                if type(each) is dict and id(each) not in seen:
-                    _add_marked(each, found)
         if set in kinds or frozenset in kinds:
             sets.update((id(each), each) for each in level if type(each) in (set, frozenset))
-        level = gc.get_referents(*_to_enter(level, kinds, seen))
+        entered = _to_enter(level, kinds, seen)
+        if dict in kinds:
+            _add_marked(_keys_in(entered, below_objects=below_objects), found)
+        below_objects = any(kind.__dictoffset__ for kind in kinds)
+        level = gc.get_referents(*entered)
+        kinds = set(map(type, level))
     return tuple(sorted(found.values())), list(sets.values())
 
 
@@ -66,15 +70,27 @@ def _add_marked(values: Iterable[Any], found: dict[int, str]) -> None:
     found.update(zip(map(id, marked), marked, strict=True))
 
 
+def _keys_in(values: list[Any], *, below_objects: bool) -> set[Any]:
+    """Returns the keys of the dicts among values, one of each text; at C speed, for there may be as many dicts as there are rows.
+
+    A dict that has its keys in common with others (``PyDictObject.ma_values``) holds the attributes of an object.
+    """
+    found = [each for each in values if type(each) is dict]
+    return set().union(*([each for each in found if not WORDS[(id(each) + _VALUES_OFFSET) >> 3]] if below_objects else found))
+
+
 def _to_enter(level: list[Any], kinds: set[type], seen: set[int]) -> list[Any]:
     """Returns what of a level refers to more, each object once."""
     if kinds <= _LEAVES:
         return []
     closed = {kind for kind in kinds if kind in _LEAVES or issubclass(kind, _CLOSED)}
-    fresh = {id(each): each for each in level if type(each) not in closed}
-    entered = [each for key, each in fresh.items() if key not in seen]
-    seen.update(fresh)
-    return entered
+    fresh = [each for each in level if type(each) not in closed] if closed else level
+    identities = set(map(id, fresh))
+    if len(identities) < len(fresh) or not identities.isdisjoint(seen):
+        distinct = dict(zip(map(id, fresh), fresh, strict=True))
+        fresh = [each for key, each in distinct.items() if key not in seen]
+    seen |= identities
+    return fresh
 
 
 _CLOSED = (type, type(sys), type(find_interned), type(len), type(find_interned.__code__))

@@ -279,6 +279,25 @@ def test_why_a_generator_expression_cannot_be_stored_is_told(tmp_path: Path) -> 
     assert "it has more than one `for`" in told, told
 
 
+KEYED = """
+import pickle
+class Settings:
+    def __init__(self): self.given = {"rate": 1}
+settings, rows = Settings(), [{"rate": 2}]
+read = {"".join(["mo", "mentum"]): 3}
+commit_and_die()
+print(len(pickle.dumps([settings.given, *rows, read, {"rate": 4, "momentum": 5}])))
+"""
+
+
+def test_a_pickle_of_dicts_is_as_long_as_that_of_a_run_that_nothing_interrupted(tmp_path: Path) -> None:
+    whole = command("run", "train.py", cwd=project(tmp_path / "whole", KEYED))
+    folder = project(tmp_path / "run", KEYED)
+    assert command("run", "train.py", cwd=folder, die=True).returncode == -signal.SIGKILL
+    resumed = command("resume", cwd=folder)
+    assert (resumed.returncode, resumed.stdout) == (0, whole.stdout), resumed.stderr
+
+
 def test_a_run_without_a_commit_begins_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dartvc.porcelain.likeness import without_identities
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.saving import Refusal, Saving, save
+from dartvc.state.strings import find_interned
 
 
 def run(code: str) -> dict[str, Any]:
@@ -276,3 +277,11 @@ def test_a_generic_class_that_came_back_is_stored_as_it_was() -> None:
     second = through(first)
     streams = [save({name: each[name] for name in "SRP"}, Saving(each, "__main__")).stream for each in (first, second)]
     assert without_identities(streams[0]) == without_identities(streams[1])
+
+
+def test_keys_of_dicts_are_noted_where_they_are_interned_and_those_of_attributes_never() -> None:
+    code = "class A: pass\na = A(); a.attribute = {'inner': 1}; b = A(); b.attribute = 2; d = {'literal': a, ''.join(['com', 'puted']): b}"
+    names = run(code)
+    before = find_interned([names["d"]], (names,))
+    assert before[0] == ("inner", "literal") and vars(names["a"]).keys() == {"attribute"}
+    assert find_interned([names["d"]], (names,)) == before
