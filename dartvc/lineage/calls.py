@@ -41,7 +41,6 @@ _INNER_SHARE = 0.5
 _WAKING_S = 0.05
 _WAKING_SHARE = 0.01
 _DOUBTFUL_EXECUTIONS = 4  # of a site without hits: what it keeps is memory that the program has to get anew
-_LOOP_OBJECTS_LIMIT = 10_000  # nothing is known of how long a loop takes before it runs, once
 _OBJECT_BYTES = 1000  # which take as long as to pickle an object
 _NOTHING = object()
 _NO_CODE = (lambda: None).__code__
@@ -178,7 +177,7 @@ class Calls:
         learned_s = self.contents.learning_s + self.plans.learning_s
         idle_s = affordable_s(time.process_time(), self.overhead_s - self.saved_s)
         walker = Fingerprint(self.plans, self.contents)
-        walker.limit = _limit_of(site, idle_s)
+        walker.limit = site.may_walk(idle_s)
         try:
             return self.walk(site, function, args, kwargs, site.components, walker)
         except TooMany as refusal:
@@ -449,7 +448,7 @@ class Calls:
     def _keep(self, call: Call, result: Any, record: Record, spent_s: float) -> None:
         site, before = call.site, call.before
         after = Fingerprint(self.plans, self.contents, is_result=True)
-        after.limit = _limit_of(site)
+        after.limit = site.may_walk()
         after.add(result if type(result) is not Effects else result.wholes)  # the rest of these is bytes of ours
         size_bytes = after.size_bytes + _OBJECT_BYTES * after.passed + (result.size_bytes if type(result) is Effects else 0)
         if after.has_code:
@@ -496,8 +495,3 @@ class Calls:
         if record.threads or self.witness.has_other_threads():
             raise Refused("it draws random numbers while other threads run")
         return moved, states
-
-
-def _limit_of(site: Site, idle_s: float = 0.0) -> int:
-    """Returns how many objects a walk for one call of a site may pass."""
-    return min(site.may_walk(idle_s), _LOOP_OBJECTS_LIMIT if site.is_loop else sys.maxsize)

@@ -21,7 +21,7 @@ from xxhash import xxh3_128
 from dartvc.lineage.codekeys import Effects, Plans, Refused, TooMany, version_of_package
 from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, laid_out, owner_of
 from dartvc.lineage.deferring import Deferred, Transposed
-from dartvc.lineage.kinds import behind, check_definition, described, name_alone, numpy_scalar, slots_of, walk_of_instance
+from dartvc.lineage.kinds import behind, check_definition, described, name_alone, numpy_scalar, partial, slots_of, walk_of_instance
 
 __all__ = ["SCALARS", "Fingerprint", "find_handler"]
 
@@ -330,13 +330,6 @@ class Fingerprint:
         if owner is not None and not isinstance(owner, types.ModuleType | type):
             self.add(owner)
 
-    def partial(self, value: Any) -> None:
-        """Adds a `functools.partial`."""
-        if not self._is_known(value):
-            self.note("p")
-            for each in (value.func, value.args, value.keywords):
-                self.add(each)
-
     def type(self, value: Any) -> None:
         """Adds a class: the user's by its code and attributes, a library's by its name."""
         if not self.plans.is_user_module(value.__module__):
@@ -447,7 +440,7 @@ _HANDLERS: dict[type, Callable[[Fingerprint, Any], None]] = {
     types.BuiltinFunctionType: Fingerprint.builtin,
     types.ModuleType: Fingerprint.module,
     **dict.fromkeys((staticmethod, classmethod), behind),
-    functools.partial: Fingerprint.partial,
+    functools.partial: partial,
     type: Fingerprint.type,
     range: Fingerprint.reduced,
     slice: Fingerprint.reduced,

@@ -9,7 +9,7 @@ from typing import Any
 from dartvc.lineage.codekeys import Refused, version_of_package
 from dartvc.lineage.forbidden import forbidden_definition
 
-__all__ = ["behind", "check_definition", "described", "name_alone", "numpy_scalar", "slots_of", "walk_of_instance"]
+__all__ = ["behind", "check_definition", "described", "name_alone", "numpy_scalar", "partial", "slots_of", "walk_of_instance"]
 
 
 def check_definition(value: Any) -> None:
@@ -75,3 +75,11 @@ def behind(walker: Any, value: Any) -> None:
     """Adds a static or a class method by what is behind it."""
     walker.note(type(value).__name__)
     walker.add(value.__func__)
+
+
+def partial(walker: Any, value: Any) -> None:
+    """Adds a `functools.partial`."""
+    if not walker._is_known(value):
+        walker.note("p")
+        for each in (value.func, value.args, value.keywords):
+            walker.add(each)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ _FREE_S = 5e-3
 _RUN_SHARE = 0.02
 _PAYING_SHARE = 0.5
 _FEW_OBJECTS = 1000
+_LOOP_OBJECTS_LIMIT = 10_000  # nothing is known of how long a loop takes before it runs, once
 
 
 class Site:
@@ -154,14 +156,14 @@ class Site:
         if is_final or (self.refusals >= _REFUSALS_LIMIT and self.reused == 0):
             self.turn_off(reason)
 
-    def may_walk(self, idle_s: float) -> int:
+    def may_walk(self, idle_s: float = 0.0) -> int:
         """Returns how many objects a walk for one call may pass: a share of what a call takes, a larger one when hits pay for it.
 
         Args:
             idle_s: what the run can afford for a site of which nothing is known.
         """
         share_s = (_PAYING_SHARE if self.reused else _TRIAL_SHARE) * self.took_s if self.executions else idle_s
-        return max(int(share_s * OBJECTS_PER_S), _FEW_OBJECTS)
+        return min(max(int(share_s * OBJECTS_PER_S), _FEW_OBJECTS), _LOOP_OBJECTS_LIMIT if self.is_loop else sys.maxsize)
 
     def note_run(self, cost_s: float, took_s: float) -> None:
         """Counts a call that ran.
