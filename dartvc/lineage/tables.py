@@ -27,7 +27,7 @@ class GroupBy:
         grouped: Any = getattr(function, "__self__", None)
         if pandas is None or kwargs or type(grouped).__name__ not in ("DataFrameGroupBy", "SeriesGroupBy"):
             return None
-        if name == "agg" and len(args) == 1 and args[0] in self.names - {"agg"}:
+        if name == "agg" and len(args) == 1 and isinstance(args[0], str) and args[0] in self.names - {"agg"}:
             name, args = args[0], ()
         table, keys, columns = _what_is_grouped(grouped)
         blocks = find(table) if table is not None and not args and name != "agg" else None
