@@ -30,7 +30,8 @@ from dartvc.program.generators import GeneratorCodec
 from dartvc.program.places import NotResumable
 from dartvc.program.sources import MODULE_SCOPE, Sources
 from dartvc.program.stopping import iter_stack
-from dartvc.program.watched import is_block, is_trampoline, written_stack
+from dartvc.program.tracebacks import strip
+from dartvc.program.watched import written_stack
 from dartvc.sessions import Session
 from dartvc.sessions.pacing import Pace
 from dartvc.sessions.runs import Run, RunRecorder
@@ -416,26 +417,10 @@ def _exit_code(stop: SystemExit) -> int:
     return 1
 
 
-def _is_ours(frame: types.FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).startswith("dartvc.") or is_trampoline(frame.f_code)
-
-
 def _print_exception(error: BaseException) -> None:
     """Shows a traceback of the user's own frames, and leaves the exception where post-mortem tools look for it."""
-    entries: list[types.TracebackType] = []
-    each = error.__traceback__
-    while each is not None:
-        if not _is_ours(each.tb_frame):
-            if entries and is_block(each.tb_frame.f_code):
-                entries.pop()  # the function that it is a part of
-            entries.append(each)
-        each = each.tb_next
-    for entry, following in itertools.pairwise(entries):
-        entry.tb_next = following
-    if entries:
-        entries[-1].tb_next = None
-    trace = entries[0] if entries else None
-    error.__traceback__ = trace
+    strip(error)
+    trace = error.__traceback__
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
     if sys.version_info >= (3, 12):
         sys.last_exc = error
