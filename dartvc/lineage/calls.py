@@ -131,13 +131,9 @@ class Calls:
         begin = self._look_around()
         site.calls += 1
         learned_s = self.contents.learning_s
-        try:
-            before = self.walk(site, function, args, kwargs, site.components)
-        except Refused as refusal:
-            site.refuse(refusal.reason, is_final=refusal.is_final)
-            return plain(*args, **kwargs)
-        except RecursionError:
-            return plain(*args, **kwargs)
+        before = self._try_walk(site, function, args, kwargs)
+        if before is None:
+            return plain(*args, **kwargs)  # outside of any handler: its exceptions have no context of ours
         site.learning_s += self.contents.learning_s - learned_s
         call = Call(site, function, args, kwargs, before, before.digest(), change)
         answer = self.answer(site, call.key, begin, call)
@@ -176,6 +172,16 @@ class Calls:
                 self.flights.land(flight)
         return result
 
+    def _try_walk(self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fingerprint | None:
+        """Returns the fingerprint of a call; None when it has none."""
+        try:
+            return self.walk(site, function, args, kwargs, site.components)
+        except Refused as refusal:
+            site.refuse(refusal.reason, is_final=refusal.is_final)
+        except RecursionError:
+            pass
+        return None
+
     def _take_off(self, site: Site, key: bytes) -> Flight | None:
         """Announces that this thread computes a result; None when that of somebody else was awaited, or cannot be."""
         with self.witness.looking_away():
@@ -185,27 +191,20 @@ class Calls:
         """Returns what a function gives that may change one of scikit-learn's estimators, by changing it the same way when that is known."""
         if site in self._active:
             return function(*args, **kwargs)  # a pipeline inside a pipeline
+        change = None
         try:
             change = self.prover.change_among((estimator,), (*args, *kwargs.values()))
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
-            return function(*args, **kwargs)
-        return self.invoke(site, function, function, args, kwargs, change)
+        return self.invoke(site, function, function, args, kwargs, change) if change is not None else function(*args, **kwargs)
 
     def compute(self, site: Site, label: str, operands: tuple[Any, ...], function: Any) -> Any:
         """Returns ``function(*operands)`` for a function of ours that has no effect, so that nothing has to be proved."""
         begin = self._look_around()
         site.calls += 1
-        walker = Fingerprint(self.plans, self.contents)
-        walker.note(self._facts)
-        walker.note(label)
-        try:
-            for operand in operands:
-                walker.add(operand)
-        except Refused as refusal:
-            site.refuse(refusal.reason, is_final=refusal.is_final)
+        key = self._key_of_operands(site, label, operands)
+        if key is None:
             return function(*operands)
-        key = walker.digest()
         answer = self.answer(site, key, begin)
         if answer is not _NOTHING:
             return answer
@@ -215,6 +214,7 @@ class Calls:
             if answer is not _NOTHING:
                 return answer
         try:
+            issued = self.witness.notices.issued
             start = time.perf_counter()
             result = function(*operands)
             done = time.perf_counter()
@@ -223,7 +223,8 @@ class Calls:
             site.last = "miss"
             after = Fingerprint(self.plans, self.contents, is_result=True)
             after.add(result)
-            self._retain(site, key, Entry(site.name, None, after.size_bytes + 200, done - start), result, after.size_bytes, done - start)
+            if issued == self.witness.notices.issued:
+                self._retain(site, key, Entry(site.name, None, after.size_bytes + 200, done - start), result, after.size_bytes, done - start)
         finally:
             if flight is not None:
                 self.flights.land(flight)
@@ -235,6 +236,25 @@ class Calls:
         if site.executions > _PRODUCT_TRIALS:  # that it is worth a key was asked before
             site.judge(time.perf_counter() - self._begun)
         return result
+
+    def _key_of_operands(self, site: Site, label: str, operands: tuple[Any, ...]) -> bytes | None:
+        """Returns the key of an operation; None when an operand cannot be compared."""
+        walker = self._walker()
+        walker.note(label)
+        try:
+            for operand in operands:
+                walker.add(operand)
+        except Refused as refusal:
+            site.refuse(refusal.reason, is_final=refusal.is_final)
+            return None
+        return walker.digest()
+
+    def _walker(self) -> Fingerprint:
+        """Returns a fingerprint that begins with what every key depends on."""
+        walker = Fingerprint(self.plans, self.contents)
+        walker.note(self._facts)
+        walker.note(self.witness.notices.filters())
+        return walker
 
     def _look_around(self) -> float:
         """Now and then wakes sites that rest, while watching has cost little so far; returns the time."""
@@ -259,7 +279,7 @@ class Calls:
         Raises:
             Refused: it has none.
         """
-        walker = Fingerprint(self.plans, self.contents)
+        walker = self._walker()
         if site.is_loop:
             walker.objects_limit = _LOOP_OBJECTS_LIMIT
         report = None
@@ -269,7 +289,6 @@ class Calls:
             def report(label: str) -> None:
                 components.append((label, walker.digest()[:6].hex()))
 
-        walker.note(self._facts)
         is_user = type(function) is types.FunctionType and self.plans.is_user_module(function.__module__)
         walker.note(function.__qualname__ if not site.is_part else "part")
         if is_user:
@@ -296,8 +315,7 @@ class Calls:
                 report(f"argument {name}")
         if is_user:
             walker.plan_of(function, report)
-        if walker.shares_memory:
-            walker.note("shared memory")
+        walker.close()
         return walker
 
     def answer(self, site: Site, key: bytes, begin: float, call: Call | None = None) -> Any:
@@ -404,7 +422,7 @@ class Calls:
         size_bytes = after.size_bytes + (result.size_bytes if type(result) is Effects else 0)
         if after.has_code:
             raise Refused("it returns functions or classes")
-        if after.identities.keys() & before.identities.keys() or after.owners & before.owners:
+        if not before.is_apart_from(after):
             raise Refused("its result shares memory with what it was given")
         streams, streams_after = self._streams_moved(record)
         files = {path: digest_of_read(path, stamp) for path, stamp in record.files.items()}

@@ -30,7 +30,9 @@ _MODULES = {
         ("h5py", "tables", "netCDF4", "zarr", "polars", "pyarrow", "duckdb", "safetensors", "cv2", "rasterio", "soundfile"), "opens files past Python"
     ),
     **dict.fromkeys(("matplotlib", "seaborn", "IPython", "ipywidgets"), "draws or shows something"),
-    **dict.fromkeys(("dartvc",), "talks to dartvc"),
+    "logging": "logs",
+    "atexit": "registers functions for the end",
+    "dartvc": "talks to dartvc",
 }
 _BUILTINS = {
     "id": "uses id()",
@@ -71,7 +73,7 @@ _ATTRIBUTES = {
     ),
     **dict.fromkeys(("environ", "getenv", "getenvb", "environb"), "reads the environment"),
     **dict.fromkeys(("getpid", "getppid", "cpu_count", "getloadavg", "sched_getaffinity"), "asks for the machine"),
-    **dict.fromkeys(("stdin", "_getframe", "f_back", "tb_frame", "f_locals"), "looks at the interpreter"),
+    **dict.fromkeys(("stdin", "_getframe", "f_back", "tb_frame", "f_locals", "addaudithook", "register_at_fork"), "looks at the interpreter"),
     **dict.fromkeys(("mkfifo", "mknod", "fileno", "putenv", "system", "popen", "fork"), "reaches outside the process"),
     **dict.fromkeys(("data_ptr", "__array_interface__", "ctypes", "cuda"), "works on raw memory"),
     **dict.fromkeys(("argv", "orig_argv"), "reads the command line"),

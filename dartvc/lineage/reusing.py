@@ -124,6 +124,7 @@ class Reuse:
         if self.paths is not None:
             self.paths.install()
         patches = self.team.install() if self._is_cell is None else {}
+        patches["logging"] = self.witness.notices.adopt_logging
         if self.program is not None:
             patches["numpy.random"] = self.program.seeding.adopt_numpy
         UserModules(self.is_user, self.compiler, patches).install()

@@ -23,6 +23,7 @@ from xxhash import xxh3_128
 
 from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.entropy import is_harmless
+from dartvc.lineage.notices import Notices
 from dartvc.lineage.observing import Observation
 from dartvc.lineage.streams import Streams
 from dartvc.lineage.traffic import Traffic
@@ -95,10 +96,11 @@ def digest_of_file(path: str) -> str:
 class Record:
     """What one call did so far; ``inner_s`` is what the calls in it take that can be answered themselves, ``assembled`` how many results it assembled.
 
-    ``traffic_before`` is what its thread had read and written when it began, ``file_bytes`` the size of the files that Python has opened since.
+    ``traffic_before`` is what its thread had read and written when it began, ``file_bytes`` the size of the files that Python has opened since,
+    ``filters`` stands for the filters of warnings at its beginning.
     """
 
-    def __init__(self, streams: tuple[bytes, ...] = (), threads: int = 0, traffic_before: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, streams: tuple[bytes, ...] = (), threads: int = 0, traffic_before: tuple[int, int] = (0, 0), filters: str = "") -> None:
         self.files: dict[str, tuple[int, int]] = {}
         self.output: list[tuple[str, str]] = []
         self.output_size = 0
@@ -108,6 +110,7 @@ class Record:
         self.threads = threads
         self.assembled = 0
         self.traffic_before = traffic_before
+        self.filters = filters
         self.file_bytes = 0
 
     def absorb(self, inner: Record) -> None:
@@ -155,6 +158,7 @@ class Witness:
         self._threads_of_others: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Threads that were there before the program: those of a shell."""
         self.streams = Streams()
+        self.notices = Notices(self._refuse_calls)
         self._traffic = Traffic()
 
     @property
@@ -191,6 +195,7 @@ class Witness:
                 hear(event, arguments)
 
         watch_foreign_writers()
+        self.notices.install()
         sys.addaudithook(hook)
         urandom, seed = os.urandom, random.Random.seed
 
@@ -265,7 +270,7 @@ class Witness:
 
     def begin(self) -> Record:
         """Opens a record for a call that is about to run in this thread."""
-        record = Record(self.streams.digests(), self._foreign_threads(), self._bytes_moved())
+        record = Record(self.streams.digests(), self._foreign_threads(), self._bytes_moved(), self.notices.filters())
         self.open_records += 1
         self.stack.append(record)
         self._watch_streams()
@@ -278,6 +283,8 @@ class Witness:
             self.refuse("reads files past Python")
         elif written and not record.output and not record.file_bytes:
             self.refuse("writes past Python")
+        if self.notices.filters() != record.filters:
+            self._refuse_calls("changes the filters of warnings")
         self.open_records -= 1
         self.stack.pop()
         if self.stack:
