@@ -10,6 +10,7 @@ from typing import Any
 
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.sites import Site, Switched
+from dartvc.program.tracebacks import note_passing
 from dartvc.program.watched import BLOCK, UNBOUND
 
 __all__ = ["Block", "Loop"]
@@ -37,6 +38,13 @@ class Block(Switched):
 
     def __call__(self, function: types.FunctionType, /, *given: Any) -> tuple[Any, ...]:
         """Returns what the statements of the block bind, given what they read."""
+        try:
+            return self._answer(function, given)
+        except BaseException:
+            note_passing()
+            raise
+
+    def _answer(self, function: types.FunctionType, given: tuple[Any, ...]) -> tuple[Any, ...]:
         is_first = self._function is None
         if self._function is None:
             self._function = function
@@ -98,6 +106,7 @@ class Loop(Switched):
         try:
             values = self._calls.invoke(self.site, function, function, given, {})
         except BaseException as error:
+            note_passing()
             trace = error.__traceback__
             while trace is not None:
                 if trace.tb_frame.f_code is function.__code__:

@@ -76,7 +76,7 @@ class Calls:
         self.heights = Heights()
         self.wake_others: Callable[[float], None] = lambda elapsed_s: None
         self._waken_at = 0.0
-        self._ground = Ground(stands_in, " partial" if is_partial else "", lambda: witness.has_moved)
+        self._ground = Ground(stands_in, " partial" if is_partial else "", lambda: witness.has_moved, witness.notices.filters)
         self._local = threading.local()
         self._seen: set[bytes] = set()
         self.flights = Flights()
@@ -219,27 +219,20 @@ class Calls:
         """Returns what a function gives that may change one of scikit-learn's estimators, by changing it the same way when that is known."""
         if site in self._active:
             return function(*args, **kwargs)  # a pipeline inside a pipeline
+        change = None
         try:
             change = self.prover.change_among((estimator,), (*args, *kwargs.values()))
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
-            return function(*args, **kwargs)
-        return self.invoke(site, function, function, args, kwargs, change)
+        return self.invoke(site, function, function, args, kwargs, change) if change is not None else function(*args, **kwargs)
 
     def compute(self, site: Site, label: str, operands: tuple[Any, ...], function: Any) -> Any:
         """Returns ``function(*operands)`` for a function of ours that has no effect, so that nothing has to be proved."""
         begin = self._look_around()
         site.calls += 1
-        walker = Fingerprint(self.plans, self.contents)
-        try:
-            self._add_ground(walker)
-            walker.note(label)
-            for operand in operands:
-                walker.add(operand)
-        except Refused as refusal:
-            site.refuse(refusal.reason, is_final=refusal.is_final)
+        key = self._key_of_operands(site, label, operands)
+        if key is None:
             return function(*operands)
-        key = walker.digest()
         answer = self.answer(site, key, begin)
         if answer is not _NOTHING:
             return answer
@@ -249,6 +242,7 @@ class Calls:
             if answer is not _NOTHING:
                 return answer
         try:
+            issued = self.witness.notices.issued
             start = time.perf_counter()
             result = function(*operands)
             done = time.perf_counter()
@@ -257,7 +251,8 @@ class Calls:
             site.note_miss()
             after = Fingerprint(self.plans, self.contents, is_result=True)
             after.add(result)
-            self._retain(site, key, Entry(site.name, None, after.size_bytes + 200, done - start), result, after.size_bytes, done - start)
+            if issued == self.witness.notices.issued:
+                self._retain(site, key, Entry(site.name, None, after.size_bytes + 200, done - start), result, after.size_bytes, done - start)
         finally:
             if flight is not None:
                 self.flights.land(flight)
@@ -268,16 +263,19 @@ class Calls:
             site.judge(time.perf_counter() - self._begun)
         return result
 
-    def _add_ground(self, walker: Fingerprint) -> None:
-        """Adds what every result depends on.
+    def _key_of_operands(self, site: Site, label: str, operands: tuple[Any, ...]) -> bytes | None:
+        """Returns the key of an operation; None when an operand cannot be compared."""
+        walker = Fingerprint(self.plans, self.contents)
+        try:
+            self._ground.add_to(walker)
+            walker.note(label)
+            for operand in operands:
+                walker.add(operand)
+        except Refused as refusal:
+            site.refuse(refusal.reason, is_final=refusal.is_final)
+            return None
+        return walker.digest()
 
-        Raises:
-            Refused: a setting cannot be compared.
-        """
-        facts, settings = self._ground.present()
-        walker.note(facts)
-        if settings:
-            walker.add(settings)
 
     def _look_around(self) -> float:
         """Now and then wakes sites that rest, while watching has cost little so far; returns the time."""
@@ -314,7 +312,7 @@ class Calls:
             def report(label: str) -> None:
                 components.append((label, walker.digest()[:6].hex()))
 
-        self._add_ground(walker)
+        self._ground.add_to(walker)
         is_user = type(function) is types.FunctionType and self.plans.is_user_module(function.__module__)
         walker.note(function.__qualname__ if not site.is_part else "part")
         if is_user:
@@ -341,8 +339,7 @@ class Calls:
                 report(f"argument {name}")
         if is_user:
             walker.plan_of(function, report)
-        if walker.shares_memory:
-            walker.note("shared memory")
+        walker.close()
         return walker
 
     def answer(self, site: Site, key: bytes, begin: float, call: Call | None = None) -> Any:
@@ -453,7 +450,7 @@ class Calls:
         size_bytes = after.size_bytes + _OBJECT_BYTES * after.passed + (result.size_bytes if type(result) is Effects else 0)
         if after.has_code:
             raise Refused("it returns functions or classes")
-        if after.identities.keys() & before.identities.keys() or after.owners & before.owners:
+        if not before.is_apart_from(after):
             raise Refused("its result shares memory with what it was given")
         streams, streams_after = self._streams_moved(record)
         files = {path: digest_of_read(path, stamp) for path, stamp in record.files.items()}

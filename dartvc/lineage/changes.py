@@ -17,9 +17,11 @@ from typing import Any
 
 from dartvc.lineage.bindings import Bound
 from dartvc.lineage.codekeys import Effects, Refused
-from dartvc.lineage.contents import LARGE_BYTES, owner_of
-from dartvc.lineage.fingerprints import SCALARS
+from dartvc.lineage.contents import LARGE_BYTES
+from dartvc.lineage.fingerprints import SCALARS, Fingerprint
 from dartvc.lineage.holdings import exact_saving, keeps_array, keeps_frame
+from dartvc.lineage.kinds import restores_itself
+from dartvc.lineage.overlaps import is_tensor
 from dartvc.model.records import NamedTuple
 from dartvc.state.loading import LiveBuffers, Loading, StateUnpickler, restore_identities
 from dartvc.state.saving import Saving, Sink, StatePickler
@@ -69,7 +71,7 @@ class _Role(NamedTuple):
 
 
 def _array_state(array: Any, digest: Callable[[Any], bytes]) -> Any:
-    return (array.shape, array.strides, array.dtype), digest(array)
+    return (array.shape, array.strides, array.dtype, array.flags.writeable), digest(array)
 
 
 def _put_list(old: list[Any], new: list[Any]) -> None:
@@ -85,6 +87,12 @@ def _put_array(old: Any, new: Any) -> None:
     sys.modules["numpy"].copyto(old, new)
 
 
+def _frame_contents(frame: Any, state: Any) -> Any:
+    if not keeps_frame(frame):
+        raise Refused("it gives a frame what cannot be kept")
+    return frame.copy(deep=False)
+
+
 def _put_frame(old: Any, new: Any) -> None:
     old._update_inplace(new)
     old.attrs = new.attrs
@@ -96,7 +104,7 @@ _LIST = _Role(lambda value, digest: list(value), lambda value, state: state, _pu
 _DICT = _Role(lambda value, digest: dict(value), lambda value, state: state, _put_dict)
 _OBJECT = _Role(lambda value, digest: dict(vars(value)), lambda value, state: state, lambda old, new: _put_dict(vars(old), new))
 _ARRAY = _Role(_array_state, lambda value, state: value.copy(order="K"), _put_array)
-_FRAME = _Role(lambda value, digest: digest(value), lambda value, state: value.copy(deep=False), _put_frame)
+_FRAME = _Role(lambda value, digest: digest(value), _frame_contents, _put_frame)
 
 
 class Change:
@@ -173,14 +181,13 @@ class Change:
         self._before = [(type(each), role.state(each, self._digest)) for each, role in zip(self._olds, self._roles, strict=True)]
         self._expected = self._digest(self._fixed)
 
-    def describe(self, result: Any, owners: set[int], *, shares_memory: bool, bound: Bound | None = None) -> Any:
+    def describe(self, result: Any, given: Fingerprint, *, bound: Bound | None = None) -> Any:
         """Returns what the call did since `look`, with what it returned, as `Effects`; the result alone where it did nothing.
 
         Args:
             result: what it returned.
+            given: the walk over all that it was given; where some memory was given twice, what a write does depends on more than content.
             bound: what it bound beside its locals; None: that was not looked at.
-            owners: of the memory of all that it was given.
-            shares_memory: whether some of that memory was given twice: what a write does then depends on more than content.
 
         Raises:
             Refused: it cannot be done again.
@@ -193,7 +200,7 @@ class Change:
             if type(value) is not kind or (role is _ARRAY and now[0] != before[0]):
                 raise Refused("it changes the class of an object, or the shape of an array")
             if not _is_same(before, now):
-                if shares_memory and role in (_ARRAY, _FRAME):
+                if given.shares_memory and role in (_ARRAY, _FRAME):
                     raise Refused("it changes arguments that share memory")
                 changed[number] = role.contents(value, now)
         parts = (result, *result) if type(result) is tuple else (result,)
@@ -203,7 +210,7 @@ class Change:
         sink = Sink()
         try:
             saving = exact_saving(values, self._namespace, (*self._olds, *self._fixed))
-            pickler = saving.pickler = _Pickler(sink, saving, self._numbers, owners)
+            pickler = saving.pickler = _Pickler(sink, saving, self._numbers, given, self._is_own)
             pickler.dump(values)
         except Refused:
             raise
@@ -252,12 +259,13 @@ class _Pickler(StatePickler):
         wholes: these.
     """
 
-    def __init__(self, sink: Sink, saving: Saving, numbers: dict[int, int], owners: set[int]) -> None:
+    def __init__(self, sink: Sink, saving: Saving, numbers: dict[int, int], given: Fingerprint, is_own: Callable[[str], bool]) -> None:
         super().__init__(sink, saving)
         self.wholes: list[Any] = []
         self._places: dict[int, int] = {}
         self._numbers = numbers
-        self._owners = owners
+        self._given = given
+        self._is_own = is_own
 
     def persistent_id(self, value: Any) -> Any:
         """Returns the number of an object that was there before, or ``("whole", place)``."""
@@ -265,8 +273,13 @@ class _Pickler(StatePickler):
         if number is not None:
             return number
         numpy = sys.modules.get("numpy")
+        kind: type = type(value)
+        if restores_itself(kind, self._is_own):
+            raise Refused(f"a {kind.__qualname__} says itself what is kept of it")
+        if is_tensor(value) and self._given.has_memory_of(value):
+            raise Refused("it keeps a view of what it was given")
         if numpy is not None and type(value) is numpy.ndarray:
-            if id(owner_of(value)) in self._owners:
+            if self._given.has_memory_of(value):
                 raise Refused("it keeps a view of what it was given")
             if value.nbytes < LARGE_BYTES or not keeps_array(value):
                 return None

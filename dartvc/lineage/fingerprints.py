@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import itertools
 import marshal
 import sys
 import types
@@ -21,7 +22,23 @@ from xxhash import xxh3_128
 from dartvc.lineage.codekeys import Effects, Plans, Refused, TooMany, version_of_package
 from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, laid_out, owner_of
 from dartvc.lineage.deferring import Deferred, Transposed
-from dartvc.lineage.kinds import behind, check_definition, described, name_alone, numpy_scalar, partial, slots_of, walk_of_instance
+from dartvc.lineage.frames import frame, index
+from dartvc.lineage.kinds import (
+    behind,
+    check_definition,
+    contents_of,
+    described,
+    hides_state,
+    name_alone,
+    numpy_scalar,
+    partial,
+    refused,
+    restores_itself,
+    slots_of,
+    tensor,
+    walk_of_instance,
+)
+from dartvc.lineage.overlaps import Extent, extent_of, is_tensor, overlap
 
 __all__ = ["SCALARS", "Fingerprint", "find_handler"]
 
@@ -50,6 +67,7 @@ class Fingerprint:
         has_user_code: whether calling a method of one of the values may run the program's own code.
         identities: ids of the mutable objects that were met.
         owners: ids of the objects that own the memory of the arrays that were met.
+        tensors: torch's, whose memory only its addresses tell.
         shares_memory: whether two arrays, or an array and a frame, have an owner in common; frames among themselves copy on write.
         size_bytes: about how much was walked.
         passed: how many objects were; eight scalars of one container count as one.
@@ -65,7 +83,10 @@ class Fingerprint:
         self.identities: dict[int, int] = {}
         self.owners: set[int] = set()
         self.shares_memory = False
+        self.tensors: list[Any] = []
         self._array_owners: set[int] = set()
+        self._block_owners: set[int] = set()
+        self._arrays: list[Any] = []
         self.size_bytes = 0
         self.has_code = self.has_user_code = self.has_stream = False
         self.definitions: list[Any] = []
@@ -77,6 +98,36 @@ class Fingerprint:
     def digest(self) -> bytes:
         """Returns the digest of everything added so far."""
         return self._state.digest()
+
+    def is_apart_from(self, result: Fingerprint) -> bool:
+        """Whether no mutable object and no memory of a result belongs to these values; frames may share blocks, which they copy on write."""
+        mine, its = self.identities.keys(), result.identities.keys()
+        if mine & its or self.owners & result.owners or mine & result.owners or self.owners & its or self._array_owners & result._block_owners:
+            return False
+        return not (self.tensors or result.tensors) or not overlap(self._extents(), result._extents())
+
+    def has_memory_of(self, value: Any) -> bool:
+        """Whether the memory of an array or tensor belongs to these values."""
+        owner = id(owner_of(value))
+        if owner in self.owners or owner in self.identities:
+            return True
+        return bool(self.tensors or is_tensor(value)) and overlap(self._extents(), [extent_of(value)])
+
+    def close(self) -> None:
+        """Notes, when all is added, whether arrays and tensors share memory, and where the arrays lie in it."""
+        if self.tensors and not self.shares_memory:
+            extents = sorted(self._extents())
+            self.shares_memory = any(before[1] > after[0] for before, after in itertools.pairwise(extents))
+        if not self.shares_memory:
+            return
+        self.note("shared memory")
+        first: dict[int, int] = {}
+        for each in self._arrays:
+            low = extent_of(each)[0]
+            self.note(str(low - first.setdefault(id(owner_of(each)), low)))
+
+    def _extents(self) -> list[Extent]:
+        return [extent_of(each) for each in (*self.tensors, *self._arrays)]
 
     def note(self, text: str) -> None:
         """Adds a word that is no value."""
@@ -151,8 +202,19 @@ class Fingerprint:
         owner = self._own(values)
         self.shares_memory = self.shares_memory or owner in self.owners
         self._array_owners.add(owner)
+        self._arrays.append(values)
         self.owners.add(owner)
         self.elements(values)
+
+    def derived(self, values: Any) -> None:
+        """Adds a masked array, a matrix and the like: the array, and what it has besides."""
+        if self._is_known(values):
+            return
+        if self.is_result and getattr(values, "_hardmask", False):
+            raise Refused("pickle does not keep that a mask is hard")
+        self.note(f"V{type(values).__module__}.{type(values).__qualname__}")
+        self.array(values.view(sys.modules["numpy"].ndarray))
+        self.add(vars(values))
 
     def _own(self, values: Any) -> int:
         owner = owner_of(values)
@@ -191,85 +253,6 @@ class Fingerprint:
         """Adds the transpose of a stack that was put off."""
         self.note("ST")
         self.stack(values.of)
-
-    def frame(self, values: Any) -> None:
-        """Adds a DataFrame or Series: its blocks as they lie in memory, its axes, its name and attributes."""
-        if self._is_known(values):
-            return
-        manager = values._mgr
-        self.note(f"F{type(values).__module__}.{type(values).__qualname__} {version_of_package('pandas')}")
-        self.add(values.attrs)
-        self.add(values.flags.allows_duplicate_labels)
-        if hasattr(values, "_name"):
-            self.add(values._name)
-        for axis in manager.axes:
-            self.index(axis)
-        for block in manager.blocks:
-            self.elements(block.mgr_locs.as_array)
-            self.extension(block.values)
-
-    def index(self, values: Any) -> None:
-        """Adds an index with its names."""
-        kind = type(values).__name__
-        self.note(f"I{kind}{getattr(values, 'freq', None)}")
-        self._items(list(values.names))
-        if kind == "RangeIndex":
-            self.add((values.start, values.stop, values.step))
-        elif kind == "MultiIndex":
-            for level, codes in zip(values.levels, values.codes, strict=True):
-                self.index(level)
-                self.elements(codes)
-        else:
-            self.extension(values._data)
-
-    def extension(self, values: Any) -> None:
-        """Adds one column's worth of data: a numpy array or an array of pandas' own kinds."""
-        numpy = sys.modules["numpy"]
-        if isinstance(values, numpy.ndarray):
-            if not self.is_result:
-                if self._is_known(values):
-                    return
-                owner = self._own(values)
-                self.shares_memory = self.shares_memory or owner in self._array_owners
-                self.owners.add(owner)
-            self.elements(values)
-            return
-        self.note(f"E{type(values).__qualname__}{values.dtype!r}")
-        arrow = getattr(values, "_pa_array", None)
-        if arrow is not None:
-            for chunk in arrow.chunks:
-                self.note(f"{chunk.type}{len(chunk)},{chunk.offset}")
-                for buffer in chunk.buffers():
-                    if buffer is not None:
-                        self.size_bytes += buffer.size
-                        self._state.update(memoryview(buffer))
-                    self._state.update(b"|")
-        elif hasattr(values, "_mask") and hasattr(values, "_data"):
-            self.elements(values._data)
-            self.elements(values._mask)
-        elif hasattr(values, "_ndarray"):
-            self.elements(values._ndarray)
-            if hasattr(values.dtype, "categories"):
-                self.index(values.dtype.categories)
-        else:
-            raise Refused(f"a column is of the unknown kind {type(values).__qualname__}")
-
-    def tensor(self, values: Any) -> None:
-        """Adds a torch tensor that no graph hangs on."""
-        if values.grad_fn is not None or values.grad is not None or values.layout is not sys.modules["torch"].strided:
-            raise Refused("a tensor belongs to a graph of gradients")
-        if self._is_known(values):
-            return
-        if values.device.type != "cpu":
-            raise Refused("a tensor is not in this machine's memory")
-        torch = sys.modules["torch"]
-        self.note(f"T{values.dtype}{tuple(values.shape)}{values.stride()}{values.requires_grad}{version_of_package('torch')}")
-        plain = values.detach()
-        storage = plain.untyped_storage()
-        self.owners.add(storage.data_ptr())
-        if plain.numel():
-            self.size_bytes += plain.numel() * plain.element_size()
-            self._state.update(plain.contiguous().view(-1).view(torch.uint8).numpy())
 
     def function(self, value: Any) -> None:
         """Adds a function: the user's by its whole closure, a library's by its name."""
@@ -366,19 +349,21 @@ class Fingerprint:
         """Adds an object: its class and its attributes as they are, past any ``__getstate__``."""
         if self._is_known(value):
             return
-        kind = type(value)
+        kind: type = type(value)
+        if hides_state(kind):
+            raise Refused(f"a {kind.__qualname__} has state that cannot be seen")
+        if self.is_result and restores_itself(kind, self.plans.is_user_module):
+            raise Refused(f"a {kind.__qualname__} says itself what is kept of it")
         self.note("o")
         self.class_of(kind)
-        for container in (dict, list, tuple, set, frozenset, str, int, float, bytes):
-            if issubclass(kind, container):
-                plain: Any = container(value) if container is not dict else {**value}
-                self._kept.append(plain)
-                self.add(plain)
+        for plain in contents_of(kind, value):
+            self._kept.append(plain)
+            self.add(plain)
         if hasattr(value, "__dict__"):
             names = vars(value)
             self._items(list(names))
             self._items(list(names.values()))
-        for name in slots_of(kind):  # type: ignore[arg-type]
+        for name in slots_of(kind):
             self.note(name)
             if hasattr(value, name):
                 self.add(getattr(value, name))
@@ -419,6 +404,8 @@ class Fingerprint:
             raise Refused(f"a {type(value).__qualname__} has no content that could be compared") from error
         self.note(f"r{type(value).__module__}.{type(value).__qualname__}")
         if isinstance(reduction, str):
+            if self.plans.is_user_module(getattr(value, "__module__", None)):
+                raise Refused(f"a {type(value).__qualname__} is known by its name alone")
             self.note(reduction)
             return
         function, arguments, *rest = reduction
@@ -474,10 +461,14 @@ def _find_handler(kind: type, value: Any) -> Callable[[Fingerprint, Any], None]:
 
 
 def _handler_of_library(kind: type, top: str, name: str, value: Any) -> Callable[[Fingerprint, Any], None]:
+    if issubclass(kind, BaseException) or top == "logging":
+        return refused
     if top == "numpy":
         numpy = sys.modules["numpy"]
         if kind in (numpy.ndarray, numpy.memmap):
             return Fingerprint.array
+        if issubclass(kind, numpy.ndarray):
+            return Fingerprint.derived
         if issubclass(kind, numpy.generic):
             return numpy_scalar
         if isinstance(value, numpy.dtype) or name in ("ufunc", "_ArrayFunctionDispatcher"):
@@ -485,11 +476,11 @@ def _handler_of_library(kind: type, top: str, name: str, value: Any) -> Callable
     if top == "pandas":
         pandas = sys.modules["pandas"]
         if kind in (pandas.DataFrame, pandas.Series):
-            return Fingerprint.frame
+            return frame
         if issubclass(kind, pandas.Index):
-            return Fingerprint.index
+            return index
     if top == "torch" and name in ("Tensor", "Parameter"):
-        return Fingerprint.tensor
+        return tensor
     if (
         getattr(kind, "__reduce_ex__", None) is object.__reduce_ex__
         and getattr(kind, "__reduce__", None) is object.__reduce__

@@ -31,7 +31,9 @@ _MODULES = {
     ),
     **dict.fromkeys(("matplotlib", "seaborn", "IPython", "ipywidgets"), "draws or shows something"),
     **dict.fromkeys(("numexpr", "patsy", "formulaic", "statsmodels.formula"), "looks names up that stand in texts"),
-    **dict.fromkeys(("dartvc",), "talks to dartvc"),
+    "logging": "logs",
+    "atexit": "registers functions for the end",
+    "dartvc": "talks to dartvc",
 }
 _BUILTINS = {
     "id": "uses id()",
@@ -73,7 +75,8 @@ _ATTRIBUTES = {
     **dict.fromkeys(("environ", "getenv", "getenvb", "environb", "expandvars", "expanduser"), "reads the environment"),
     **dict.fromkeys(("getpid", "getppid", "cpu_count", "getloadavg", "sched_getaffinity"), "asks for the machine"),
     **dict.fromkeys(
-        ("stdin", "_getframe", "f_back", "tb_frame", "f_locals", "f_globals", "__globals__", "__subclasses__"), "looks at the interpreter"
+        ("stdin", "_getframe", "f_back", "tb_frame", "f_locals", "f_globals", "__globals__", "__subclasses__", "addaudithook", "register_at_fork"),
+        "looks at the interpreter",
     ),
     **dict.fromkeys(("mkfifo", "mknod", "fileno", "putenv", "system", "popen", "fork"), "reaches outside the process"),
     **dict.fromkeys(("data_ptr", "__array_interface__", "ctypes", "cuda"), "works on raw memory"),

@@ -40,14 +40,28 @@ class Ground:
         stands_in: the working directory of the run that this process stands in for; empty: its own.
         mode: a word that tells results apart.
         has_moved: tells whether the working directory or the environment was ever changed.
+        filters: returns what stands for the filters of warnings.
     """
 
-    def __init__(self, stands_in: str, mode: str, has_moved: Callable[[], bool]) -> None:
+    def __init__(self, stands_in: str, mode: str, has_moved: Callable[[], bool], filters: Callable[[], str]) -> None:
         self._facts = f"{facts_of_process(stands_in)}{mode} "
         self._folder = os.getcwd()
         self._place = self._facts + _zone()
         self._has_moved = has_moved
+        self._filters = filters
         self._settings = Settings()
+
+    def add_to(self, walker: Any) -> None:
+        """Adds what every result depends on to a fingerprint.
+
+        Raises:
+            Refused: a setting cannot be compared.
+        """
+        facts, settings = self.present()
+        walker.note(facts)
+        walker.note(self._filters())
+        if settings:
+            walker.add(settings)
 
     def present(self) -> tuple[str, dict[str, Any]]:
         """Returns the facts as a text, and the settings that differ from the defaults."""

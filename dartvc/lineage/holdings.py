@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dartvc.lineage.codekeys import Effects, Refused
+from dartvc.lineage.frames import frame_attributes
 from dartvc.model.records import NamedTuple
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
 from dartvc.state.saving import Refusal, Saving, note_identities, save
@@ -41,7 +42,7 @@ def keeps_frame(value: Any) -> bool:
     if int(sys.modules["pandas"].__version__.split(".")[0]) < 3:
         return False
     dtypes = value.dtypes if kind.__name__ == "DataFrame" else [value.dtype]
-    return not any(getattr(dtype, "hasobject", False) for dtype in dtypes) and not value.attrs
+    return not any(getattr(dtype, "hasobject", False) for dtype in dtypes) and not value.attrs and not frame_attributes(value)
 
 
 class Lost(Exception):
@@ -103,6 +104,13 @@ class _Constant:
         return self._value
 
 
+def _copy_of(array: Any) -> Any:
+    """Returns a copy of an array that may be written where the array may be."""
+    copy = array.copy(order="K")
+    copy.flags.writeable = array.flags.writeable
+    return copy
+
+
 class _Array:
     def __init__(self, value: Any, digest: Callable[[Any], bytes]) -> None:
         self._value = value
@@ -117,7 +125,7 @@ class _Array:
         is_alone = sys.getrefcount(self._value) <= _ALONE
         if self._digest(self._value) != self._expected:
             raise Lost("its result was changed in place")
-        return self._value if is_alone or is_borrowed else self._value.copy(order="K")
+        return self._value if is_alone or is_borrowed else _copy_of(self._value)
 
 
 class _Frame:
@@ -246,7 +254,7 @@ class Holder:
             return None
         self.let_go(value)
         if value.base is not None:
-            return _Array(value.copy(order="K"), self._digest)
+            return _Array(_copy_of(value), self._digest)
         held, known = _Array(value, self._digest), self._arrays.get(id(value))
         if known is not None and known.is_like(held):
             return known

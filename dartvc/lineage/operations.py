@@ -21,6 +21,7 @@ from dartvc.lineage.pipelines import watch_pipelines
 from dartvc.lineage.rewrites import CONCATENATION, METHODS, Rewrites
 from dartvc.lineage.sites import Site, Switched
 from dartvc.lineage.stacking import Stacking, is_stacking
+from dartvc.program.tracebacks import note_passing
 
 __all__ = ["Operation"]
 
@@ -79,11 +80,15 @@ class Operation(Switched):
 
     def __call__(self, first: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Does the operation, or answers it from a store."""
-        if self.site.name == "@":
-            return self._multiply(first, args[0])
-        if self.site.name == "[]":
-            return self._gather(first, args[0])
-        return self._call(first, args, kwargs)
+        try:
+            if self.site.name == "@":
+                return self._multiply(first, args[0])
+            if self.site.name == "[]":
+                return self._gather(first, args[0])
+            return self._call(first, args, kwargs)
+        except BaseException:
+            note_passing()
+            raise
 
     def _gather(self, values: Any, rows: Any) -> Any:
         result, is_large = self._stacking.gather(self.site, values, rows, sys._getframe(2))

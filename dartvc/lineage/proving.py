@@ -63,7 +63,7 @@ class Prover:
             call = call._replace(bindings=bindings)
             bindings.look()
             site.binds = site.binds or (bindings.stores_globals and not site.is_part)
-        if call.change is None and not site.changes and not site.binds:
+        if call.change is None and ((not site.changes and not site.binds) or self._has_other_threads()):
             return call, b""
         try:
             is_wide = site.binds and call.change is None
@@ -86,9 +86,10 @@ class Prover:
             if self._digest_of_closures(before, with_data=not call.is_wide) != closures or (bound and not call.is_wide):
                 site.binds = may_learn
                 raise Refused("it changes globals")
-            if bound and self._has_other_threads():
-                raise Refused("it changes globals while other threads run")
-            return call.change.describe(result, before.owners, shares_memory=before.shares_memory, bound=bound if call.is_wide else None)
+            kept = call.change.describe(result, before, bound=bound if call.is_wide else None)
+            if type(kept) is Effects and (bound or site.changes or site.binds) and self._has_other_threads():
+                raise Refused("it changes what other threads may reach")
+            return kept
         is_quiet = not before.has_user_code and not before.has_stream  # a library's function that is not known to change its arguments: see Operation
         if bound:
             site.binds = may_learn
@@ -99,7 +100,13 @@ class Prover:
         return result
 
     def do_again(self, call: Call, effects: Effects) -> Any:
-        """Does what a call like this one did; returns its result."""
+        """Does what a call like this one did; returns its result.
+
+        Raises:
+            Refused: it cannot be done here.
+        """
+        if call.change is None and self._has_other_threads():
+            raise Refused("it changes what other threads may reach")
         bindings = Bindings(self.plans, call.before.definitions) if effects.binds else None
         result, bound = self._change_of(call, bindings).apply(effects)
         if bindings is not None:

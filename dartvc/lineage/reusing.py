@@ -39,6 +39,7 @@ from dartvc.lineage.workers import Team, gather_abandoned
 from dartvc.model import Oid
 from dartvc.program.instrument import ANNOUNCE, HAND, Compiler, UserModules, switch_name
 from dartvc.program.sources import Sources, UserFiles
+from dartvc.program.tracebacks import CAUGHT
 from dartvc.program.trampolines import make_trampoline
 from dartvc.sessions.runs import Run
 
@@ -120,9 +121,11 @@ class Reuse:
         self.witness.install(is_shell=self._is_cell is not None)
         setattr(builtins, ANNOUNCE, self.announce)
         setattr(builtins, HAND, self.deferral.hand)
+        setattr(builtins, CAUGHT, None)
         if self.paths is not None:
             self.paths.install()
         patches = self.team.install() if self._is_cell is None else {}
+        patches["logging"] = self.witness.notices.adopt_logging
         if self.program is not None:
             patches["numpy.random"] = self.program.seeding.adopt_numpy
         UserModules(self.is_user, self.compiler, patches).install()

@@ -364,8 +364,10 @@ class Rewrites:
         """Notes where the parts of a table or column of pandas lie that a call has concatenated."""
         pandas = sys.modules.get("pandas")
         parts = args[0] if args and isinstance(args[0], list | tuple) else []
-        if function is not getattr(pandas, CONCATENATION, None) or len(args) != 1 or not kwargs.keys() <= {"ignore_index"}:
+        if pandas is None or function is not getattr(pandas, CONCATENATION, None) or len(args) != 1 or not kwargs.keys() <= {"ignore_index"}:
             return
+        if not all(isinstance(part, pandas.DataFrame | pandas.Series) for part in parts):
+            return  # None stands for no rows
         if not 1 < len(parts) <= _PARTS_LIMIT or sum(map(len, parts)) != len(result) or len(result) < _SMALL_TABLE:
             return
         number, bounds = id(result), (0, *itertools.accumulate(map(len, parts)))
@@ -373,7 +375,7 @@ class Rewrites:
 
     def call(self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
         """Returns whether a call was done, and what it gives: plain and timed the first time, from parts where that is cheaper."""
-        if site.partial == 0 and site.executions >= _TRIALS:
+        if "numpy" not in sys.modules or (site.partial == 0 and site.executions >= _TRIALS):
             return False, None
         for rewrite in _CALL_REWRITES:
             if site.name not in rewrite.names:

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dartvc.program.tracebacks import note_passing
 from dartvc.program.trampolines import bind_trampoline
 
 __all__ = ["OBJECTS_PER_S", "Hook", "Site", "Switched", "affordable_s"]
@@ -266,6 +267,10 @@ class Hook:
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Answers a call, from the store or by running the function."""
         function = self._reference()
-        if self._site.is_off or function is None:
-            return self.plain(*args, **kwargs)
-        return self._invoke(self._site, function, self.plain, args, kwargs)
+        try:
+            if self._site.is_off or function is None:
+                return self.plain(*args, **kwargs)
+            return self._invoke(self._site, function, self.plain, args, kwargs)
+        except BaseException:
+            note_passing()
+            raise

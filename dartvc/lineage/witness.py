@@ -23,6 +23,7 @@ from xxhash import xxh3_128
 
 from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.entropy import is_harmless
+from dartvc.lineage.notices import Notices
 from dartvc.lineage.observing import Observation
 from dartvc.lineage.printing import WatchedStream
 from dartvc.lineage.streams import Streams
@@ -97,10 +98,10 @@ class Record:
     """What one call did so far; ``inner_s`` is what the calls in it take that can be answered themselves, ``assembled`` how many results it assembled.
 
     ``traffic_before`` is what its thread had read and written when it began, ``file_bytes`` the size of the files that Python has opened since;
-    ``is_writing``: it has opened some for writing.
+    ``is_writing``: it has opened some for writing; ``filters`` stands for the filters of warnings at its beginning.
     """
 
-    def __init__(self, streams: tuple[bytes, ...] = (), threads: int = 0, traffic_before: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, streams: tuple[bytes, ...] = (), threads: int = 0, traffic_before: tuple[int, int] = (0, 0), filters: str = "") -> None:
         self.files: dict[str, tuple[int, int]] = {}
         self.output: list[tuple[str, str]] = []
         self.output_size = 0
@@ -110,6 +111,7 @@ class Record:
         self.threads = threads
         self.assembled = 0
         self.traffic_before = traffic_before
+        self.filters = filters
         self.file_bytes = 0
         self.is_writing = False
 
@@ -161,6 +163,7 @@ class Witness:
         self.has_moved = False
         """Whether the working directory or the environment was ever changed."""
         self.streams = Streams()
+        self.notices = Notices(self._refuse_calls)
         self._traffic = Traffic()
 
     @property
@@ -197,6 +200,7 @@ class Witness:
                 hear(event, arguments)
 
         watch_foreign_writers()
+        self.notices.install()
         sys.addaudithook(hook)
         urandom, seed = os.urandom, random.Random.seed
 
@@ -271,7 +275,7 @@ class Witness:
 
     def begin(self) -> Record:
         """Opens a record for a call that is about to run in this thread."""
-        record = Record(self.streams.digests(), self._foreign_threads(), self._bytes_moved())
+        record = Record(self.streams.digests(), self._foreign_threads(), self._bytes_moved(), self.notices.filters())
         self.open_records += 1
         self.stack.append(record)
         self._watch_streams()
@@ -284,6 +288,8 @@ class Witness:
             self.refuse("reads files past Python")
         elif written and not record.output and not record.file_bytes and not record.is_writing:
             self.refuse("writes past Python")
+        if self.notices.filters() != record.filters:
+            self._refuse_calls("changes the filters of warnings")
         self.open_records -= 1
         self.stack.pop()
         if self.stack:

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from dartvc.model.records import NamedTuple
+from dartvc.program.tracebacks import CAUGHT
 from dartvc.program.watched import stand_at
 
 __all__ = [
@@ -251,7 +252,8 @@ def _mark(node: Deciding, switch: str, first: int, width: int) -> None:
             node.cases.append(ast.match_case(ast.copy_location(ast.MatchAs(), node), None, [mark(len(node.cases))]))
     elif isinstance(node, ast.Try | ast.TryStar):
         for number, handler in enumerate(node.handlers):
-            handler.body.insert(0, mark(number + 1))
+            strip = ast.If(ast.Name(CAUGHT, ast.Load()), [ast.Expr(ast.Call(ast.Name(CAUGHT, ast.Load()), [], []))], [])
+            handler.body[:0] = [stand_at(strip, node), mark(number + 1)]
         node.orelse.insert(0, mark(0))
     else:
         node.body.insert(0, mark(1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import itertools
 import re
 import sys
 import tokenize
@@ -11,7 +10,7 @@ import types
 from contextlib import suppress
 
 from dartvc.program.sources import MODULE_SCOPE
-from dartvc.program.watched import is_block, is_trampoline
+from dartvc.program.tracebacks import strip
 from dartvc.shims.texts import SHOW, find_cell, is_notebook
 
 __all__ = ["print_failure"]
@@ -27,7 +26,8 @@ def print_failure(error: BaseException, script: str, text: str) -> None:
         script: the program's file.
         text: what was run; of a notebook or an archive its file says something else.
     """
-    trace = error.__traceback__ = _own_frames(error.__traceback__, script)
+    strip(error)
+    trace = error.__traceback__ = _from_script(error.__traceback__, script)
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
     if sys.version_info >= (3, 12):
         sys.last_exc = error
@@ -37,25 +37,14 @@ def print_failure(error: BaseException, script: str, text: str) -> None:
         sys.excepthook(type(error), error, trace)
 
 
-def _own_frames(trace: types.TracebackType | None, script: str) -> types.TracebackType | None:
-    entries: list[types.TracebackType] = []
+def _from_script(trace: types.TracebackType | None, script: str) -> types.TracebackType | None:
+    """Leaves out what stands around the script: the event loop of a notebook that awaits."""
+    start = trace
     while trace is not None:
-        if not _is_ours(trace.tb_frame):
-            if entries and is_block(trace.tb_frame.f_code):
-                entries.pop()  # the function that it is a part of
-            if trace.tb_frame.f_code.co_name == MODULE_SCOPE and trace.tb_frame.f_code.co_filename == script:
-                entries.clear()  # the event loop of a notebook that awaits
-            entries.append(trace)
+        if trace.tb_frame.f_code.co_name == MODULE_SCOPE and trace.tb_frame.f_code.co_filename == script:
+            start = trace
         trace = trace.tb_next
-    for entry, following in itertools.pairwise(entries):
-        entry.tb_next = following
-    if entries:
-        entries[-1].tb_next = None
-    return entries[0] if entries else None
-
-
-def _is_ours(frame: types.FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).startswith("dartvc.") or is_trampoline(frame.f_code)
+    return start
 
 
 def _is_in_file(script: str, text: str) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from dartvc.lineage.decisions import PATHS, PathRecorder
 from dartvc.lineage.traces.paths import Paths, Turns, Way
 from dartvc.program.decisions import note_streams, put_marks
+from dartvc.program.tracebacks import CAUGHT
 
 FILE = "/project/program.py"
 
@@ -34,7 +35,7 @@ class Recorded:
     def run(self) -> Recorded:
         """Runs it; an exception of its own ends it."""
         with contextlib.suppress(ZeroDivisionError):
-            exec(self.code, {"__name__": "program"})
+            exec(self.code, {"__name__": "program", CAUGHT: None})
         return self
 
     def paths(self, loops: tuple[tuple[str, int], ...] = (), **facts: object) -> Paths:
@@ -278,7 +279,7 @@ def test_the_fastest_stream_is_dropped_when_decisions_cost_too_much(recorded: An
     assert recorder.look(begun + 0.05) > 3_000_000
     assert (fast.is_dropped, len(fast.data), getattr(builtins, fast.switch)) == (True, 0, None)
     assert not slow.is_dropped
-    exec(program.code, {"__name__": "program"})
+    exec(program.code, {"__name__": "program", CAUGHT: None})
     assert len(fast.data) == 0
     assert program.turns(2) is program.outcomes("For", 2) is None
     assert program.turns(4) == Turns(2, 10, (Way(10, (4,)),))
