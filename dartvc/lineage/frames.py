@@ -9,7 +9,8 @@ from dartvc.lineage.codekeys import Refused, version_of_package
 
 __all__ = ["extension", "frame", "frame_attributes", "index"]
 
-_ATTRIBUTES = frozenset({"_mgr", "_attrs", "_flags", "_name", "_item_cache", "_is_copy", "_cacher"})
+_ATTRIBUTES = frozenset({"_mgr", "_attrs", "_flags", "_name", "_item_cache", "_is_copy", "_cacher", "_typ", "_metadata"})
+"""pandas' own; the last two stand there in frames that were unpickled."""
 
 
 def frame(walker: Any, values: Any) -> None:
