@@ -19,6 +19,7 @@ import pytest
 from dartvc.program.decisions import ScopePlace, find_scopes
 from dartvc.program.instrument import ANNOUNCE, HAND, Compiler, switch_name
 from dartvc.program.sources import Sources, iter_codes
+from dartvc.program.tracebacks import CAUGHT
 
 FILE = "program.py"
 NUMBERS = count(1_000_000)
@@ -221,6 +222,7 @@ class Marked:
         self.compiler = Compiler(Sources(), self._next_switch, self._next_block, next_stream=self._next_stream)
         setattr(builtins, ANNOUNCE, lambda function: function)
         setattr(builtins, HAND, lambda function, *args, **kwargs: function(*args, **kwargs))
+        setattr(builtins, CAUGHT, None)
         self.code = self.compiler.compile(FILE, self.text, is_script=True)
 
     def _next_switch(self, *_: object) -> int:
@@ -257,7 +259,7 @@ class Marked:
 
     def close(self) -> None:
         """Takes its builtins away."""
-        for name in (*self.switches, ANNOUNCE, HAND):
+        for name in (*self.switches, ANNOUNCE, HAND, CAUGHT):
             if hasattr(builtins, name):
                 delattr(builtins, name)
 
