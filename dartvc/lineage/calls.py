@@ -247,7 +247,6 @@ class Calls:
             result = function(*operands)
             done = time.perf_counter()
             site.note_run(done - start, done - start)
-            site.last = "miss"
             site.note_miss()
             after = Fingerprint(self.plans, self.contents, is_result=True)
             after.add(result)
@@ -275,7 +274,6 @@ class Calls:
             site.refuse(refusal.reason, is_final=refusal.is_final)
             return None
         return walker.digest()
-
 
     def _look_around(self) -> float:
         """Now and then wakes sites that rest, while watching has cost little so far; returns the time."""
@@ -416,7 +414,6 @@ class Calls:
         site, begin = call.site, time.perf_counter()
         took_s = cost_s + record.saved_s
         site.note_run(took_s, cpu_s + record.saved_s)
-        site.last = "miss"
         site.note_miss()
         try:
             if record.refusal:

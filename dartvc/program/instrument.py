@@ -227,8 +227,8 @@ class Compiler:
         if is_script:
             cutter.cut_script(tree, text)
         tree = ast.fix_missing_locations(tree)
-        blocks = _by_place(compile(tree, filename, "exec", unit.flags, dont_inherit=True), filename)
-        self._plain = {**blocks, **self._plain}
+        for place, code in _by_place(compile(tree, filename, "exec", unit.flags, dont_inherit=True), filename).items():
+            self._plain.setdefault(place, code)  # those of the blocks
         instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
         put_marks(tree)

@@ -20,6 +20,7 @@ from dartvc.program.capture import CapturedFrame
 from dartvc.program.effects import Effects, FileState
 from dartvc.program.sources import UserFiles, module_text
 from dartvc.sessions.files import ENTRY, FileLedger
+from dartvc.sessions.outages import Outage
 from dartvc.sessions.relocation import Relocation, relative_path
 from dartvc.sessions.room import Room
 from dartvc.sessions.session import Session
@@ -192,8 +193,7 @@ class RunRecorder:
         self._blocks: set[int] = set()
         self.files = UserFiles(run.folder, run.project)
         self.room = Room(session.repository)
-        self._failures = 0
-        self._is_failure_told = False
+        self._outage = Outage(session)
 
     def user_modules(self) -> list[types.ModuleType]:
         """Returns the imported modules that are the user's own."""
@@ -265,13 +265,9 @@ class RunRecorder:
 
     def report_failures(self) -> None:
         """Says once when commits begin to fail: the program goes on all the same."""
-        failures, error = self.session.failures
-        if failures == self._failures:
-            self._is_failure_told = False
-        elif not self._is_failure_told and self.run.run_id:  # a shell tells of its cells
-            self._is_failure_told = True
+        error = self._outage.begun()
+        if error is not None and self.run.run_id:  # a shell tells of its cells
             print(f"dartvc: nothing is being recorded: {error}", file=sys.stderr)
-        self._failures = failures
 
     def _module_names(self) -> dict[str, object]:
         names: dict[str, object] = {}

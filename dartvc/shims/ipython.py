@@ -11,6 +11,7 @@ from typing import Any
 from dartvc.errors import DartvcError
 from dartvc.history import Repository
 from dartvc.sessions import Session, open_sessions
+from dartvc.sessions.outages import Outage
 from dartvc.shims.cells import Cells
 from dartvc.shims.prompt import answer, parting
 from dartvc.shims.reusing import CellReuse
@@ -36,8 +37,7 @@ class _Shim:
         self._cell: Any = None
         self._began = 0.0
         self._reported: set[str] = set()
-        self._failures = 0
-        self._is_failure_told = False
+        self._outage = Outage(session)
 
     def attach(self) -> None:
         events = self.shell.events
@@ -120,13 +120,9 @@ class _Shim:
 
     def _report(self) -> None:
         """Tells once about each name that could not be stored, once when commits begin to fail, and when they go to another branch."""
-        failures, error = self.session.failures
-        if failures == self._failures:
-            self._is_failure_told = False
-        elif not self._is_failure_told:
-            self._is_failure_told = True
+        error = self._outage.begun()
+        if error is not None:
             self._say(f"dartvc: nothing is being recorded: {error} (the variables are unharmed; %reload_ext dartvc begins anew)")
-        self._failures = failures
         if told := parting(self.session):
             self._say(told)
         for omission in self.session.last_report.omissions:
