@@ -927,7 +927,8 @@ def test_a_resumed_run_has_what_the_killed_one_computed(tmp_path: Path) -> None:
     """)
     (tmp_path / "script.py").write_text(text)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([sys.executable, *COMMAND, "run", "--reuse", "script.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
+    words = ("run", "--reuse", "--every", "1000", "script.py")  # from the beginning: no commit comes in between, however fast this is
+    process = subprocess.Popen([sys.executable, *COMMAND, *words], cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
     while not (tmp_path / ".dvc-state/refs/cache/results").exists() or len(read_index(Repository.open(tmp_path))) < 3:
         assert process.poll() is None
     process.kill()
