@@ -248,7 +248,7 @@ class CommitWriter:
                 if ref.data is None:
                     oid = self._stored_chunk(batch, ref, payload.names, parents)
                 else:
-                    oid = batch.add_blob(ref.data, compress=is_stream and _is_compressible(ref.data))
+                    oid = batch.add_blob(ref.data, compress=is_stream and _is_compressible(ref.data), is_stable=True)
                 chunks[ref.digest] = oid
             return ref.digest, oid
 

@@ -19,7 +19,8 @@ Summary = Mapping[str, object]
 class ChunkRef(NamedTuple):
     """A piece of a payload.
 
-    ``data`` is None when the piece is in the repository already, under the same digest, in the same co-variable of an ancestor.
+    ``data`` is None when the piece is in the repository already, under the same digest, in the same co-variable of an ancestor; else it stays as it is
+    until the commit is durable.
     """
 
     digest: Digest

@@ -181,7 +181,7 @@ class Stopper:
             self._release(frame)
             self._hand_on(foreign, frame, event, argument)
             return self._try_again()
-        if self._is_mine(frame.f_code) and self._waiting_for is None:
+        if self._is_mine(frame.f_code) and self._is_due_in(frame):
             return _Line(self, None)
         caller = frame.f_back
         if caller is None or frame.f_code.co_flags & _GENERATORS or str(frame.f_globals.get("__name__", "")).startswith("dartvc."):
@@ -193,9 +193,14 @@ class Stopper:
             self._wait(caller, self._waiting_for)
         return None
 
+    def _is_due_in(self, frame: types.FrameType) -> bool:
+        """Whether a frame is the one that must reach its next statement, or that one has ended without another."""
+        wanted = self._waiting_for
+        return wanted is None or frame is wanted or all(each is not wanted for each in iter_stack(frame))
+
     def on_line(self, frame: types.FrameType, event: str, argument: object) -> None:
         """A trace event of a frame in which a `_Line` was left."""
-        is_here = event == "line" and self._is_requested and (self._waiting_for is None or frame is self._waiting_for)
+        is_here = event == "line" and self._is_requested and self._is_due_in(frame)
         if self._foreign is not None:
             self._untrace()
             self._release(frame)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 import types
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from dartvc.host.children import has_children
 from dartvc.model import CommitKind, Omission, Payload, Position, StagedName
 from dartvc.model.records import NamedTuple
 from dartvc.program.capture import CapturedFrame
@@ -27,6 +29,7 @@ from dartvc.sessions.session import Session
 from dartvc.sessions.tally import Tally
 from dartvc.sessions.traces import TRACEBACK, Trace, frame_prefixes
 from dartvc.sessions.writer import Ticket
+from dartvc.state.candidates import user_threads
 from dartvc.state.chunking import match_stream
 from dartvc.state.hooks import capture_hooks
 from dartvc.state.saving import Saving, save
@@ -215,7 +218,7 @@ class RunRecorder:
         exit_code: int | None = None,
         trace: Trace | None = None,
     ) -> Ticket | None:
-        """Commits the program's state; with frames, the commit can be resumed from, with a trace it can be looked into."""
+        """Commits the program's state; with frames, the commit can be resumed from, with a trace looked into, and with an exit code it is the last one."""
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
@@ -253,6 +256,7 @@ class RunRecorder:
             run=self.run.run_id,
             position=position,
             error=error,
+            lends=exit_code is not None and _stands_still(),
         )
         self._committed_blocks = self._blocks
         report = self.session.last_report
@@ -355,6 +359,13 @@ class RunRecorder:
                 self._recorded[name] = (value, summary)
                 staged.append(_entry(name, value, summary))
         return staged
+
+
+def _stands_still() -> bool:
+    """Whether nothing but this thread changes the memory of the program: no thread of its own, and no child that may share some."""
+    if user_threads(frozenset({threading.get_ident(), threading.main_thread().ident or 0})):
+        return False
+    return hasattr(os, "waitid") and not has_children()
 
 
 def _obstacle(omissions: Sequence[Omission]) -> str:

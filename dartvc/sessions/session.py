@@ -297,14 +297,16 @@ class Session:
         run: str,
         position: Position | None,
         error: str = "",
+        lends: bool = False,
     ) -> Ticket | None:
         """Commits a running program in the background: its globals and ``further`` names, everything looked at.
 
         Args:
             further: locals of its frames, globals of its modules.
             process: returns entries of the process's state beside the session's own; called when open files are flushed.
+            lends: whether nothing changes before the commit is durable, so that nothing need be copied.
         """
-        with self.busy, self.working.with_names(further):
+        with self.busy, self.working.with_names(further), self.working.lending(lends):
             return self._commit(Unit(code, None, None, error), message, kind, force=True, process=process, run=run, position=position)
 
     def commit_staged(self, staged: StagedCommit) -> Ticket:

@@ -34,6 +34,7 @@ CHANGED_CHUNK_BYTES = 4 * 1024
 ANCHOR_BYTES = 32
 PARALLEL_BYTES = 32 * 1024 * 1024
 
+_MISSED_LIMIT = 16
 _TRIES = 16
 
 _PROTO_BYTES = 2
@@ -106,12 +107,15 @@ def match_stream(stream: bytes, before: Sequence[StreamChunk]) -> tuple[tuple[Ch
             start += size
 
     behind = sum(chunk.size_bytes for chunk in before)
-    for chunk in before:
-        # The search window is bounded, so that a stream which was rewritten as a whole costs about one pass.
-        place = _find_chunk(stream, chunk, at, at + (missed + 2) * 4 * STREAM_CHUNK_BYTES, len(stream) - behind)
+    for turn, chunk in enumerate(before):
+        # The search window is bounded, and few chunks are searched for when many in a row were not there: a stream that was rewritten as a whole
+        # costs less than one pass.
+        is_searched = missed < _MISSED_LIMIT or turn % _MISSED_LIMIT == 0
+        end = at + (missed + 2) * 4 * STREAM_CHUNK_BYTES if is_searched else at
+        place = _find_chunk(stream, chunk, at, end, len(stream) - behind)
         behind -= chunk.size_bytes
         if place < 0:
-            missed = min(missed + 1, 16)
+            missed = min(missed + 1, _MISSED_LIMIT)
             continue
         cut(at, place)
         refs.append(ChunkRef(chunk.digest, chunk.size_bytes, None))
@@ -174,7 +178,7 @@ def fingerprint(stream: bytes, digests: Iterable[Digest]) -> str:
 def chunk_buffer(
     buffer: memoryview, digests: Sequence[Digest], known: Set[Digest], copy: Callable[[memoryview], bytes | memoryview] = bytes
 ) -> tuple[ChunkRef, ...]:
-    """Copies the chunks of ``buffer`` that the version before did not have anywhere."""
+    """Returns the chunks of ``buffer``, with copies of those that the version before did not have anywhere."""
     step = BUFFER_CHUNK_BYTES
     size = len(buffer)
     refs = []

@@ -91,6 +91,7 @@ class WorkingNamespace:
         self.summarize = summarize
         self.helper = helper
         self._copies = CopyPool()
+        self._keep: Callable[[memoryview], bytes | memoryview] = self._copies.copy
         self.main_name = str(namespace.get("__name__", "__main__"))
         self._stored: dict[str, StoredVersion] = {}
         self._ids: dict[str, int] = {}
@@ -186,6 +187,15 @@ class WorkingNamespace:
             yield
         finally:
             self._view = before
+
+    @contextmanager
+    def lending(self, lends: bool) -> Iterator[None]:
+        """Gives out the memory of values itself, without copies, if nobody will change it before what is staged is durable."""
+        self._keep = _lent if lends else self._copies.copy
+        try:
+            yield
+        finally:
+            self._keep = self._copies.copy
 
     def stage(self, mentioned: Iterable[str] | None) -> NamespaceDelta:
         """Stages what changed.
@@ -358,7 +368,7 @@ class WorkingNamespace:
         ):
             return set(saved.global_names) if saved.global_names != before.global_names else set()
         known = {digest for each in before.buffers for digest in each} if before is not None else set()
-        buffers = tuple(chunk_buffer(buffer, each, known, self._copies.copy) for buffer, each in zip(saved.buffers, digests, strict=True))
+        buffers = tuple(chunk_buffer(buffer, each, known, self._keep) for buffer, each in zip(saved.buffers, digests, strict=True))
         summaries = {name: self.summarize(self._view[name]) for name in group}
         version = StoredVersion(group, chunks, digests, saved.global_names)
         version, same = self._told_apart(version, saved.stream, summaries)
@@ -429,6 +439,10 @@ class WorkingNamespace:
         self._stored[name] = StoredVersion((name,), (), (), frozenset(), omission)
         self._ids[name] = id(value)
         changed.append(StagedName(name, self.summarize(value), None, omission, self._touched.get(name)))
+
+
+def _lent(piece: memoryview) -> memoryview:
+    return piece
 
 
 def describe(value: object) -> Summary:

@@ -35,17 +35,19 @@ class ObjectBatch:
         self._shelf = shelf
         self._writer: PackWriter | None = None
 
-    def add_blob(self, data: bytes | memoryview, *, compress: bool = True) -> Oid:
-        """Adds a blob; ``compress`` False stores it so that reading is a copy out of the mapped pack.
+    def add_blob(self, data: bytes | memoryview, *, compress: bool = True, is_stable: bool = False) -> Oid:
+        """Adds a blob.
 
-        ``data`` may be reused when this returns.
+        Args:
+            compress: False stores it so that reading is a copy out of the mapped pack.
+            is_stable: whether ``data`` stays as it is until `publish`, so that it need not be copied; else it may be reused when this returns.
 
         Raises:
             StorageError: the disk refused; the batch is thrown away.
         """
         if isinstance(data, memoryview) and (data.ndim != 1 or data.itemsize != 1):
             data = data.cast("B")
-        return self._add(BLOB, data, compress)
+        return self._add(BLOB, data, compress, is_stable=is_stable)
 
     def add_tree(self, entries: Mapping[str, TreeEntry]) -> Oid:
         """Adds a tree."""
@@ -55,7 +57,7 @@ class ObjectBatch:
         """Adds a commit; author (``Name <email>``) and committer are the same."""
         return self._add(COMMIT, encode_commit(tree, parents, message, time_s, utc_offset_min, author), True)
 
-    def _add(self, kind: int, data: bytes | memoryview, compress: bool) -> Oid:
+    def _add(self, kind: int, data: bytes | memoryview, compress: bool, *, is_stable: bool = False) -> Oid:
         raw = object_id(kind, data)
         oid = Oid(raw.hex())
         writer = self._writer
@@ -65,7 +67,7 @@ class ObjectBatch:
             writer = self._writer = PackWriter(self._shelf.pack_folder)
         try:
             with storage_errors(self._shelf.pack_folder):
-                writer.add(kind, raw, data, compress=compress)
+                writer.add(kind, raw, data, compress=compress, is_stable=is_stable)
         except BaseException:
             self.abandon()
             raise

@@ -1,8 +1,9 @@
 """Writing packs (gitformat-pack) at the speed of the disk.
 
-The caller's thread hashes an object and copies its bytes into a buffer, once; from 8 MiB on, a second thread takes the buffers, adds
-the checksums of zlib and of the index and writes them. Beyond `ROLL_BYTES` the pack is finished by a third one and the next pack begun, so that its last
-checksum and its fsync overlap with what follows. Nothing is visible before `publish` renames.
+The caller's thread hashes and compresses objects; from 8 MiB on, a second thread lays them out, each in the same piece of memory, adds
+the checksums of zlib and of the index and writes them. What is stored uncompressed and stays as it is meanwhile is copied there only.
+Beyond `ROLL_BYTES` the pack is finished by a third thread and the next pack begun, so that its last checksum and its fsync overlap
+with what follows. Nothing is visible before `publish` renames.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _BUFFER_BYTES = 8 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 _STORED_BLOCK_BYTES = 65535
 _SMALL_BYTES = 4096
+_STORED_PART_BYTES = 64 * _STORED_BLOCK_BYTES
+_STORED_STREAM = b"\x78\x01"
+_BLOCK_HEADER_BYTES = 5
 _ADLER_BYTES = 4
 _PLAIN_COMMIT_BYTES = 512
 _DELTA_DEPTH = 40
@@ -110,18 +114,21 @@ def _keys(tree: bytes) -> tuple[bytes, bytes]:
     return b"<" + tree[: tree.index(0)], b">" + tree[tree.rindex(b" ", 0, tree.rindex(0, 0, len(tree) - 20)) : -20]
 
 
-class _Buffer:
-    """Bytes on their way into a pack.
+class _Part(NamedTuple):
+    """A piece of a pack: bytes as they are, then what is stored uncompressed; the object ends with it, or (no id) goes on in the next one."""
 
-    Attributes:
-        ends: which objects end where in it.
-        stored: where uncompressed bytes stand, (from, to), and, (at, -1), where the Adler-32 of all of them since the last such row goes.
-    """
+    oid: bytes | None
+    head: bytes
+    body: bytes | memoryview | None = None
 
-    def __init__(self, content: bytes = b"") -> None:
-        self.content = bytearray(content)
-        self.ends: list[tuple[bytes, int]] = []
-        self.stored: list[tuple[int, int]] = []
+    @property
+    def size(self) -> int:
+        """How many bytes it takes in the pack."""
+        if self.body is None:
+            return len(self.head)
+        size = len(self.body)
+        blocks = max(-(-size // _STORED_BLOCK_BYTES), 1)
+        return len(self.head) + size + blocks * _BLOCK_HEADER_BYTES + (_ADLER_BYTES if self.oid is not None else 0)
 
 
 class _PackFile:
@@ -131,8 +138,8 @@ class _PackFile:
         self.path = path
         self.descriptor = self.index_descriptor = -1
         self.size = PACK_HEADER_BYTES
-        self.flushed = self.crc = 0
-        self.adler = 1
+        self._crc, self._adler = 0, 1
+        self._room = bytearray()
         self.offsets: dict[bytes, int] = {}
         self.crcs: dict[bytes, int] = {}
         self.checksum = b""
@@ -142,36 +149,63 @@ class _PackFile:
         """Where the index is begun; not under git's name for one, or git would read one that a kill left half written."""
         return self.path.with_suffix(".index")
 
-    def seal(self, buffer: _Buffer) -> None:
-        """Puts the checksums of what is stored uncompressed where they belong."""
-        view = memoryview(buffer.content)
-        for start, end in buffer.stored:
-            if end >= 0:
-                self.adler = zlib.adler32(view[start:end], self.adler)
-            else:
-                struct.pack_into(">I", view, start, self.adler)
-                self.adler = 1
-
-    def write(self, buffer: _Buffer) -> None:
-        """Writes a buffer that is sealed."""
+    def write(self, parts: list[_Part]) -> None:
+        """Writes parts, in order."""
         if self.descriptor < 0:
             self.descriptor = _create(self.path)
-        at = PACK_HEADER_BYTES if self.flushed == 0 else 0
-        view = memoryview(buffer.content)
-        crc = self.crc
-        for oid, end in buffer.ends:
-            self.crcs[oid] = zlib.crc32(view[at:end], crc)
-            at, crc = end, 0
-        self.crc = zlib.crc32(view[at:], crc) if at < len(view) else crc
-        write_all(self.descriptor, view)
-        self.flushed += len(view)
+            write_all(self.descriptor, self.header())
+        small: list[bytes] = []
+        for part in parts:
+            if part.body is None:
+                small.append(part.head)
+                self._note(part, part.head)
+                continue
+            write_all(self.descriptor, b"".join(small))
+            small.clear()
+            with self._laid_out(part) as laid:
+                self._note(part, laid)
+                write_all(self.descriptor, laid)
+        write_all(self.descriptor, b"".join(small))
+
+    def header(self) -> bytes:
+        """Returns what a pack begins with, when it has so many objects as are known."""
+        return b"PACK" + struct.pack(">II", 2, len(self.offsets))
+
+    def _note(self, part: _Part, laid: bytes | memoryview) -> None:
+        self._crc = zlib.crc32(laid, self._crc)
+        if part.oid is not None:
+            self.crcs[part.oid], self._crc = self._crc, 0
+
+    def _laid_out(self, part: _Part) -> memoryview:
+        """Returns a part as it stands in the pack, stored blocks of a zlib stream, in memory that the next one will use.
+
+        Large pieces are summed up as wholes: each call into zlib gives the interpreter away and waits for it again.
+        """
+        size, at = part.size, len(part.head)
+        if len(self._room) < size:
+            self._room = bytearray(size)
+        room, view = self._room, memoryview(part.body or b"")
+        room[:at] = part.head
+        for start in range(0, len(view), _STORED_BLOCK_BYTES) or (0,):
+            piece = view[start : start + _STORED_BLOCK_BYTES]
+            length = len(piece)
+            is_final = part.oid is not None and start + length >= len(view)
+            struct.pack_into("<BHH", room, at, is_final, length, length ^ 0xFFFF)
+            at += _BLOCK_HEADER_BYTES
+            room[at : at + length] = piece
+            at += length
+        self._adler = zlib.adler32(view, self._adler)
+        if part.oid is not None:
+            struct.pack_into(">I", room, at, self._adler)
+            self._adler = 1
+        return memoryview(room)[:size]
 
     def finish(self) -> None:
         """Completes the pack and its index and makes both durable under their temporary names."""
         descriptor = self.descriptor
         os.pwrite(descriptor, struct.pack(">I", len(self.offsets)), 8)
         failures: list[OSError] = []
-        flusher = started(_flush, descriptor, failures, name="dartvc-flush") if self.flushed > _BUFFER_BYTES else None
+        flusher = started(_flush, descriptor, failures, name="dartvc-flush") if self.size > _BUFFER_BYTES else None
         self.checksum = _sha1_of(descriptor)
         if flusher is not None:
             flusher.join()
@@ -181,18 +215,21 @@ class _PackFile:
         os.fsync(descriptor)
         self._write_index()
 
-    def finish_small(self, buffer: _Buffer) -> None:
-        """Writes a pack that fits into one buffer.
+    def finish_small(self, parts: list[_Part]) -> None:
+        """Writes a pack of few bytes.
 
-        Fast path: its checksum is that of the buffer, so nothing is read back.
+        Fast path: its checksum is made on the way, so nothing is read back.
         """
-        self.seal(buffer)
-        struct.pack_into(">I", buffer.content, 8, len(self.offsets))
-        self.checksum = hashlib.sha1(buffer.content, usedforsecurity=False).digest()
-        buffer.ends.append((b"", len(buffer.content)))
-        buffer.content += self.checksum
-        self.write(buffer)
-        del self.crcs[b""]
+        digest = hashlib.sha1(self.header(), usedforsecurity=False)
+        whole = [self.header()]
+        for part in parts:
+            laid = part.head if part.body is None else bytes(self._laid_out(part))
+            self._note(part, laid)
+            digest.update(laid)
+            whole.append(laid)
+        self.checksum = digest.digest()
+        self.descriptor = _create(self.path)
+        write_all(self.descriptor, b"".join([*whole, self.checksum]))
         os.fsync(self.descriptor)
         self._write_index()
 
@@ -252,7 +289,7 @@ def _flush(descriptor: int, failures: list[OSError]) -> None:
         failures.append(error)
 
 
-_Job = tuple[_PackFile, _Buffer, bool]
+_Job = tuple[_PackFile, list[_Part], bool]
 
 
 class PackWriter:
@@ -262,6 +299,8 @@ class PackWriter:
         self._folder = folder
         self._roll_bytes = roll_bytes
         self._files: list[_PackFile] = []
+        self._parts: list[_Part] = []
+        self._waiting_bytes = 0
         self._seen: set[bytes] = set()
         self._worker: threading.Thread | None = None
         self._is_handed_over = False
@@ -275,7 +314,6 @@ class PackWriter:
         name = f"{TEMPORARY_PREFIX}{os.getpid()}_{os.urandom(6).hex()}.pack"
         self._file = _PackFile(self._folder / name)
         self._files.append(self._file)
-        self._buffer = _Buffer(b"PACK" + struct.pack(">II", 2, 0))
         self._window = _DeltaWindow()
 
     def __len__(self) -> int:
@@ -284,25 +322,31 @@ class PackWriter:
     def __contains__(self, oid: bytes) -> bool:
         return oid in self._seen
 
-    def add(self, kind: int, oid: bytes, data: bytes | memoryview, *, compress: bool) -> int:
-        """Adds an object that the packs do not have yet; returns its offset. ``data`` may be reused afterwards."""
+    def add(self, kind: int, oid: bytes, data: bytes | memoryview, *, compress: bool, is_stable: bool = False) -> int:
+        """Adds an object that the packs do not have yet; returns its offset.
+
+        Args:
+            is_stable: whether ``data`` stays as it is until `publish`, or else may be reused when this returns.
+        """
         if kind == TREE:
             return self.add_tree(oid, bytes(data))[0]
         offset = self._start(oid)
+        header = entry_header(kind, len(data))
         if not compress:
-            self._buffer.content += entry_header(kind, len(data))
-            self._add_stored(data)
+            head, view = header + _STORED_STREAM, memoryview(data)
+            is_stable = is_stable or type(data) is bytes
+            while len(view) > _STORED_PART_BYTES:
+                self._put(_Part(None, head, view[:_STORED_PART_BYTES] if is_stable else bytes(view[:_STORED_PART_BYTES])))
+                head, view = b"", view[_STORED_PART_BYTES:]
+            self._put(_Part(oid, head, view if is_stable else bytes(view)))
         elif len(data) <= _BUFFER_BYTES:
-            self._buffer.content += entry_header(kind, len(data))
-            self._buffer.content += zlib.compress(data, _level(kind, len(data)))
+            self._put(_Part(oid, header + zlib.compress(data, _level(kind, len(data)))))
         else:
-            self._buffer.content += entry_header(kind, len(data))
+            self._put(_Part(None, header))
             deflater = zlib.compressobj(1)
             for at in range(0, len(data), _BUFFER_BYTES):
-                self._buffer.content += deflater.compress(data[at : at + _BUFFER_BYTES])
-                self._spill()
-            self._buffer.content += deflater.flush()
-        self._end(oid)
+                self._put(_Part(None, deflater.compress(data[at : at + _BUFFER_BYTES])))
+            self._put(_Part(oid, deflater.flush()))
         return offset
 
     def add_tree(self, oid: bytes, tree: bytes, *, level: int = 1) -> tuple[int, int]:
@@ -311,14 +355,11 @@ class PackWriter:
         found = self._window.find(tree)
         if found is None:
             depth = 0
-            self._buffer.content += entry_header(TREE, len(tree))
-            self._buffer.content += zlib.compress(tree, level)
+            self._put(_Part(oid, entry_header(TREE, len(tree)) + zlib.compress(tree, level)))
         else:
             delta, base = found
             depth = base.depth + 1
-            self._buffer.content += entry_header(OFS_DELTA, len(delta), offset - base.offset)
-            self._buffer.content += zlib.compress(delta, level)
-        self._end(oid)
+            self._put(_Part(oid, entry_header(OFS_DELTA, len(delta), offset - base.offset) + zlib.compress(delta, level)))
         self.note_tree(tree, offset, depth)
         return offset, depth
 
@@ -329,9 +370,7 @@ class PackWriter:
     def add_packed(self, oid: bytes, header: bytes, body: memoryview) -> int:
         """Adds an object whose body is deflated already; returns its offset."""
         offset = self._start(oid)
-        self._buffer.content += header
-        self._buffer.content += body
-        self._end(oid)
+        self._put(_Part(oid, header + bytes(body)))
         return offset
 
     def next_offset(self) -> int:
@@ -345,42 +384,22 @@ class PackWriter:
             self._begin()
         self._file.offsets[oid] = self._file.size
         self._seen.add(oid)
-        self._before = len(self._buffer.content)
         return self._file.size
 
-    def _end(self, oid: bytes) -> None:
-        self._file.size += len(self._buffer.content) - self._before
-        self._buffer.ends.append((oid, len(self._buffer.content)))
-        if len(self._buffer.content) > _BUFFER_BYTES:
+    def _put(self, part: _Part) -> None:
+        size = part.size
+        self._parts.append(part)
+        self._file.size += size
+        self._waiting_bytes += size
+        if self._waiting_bytes > _BUFFER_BYTES:
             self._hand_over(last=False)
-
-    def _spill(self) -> None:
-        if len(self._buffer.content) > _BUFFER_BYTES:
-            self._file.size += len(self._buffer.content) - self._before
-            self._hand_over(last=False)
-            self._before = 0
-
-    def _add_stored(self, data: bytes | memoryview) -> None:
-        """Adds a zlib stream of stored blocks: the one copy of the data."""
-        view = memoryview(data)
-        size = len(view)
-        self._buffer.content += b"\x78\x01"
-        for at in range(0, size, _STORED_BLOCK_BYTES) or (0,):
-            piece = view[at : at + _STORED_BLOCK_BYTES]
-            length = len(piece)
-            self._buffer.content += struct.pack("<BHH", at + length >= size, length, length ^ 0xFFFF)
-            self._buffer.stored.append((len(self._buffer.content), len(self._buffer.content) + length))
-            self._buffer.content += piece
-            self._spill()
-        self._buffer.stored.append((len(self._buffer.content), -1))
-        self._buffer.content += bytes(_ADLER_BYTES)
 
     def _hand_over(self, *, last: bool) -> None:
         if not self._is_handed_over:
             self._is_handed_over = True
             self._worker = started(self._work, name="dartvc-pack")
-        job = (self._file, self._buffer, last)
-        self._buffer = _Buffer()
+        job = (self._file, self._parts, last)
+        self._parts, self._waiting_bytes = [], 0
         if self._worker is not None:
             self._jobs.put(job)
         else:
@@ -391,12 +410,11 @@ class PackWriter:
         while (job := self._jobs.get()) is not None:
             self._write(*job)
 
-    def _write(self, file: _PackFile, buffer: _Buffer, last: bool) -> None:
+    def _write(self, file: _PackFile, parts: list[_Part], last: bool) -> None:
         if self._failure is not None:
             return
         try:
-            file.seal(buffer)
-            file.write(buffer)
+            file.write(parts)
             if last:
                 finisher = started(self._finish, file, name="dartvc-finish")
                 if finisher is not None:
@@ -433,7 +451,7 @@ class PackWriter:
         if self._is_complete:
             return
         if not self._is_handed_over:
-            self._file.finish_small(self._buffer)
+            self._file.finish_small(self._parts)
         else:
             self._hand_over(last=True)
             self._stop()

@@ -93,6 +93,16 @@ def log(folder: Path) -> list[dict[str, Any]]:
     return list(json.loads(command("log", "--json", cwd=folder, check=True).stdout)["items"])
 
 
+def printed_alike(folder: Path, script: str) -> str:
+    """Runs a script to its end, and another time to its death; what follows the resume must be all that the first printed, which is returned."""
+    whole = command("run", "train.py", cwd=project(folder / "whole", script))
+    killed = project(folder / "run", script)
+    assert command("run", "train.py", cwd=killed, die=True).returncode == -signal.SIGKILL
+    resumed = command("resume", cwd=killed)
+    assert (resumed.returncode, resumed.stdout) == (0, whole.stdout), whole.stderr + resumed.stderr
+    return whole.stdout
+
+
 def test_a_run_prints_and_writes_what_python_does(tmp_path: Path, plain: tuple[str, dict[str, str]]) -> None:
     folder = project(tmp_path / "run")
     done = command("run", "train.py", cwd=folder)
@@ -129,11 +139,7 @@ print(done, list(remaining))
 
 
 def test_a_set_is_worked_off_in_the_order_of_a_run_that_nothing_interrupted(tmp_path: Path) -> None:
-    whole = command("run", "train.py", cwd=project(tmp_path / "whole", WORKLIST))
-    folder = project(tmp_path / "run", WORKLIST)
-    assert command("run", "train.py", cwd=folder, die=True).returncode == -signal.SIGKILL
-    resumed = command("resume", cwd=folder)
-    assert (resumed.returncode, resumed.stdout) == (0, whole.stdout), resumed.stderr
+    printed_alike(tmp_path, WORKLIST)
 
 
 SUBMODULES = """
@@ -152,12 +158,8 @@ print(xml.dom.minidom.__name__, concurrent.futures.__name__, wsgiref.headers.__n
 
 
 def test_submodules_that_are_reached_through_their_package_are_there_again(tmp_path: Path) -> None:
-    whole = command("run", "train.py", cwd=project(tmp_path / "whole", SUBMODULES))
-    folder = project(tmp_path / "run", SUBMODULES)
-    assert command("run", "train.py", cwd=folder, die=True).returncode == -signal.SIGKILL
-    resumed = command("resume", cwd=folder)
-    assert (resumed.returncode, resumed.stdout) == (0, whole.stdout), resumed.stderr
-    assert whole.stdout.count("minidom") == 1, whole.stderr
+    printed = printed_alike(tmp_path, SUBMODULES)
+    assert printed.count("minidom") == 1
 
 
 HELD = """
@@ -291,11 +293,7 @@ print(len(pickle.dumps([settings.given, *rows, read, {"rate": 4, "momentum": 5}]
 
 
 def test_a_pickle_of_dicts_is_as_long_as_that_of_a_run_that_nothing_interrupted(tmp_path: Path) -> None:
-    whole = command("run", "train.py", cwd=project(tmp_path / "whole", KEYED))
-    folder = project(tmp_path / "run", KEYED)
-    assert command("run", "train.py", cwd=folder, die=True).returncode == -signal.SIGKILL
-    resumed = command("resume", cwd=folder)
-    assert (resumed.returncode, resumed.stdout) == (0, whole.stdout), resumed.stderr
+    printed_alike(tmp_path, KEYED)
 
 
 def test_a_run_without_a_commit_begins_again(tmp_path: Path) -> None:

@@ -65,7 +65,6 @@ def test_the_callers_buffer_may_be_reused(database: ObjectDatabase) -> None:
 
 
 def test_objects_beyond_the_buffer_and_beyond_a_pack(tmp_path: Path) -> None:
-    threads = threading.active_count()
     writer = PackWriter(tmp_path, roll_bytes=12_000_000)
     blobs = {object_id(BLOB, data): data for data in [os.urandom(5_000_000) for _ in range(8)] + [os.urandom(20_000_000), b"tail"]}
     for number, (oid, data) in enumerate(blobs.items()):
@@ -76,7 +75,22 @@ def test_objects_beyond_the_buffer_and_beyond_a_pack(tmp_path: Path) -> None:
         ((pack, offset),) = [(pack, found) for pack in packs if (found := pack.find(oid)) is not None]
         assert pack.read(offset) == (BLOB, data)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".idx"] * len(packs) + [".pack"] * len(packs)
-    assert threading.active_count() == threads
+    assert not [each.name for each in threading.enumerate() if each.name in ("dartvc-pack", "dartvc-finish", "dartvc-flush")]
+
+
+@pytest.mark.parametrize("blocks", [63.5, 64, 64.5, 128, 400])
+def test_a_large_object_is_laid_out_piece_by_piece(tmp_path: Path, blocks: float) -> None:
+    data = os.urandom(int(blocks * 65535))
+    oid = object_id(BLOB, data)
+    for is_stable in (False, True):
+        (tmp_path / str(is_stable)).mkdir()
+        writer = PackWriter(tmp_path / str(is_stable))
+        writer.add(BLOB, oid, data, compress=False, is_stable=is_stable)
+        file = writer._file
+        (index,) = writer.publish()
+        pack = Pack(index)
+        assert pack.read(pack.find(oid) or 0) == (BLOB, data)
+        assert len(file._room) < 5_000_000
 
 
 def test_an_abandoned_batch_leaves_nothing(database: ObjectDatabase) -> None:
