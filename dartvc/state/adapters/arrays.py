@@ -18,6 +18,8 @@ from dartvc.state.rebuild import door
 __all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "TRANSIENT", "UNCHANGING", "memory_address", "reduce_array"]
 
 IN_BAND_BYTES = 64 * 1024
+_SPREAD = 16
+"""How many times as much memory as its elements take a view may span, that is stored without the array that it is a view of, to be laid out again as it was."""
 _STORED_OWNERS = (bytes, bytearray, array.array)
 _SOLE_HOLDERS = 3  # the view's own .base, our local variable, getrefcount's argument
 
@@ -94,7 +96,10 @@ def _reduce_view(values: Any, root: Any, numpy: Any, saving: Any) -> Any:
 
 
 def _standalone(values: Any, saving: Any) -> Any:
-    """Stores the elements: axes in the order of the memory, so that the bytes are taken where they lie."""
+    """Stores the elements: axes in the order of the memory, so that the bytes are taken where they lie.
+
+    What is left of a larger array keeps its strides: numpy sums scattered elements in another order than adjacent ones, with other last bits.
+    """
     numpy = sys.modules["numpy"]
     flags = values.flags
     laid, order, is_copy = values, tuple(range(values.ndim)), False
@@ -104,7 +109,9 @@ def _standalone(values: Any, saving: Any) -> Any:
         is_copy = not laid.flags.c_contiguous
         if is_copy:
             laid = saving.keep(numpy.ascontiguousarray(laid))
-    described = (values.dtype, laid.shape, order, bool(flags.writeable))
+    described: tuple[Any, ...] = (values.dtype, laid.shape, order, bool(flags.writeable))
+    if is_copy and sum(_span(values.shape, values.strides)) <= _SPREAD * values.nbytes:
+        described = (*described, values.strides)
     if laid.nbytes < IN_BAND_BYTES:
         return door("numpy_array"), (laid.tobytes(), *described)
     return door("numpy_array"), (saving.out_of_band(memoryview(laid.reshape(-1).view(numpy.uint8)), is_copy=is_copy), *described)
@@ -162,7 +169,23 @@ def _children(values: Any) -> Iterable[object]:
         yield values.__dict__
 
 
-def _build_array(loading: Any, source: Any, dtype: Any, laid_shape: tuple[int, ...], order: tuple[int, ...], writeable: bool) -> Any:
+def _span(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
+    """Returns how many bytes before its first element, and behind it, an array spans."""
+    steps = [(count - 1) * stride for count, stride in zip(shape, strides, strict=True)]
+    return -sum(step for step in steps if step < 0), sum(step for step in steps if step > 0)
+
+
+def _spread(values: Any, strides: tuple[int, ...], numpy: Any) -> Any:
+    """Returns an array with the same elements and other strides; the kernel gives no pages for what is between them."""
+    before, behind = _span(values.shape, strides)
+    spread = numpy.ndarray(values.shape, values.dtype, numpy.empty(before + behind + values.itemsize, numpy.uint8), before, strides)
+    spread[...] = values
+    return spread
+
+
+def _build_array(
+    loading: Any, source: Any, dtype: Any, laid_shape: tuple[int, ...], order: tuple[int, ...], writeable: bool, strides: tuple[int, ...] = (),
+) -> Any:  # fmt: skip
     numpy = loading.library("numpy")
     dtype = plain_dtype(numpy, dtype)
     made = numpy.empty(laid_shape, dtype)
@@ -178,6 +201,8 @@ def _build_array(loading: Any, source: Any, dtype: Any, laid_shape: tuple[int, .
             if owner.nbytes < IN_BAND_BYTES:
                 owner[...] = made
                 made = owner
+    if strides:
+        made = _spread(made, strides, numpy)
     if not writeable:
         made.flags.writeable = False
     return made

@@ -16,6 +16,12 @@ CASES = {
     "a strided view": ("a = np.arange(20.).reshape(4, 5); v = a[::2, 1::2]", "np.shares_memory(a, v) and v.tolist() == [[1, 3], [11, 13]]"),
     "Fortran order": ("a = np.asfortranarray(np.arange(6.).reshape(2, 3))", "a.flags.f_contiguous and a.tolist() == [[0, 1, 2], [3, 4, 5]]"),
     "large Fortran order": ("a = np.asfortranarray(np.arange(60000.).reshape(200, 300))", "a.flags.f_contiguous and a[1, 2] == 302"),
+    "what is left of larger arrays, laid out as it was": (
+        "a = np.random.default_rng(0).random((300, 70)); s = a[:, :-1]; t = s.sum(); a = a * 1\nr = np.arange(9.)[::-2]; c = np.arange(40.).reshape(8, 5).T[1:, ::-1]",
+        "s.strides == (560, 8) and s.sum() == t and r.strides == (-16,) and r.tolist() == [8, 6, 4, 2, 0] and c.strides == (8, -40) and c[0, 0] == 36",
+    ),
+    "rows seen again and again": ("b = np.broadcast_to(np.arange(3.), (4, 3))", "b.strides == (0, 8) and b.tolist() == [[0, 1, 2]] * 4 and not b.flags.writeable"),
+    "a column of a large table, stored small": ("c = np.zeros((500, 400))[:, 7]", "c.shape == (500,) and not c.any() and c.strides == (8,)"),
     "read-only": ("a = np.arange(3); a.flags.writeable = False", "not a.flags.writeable"),
     "structured": ("a = np.zeros(3, [('x', 'i4'), ('y', 'f8')]); a['y'] = 2", "a.dtype.names == ('x', 'y') and a['y'].tolist() == [2, 2, 2]"),
     "objects, and itself": ("a = np.empty(2, object); a[0] = a; a[1] = [1]", "a[0] is a and a[1] == [1]"),
