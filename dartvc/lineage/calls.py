@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 import threading
 import time
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,7 @@ from dartvc.lineage.flights import Flight, Flights
 from dartvc.lineage.ground import Ground
 from dartvc.lineage.heights import Heights
 from dartvc.lineage.holdings import Holder, Lost, StoredValue
+from dartvc.lineage.keys import Keys
 from dartvc.lineage.memory import Entry, Memory
 from dartvc.lineage.proving import Call, Prover
 from dartvc.lineage.rewrites import Rewrites
@@ -32,18 +32,18 @@ from dartvc.lineage.witness import Record, Witness, digest_of_file, digest_of_re
 
 __all__ = ["Calls"]
 
-_WORTH_KEEPING_S = 1e-3
+_WORTH_KEEPING_S = 3e-4
+_SEEN_LIMIT = 1 << 17
 _HOPELESS_CALLS = 256
 _PRODUCT_TRIALS = 16
 _COPY_BYTES_PER_S = 2e9
 _MARGIN = 3.0
-_INNER_SHARE = 0.5
+_OWN_SHARE = 0.15
 _WAKING_S = 0.05
 _WAKING_SHARE = 0.01
 _DOUBTFUL_EXECUTIONS = 4  # of a site without hits: what it keeps is memory that the program has to get anew
 _OBJECT_BYTES = 1000  # which take as long as to pickle an object
 _NOTHING = object()
-_NO_CODE = (lambda: None).__code__
 
 
 class Calls:
@@ -69,14 +69,15 @@ class Calls:
         self.memory = memory
         self.namespace = namespace
         self.contents = contents
-        self.holder = Holder(self.digest_alone, namespace)
+        ground = Ground(stands_in, " partial" if is_partial else "", lambda: witness.has_moved, witness.notices.filters)
+        self.keys = Keys(plans, contents, ground)
+        self.holder = Holder(self.keys.digest_alone, namespace)
         self.library_sites: list[Site] = []
         self.saved_s = 0.0
         self.overhead_s = 0.0
         self.heights = Heights()
         self.wake_others: Callable[[float], None] = lambda elapsed_s: None
         self._waken_at = 0.0
-        self._ground = Ground(stands_in, " partial" if is_partial else "", lambda: witness.has_moved, witness.notices.filters)
         self._local = threading.local()
         self._seen: set[bytes] = set()
         self.flights = Flights()
@@ -84,7 +85,7 @@ class Calls:
         self._begun = time.perf_counter()
         self.rewrites: Rewrites | None = None
         self.assembled_before = 0
-        self.prover = Prover(plans, contents, self.walk, self.digest_alone, witness.has_other_threads, namespace)
+        self.prover = Prover(plans, contents, self.keys.walk, self.keys.digest_alone, witness.has_other_threads, namespace)
         self.storing = Storing(shelf, namespace, witness.streams)
         memory.spill = self.storing.spill
 
@@ -94,12 +95,6 @@ class Calls:
         self.flights.begin_anew()
         self.storing.begin_anew()
         self.saved_s = self.overhead_s = 0.0
-
-    def digest_alone(self, value: Any, *, is_result: bool = True) -> bytes:
-        """Returns the fingerprint of one value."""
-        walker = Fingerprint(self.plans, self.contents, is_result=is_result)
-        walker.add(value)
-        return walker.digest()
 
     @property
     def assembled(self) -> int:
@@ -128,15 +123,18 @@ class Calls:
         if site in active:
             site.turn_off("it calls itself")
             return plain(*args, **kwargs)
-        begin = self._look_around()
+        begin = self.look_around()
         site.calls += 1
-        before = self._walk_before(site, function, args, kwargs)
+        before = self.keys.of_call(site, function, args, kwargs, affordable_s(time.process_time(), self.overhead_s - self.saved_s))
         if before is None:
             return self._run_unasked(site, plain, args, kwargs, begin)
         call = Call(site, function, args, kwargs, before, before.digest(), change)
         answer = self.answer(site, call.key, begin, call)
         if answer is not _NOTHING:
             return answer
+        if site.is_unproven and not self._has_come(call.key):
+            site.note_miss()
+            return self._run_unasked(site, plain, args, kwargs, begin)  # most short calls never come again: watching them costs half of what they take
         flight = self._take_off(site, call.key)
         if flight is None:
             answer = self.answer(site, call.key, time.perf_counter(), call)
@@ -145,7 +143,7 @@ class Calls:
             site.may_wait = False  # it was in vain
         call, closures = self.prover.look_before(call)
         active.append(site)
-        ground = self._ground.present()
+        ground = self.keys.ground.present()
         record = self.witness.begin()
         record.assembled -= self.assembled
         start, start_cpu = time.perf_counter(), time.thread_time()
@@ -159,7 +157,7 @@ class Calls:
             active.pop()
             record.assembled += self.assembled
             self.witness.end(record)
-            if self._ground.present() != ground:
+            if self.keys.ground.present() != ground:
                 record.refusal = record.refusal or "changes settings of the process"
             if not is_done:
                 site.refuse("it raised an exception")
@@ -172,29 +170,8 @@ class Calls:
                 self.flights.land(flight)
         return result
 
-    def _walk_before(self, site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fingerprint | None:
-        """Returns the fingerprint of a call that is going to be made; None when it has none, or takes too long for what it may save."""
-        learned_s = self.contents.learning_s + self.plans.learning_s
-        idle_s = affordable_s(time.process_time(), self.overhead_s - self.saved_s)
-        walker = Fingerprint(self.plans, self.contents)
-        walker.limit = site.may_walk(idle_s)
-        try:
-            return self.walk(site, function, args, kwargs, site.components, walker)
-        except TooMany as refusal:
-            site.reason = refusal.reason
-        except Refused as refusal:
-            site.refuse(refusal.reason, is_final=refusal.is_final)
-        except RecursionError:
-            pass
-        except Exception as error:  # the program may have exchanged what the engine itself is made of
-            site.turn_off(f"its key could not be made ({type(error).__name__})")
-        finally:
-            site.passed = walker.passed
-            site.learning_s += self.contents.learning_s + self.plans.learning_s - learned_s
-        return None
-
     def _run_unasked(self, site: Site, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any], begin: float) -> Any:
-        """Runs a call that has no key, and takes the time."""
+        """Runs a call that is not watched, and takes the time."""
         active = self._active
         active.append(site)
         start, start_cpu = time.perf_counter(), time.thread_time()
@@ -205,6 +182,15 @@ class Calls:
             self._note_overhead(site, start - begin)
             site.note_run(time.perf_counter() - start, time.thread_time() - start_cpu)
             site.judge(time.perf_counter() - self._begun)
+
+    def _has_come(self, key: bytes) -> bool:
+        """Whether a call came before; notes that it has."""
+        if key in self._seen:
+            return True
+        if len(self._seen) >= _SEEN_LIMIT:
+            self._seen.clear()
+        self._seen.add(key)
+        return False
 
     def _note_overhead(self, site: Site, spent_s: float) -> None:
         site.overhead_s += spent_s
@@ -228,9 +214,9 @@ class Calls:
 
     def compute(self, site: Site, label: str, operands: tuple[Any, ...], function: Any) -> Any:
         """Returns ``function(*operands)`` for a function of ours that has no effect, so that nothing has to be proved."""
-        begin = self._look_around()
+        begin = self.look_around()
         site.calls += 1
-        key = self._key_of_operands(site, label, operands)
+        key = self.keys.of_operands(site, label, operands)
         if key is None:
             return function(*operands)
         answer = self.answer(site, key, begin)
@@ -262,20 +248,7 @@ class Calls:
             site.judge(time.perf_counter() - self._begun)
         return result
 
-    def _key_of_operands(self, site: Site, label: str, operands: tuple[Any, ...]) -> bytes | None:
-        """Returns the key of an operation; None when an operand cannot be compared."""
-        walker = Fingerprint(self.plans, self.contents)
-        try:
-            self._ground.add_to(walker)
-            walker.note(label)
-            for operand in operands:
-                walker.add(operand)
-        except Refused as refusal:
-            site.refuse(refusal.reason, is_final=refusal.is_final)
-            return None
-        return walker.digest()
-
-    def _look_around(self) -> float:
+    def look_around(self) -> float:
         """Now and then wakes sites that rest, while watching has cost little so far; returns the time."""
         now = time.perf_counter()
         if now >= self._waken_at:
@@ -284,61 +257,6 @@ class Calls:
             if self.overhead_s - max(self.saved_s, 0.0) < _WAKING_SHARE * elapsed_s:
                 self.wake_others(elapsed_s)
         return now
-
-    def walk(
-        self,
-        site: Site,
-        function: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        components: list[tuple[str, str]] | None = None,
-        walker: Fingerprint | None = None,
-    ) -> Fingerprint:
-        """Returns the fingerprint of a call.
-
-        Args:
-            walker: a new one, with a limit.
-
-        Raises:
-            Refused: it has none.
-        """
-        walker = walker or Fingerprint(self.plans, self.contents)
-        report = None
-        if components is not None:
-            components.clear()
-
-            def report(label: str) -> None:
-                components.append((label, walker.digest()[:6].hex()))
-
-        self._ground.add_to(walker)
-        is_user = type(function) is types.FunctionType and self.plans.is_user_module(function.__module__)
-        walker.note(function.__qualname__ if not site.is_part else "part")
-        if is_user:
-            walker.note(self.plans.plan(function).digest.hex())
-        else:
-            walker.add(function)
-        if report is not None:
-            report("code" if is_user or getattr(function, "__self__", None) is None else "the object")
-        code = function.__code__ if is_user else _NO_CODE
-        names = code.co_varnames
-        unused = self.plans.facts(self.plans.code_of(function)).unused if is_user else frozenset()
-        for position, value in enumerate(args):
-            if position < code.co_argcount and names[position] in unused:
-                continue
-            walker.add(value)
-            if report is not None:
-                report(f"argument {names[position] if position < code.co_argcount else position}")
-        for name, value in kwargs.items():
-            if name in unused:
-                continue
-            walker.note(name)
-            walker.add(value)
-            if report is not None:
-                report(f"argument {name}")
-        if is_user:
-            walker.plan_of(function, report)
-        walker.close()
-        return walker
 
     def answer(self, site: Site, key: bytes, begin: float, call: Call | None = None) -> Any:
         """Returns a stored result with its effects done again, or `_NOTHING`."""
@@ -418,7 +336,7 @@ class Calls:
         try:
             if record.refusal:
                 raise Refused(record.refusal)
-            if site.is_part and record.inner_s > _INNER_SHARE * took_s:
+            if site.is_part and took_s - record.inner_s < _OWN_SHARE * took_s:
                 raise Refused("what it calls is answered by itself", is_final=True)
             if took_s >= max(_WORTH_KEEPING_S, _MARGIN * call.before.passed / OBJECTS_PER_S):
                 with self.witness.looking_away():
@@ -466,10 +384,11 @@ class Calls:
         doubt = 1.0 if site.reused else 1.0 + site.executions / _DOUBTFUL_EXECUTIONS
         is_cheap_to_keep = spent_s > _MARGIN * doubt * size_bytes / _COPY_BYTES_PER_S
         with self.witness.looking_away():
-            is_kept = key in self._seen or is_cheap_to_keep or self.flights.is_awaited(key)
+            has_come = self._has_come(key)
+            is_kept = has_come or is_cheap_to_keep or self.flights.is_awaited(key)
             if is_kept:
                 entry.holding = self.holder.hold(result)
-            self._seen.add(key)
+                site.promised_s += spent_s if has_come else 0.0
             try:
                 self.storing.offer(key, entry, site.components, result, size_bytes, is_inside=any(not each.is_loop for each in self._active))
             finally:

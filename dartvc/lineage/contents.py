@@ -15,12 +15,11 @@ from typing import Any
 from xxhash import xxh3_128
 
 from dartvc.host.writes import WriteWatch
-from dartvc.lineage.codekeys import Refused
 
-__all__ = ["LARGE_BYTES", "Contents", "hash_of", "laid_out", "owner_of"]
+__all__ = ["LARGE_BYTES", "Contents", "feed_elements", "hash_of", "owner_of"]
 
 LARGE_BYTES = 1 << 20
-_PACKED_LIMIT_BYTES = 1 << 30
+_PIECE_BYTES = 1 << 18
 _ALLOCATIONS_LIMIT = 256
 _DIGESTS_LIMIT = 64
 _REWRITTEN_LIMIT = 2
@@ -189,25 +188,29 @@ class Contents:
                 self._watch.end(allocation.start, allocation.stop)
 
 
-def hash_of(laid: Any) -> bytes:
-    """Returns the digest of a contiguous array of bytes."""
-    return xxh3_128(laid).digest()
+def hash_of(values: Any) -> bytes:
+    """Returns the digest of an array's elements, in the order in which they lie in memory."""
+    state = xxh3_128()
+    feed_elements(values, state.update)
+    return state.digest()
 
 
-def laid_out(values: Any) -> Any:
-    """Returns the bytes of an array in the order in which they lie in memory.
+def feed_elements(values: Any, feed: Callable[[Any], object]) -> None:
+    """Feeds the bytes of an array's elements to a hash, in the order in which they lie in memory.
 
-    Raises:
-        Refused: they would have to be packed, and are too many.
+    What lies scattered is packed piece by piece: memory for all of it would cost more than reading it (144 MB: 360 ms where it is fresh, 17 in pieces).
     """
     numpy = sys.modules["numpy"]
     if not values.flags.c_contiguous:
         values = values.transpose(sorted(range(values.ndim), key=lambda axis: -abs(values.strides[axis])))
-    if not values.flags.c_contiguous:
-        if values.nbytes > _PACKED_LIMIT_BYTES:
-            raise Refused("a large array is scattered in memory")
-        values = numpy.ascontiguousarray(values)
-    return values.reshape(-1).view(numpy.uint8)
+    if values.flags.c_contiguous:
+        feed(values.reshape(-1).view(numpy.uint8))
+        return
+    pieces = numpy.nditer(
+        values, ["external_loop", "buffered", "zerosize_ok"], [["readonly", "contig"]], order="C", buffersize=max(_PIECE_BYTES // values.itemsize, 1)
+    )
+    for piece in pieces:
+        feed(piece.view(numpy.uint8))
 
 
 def owner_of(values: Any) -> Any:

@@ -63,14 +63,16 @@ class PathRecorder:
 
     Args:
         is_user: whether a file is the user's own.
+        besides: what else is done now and then while the program runs.
 
     Attributes:
         is_split: the program forked itself: what the rest of it did elsewhere is not known.
         is_resumed: it began in the middle of the program.
     """
 
-    def __init__(self, is_user: Callable[[str], bool]) -> None:
+    def __init__(self, is_user: Callable[[str], bool], besides: Callable[[], object]) -> None:
         self._is_user = is_user
+        self._besides = besides
         self._files: dict[tuple[str, str], int] = {}
         self.streams: dict[tuple[int, int], Stream] = {}
         self._is_closed = False
@@ -85,6 +87,7 @@ class PathRecorder:
     def install(self) -> None:
         """Looks out for forks; stays until the process ends."""
         os.register_at_fork(before=self._before_fork, after_in_parent=self._start, after_in_child=self.close)
+        self._start()
 
     def next_stream(self, filename: str, text: str, scope: ScopePlace) -> str:
         """Returns the builtin that appends to the stream of a scope; see `dartvc.program.decisions.NextStream`."""
@@ -95,14 +98,12 @@ class PathRecorder:
             self.streams[file, scope.number] = stream
             append = stream.data.append if scope.width == 1 else stream.data.extend
             setattr(builtins, stream.switch, None if self._is_closed else append)
-            if self._thread is None:
-                self._start()
         return stream.switch
 
     # -- the budget -----------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        if self.streams and not self._is_closed:
+        if not self._is_closed:
             self._stopping = threading.Event()
             self._thread = threading.Thread(target=self._watch, args=(self._stopping,), name="dartvc-paths", daemon=True)
             self._thread.start()
@@ -117,6 +118,7 @@ class PathRecorder:
         pause_s = _SHORT_S
         while not stopping.wait(pause_s):
             now = time.monotonic()
+            self._besides()
             pause_s = _SHORT_S if self.look(now) > _FEW or now - self._begun < _BEGINNING_S else _LONG_S
 
     def look(self, now: float) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 from xxhash import xxh3_128
 
 from dartvc.lineage.codekeys import Effects, Plans, Refused, TooMany, version_of_package
-from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, laid_out, owner_of
+from dartvc.lineage.contents import LARGE_BYTES, Contents, feed_elements, hash_of, owner_of
 from dartvc.lineage.deferring import Deferred, Transposed
 from dartvc.lineage.frames import frame, index
 from dartvc.lineage.kinds import (
@@ -234,11 +234,11 @@ class Fingerprint:
             return
         self.size_bytes += values.nbytes
         if values.nbytes < LARGE_BYTES:
-            self._state.update(laid_out(values))
+            feed_elements(values, self._state.update)
         elif self.contents is None:
-            self._state.update(hash_of(laid_out(values)))
+            self._state.update(hash_of(values))
         else:
-            self._state.update(self.contents.digest(values, lambda: hash_of(laid_out(values))))
+            self._state.update(self.contents.digest(values, lambda: hash_of(values)))
 
     def stack(self, values: Deferred) -> None:
         """Adds an array that was put off: its parts, in order, and which rows of them it is."""

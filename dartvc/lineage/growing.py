@@ -1,8 +1,9 @@
 """Products that grow: ``A @ V[:, :k]`` for one k after another, and what is multiplied with the transposes of these.
 
 The widest product is kept, and each narrower one is its first columns; so is its Gram matrix the leading block of the widest one's. A product that
-grows again grows to twice its width, as far as there are columns: wide products cost a third for each column of what narrow ones do. What was
-handed out is a copy, and is believed to be these columns as long as nobody wrote to it, or it is equal to them.
+grows again grows to twice its width, as far as columns are known: wide products cost a third for each column of what narrow ones do. What was
+handed out is a copy, and is believed to be these columns as long as nobody wrote to it, or it is equal to them. Right operands are known by their
+content, which is small beside the product: ``V[:, order[:k]]`` is an array of its own for each k.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = ["Grown", "Growth"]
 
 _WIDEST_LIMIT = 4
 _PARTNERS_LIMIT = 16
+_SEEN_LIMIT = 16
 _COMPARED_AT_ONCE = 1 << 14
 _NUMBERS = itertools.count()
 
@@ -27,14 +29,16 @@ class Grown:
     """One product, as wide as it was needed so far.
 
     Args:
+        left: the left operand's digest.
+        right: a right operand.
         columns: memory for the widest product.
-        key: what it is the product of.
         contents: knows which arrays are copies of the first columns.
     """
 
-    def __init__(self, columns: Any, key: bytes, contents: Contents) -> None:
+    def __init__(self, left: bytes, right: Any, columns: Any, contents: Contents) -> None:
+        self.left = left
         self.columns = columns
-        self.key = key
+        self._right = right.copy()
         self._contents = contents
         self._name = f"columns of product {next(_NUMBERS)}"
         self.width = 0
@@ -42,12 +46,24 @@ class Grown:
         self._gram: tuple[Any, int] | None = None
         self._products: dict[bytes, tuple[Any, int]] = {}
 
-    def grow(self, left: Any, right: Any, width: int) -> Any:
-        """Returns the first columns of ``left @ right``, so many."""
+    @property
+    def key(self) -> bytes:
+        """What tells the product from others."""
+        return self._name.encode()
+
+    def has_room_for(self, left: bytes, right: Any) -> bool:
+        """Whether a product is the first columns of this one, or goes on where this one ends."""
+        return left == self.left and right.shape[1] <= self.columns.shape[1] and _are_alike(self._right, right)
+
+    def grow(self, left: Any, right: Any) -> Any:
+        """Returns ``left @ right``."""
         self.hits += self.width > 0
+        width = right.shape[1]
+        if width > self._right.shape[1]:
+            self._right = right.copy()
         if self.width < width:
-            done, self.width = self.width, _next_width(self.width, width, right.shape[1])
-            self.columns[:, done : self.width] = left @ right[:, done : self.width]
+            done, self.width = self.width, _next_width(self.width, width, self._right.shape[1])
+            self.columns[:, done : self.width] = left @ self._right[:, done : self.width]
         return self.columns[:, :width]
 
     def note_copy(self, copy: Any, array: Any = None) -> None:
@@ -101,6 +117,12 @@ def _next_width(done: int, wanted: int, limit: int) -> int:
     return min(max(wanted, 2 * done), limit)
 
 
+def _are_alike(one: Any, other: Any) -> bool:
+    """Whether two matrices have the same columns as far as both have any."""
+    width = min(one.shape[1], other.shape[1])
+    return one.dtype == other.dtype and bool(sys.modules["numpy"].array_equal(one[:, :width], other[:, :width]))
+
+
 class Growth:
     """The products that grew lately, and the copies of them that the program has.
 
@@ -112,22 +134,40 @@ class Growth:
     def __init__(self, copy: Callable[[Any], Any], contents: Contents) -> None:
         self._copy = copy
         self._contents = contents
-        self._widest: dict[bytes, Grown] = {}
+        self._widest: list[Grown] = []
+        self._seen: dict[bytes, Any] = {}
         self._handed: dict[int, tuple[weakref.ref[Any], Grown]] = {}
 
-    def multiply(self, left: Any, right: Any, key: bytes, width: int) -> tuple[Any, Grown]:
-        """Returns the first columns of ``left @ right``, so many."""
-        numpy = sys.modules["numpy"]
-        grown = self._widest.get(key)
+    def multiply(self, left: Any, right: Any, wider: Any, digest: bytes) -> tuple[Any, Grown] | None:
+        """Returns ``left @ right``, and what it is the first columns of; None while nothing says that it grows.
+
+        Args:
+            wider: the matrix whose first columns ``right`` is, else None: then it grows when it has grown.
+            digest: the left operand's.
+        """
+        grown = next((each for each in self._widest if each.has_room_for(digest, right)), None)
         if grown is None:
-            if len(self._widest) >= _WIDEST_LIMIT:
-                self._widest.pop(next(iter(self._widest)))
-            grown = self._widest[key] = Grown(numpy.empty((left.shape[0], right.shape[1]), left.dtype), key, self._contents)
-        result = self._copy(grown.grow(left, right, width))
+            before = self._seen.pop(digest, None)
+            if wider is None and (before is None or before.shape == right.shape or not _are_alike(before, right)):
+                self._remember(digest, right)
+                return None
+            grown = self._begin(left, right if wider is None else wider, digest)
+        result = self._copy(grown.grow(left, right))
         grown.note_copy(result)
         number = id(result)
         self._handed[number] = weakref.ref(result, lambda _: self._handed.pop(number, None)), grown
         return result, grown
+
+    def _remember(self, digest: bytes, right: Any) -> None:
+        while len(self._seen) >= _SEEN_LIMIT:
+            del self._seen[next(iter(self._seen))]
+        self._seen[digest] = right.copy()
+
+    def _begin(self, left: Any, right: Any, digest: bytes) -> Grown:
+        columns = sys.modules["numpy"].empty((left.shape[0], max(right.shape)), left.dtype)
+        del self._widest[: 1 - _WIDEST_LIMIT]
+        self._widest.append(Grown(digest, right, columns, self._contents))
+        return self._widest[-1]
 
     def of(self, array: Any) -> Grown | None:
         """Returns the product that an array was handed out as the first columns of; whether it still is, is another question."""

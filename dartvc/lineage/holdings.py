@@ -1,8 +1,8 @@
 """Results that are kept in memory, and handed out so that no caller can change what the next one gets.
 
 An array is kept as it is, without a copy. It is handed out itself when nobody else holds it any more (its count of references says so), as a
-copy when somebody does; either way its content is compared with what it was first. Frames share their blocks by pandas' own copy on write.
-Everything else is kept pickled.
+copy when somebody does; either way its content is compared with what it was first. A view is made anew of the array that owns its memory.
+Frames share their blocks by pandas' own copy on write. Everything else is kept pickled, and so are results whose parts share memory.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dartvc.lineage.codekeys import Effects, Refused
+from dartvc.lineage.contents import owner_of
 from dartvc.lineage.frames import frame_attributes
 from dartvc.model.records import NamedTuple
 from dartvc.state.loading import LiveBuffers, Loading, Unloadable, load
@@ -23,6 +24,9 @@ from dartvc.state.strings import is_supported as keeps_strings
 __all__ = ["Frozen", "Holder", "Lost", "StoredValue", "exact_saving", "freeze", "keeps_array", "keeps_frame", "thaw"]
 
 _IMMUTABLE = frozenset({type(None), bool, int, float, complex, str, bytes})
+_VIEWED = 2
+"""How many times as large as a view the array may be that is kept for it."""
+_BUFFERS = "biufc"  # kinds whose memory Python's buffers describe
 _ALONE = 2  # the holding's own reference, and getrefcount's argument
 
 
@@ -128,6 +132,23 @@ class _Array:
         return self._value if is_alone or is_borrowed else _copy_of(self._value)
 
 
+class _View:
+    """A view of an array that is kept: with the same strides, on which the last bits of what is computed from it may depend."""
+
+    def __init__(self, owner: _Array, value: Any, address: int) -> None:
+        self._owner = owner
+        self._layout = value.shape, value.dtype
+        self._offset = value.__array_interface__["data"][0] - address
+        self._strides = value.strides
+        self._is_writeable = value.flags.writeable
+
+    def take(self, *, is_borrowed: bool = False) -> Any:
+        owner = self._owner.take(is_borrowed=is_borrowed)
+        view = sys.modules["numpy"].ndarray(*self._layout, owner, self._offset, self._strides)
+        view.flags.writeable = self._is_writeable
+        return view
+
+
 class _Frame:
     def __init__(self, value: Any, digest: Callable[[Any], bytes]) -> None:
         self._value = value.copy(deep=False)
@@ -177,6 +198,31 @@ class _Pickled:
         return thaw(self._frozen, self._namespace)
 
 
+class _Met:
+    """What was met of one result: its objects, and what the memory of its arrays and of its frames belongs to. Frames may share theirs."""
+
+    def __init__(self) -> None:
+        self._objects: set[int] = set()
+        self._of_arrays: set[int] = set()
+        self._of_frames: set[int] = set()
+
+    def is_new(self, value: Any) -> bool:
+        """Whether neither an object nor its memory was met before; notes both.
+
+        Raises:
+            Refused: a frame shares memory with an array.
+        """
+        is_frame = keeps_frame(value)
+        arrays = value._mgr.arrays if is_frame else (value,) if type(value).__module__.startswith("numpy") else ()
+        owners = {id(owner_of(each)) for each in arrays}
+        if not owners.isdisjoint(self._of_arrays if is_frame else self._of_frames):
+            raise Refused("its result has a frame and an array that share memory")
+        is_new = id(value) not in self._objects and (is_frame or owners.isdisjoint(self._of_arrays))
+        self._objects.add(id(value))
+        (self._of_frames if is_frame else self._of_arrays).update(owners)
+        return is_new
+
+
 class StoredValue:
     """The holding of a result that came from the repository."""
 
@@ -217,28 +263,28 @@ class Holder:
         Raises:
             Refused: the value cannot be kept.
         """
-        return self._hold(value, set()) or _Pickled(freeze(value, self._namespace), self._namespace)
+        return self._hold(value, _Met()) or _Pickled(freeze(value, self._namespace), self._namespace)
 
     def pickled(self, frozen: Frozen) -> Any:
         """Returns the holding of a value that is pickled already."""
         return _Pickled(frozen, self._namespace)
 
-    def _hold(self, value: Any, seen: set[int]) -> Any:
+    def _hold(self, value: Any, met: _Met) -> Any:
         kind = type(value)
         if kind in _IMMUTABLE:
             return _Constant(value)
-        if id(value) in seen:
-            return None  # the same object twice: only pickle keeps them one
-        seen.add(id(value))
+        if not met.is_new(value):
+            return None  # the same object twice, or the same memory: only pickle keeps them one
         if kind in (tuple, list, dict) and _IMMUTABLE.issuperset(map(type, itertools.chain(value, value.values() if kind is dict else ()))):
             return _Copied(value) if kind is not tuple else _Constant(value)
-        if kind in (tuple, list, Effects):
-            parts = [self._hold(each, seen) for each in value]
-            return _Sequence(kind, parts) if all(part is not None for part in parts) else None
+        is_named = issubclass(kind, tuple) and kind.__module__.startswith("numpy.linalg")
+        if is_named or kind in (tuple, list, Effects):
+            parts = [self._hold(each, met) for each in value]
+            return _Sequence(kind._make if is_named else kind, parts) if all(part is not None for part in parts) else None
         if kind is dict:
             if not all(type(key) in _IMMUTABLE for key in value):
                 return None
-            parts = [self._hold(each, seen) for each in value.values()]
+            parts = [self._hold(each, met) for each in value.values()]
             return _Mapping(list(value), parts) if all(part is not None for part in parts) else None
         if kind.__module__.startswith("numpy"):
             return self._hold_numpy(value)
@@ -250,11 +296,15 @@ class Holder:
         numpy = sys.modules["numpy"]
         if isinstance(value, numpy.generic) and not value.dtype.hasobject and value.dtype.names is None:
             return _Constant(value)
+        owner = owner_of(value)
+        if owner is not value and keeps_array(owner) and owner.dtype.kind in _BUFFERS and owner.nbytes <= _VIEWED * value.nbytes:
+            return _View(self._hold_array(owner), value, owner.__array_interface__["data"][0])
         if not keeps_array(value):
             return None
+        return self._hold_array(value) if owner is value else _Array(_copy_of(value), self._digest)
+
+    def _hold_array(self, value: Any) -> _Array:
         self.let_go(value)
-        if value.base is not None:
-            return _Array(_copy_of(value), self._digest)
         held, known = _Array(value, self._digest), self._arrays.get(id(value))
         if known is not None and known.is_like(held):
             return known

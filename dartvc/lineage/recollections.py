@@ -20,7 +20,7 @@ from typing import Any
 from xxhash import xxh3_128
 
 from dartvc.lineage.codekeys import Plans
-from dartvc.lineage.contents import LARGE_BYTES, Contents, hash_of, laid_out
+from dartvc.lineage.contents import LARGE_BYTES, Contents, feed_elements, hash_of
 from dartvc.lineage.fingerprints import SCALARS, Fingerprint, find_handler
 from dartvc.model.records import NamedTuple
 
@@ -246,8 +246,8 @@ def _header(values: Any) -> tuple[Any, ...]:
 
 def _bytes_digest(values: Any, contents: Contents | None) -> bytes:
     if values.nbytes < LARGE_BYTES or contents is None:
-        return hash_of(laid_out(values))
-    return contents.digest(values, lambda: hash_of(laid_out(values)))
+        return hash_of(values)
+    return contents.digest(values, lambda: hash_of(values))
 
 
 def _is_numpy_scalar(value: Any) -> bool:
@@ -277,7 +277,10 @@ def _describe(value: Any, note: Callable[[object], None], feed: Callable[[Any], 
         if value.dtype.hasobject:
             raise _Unsteady
         note(_header(value))
-        feed(value if value.flags.c_contiguous and value.dtype.kind in _PLAIN_KINDS else laid_out(value))
+        if value.flags.c_contiguous and value.dtype.kind in _PLAIN_KINDS:
+            feed(value)
+        else:
+            feed_elements(value, feed)
     elif depth == 0:
         raise _Unsteady
     elif kind in (tuple, list, dict):

@@ -79,7 +79,7 @@ class Reuse:
         self._is_cell = is_cell
         self.shown_file: Callable[[str], str] = os.path.basename
         self._is_paused = False
-        self.paths = PathRecorder(self.is_user) if member_of is None and not stands_in and is_cell is None else None
+        self.paths = PathRecorder(self.is_user, lambda: self.calls.look_around()) if member_of is None and not stands_in and is_cell is None else None
         next_stream = self.paths.next_stream if self.paths is not None else None
         self.compiler = Compiler(sources, self._next_operation, self._next_block, METHODS if is_partial else frozenset(), next_stream)
         self.plans = Plans(self.is_user, self.compiler.plain, self.compiler.hung)
@@ -94,7 +94,7 @@ class Reuse:
             self.plans, self.witness, self.memory, self.shelf, namespace, self.contents, stands_in=stands_in, is_partial=is_partial
         )
         self.recycler = Recycler(self.memory.budget_bytes // 2)
-        self.rewrites = Rewrites(self.memory, self.calls.digest_alone, self.contents, self.recycler.copy) if is_partial else None
+        self.rewrites = Rewrites(self.memory, self.calls.keys.digest_alone, self.contents, self.recycler.copy) if is_partial else None
         self.calls.rewrites = self.rewrites
         self.recycler.forgetters = [self.contents.forget, self.calls.heights.forget, *([self.rewrites.forget] if self.rewrites else [])]
         self.calls.holder.let_go = self.recycler.let_go

@@ -35,6 +35,7 @@ _COPY_BYTES_PER_S = 5e9
 _MARGIN = 2.0
 _TRIALS = 8
 _PARTNERS_LIMIT = 1024
+_RIGHT_LIMIT_BYTES = 8 << 20
 _WEIGHT_LEFT = 0.05
 _CALL_REWRITES: tuple[CallRewrite, ...] = (GroupBy(), ValueCounts(), Aggregate(), Elementwise())
 CONCATENATION = "concat"
@@ -280,12 +281,12 @@ class BlocksOfResult:
 
 
 def _wider(array: Any) -> Any:
-    """Returns the matrix whose first columns an array is, else None; an index such as ``V[:, order]`` leaves it transposed."""
+    """Returns the wider matrix whose first columns an array is, else None; an index such as ``V[:, order]`` leaves it transposed."""
     base = array.base
     if array.ndim != 2 or base is None or type(base) is not type(array) or base.ndim != 2:
         return None
     for whole in (base, base.T):
-        if whole.shape[0] == array.shape[0] and whole.shape[1] >= array.shape[1] and whole.strides == array.strides:
+        if whole.shape[0] == array.shape[0] and whole.shape[1] > array.shape[1] and whole.strides == array.strides:
             return whole if whole.__array_interface__["data"] == array.__array_interface__["data"] else None
     return None
 
@@ -308,12 +309,13 @@ class GrowingProduct:
         if grown is not None:
             mine = _Column(whole, grown, products)
             return mine.transposed(mine if right is whole else _Column(right, None, products)).copy()
-        base = _wider(right)
-        if base is None or left.ndim != 2 or base.nbytes > 8 * right.nbytes + (1 << 22):
+        if left.ndim != 2 or right.ndim != 2 or right.nbytes > min(_RIGHT_LIMIT_BYTES, left.nbytes) or right.shape[1] > right.shape[0]:
             return None
-        key = products.digest(left) + products.digest(base)
-        result, grown = self._growth.multiply(left, base, key, right.shape[1])
-        return products.counted(grown, result)
+        wider = _wider(right)
+        if wider is not None and wider.nbytes > 8 * right.nbytes + (1 << 22):
+            wider = None
+        found = self._growth.multiply(left, right, wider, products.digest(left))
+        return products.counted(found[1], found[0]) if found is not None else None
 
 
 class Rewrites:

@@ -26,6 +26,7 @@ _TRIAL_SHARE = 0.1
 _TRIAL_S = 8e-3
 _PATIENCE = 0.005
 _CHEAP_S = 5e-5
+_SHORT_S = 2e-3
 _PATIENCE_AGAIN = 0.001
 _TRIAL_AGAIN_S = 4e-3
 _REST_S = 0.2
@@ -59,6 +60,7 @@ class Site:
         missed: how many calls ran with the same of these; of a site with many kinds the first ones.
         took_s: what the last calls that ran took, in CPU time: the longest of them, each half of what came before.
         passed: how many objects the walk for the last call that ran had passed.
+        promised_s: what calls took that came for the second time, and were kept: they may come again.
     """
 
     def __init__(self, name: str, file: str = "", line: int = 0, *, is_part: bool = False, is_loop: bool = False, changes: bool = False) -> None:
@@ -66,7 +68,7 @@ class Site:
         self.file = file
         self.line = line
         self.calls = self.executions = self.reused = self.partial = self.assembled = self.refusals = 0
-        self.cost_s = self.overhead_s = self.saved_s = self.learning_s = 0.0
+        self.cost_s = self.overhead_s = self.saved_s = self.learning_s = self.promised_s = 0.0
         self.reason = ""
         self.is_off = False
         self.components: list[tuple[str, str]] = []
@@ -85,7 +87,7 @@ class Site:
         self.rests = 0
         self.is_resting = False
         self._rested_at_s = 0.0
-        self._before: tuple[int, int, int, float, float, float, float] = (0, 0, 0, 0.0, 0.0, 0.0, 0.0)
+        self._before = self._figures()
 
     def begin_anew(self) -> None:
         """Counts from nothing, in a forked child."""
@@ -147,8 +149,8 @@ class Site:
         for each in self.turn_on:
             each()
 
-    def _figures(self) -> tuple[int, int, int, float, float, float, float]:
-        return self.calls, self.executions, self.reused, self.cost_s, self.overhead_s, self.saved_s, self.learning_s
+    def _figures(self) -> tuple[int, int, int, float, float, float, float, float]:
+        return self.calls, self.executions, self.reused, self.cost_s, self.overhead_s, self.saved_s, self.learning_s, self.promised_s
 
     def refuse(self, reason: str, *, is_final: bool = False) -> None:
         """Notes that a call could not be reused; a site where this is the rule is left alone."""
@@ -177,6 +179,11 @@ class Site:
         self.took_s = max(took_s, 0.5 * self.took_s)
         self.last = "miss"
 
+    @property
+    def is_unproven(self) -> bool:
+        """Whether its calls are short, and none has come again so far."""
+        return self.executions > 0 and self.took_s < _SHORT_S and not self.reused and not self.promised_s
+
     def judge(self, elapsed_s: float) -> None:
         """Leaves the site alone when watching it does not pay; the longer the run, the more patience it can afford."""
         if self.is_off:
@@ -184,17 +191,19 @@ class Site:
         if self.may_walk(0.0) <= self.passed:
             self.rest("it reads too many objects for what it takes")
             return
-        calls, executions, reused, cost_s, overhead_s, saved_s, learning_s = (
+        calls, executions, reused, cost_s, overhead_s, saved_s, learning_s, promised_s = (
             now - before for now, before in zip(self._figures(), self._before, strict=True)
         )
         patience_s = _TRIAL_AGAIN_S + _PATIENCE_AGAIN * elapsed_s if self.rests else _TRIAL_S + _PATIENCE * elapsed_s
         if executions <= _LONG_TRIAL_CALLS:
             overhead_s -= learning_s
-        if reused == 0:
+        if reused == 0 and promised_s == 0.0:
             share = _TOLERATED_SHARE if executions > _LONG_TRIAL_CALLS else _TRIAL_SHARE
             if executions >= _TRIAL_CALLS and (overhead_s > share * cost_s + patience_s or cost_s < _CHEAP_S * executions):
                 self.rest("watching it costs more than could be saved")
-        elif saved_s + patience_s + (_TRIAL_SHARE * cost_s if calls < _LONG_TRIAL_CALLS else 0.0) < overhead_s:
+            return
+        share = _TRIAL_SHARE if calls < _LONG_TRIAL_CALLS else _TOLERATED_SHARE
+        if saved_s + promised_s + share * cost_s + patience_s < overhead_s:
             self.rest("watching it costs more than was saved")
 
 

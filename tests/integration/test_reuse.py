@@ -341,6 +341,26 @@ TRAPS = {
 }
 
 ARRAYS = {
+    "results that share memory with each other": """
+        def work(x):
+            burn()
+            z = x - x.mean(0)
+            return z, z[:5], z.T
+        for i in range(6):
+            z, head, turned = work(np.arange(3000.0).reshape(-1, 3))
+            print(head.base is z, np.shares_memory(turned, head), turned.strides)
+            if i > 3:
+                z[0, 1] = i
+                print(head[0], turned[1, 0])
+    """,
+    "a result that is a part of a larger array": """
+        def work(n):
+            burn()
+            return np.random.default_rng(n).random((700, 90))[:, :-7]
+        for i in range(5):
+            part = work(3)
+            print(part.strides, repr(part.sum()), repr(part.mean(0)[2]), part.flags.c_contiguous)
+    """,
     "in-place change of a result": """
         def table(n):
             burn()

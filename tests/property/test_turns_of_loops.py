@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dartvc.lineage.decisions import PATHS, PathRecorder
 from dartvc.lineage.traces.paths import Paths
 from dartvc.program.decisions import note_streams, put_marks
+from dartvc.program.tracebacks import CAUGHT
 
 FILE = "/project/program.py"
 
@@ -103,7 +104,7 @@ def test_ways_and_turns_are_those_that_a_tracer_saw(seed: int) -> None:
     text, loop_line, last = program(seed)
     seen = Seen(loop_line + 1, last)
     counts = []
-    recorder = PathRecorder(lambda path: False)
+    recorder = PathRecorder(lambda path: False, lambda: None)
     try:
         for is_marked in (False, True):
             tree = ast.parse(text)
@@ -151,7 +152,7 @@ def run(code: types.CodeType, seed: int, seen: Seen | None) -> int:
     if seen is not None:
         sys.settrace(seen.trace)  # type: ignore[arg-type]
     try:
-        exec(code, {"d": draw, "T": begin_turn, "S": enter})
+        exec(code, {"d": draw, "T": begin_turn, "S": enter, CAUGHT: None})
     finally:
         sys.settrace(before)
     return drawn

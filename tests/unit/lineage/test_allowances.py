@@ -8,7 +8,6 @@ import pytest
 
 from dartvc.lineage.codekeys import Plans, TooMany
 from dartvc.lineage.fingerprints import Fingerprint
-from dartvc.lineage.holdings import Holder
 from dartvc.lineage.sites import OBJECTS_PER_S, Site, affordable_s
 
 RECORDS = [{"a": number, "b": [number, [number]]} for number in range(20_000)]
@@ -72,16 +71,3 @@ def test_one_hit_does_not_save_a_site_that_costs_more_than_it_saves() -> None:
 
 def test_what_is_lost_to_watching_is_not_spent_again() -> None:
     assert affordable_s(1.0, 0.0) > affordable_s(1.0, 0.01) > 0 > affordable_s(1.0, 0.1)
-
-
-@pytest.mark.parametrize("value", [[1, "a", None], {"a": 1, "b": "c"}, (1, 2.0), [{"a": 1}, {"a": 2}], {1: [1, 2], 2: [3]}])
-def test_what_is_kept_of_scalars_comes_back_equal_and_independent(value: Any) -> None:
-    kept = Holder(lambda each: b"", {}).hold(value)
-    first, second = kept.take(), kept.take()
-    assert first == second == value
-    assert repr(first) == repr(value)
-    if isinstance(value, list | dict):
-        assert first is not second
-        assert first is not value
-        first.clear()
-        assert kept.take() == value

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dartvc.host.writes import WriteWatch
 from dartvc.lineage.codekeys import Plans
-from dartvc.lineage.contents import Contents
+from dartvc.lineage.contents import Contents, hash_of
 from dartvc.lineage.fingerprints import Fingerprint
 
 np = pytest.importorskip("numpy")
@@ -53,6 +53,17 @@ def test_a_digest_is_what_reading_gives_after_any_writes_through_any_views(steps
         if is_written:
             array[row, column] += 1
         assert digest(view, contents) == digest(view)
+
+
+@pytest.mark.parametrize("kind", ["f8", "i2", "?", "U3", "M8[s]", "c16", ">f4", [("a", "i4"), ("b", "f8")]], ids=str)
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (7, 5), (50_000, 3), (2, 3, 40_000)], ids=str)
+def test_scattered_elements_have_the_digest_of_the_same_ones_side_by_side(kind: Any, shape: tuple[int, ...]) -> None:
+    raw = np.random.default_rng(0).integers(0, 100, (*shape, np.dtype(kind).itemsize), dtype=np.uint8)
+    whole = raw.astype("?") if kind == "?" else raw.view(kind)
+    whole = whole[..., 0]
+    for view in (whole[..., ::2], whole[::-1], whole[..., 1:], whole.T[:1], whole.swapaxes(0, 1)[::2]):
+        packed = view.transpose(sorted(range(view.ndim), key=lambda axis: -abs(view.strides[axis])))
+        assert hash_of(view) == hash_of(np.ascontiguousarray(packed))
 
 
 @needs_watch

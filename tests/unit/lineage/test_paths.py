@@ -59,7 +59,7 @@ def recorded() -> Iterator[Callable[[str], Recorded]]:
     recorders: list[PathRecorder] = []
 
     def make(text: str) -> Recorded:
-        recorders.append(PathRecorder(lambda path: False))
+        recorders.append(PathRecorder(lambda path: False, lambda: None))
         return Recorded(text, recorders[-1])
 
     yield make
@@ -322,6 +322,8 @@ def test_all_streams_together_have_a_limit(recorded: Any) -> None:
 
 def test_the_thread_is_known_as_ours_and_ends(recorded: Any) -> None:
     recorder = recorded("if 1: pass").recorder
+    assert recorder._thread is None
+    recorder._start()  # `install` would stay, for forks
     assert [each.name for each in threading.enumerate() if each is recorder._thread] == ["dartvc-paths"]
     recorder.close()
     assert recorder._thread is None

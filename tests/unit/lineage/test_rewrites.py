@@ -118,15 +118,34 @@ def test_a_stack_answers_what_the_array_would() -> None:
     assert np.array_equal(np.asarray(stack), whole)
 
 
-@given(order=st.lists(st.integers(1, 20), min_size=2, max_size=6), seed=st.integers(0, 99))
-def test_a_growing_product_equals_the_plain_one(order: list[int], seed: int) -> None:
+def multiplied(rewrites: Rewrites, left: Any, right: Any, site: Site) -> Any:
+    """Returns a product, from what is there as far as any rewrite fits."""
+    answer = rewrites.multiply(left, right, site)
+    return left @ right if answer is None else answer
+
+
+COLUMNS = {
+    "the first": lambda vectors, width: vectors[:, :width],
+    "picked": lambda vectors, width: vectors[:, np.arange(20)[::-1][:width]],
+    "first of the picked": lambda vectors, width: vectors[:, np.arange(20)[::-1]][:, :width],
+    "copied": lambda vectors, width: vectors[:, :width].copy(),
+}
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+@given(order=st.lists(st.integers(1, 20), min_size=2, max_size=6), seed=st.integers(0, 99), changed=st.integers(0, 9))
+def test_a_growing_product_equals_the_plain_one(columns: str, order: list[int], seed: int, changed: int) -> None:
     rng = np.random.default_rng(seed)
     rewrites, site = Rewrites(Memory(1 << 28), digest, CONTENTS), Site("@")
     left, vectors = rng.standard_normal((50, 20)), rng.standard_normal((20, 20))
-    for width in order:
-        answer = rewrites.multiply(left, vectors[:, :width], site)
-        np.testing.assert_allclose(answer, left @ vectors[:, :width], rtol=1e-9, atol=1e-12)
+    for turn, width in enumerate(order):
+        if turn == changed:
+            vectors[3, rng.integers(20)] += 1.0  # from here on it is another product, or the same where only later columns changed
+        right = COLUMNS[columns](vectors, width)
+        answer = multiplied(rewrites, left, right, site)
+        np.testing.assert_allclose(answer, left @ right, rtol=1e-9, atol=1e-12)
         answer[:] = 0  # nobody else sees it
+    assert site.partial > 0 or len(set(order)) < 3 or changed < len(order)
 
 
 @given(
@@ -144,7 +163,7 @@ def test_what_is_multiplied_with_a_growing_product_equals_the_plain_one(
     left, vectors, target = rng.standard_normal((9000, 20)), rng.standard_normal((20, 20)), rng.standard_normal((9000, 2))
     ones = np.ones((9000, 1))
     for turn, width in enumerate(order):
-        answer = rewrites.multiply(left, vectors[:, :width], site)
+        answer = multiplied(rewrites, left, vectors[:, :width], site)
         stack = stacked(rewrites, [answer, ones] if is_last else [ones, answer], 1)
         if turn == touched:
             answer[17, 0] += 1
