@@ -7,6 +7,9 @@ nothing is traced: an object left in the library frame's ``f_trace`` is destroye
 Another tool may hold the trace function (a debugger, coverage). Then ours stands in its place for one event only, whichever comes first: the
 event is handed on to the tool, and the tool is put back before; if it was no start of a statement, the next one is waited for. A profiler
 sees nothing of the pending call, for tracing and profiling are suspended around it.
+
+While tracing is on, each call and each turn of a generator is an event, which takes as long as thirty of the program's own instructions. A generator
+that a function in C consumes (``max(f(x) for x in rows)``) is therefore awaited like a library frame, and tracing ends after a number of events.
 """
 
 from __future__ import annotations
@@ -20,14 +23,19 @@ import os
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from dartvc.program.frames import is_in_call
 
 __all__ = ["Stopper", "iter_stack"]
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _FAILURES_LIMIT = 200
+_EVENTS_LIMIT = 1000
+"""How many calls and turns of generators are traced for a request, each time it is made: each costs some microseconds."""
 
 
 def iter_stack(frame: types.FrameType | None) -> Iterator[types.FrameType]:
@@ -72,12 +80,16 @@ class Stopper:
         self._failures = 0
         self._foreign: Any = None
         self._is_requested = False
+        self._requests = self._events = 0
+        self._awaited: Callable[[], _Return | None] = lambda: None
 
     def request(self) -> None:
         """Asks for a stop; from any thread. Asked again, it looks anew for where the program is."""
         if not self._is_requested:
-            self._failures = 0
+            self._failures = self._requests = 0
             self._is_requested = True
+        self._requests += 1
+        self._events = 0
         self._post()
 
     def _post(self) -> None:
@@ -89,9 +101,15 @@ class Stopper:
         return self._is_requested
 
     def cancel(self) -> None:
-        """Forgets an open request."""
+        """Forgets an open request, and traces no more."""
+        if self._is_requested and sys.gettrace() == self._on_call:
+            self._untrace()
+            self._release(sys._getframe())
         self._is_requested = False
         self._waiting_for = None
+        awaited = self._awaited()
+        if awaited is not None:
+            awaited.frame = None  # a suspended generator may live for long, and would hold the frame that it was to tell of
 
     def _is_mine(self, code: types.CodeType) -> bool:
         known = self._known.get(code)
@@ -125,16 +143,31 @@ class Stopper:
                 return self.cancel()
             each = above
         self._waiting_for = each if wanted is not None else None
-        if child is None or child.f_code.co_flags & _GENERATORS:
+        if child is None:
             self._trace(each)
-        else:
+        elif not child.f_code.co_flags & _GENERATORS:
             self._await_return(child, each)
+        elif not self._await_end(child, each):
+            self._trace(each)
         return None
 
+    def _await_end(self, generator: types.FrameType, frame: types.FrameType) -> bool:
+        """Awaits the end of a generator like a return, where ``frame`` goes on after that: a function in C asks for its values, or too much was traced.
+
+        ``next(generator)`` ends before. Therefore a request that is made again, which means that the end did not come, is traced for.
+        """
+        is_enough = self._events > _EVENTS_LIMIT
+        if is_enough or (self._requests == 1 and is_in_call(frame, frame.f_lasti)):
+            self._await_return(generator, frame)
+            return True
+        return False
+
     def _await_return(self, child: types.FrameType, frame: types.FrameType) -> None:
-        """Leaves an object in ``child`` that tells when it has returned to ``frame``; one that is there already stays."""
+        """Leaves an object in ``child`` that tells when it has returned to ``frame``; nobody but ``child`` may hold it."""
         if type(child.f_trace) is not _Return:
-            child.f_trace = _Return(self, frame, child.f_trace)
+            child.f_trace = _Return(self, child.f_trace)
+        child.f_trace.frame = frame
+        self._awaited = weakref.ref(child.f_trace)
 
     def _trace(self, frame: types.FrameType) -> None:
         present = sys.gettrace()
@@ -183,6 +216,8 @@ class Stopper:
             return self._try_again()
         if self._is_mine(frame.f_code) and self._is_due_in(frame):
             return _Line(self, None)
+        if self._is_enough(frame):
+            return None
         caller = frame.f_back
         if caller is None or frame.f_code.co_flags & _GENERATORS or str(frame.f_globals.get("__name__", "")).startswith("dartvc."):
             return None
@@ -192,6 +227,16 @@ class Stopper:
         else:
             self._wait(caller, self._waiting_for)
         return None
+
+    def _is_enough(self, frame: types.FrameType) -> bool:
+        """Counts an event; ends tracing, and waits for something to return, when there were too many."""
+        self._events += 1
+        if self._events <= _EVENTS_LIMIT:
+            return False
+        self._untrace()
+        self._release(frame)
+        self._wait(frame, self._waiting_for)
+        return True
 
     def _is_due_in(self, frame: types.FrameType) -> bool:
         """Whether a frame is the one that must reach its next statement, or that one has ended without another."""
@@ -210,6 +255,7 @@ class Stopper:
             if not is_here:
                 return self._try_again()
         elif not is_here:
+            self._is_enough(frame)
             return None
         self._untrace()
         self._release(frame)
@@ -249,11 +295,11 @@ class _Line:
 class _Return:
     """Left in a frame that will return: its destruction tells that it has; ``kept`` as in `_Line`."""
 
-    __slots__ = ("_frame", "_stopper", "kept")
+    __slots__ = ("__weakref__", "_stopper", "frame", "kept")
 
-    def __init__(self, stopper: Stopper, frame: types.FrameType, kept: Any) -> None:
+    def __init__(self, stopper: Stopper, kept: Any) -> None:
         self._stopper = stopper
-        self._frame = frame
+        self.frame: types.FrameType | None = None
         self.kept = kept
 
     def __call__(self, frame: types.FrameType, event: str, argument: object) -> None:
@@ -261,6 +307,7 @@ class _Return:
 
     def __del__(self) -> None:
         try:
-            self._stopper.returned(self._frame)
+            if self.frame is not None:
+                self._stopper.returned(self.frame)
         except Exception:
             self._stopper.cancel()

@@ -29,6 +29,8 @@ _WRITING_S = 0.01
 """What the writer takes for the smallest commit, most of it Python: meanwhile a program of pure Python gets the interpreter back a hundred times."""
 _COPYING_BYTES_PER_S = 1e9
 """How fast memory that was never committed is copied and hashed."""
+_OBJECTS_PER_S = 1.5e6
+"""How fast objects that were never committed are walked and pickled."""
 _LOOK_AGAIN_S, _LOOK_AGAIN_SHARE = 1.0, 0.25
 _LEAST_HEAD_SPACING_S = 0.1
 _HEAD_EXCESS_LIMIT, _ITERATION_EXCESS_LIMIT = 2.0, 1.25
@@ -71,11 +73,11 @@ class Pace:
         self.spent_s += cost
         self.expected_s = cost
 
-    def wait_for_s(self, new_bytes: int, busy: float, elapsed_s: float) -> float:
-        """Returns in how many seconds so much memory may be committed that never was: most of it is data that stays, and stored only once."""
+    def wait_for_s(self, new_bytes: int, new_objects: int, busy: float, elapsed_s: float) -> float:
+        """Returns in how many seconds so much may be committed that never was: most of it is data that stays, and stored only once."""
         if self.every_s:
             return 0.0
-        cost = new_bytes / _COPYING_BYTES_PER_S + busy * new_bytes / _WRITING_BYTES_PER_S
+        cost = new_bytes / _COPYING_BYTES_PER_S + busy * new_bytes / _WRITING_BYTES_PER_S + new_objects / _OBJECTS_PER_S
         return cost / max(_EXCESS_LIMIT * self.max_overhead, 1e-6) - elapsed_s if cost > _FIRST_COST_S else 0.0
 
     def next_due_s(self, elapsed_s: float, since_last_s: float) -> float:
@@ -153,7 +155,7 @@ class Pacer:
         self._is_started = False
         self._sleeps_until = 0.0
         self._put_off_until = 0.0
-        self._new_bytes = 0
+        self._is_new = False
         self._thread = threading.Thread(target=self._run, name="dartvc-pacer", daemon=True)
 
     def start(self) -> None:
@@ -189,17 +191,17 @@ class Pacer:
         """Takes note of a commit, or of an attempt that was given up."""
         with self._wake:
             now = time.monotonic()
-            self.pace.take(stall_s, stored_bytes, self._busy_share(now), is_new=self._new_bytes > 0)
+            self.pace.take(stall_s, stored_bytes, self._busy_share(now), is_new=self._is_new)
             self._looked, self._used = now, time.process_time()
             self._last = now
             self._is_open = False
             self._wake.notify_all()
 
-    def affords(self, new_bytes: int) -> bool:
-        """Whether the program has run for long enough that so much memory may be committed for the first time; if not, it is asked again later."""
+    def affords(self, new_bytes: int, new_objects: int) -> bool:
+        """Whether the program has run for long enough that so much may be committed for the first time; if not, it is asked again later."""
         with self._wake:
-            now, self._new_bytes = time.monotonic(), new_bytes
-            wait_s = self.pace.wait_for_s(new_bytes, self._busy_share(now), self._elapsed_s(now))
+            now, self._is_new = time.monotonic(), bool(new_bytes or new_objects)
+            wait_s = self.pace.wait_for_s(new_bytes, new_objects, self._busy_share(now), self._elapsed_s(now))
             if wait_s > 0:
                 self._put_off_until = now + min(wait_s, max(_LOOK_AGAIN_S, _LOOK_AGAIN_SHARE * (now - self._began)))
                 self._is_open = False

@@ -48,6 +48,7 @@ __all__ = [
 
 EFFECTS = "effects"
 _MUCH_BYTES = 32 * 1024 * 1024
+_FEW_OBJECTS = 20_000
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -194,6 +195,7 @@ class RunRecorder:
         self._last_whole: tuple[Ticket | None, str, float] = (None, "", 0.0)
         self._committed_blocks: set[int] = set()
         self._blocks: set[int] = set()
+        self._allocated = sys.getallocatedblocks()
         self.files = UserFiles(run.folder, run.project)
         self.room = Room(session.repository)
         self._outage = Outage(session)
@@ -259,6 +261,7 @@ class RunRecorder:
             lends=exit_code is not None and _stands_still(),
         )
         self._committed_blocks = self._blocks
+        self._allocated = sys.getallocatedblocks()
         report = self.session.last_report
         self.last_stall_s = report.stall_ms / 1e3
         obstacle = _obstacle(report.omissions) if frames else None
@@ -280,13 +283,17 @@ class RunRecorder:
             names.update((f"{module.__name__}.{key}", value) for key, value in vars(module).items() if is_own_data(key, value, module))
         return names
 
-    def unseen_bytes(self, frames: Sequence[CapturedFrame]) -> int:
-        """Returns the size of the large memory that the program has got since it was committed: the next commit has to copy and write it."""
-        from dartvc.state.extents import large_blocks
+    def unseen(self, frames: Sequence[CapturedFrame]) -> tuple[int, int]:
+        """Returns how much of what the program holds it has got since it was committed, which the next commit has to walk, copy and write:
+        the size of large memory, in bytes, and about how many objects."""
+        from dartvc.state.extents import estimate_objects, large_blocks
 
-        blocks = large_blocks([*frame_names(frames).values(), *self.session.namespace.values(), *self._module_names().values()])
+        values = [*frame_names(frames).values(), *self.session.namespace.values(), *self._module_names().values()]
+        blocks = large_blocks(values)
         self._blocks = set(blocks)
-        return sum(size for address, size in blocks.items() if address not in self._committed_blocks)
+        more = sys.getallocatedblocks() - self._allocated
+        objects = min(estimate_objects(values), more) if more > _FEW_OBJECTS else 0
+        return sum(size for address, size in blocks.items() if address not in self._committed_blocks), objects
 
     @property
     def is_writing_much(self) -> bool:

@@ -76,7 +76,6 @@ class SafePoints:
         self._worth_it: set[str] = set()
         self._dear_since = 0.0
         self._is_urgent = False
-        self._is_answered = False
 
     def _may_stop_in(self, code: types.CodeType) -> bool:
         return self._is_user(code) and not is_trampoline(code)
@@ -94,17 +93,16 @@ class SafePoints:
     def _at_head(self, frame: types.FrameType, interval_s: float, loop: int) -> None:
         """Commits a program that is about to ask the iterator of a long loop, if that is due; an open request is answered by that."""
         if self.pacer.at_head(interval_s, loop):
-            count = self.recorder.tally.commits
+            count, was_requested = self.recorder.tally.commits, self.stopper.is_requested
+            self.stopper.cancel()  # the commit itself is not to be traced
             self._try(frame, is_head=True)
-            self._is_answered = self.stopper.is_requested and self.recorder.tally.commits > count
+            if was_requested and self.recorder.tally.commits == count:
+                self.stopper.request()
 
     def _at_safe_point(self, frame: types.FrameType) -> types.FrameType | None:
         """Looks at the loops and commits; returns the frame that must go on first when that is not possible here."""
         with self.aside():
             self.heads.look(frame)
-        if self._is_answered:
-            self._is_answered = False
-            return None
         return self._try(frame)
 
     def _try(self, frame: types.FrameType, *, is_head: bool = False) -> types.FrameType | None:
@@ -176,10 +174,11 @@ class SafePoints:
 
     def _affords(self, frames: Sequence[CapturedFrame]) -> bool:
         """Whether what the program holds and was never committed may be committed by now."""
-        unseen = self.recorder.unseen_bytes(frames)
-        if self.pacer.affords(unseen):
+        new_bytes, new_objects = self.recorder.unseen(frames)
+        if self.pacer.affords(new_bytes, new_objects):
             return True
-        self.recorder.tally.refused = f"{unseen / 1e6:,.0f} MB would have to be stored, and the run was too short for that so far"
+        much = f"{new_bytes / 1e6:,.0f} MB" + (f" and {new_objects:,} objects" if new_objects else "")
+        self.recorder.tally.refused = f"{much} would have to be stored, and the run was too short for that so far"
         return False
 
     def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import gc
+import itertools
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from dartvc.host.collector import CollectorPaused
 from dartvc.state import adapters
 from dartvc.state.definitions import code_names, home_of_globals, is_by_value
+from dartvc.state.walking import Waiting, by_references
 
 __all__ = ["ATOMIC_TYPES", "OPAQUE_ROOTS", "SHARED_FREELY", "group_by_sharing"]
 
@@ -29,7 +31,8 @@ SHARED_FREELY = frozenset(
 )
 OPAQUE_ROOTS = frozenset({"IPython", "ipykernel", "zmq", "traitlets", "dartvc", "tornado", "jupyter_client", "prompt_toolkit"})
 
-_MANY = 64
+_NOBODY = ""
+"""Who owns the namespaces where walks end."""
 _ATOMIC, _IMMUTABLE, _MUTABLE, _DEFINITION, _SPECIAL = range(5)
 
 
@@ -50,6 +53,18 @@ class _Kinds(dict[type, tuple[int, Any]]):
         if found[0] in (_MUTABLE, _SPECIAL) and is_by_value(kind, self.main_name):
             self.user_classes.append(kind)
         return found
+
+    def are_all(self, objects: list[Any], treatment: int) -> bool:
+        """Whether all objects are treated in one way, and none is of a class of the program's own that was not met before."""
+        return all(self[kind][0] == treatment for kind in set(map(type, objects))) and not self.user_classes
+
+    def those(self, objects: list[Any], *treatments: int) -> list[Any]:
+        """Returns those of objects that are treated in these ways."""
+        present = set(map(type, objects))
+        wanted = {kind for kind in present if self[kind][0] in treatments}
+        if len(wanted) == len(present):
+            return objects
+        return [each for each in objects if type(each) in wanted] if wanted else []
 
 
 def _classify(kind: type, main_name: str) -> tuple[int, Any]:
@@ -97,60 +112,64 @@ class _Walk:
         self.global_names: set[str] = set()
         self._namespace = namespace
         self._main_name = main_name
-        self._outside = (id(namespace), id(vars(builtins)))
-        self._owner: dict[int, str] = {}
+        self._owner: dict[int, str] = {id(namespace): _NOBODY, id(vars(builtins)): _NOBODY}
         self._guarded: dict[int, list[str]] = {}
         self._kept: list[list[object]] = []  # parts that are made when they are asked for: another's identity must not be theirs
         self._parent = {name: name for name in names}
 
     def follow(self, name: str, value: object) -> None:
         """Walks one value."""
-        owner = self._owner
         kinds = _Kinds(self._main_name)
-        seen = set(self._outside)
-        level: list[Any] = [value]
-        while level:
-            expand: list[object] = []
-            following: list[object] = []
-            for item in _without_atoms(level):
-                treatment, children = kinds[type(item)]
-                if treatment == _ATOMIC:
-                    continue
-                identity = id(item)
-                if identity in seen:
-                    continue
-                seen.add(identity)
-                if treatment == _IMMUTABLE:
-                    expand.append(item)
-                    continue
-                if treatment == _DEFINITION and not is_by_value(item, self._main_name):
-                    continue
-                first = owner.setdefault(identity, name)
-                if first is not name:
-                    self._tie(name, first)
-                elif treatment == _MUTABLE:
-                    expand.append(item)
-                elif treatment == _SPECIAL:
-                    parts = list(self._special(name, children(item)))
-                    self._kept.append(parts)
-                    following.extend(parts)
-                else:
-                    following.extend(self._parts_of_definition(item))
-            if expand:
-                following.extend(gc.get_referents(*expand))
-            if kinds.user_classes:
-                following.extend(kinds.user_classes)
-                kinds.user_classes.clear()
-            level = following
+        seen: set[int] = set()  # what cannot be changed is walked for each name
+        waiting = Waiting()
+        waiting.add([value], False)
+        for piece, is_inside in waiting:
+            piece = _without_atoms(piece)
+            alone, several = by_references(piece) if is_inside else ([], piece)
+            if kinds.are_all(piece, _MUTABLE):
+                once = alone + self._claim(name, several)
+                waiting.add(gc.get_referents(*once), True)
+                continue
+            once = kinds.those(alone, _MUTABLE, _IMMUTABLE) + self._claim(name, kinds.those(several, _MUTABLE))
+            again = _not_in(seen, kinds.those(several, _IMMUTABLE))
+            found = [each for item in _by_identity(kinds.those(piece, _SPECIAL, _DEFINITION)).values() for each in self._parts(name, item, kinds)]
+            found += gc.get_referents(*again)
+            found += kinds.user_classes
+            kinds.user_classes.clear()
+            waiting.add(found, False)
+            waiting.add(gc.get_referents(*once), True)
+
+    def _claim(self, name: str, objects: list[Any]) -> list[Any]:
+        """Returns those of mutable objects that were not met before, each once; ties the name to the names that met the others."""
+        owner = self._owner
+        identities = list(map(id, objects))
+        met = owner.keys() & identities
+        if met:
+            for first in set(map(owner.__getitem__, met)):
+                self._tie(name, first)
+            fresh = [each for identity, each in zip(identities, objects, strict=True) if identity not in met]
+            return self._claim(name, fresh) if fresh else fresh
+        count = len(owner)
+        owner.update(zip(identities, itertools.repeat(name)))
+        return objects if len(owner) - count == len(objects) else list(_by_identity(objects).values())
+
+    def _parts(self, name: str, item: Any, kinds: _Kinds) -> Iterable[object]:
+        """Returns what an object with children of its own kind, or a definition, refers to; nothing when it was met before."""
+        treatment, children = kinds[type(item)]
+        if (treatment == _DEFINITION and not is_by_value(item, self._main_name)) or not self._claim(name, [item]):
+            return ()
+        if treatment == _DEFINITION:
+            return self._parts_of_definition(item)
+        parts = list(self._special(name, children(item)))
+        self._kept.append(parts)
+        return parts
 
     def _special(self, name: str, children: Iterable[object]) -> Iterator[object]:
         for child in children:
             if type(child) is not tuple or len(child) != 2 or child[0] not in ("memory", "guarded"):
                 yield child
             elif child[0] == "memory":
-                first = self._owner.setdefault(-int(child[1]), name)
-                if first is not name:
-                    self._tie(name, first)
+                self._tie(name, self._owner.setdefault(-int(child[1]), name))
             else:
                 self._guarded.setdefault(-int(child[1]), []).append(name)
 
@@ -175,7 +194,8 @@ class _Walk:
         return name
 
     def _tie(self, name: str, other: str) -> None:
-        self._parent[self._root(name)] = self._root(other)
+        if other not in (name, _NOBODY):
+            self._parent[self._root(name)] = self._root(other)
 
     def groups(self) -> list[tuple[str, ...]]:
         """Returns which names share something, after all were followed."""
@@ -189,10 +209,21 @@ class _Walk:
         return [tuple(names) for names in groups.values()]
 
 
-def _without_atoms(level: list[Any]) -> list[Any]:
-    """Fast path: leaves out, at C speed where all are, what the walk would pass over one by one."""
-    if len(level) < _MANY:
-        return level
-    if ATOMIC_TYPES.issuperset(map(type, level)):
+def _by_identity(objects: list[Any]) -> dict[int, Any]:
+    return dict(zip(map(id, objects), objects, strict=True))
+
+
+def _not_in(seen: set[int], objects: list[Any]) -> list[Any]:
+    """Returns those of objects that were not seen before, each once; they are from now on."""
+    fresh = _by_identity(objects)
+    for identity in seen & fresh.keys():
+        del fresh[identity]
+    seen.update(fresh)
+    return list(fresh.values())
+
+
+def _without_atoms(piece: list[Any]) -> list[Any]:
+    """Leaves out what cannot be changed and refers to nothing, most often all of a piece."""
+    if ATOMIC_TYPES.issuperset(map(type, piece)):
         return []
-    return [item for item in level if type(item) not in ATOMIC_TYPES]
+    return [each for each in piece if type(each) not in ATOMIC_TYPES]

@@ -1,20 +1,22 @@
-"""How much memory values hold in large blocks, told without reading it: what a commit would have to copy at least."""
+"""How much values hold, in large blocks of memory and in objects, told without reading all of it: what a commit would have to copy and to walk."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 import types
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from dartvc.state.covariables import ATOMIC_TYPES, OPAQUE_ROOTS, SHARED_FREELY
 
-__all__ = ["large_blocks"]
+__all__ = ["estimate_objects", "large_blocks"]
 
 _LARGE_BYTES = 1 << 20
 _OBJECTS_LIMIT = 2000
 _ITEMS_LIMIT = 1000
+_SAMPLE = 16
 _TEXTS = (bytes, bytearray, str)
 _CODE = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _ITERABLE = (list, tuple, set, frozenset, deque)
@@ -46,6 +48,42 @@ def large_blocks(roots: Iterable[object]) -> dict[int, int]:
         elif kind.__module__ not in SHARED_FREELY and kind.__module__.partition(".")[0] not in OPAQUE_ROOTS:
             waiting.extend(_attributes(value))
     return found
+
+
+def estimate_objects(roots: Iterable[object]) -> int:
+    """Returns about how many objects these values lead to. Of a large container some items are looked at, and stand for the others; what two
+    containers share may count twice."""
+    total = 0.0
+    seen: set[int] = set()
+    waiting: deque[tuple[object, float]] = deque((root, 1.0) for root in roots)
+    while waiting and len(seen) < _OBJECTS_LIMIT:
+        value, weight = waiting.popleft()
+        total += weight
+        kind = type(value)
+        if kind in ATOMIC_TYPES or id(value) in seen or isinstance(value, _CODE):
+            continue
+        seen.add(id(value))
+        items, count = _sample(value, kind)
+        if isinstance(value, dict):
+            total += weight * count  # its keys
+        if items:
+            share = weight * count / len(items)
+            waiting.extend((each, share) for each in items)
+    return int(total + sum(weight for _, weight in waiting))
+
+
+def _sample(value: Any, kind: type) -> tuple[Collection[object], int]:
+    """Returns some of what a container holds, and how many there are."""
+    if isinstance(value, dict):
+        return list(itertools.islice(value.values(), _SAMPLE)), len(value)
+    if isinstance(value, list | tuple):
+        return value[:: len(value) // _SAMPLE + 1], len(value)
+    if isinstance(value, _ITERABLE):
+        return list(itertools.islice(value, _SAMPLE)), len(value)
+    if kind.__module__ in SHARED_FREELY or kind.__module__.partition(".")[0] in OPAQUE_ROOTS:
+        return (), 0
+    found = list(_attributes(value))
+    return found, len(found)
 
 
 def _some(items: Iterable[object], count: int) -> Iterable[object]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dartvc.host.memory import WORDS, WORDS_32
+from dartvc.state.walking import Waiting, by_references
 
 __all__ = ["STRINGS", "find_interned", "intern_again", "is_supported", "with_interned_keys"]
 
@@ -23,6 +24,7 @@ STRINGS = "_.strings"
 _STATE_OFFSET = 2 * ctypes.sizeof(ctypes.c_void_p) + ctypes.sizeof(ctypes.c_ssize_t) + ctypes.sizeof(ctypes.c_ssize_t)
 _INTERNED_BITS = 3
 _VALUES_OFFSET = 5 * ctypes.sizeof(ctypes.c_void_p)
+_SAMPLE = 64
 _LEAVES = frozenset({int, float, complex, bool, bytes, type(None), type, str})
 
 
@@ -49,24 +51,27 @@ def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[tupl
     seen = {id(each) for each in stop}
     found: dict[int, str] = {}
     sets: dict[int, set[Any] | frozenset[Any]] = {}
-    level: list[Any] = list(roots)
-    kinds, below_objects = set(map(type, level)), False
-    while level:
+    waiting = Waiting()
+    waiting.add(list(roots), (False, False))
+    for piece, (is_inside, below_objects) in waiting:
+        kinds = set(map(type, piece))
         if str in kinds:
-            _add_marked(level, found)
+            _add_marked(piece, found)
         if set in kinds or frozenset in kinds:
-            sets.update((id(each), each) for each in level if type(each) in (set, frozenset))
-        entered = _to_enter(level, kinds, seen)
+            sets.update((id(each), each) for each in piece if type(each) in (set, frozenset))
+        entered = _to_enter(piece, kinds, seen, is_inside=is_inside)
         if dict in kinds:
             _add_marked(_keys_in(entered, below_objects=below_objects), found)
-        below_objects = any(kind.__dictoffset__ for kind in kinds)
-        level = gc.get_referents(*entered)
-        kinds = set(map(type, level))
+        if entered:
+            waiting.add(gc.get_referents(*entered), (True, any(kind.__dictoffset__ for kind in kinds)))
     return tuple(sorted(found.values())), list(sets.values())
 
 
 def _add_marked(values: Iterable[Any], found: dict[int, str]) -> None:
-    marked = [each for each in values if type(each) is str and WORDS_32[(id(each) + _STATE_OFFSET) >> 2] & _INTERNED_BITS]
+    texts = [each for each in values if type(each) is str]
+    if len(set(map(id, texts[:_SAMPLE]))) < min(len(texts), _SAMPLE) / 2:  # few that come again and again
+        texts = list(dict(zip(map(id, texts), texts, strict=True)).values())
+    marked = [each for each in texts if WORDS_32[(id(each) + _STATE_OFFSET) >> 2] & _INTERNED_BITS]
     found.update(zip(map(id, marked), marked, strict=True))
 
 
@@ -79,18 +84,26 @@ def _keys_in(values: list[Any], *, below_objects: bool) -> set[Any]:
     return set().union(*([each for each in found if not WORDS[(id(each) + _VALUES_OFFSET) >> 3]] if below_objects else found))
 
 
-def _to_enter(level: list[Any], kinds: set[type], seen: set[int]) -> list[Any]:
-    """Returns what of a level refers to more, each object once."""
+def _to_enter(piece: list[Any], kinds: set[type], seen: set[int], *, is_inside: bool) -> list[Any]:
+    """Returns what of a piece refers to more, each object once.
+
+    Args:
+        is_inside: whether the objects were found in others, so that their references tell whether they can be met again.
+    """
     if kinds <= _LEAVES:
         return []
     closed = {kind for kind in kinds if kind in _LEAVES or issubclass(kind, _CLOSED)}
-    fresh = [each for each in level if type(each) not in closed] if closed else level
-    identities = set(map(id, fresh))
-    if len(identities) < len(fresh) or not identities.isdisjoint(seen):
-        distinct = dict(zip(map(id, fresh), fresh, strict=True))
-        fresh = [each for key, each in distinct.items() if key not in seen]
-    seen |= identities
-    return fresh
+    open_ = [each for each in piece if type(each) not in closed] if closed else piece
+    alone, several = by_references(open_, 1 if closed else 0) if is_inside else ([], open_)
+    identities, count = list(map(id, several)), len(seen)
+    if seen.isdisjoint(identities):
+        seen.update(identities)
+        if len(seen) - count == len(several):
+            return alone + several
+        return alone + list(dict(zip(identities, several, strict=True)).values())
+    fresh = {key: each for key, each in zip(identities, several, strict=True) if key not in seen}
+    seen.update(fresh)
+    return alone + list(fresh.values())
 
 
 _CLOSED = (type, type(sys), type(find_interned), type(len), type(find_interned.__code__))
@@ -127,12 +140,14 @@ def intern_again(loaded: dict[str, object], outside: Iterable[object] = ()) -> N
         return value
 
     seen = {id(each) for each in outside}
-    level: list[Any] = [loaded]
-    while level:
-        fresh = _to_enter(level, set(map(type, level)), seen)
+    waiting = Waiting()
+    waiting.add([loaded], False)
+    for piece, is_inside in waiting:
+        fresh = _to_enter(piece, set(map(type, piece)), seen, is_inside=is_inside)
         for each in fresh:
             _renew_in(each, renewed)
-        level = gc.get_referents(*fresh)
+        if fresh:
+            waiting.add(gc.get_referents(*fresh), True)
 
 
 def _renew_in(holder: Any, renewed: Callable[[Any], Any]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import types
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -52,3 +54,86 @@ def test_a_function_that_ends_with_the_statement_that_cannot_be_stopped_in_is_le
     assert namespace["seen"] == [46] * 5
     assert stops[0] == "<genexpr>" and len(stops) == 2 and stops[1] in ("step", "<module>", "total")
     assert not stopper.is_requested
+
+
+SEARCH = """
+def nearest(rows):
+    best = max(sum(ask() if x == 1000 else x for x in row) for row in rows)
+    after.append(1)
+    return best
+
+after = []
+best = nearest(ROWS)
+after.append(2)
+"""
+
+
+class Counting(Stopper):
+    """Counts what it is told while it traces."""
+
+    told = 0
+
+    def _on_call(self, frame: types.FrameType, event: str, argument: object) -> Any:
+        self.told += 1
+        return super()._on_call(frame, event, argument)
+
+    def on_line(self, frame: types.FrameType, event: str, argument: object) -> None:
+        self.told += 1
+        super().on_line(frame, event, argument)
+
+
+@pytest.mark.parametrize("consumer", ["max(", "sorted(", "list("])
+@pytest.mark.parametrize("requests", [1, 2])
+def test_generators_that_a_function_consumes_are_hardly_traced_until_it_has_ended(consumer: str, requests: int) -> None:
+    code = compile(SEARCH.replace("max(", consumer), "program.py", "exec")
+    stops: list[tuple[str, int]] = []
+
+    def stop(frame: types.FrameType) -> types.FrameType | None:
+        stops.append((frame.f_code.co_name, len(namespace["after"])))
+        outside = frame
+        while outside.f_code.co_name == "<genexpr>":
+            outside = outside.f_back or outside
+        return outside if outside is not frame else None
+
+    def ask() -> int:
+        for _ in range(requests):
+            stopper.request()
+        return 1000
+
+    stopper = Counting(lambda each: each.co_filename == "program.py", stop)
+    rows = [range(start, start + 50) for start in range(0, 20_000, 50)]
+    namespace: dict[str, Any] = {"__name__": "program", "ask": ask, "ROWS": rows, "after": []}
+    before = sys.gettrace()
+    try:
+        exec(code, namespace)
+        assert sys.gettrace() is before
+    finally:
+        sys.settrace(before)
+    assert stops[-1][0] in ("nearest", "<module>") and stops[-1][1] <= 1
+    assert stopper.told < 3000
+
+
+def test_a_generator_that_is_asked_by_hand_does_not_hold_the_frame_that_asked() -> None:
+    class Kept:
+        pass
+
+    def numbers() -> Iterator[int]:
+        stopper.request()
+        yield 1
+        yield 2
+
+    def asking(generator: Iterator[int]) -> weakref.ref[Kept]:
+        kept = Kept()
+        next(generator)
+        return weakref.ref(kept)
+
+    own = {numbers.__code__, asking.__code__}
+    stopper = Stopper(lambda code: code in own, lambda frame: None if frame.f_code is asking.__code__ else frame.f_back)
+    generator = numbers()
+    before = sys.gettrace()
+    try:
+        left = asking(generator)
+        stopper.cancel()
+    finally:
+        sys.settrace(before)
+    assert left() is None

@@ -92,11 +92,12 @@ def test_waiting_for_a_head_does_not_put_more_work_at_risk() -> None:
 
 def test_memory_that_was_never_stored_waits_until_the_run_is_long_enough_for_it() -> None:
     pace = Pace()
-    assert pace.wait_for_s(0, busy=1.0, elapsed_s=0.0) == 0
-    assert pace.wait_for_s(300_000_000, busy=0.0, elapsed_s=2.0) == pytest.approx(8.0)
-    assert pace.wait_for_s(300_000_000, busy=1.0, elapsed_s=2.0) == pytest.approx(33.0)
-    assert pace.wait_for_s(300_000_000, busy=1.0, elapsed_s=60.0) < 0
-    assert Pace(every_s=5.0).wait_for_s(10**12, busy=1.0, elapsed_s=0.0) == 0
+    assert pace.wait_for_s(0, 0, busy=1.0, elapsed_s=0.0) == 0
+    assert pace.wait_for_s(300_000_000, 0, busy=0.0, elapsed_s=2.0) == pytest.approx(8.0)
+    assert pace.wait_for_s(300_000_000, 0, busy=1.0, elapsed_s=2.0) == pytest.approx(33.0)
+    assert pace.wait_for_s(300_000_000, 0, busy=1.0, elapsed_s=60.0) < 0
+    assert pace.wait_for_s(0, 450_000, busy=0.0, elapsed_s=2.0) == pytest.approx(8.0)
+    assert Pace(every_s=5.0).wait_for_s(10**12, 10**9, busy=1.0, elapsed_s=0.0) == 0
 
 
 def test_the_commit_behind_one_of_new_memory_tells_soon_what_the_next_ones_cost() -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dartvc.state.extents import large_blocks
+from dartvc.state.extents import estimate_objects, large_blocks
 
 numpy = pytest.importorskip("numpy")
 MB = 1 << 20
@@ -19,6 +19,16 @@ def test_blocks_are_found_wherever_they_hang_and_counted_once() -> None:
     array = numpy.zeros(2 * MB, numpy.uint8)
     roots = [{"views": [array[:10], array[5:]]}, SimpleNamespace(inner=SimpleNamespace(data=array)), deque([array]), b"x" * (3 * MB), "short", 7]
     assert sorted(large_blocks(roots).values()) == [2 * MB, 3 * MB]
+
+
+def test_objects_are_counted_by_a_sample() -> None:
+    rows = [{"id": index, "tags": ["a", "b"], "at": (index, 2.5)} for index in range(10_000)]
+    assert 60_000 <= estimate_objects([rows]) <= 140_000
+    assert estimate_objects([SimpleNamespace(rows=rows), rows]) <= 280_000
+    assert estimate_objects([1, "text", rows[:0], estimate_objects]) == 4
+    ring: list[object] = []
+    ring.append(ring)
+    assert estimate_objects([ring]) <= 3
 
 
 def test_small_values_and_code_hold_nothing() -> None:
