@@ -302,7 +302,8 @@ class RunRecorder:
 
     def standing(self) -> tuple[int, str]:
         """Returns how many commits can be resumed from, and a phrase about the newest one, and why none came since."""
-        why = f" ({self.tally.refused})" if self.tally.refused else ""
+        reason = self.tally.refused or self.tally.put_off
+        why = f" ({reason})" if reason else ""
         ticket, place, moment = self._last_whole
         if ticket is None:
             return 0, f"there is no commit to go on from, only the beginning{why}"

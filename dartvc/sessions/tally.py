@@ -18,13 +18,14 @@ class Tally:
         bytes: what they stored.
         longest_gap_s: the most work that a kill would have cost at any time.
         refused: why no commit could be made where the last one was tried; empty when it could.
+        put_off: why one that could be made waits until the run is longer; empty when none does.
         is_preempted: whether the process is about to end by SIGTERM.
     """
 
     def __init__(self) -> None:
         self.commits = self.bytes = 0
         self.stall_s = self.longest_gap_s = 0.0
-        self.refused = ""
+        self.refused = self.put_off = ""
         self.is_preempted = False
         self._last = time.monotonic()
 
@@ -43,7 +44,7 @@ class Tally:
             return
         if obstacle is not None:
             self.commits += 1
-            self.refused = ""
+            self.refused = self.put_off = ""
         now = time.monotonic()
         self.longest_gap_s, self._last = max(self.longest_gap_s, now - self._last), now
 
@@ -55,7 +56,7 @@ class Tally:
             "stall_ms": round(self.stall_s * 1e3, 1),
             "bytes": self.bytes,
             "longest_gap_s": round(max(self.longest_gap_s, (time.monotonic() - self._last) * is_whole), 1),
-            "refused": self.refused if obstacle is None else obstacle,
+            "refused": self.refused or self.put_off if obstacle is None else obstacle,
             "preempted": self.is_preempted,
         }
 

@@ -177,8 +177,8 @@ class SafePoints:
         new_bytes, new_objects = self.recorder.unseen(frames)
         if self.pacer.affords(new_bytes, new_objects):
             return True
-        much = f"{new_bytes / 1e6:,.0f} MB" + (f" and {new_objects:,} objects" if new_objects else "")
-        self.recorder.tally.refused = f"{much} would have to be stored, and the run was too short for that so far"
+        much = " and ".join([f"{new_bytes / 1e6:,.0f} MB"] * bool(new_bytes) + [f"{new_objects:,} objects"] * bool(new_objects))
+        self.recorder.tally.refused, self.recorder.tally.put_off = "", f"{much} would have to be stored, and the run was too short for that so far"
         return False
 
     def _first_unstorable(self, frames: Sequence[CapturedFrame]) -> int:

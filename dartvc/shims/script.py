@@ -126,6 +126,7 @@ class _Runner:
         self.signals = Signals(self.points.request_anew, self.session.close, self.recorder.standing, options.grace_s)
         self.reuse = _reuse_of(self, options.reuse)
         self._assembled_before = 0
+        self._is_resumed = parent is not None
         if self.reuse is not None:
             self.session.working.plain_code = self.reuse.compiler.plain
             self.reader.written = self.reuse.compiler.written
@@ -203,6 +204,8 @@ class _Runner:
                 self._count_assembled()
                 if self.session.approximate:
                     remark = f" (approximate: {self.session.approximate} results assembled from parts)"
+            if not (self.recorder.tally.commits or self._is_resumed):
+                self.session.working.keeps_strings = False  # nothing goes on from the last commit, and no other has these values
             kind = CommitKind.EXCEPTION if error else CommitKind.END
             trace = Trace.of(failure, self._is_user, self.main.__dict__) if failure is not None else None
             ticket = self.recorder.commit((), (error or f"exit {code}") + remark, kind, error=error, exit_code=code, trace=trace)
