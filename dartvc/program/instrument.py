@@ -40,6 +40,7 @@ _LEARN = """fit transform fit_transform inverse_transform predict predict_proba 
     cross_val_score cross_val_predict cross_validate train_test_split make_classification make_regression make_blobs permutation_importance
     roc_auc_score log_loss silhouette_score pairwise_distances rbf_kernel mutual_info_classif mutual_info_regression f_classif f_regression"""
 _TABLES = "merge groupby pivot_table get_dummies rolling read_csv describe corr crosstab melt drop_duplicates duplicated sort_values rank resample"
+_STACKING = frozenset(_STACK.split())
 OPERATIONS = frozenset(" ".join((_STACK, _ALGEBRA, _ORDER, _SIGNAL, _LEARN, _TABLES)).split())
 """Names of calls that may take long; a name says where to look, measuring says what to keep."""
 
@@ -139,6 +140,13 @@ class _Instrumenter(ast.NodeTransformer):
         is_deferrable = id(node) in self._deferrable
         self.generic_visit(node)
         return self._switch(node, "[]", [node.value, node.slice], []) if is_deferrable else node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        call = node.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _STACKING and id(call) not in self._handing:
+            self.generic_visit(call)  # a stack that nobody takes is none: this is a list's `append`
+            return node
+        return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)

@@ -145,10 +145,11 @@ class Stopper:
         self._waiting_for = each if wanted is not None else None
         if child is None:
             self._trace(each)
-        elif not child.f_code.co_flags & _GENERATORS:
+        elif child.f_code.co_flags & _GENERATORS:
+            if not self._await_end(child, each):
+                self._trace(each)
+        elif self._events <= _EVENTS_LIMIT:  # else a function in C calls it back again and again: the next request may come at a better time
             self._await_return(child, each)
-        elif not self._await_end(child, each):
-            self._trace(each)
         return None
 
     def _await_end(self, generator: types.FrameType, frame: types.FrameType) -> bool:

@@ -58,7 +58,7 @@ class Preamble:
         while frame is not None and frame.f_code is not self._code:
             is_importing = is_importing or frame.f_code.co_filename == _IMPORTLIB
             frame = frame.f_back
-        if frame is not None and frame.f_lineno <= self._last_line and not self._has_own_modules():
+        if frame is not None and (frame.f_lineno or 0) <= self._last_line and not self._has_own_modules():
             gc.freeze()
         elif not is_importing:
             self.end()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import functools
 import gc
+import operator
 import sys
 import types
 from collections import deque
 from collections.abc import Iterable
-from itertools import repeat, starmap
+from itertools import chain, repeat, starmap
 from typing import Any
 
 from dartvc.host.places import is_library_file
@@ -23,6 +24,7 @@ __all__ = ["Contents", "contents_of", "fill", "is_library_s", "parts_of"]
 Contents = tuple[list[tuple[tuple[Any, ...], dict[str, Any], Any]], int, int]
 """Entries as (arguments, named arguments, result), the one that was used longest ago first; the numbers of hits and misses."""
 
+_NOTHING_NAMED: dict[str, Any] = {}  # one for all entries: it is pickled once
 _MOST_CALLS = 4_000_000
 """How many hits and misses are counted again, at 0.05 and 0.3 us each."""
 
@@ -38,7 +40,7 @@ def parts_of(cache: Any) -> Iterable[object]:
     if is_library_s(cache):
         return ()
     found = _find(cache)
-    return (*(part for entry in found[0] for part in entry), cache.__wrapped__) if found is not None else gc.get_referents(cache)
+    return (*chain.from_iterable(found[0]), cache.__wrapped__) if found is not None else gc.get_referents(cache)
 
 
 def contents_of(cache: Any) -> Contents | None:
@@ -48,7 +50,9 @@ def contents_of(cache: Any) -> Contents | None:
         return None
     entries, mark = found
     is_typed, info = cache.cache_parameters()["typed"], cache.cache_info()
-    return [(*_arguments(key, mark, is_typed), result) for key, result in entries], info.hits, info.misses
+    if is_typed or id(mark) in map(id, chain.from_iterable([key for key, _ in entries if type(key) is tuple])):
+        return [(*_arguments(key, mark, is_typed), result) for key, result in entries], info.hits, info.misses
+    return [(key if type(key) is tuple else (key,), _NOTHING_NAMED, result) for key, result in entries], info.hits, info.misses
 
 
 def fill(cache: Any, contents: Contents) -> None:
@@ -103,7 +107,7 @@ def _find(cache: Any) -> tuple[list[tuple[Any, Any]], object] | None:
             if not width:
                 return list(by_key.items()), mark
             keys = referents[begin : begin + width * count : width]
-            if set(map(id, keys)) == set(map(id, by_key)):
+            if all(map(operator.is_, keys, by_key)) or set(map(id, keys)) == set(map(id, by_key)):
                 return list(zip(keys, referents[begin + 1 :: width], strict=False)), mark
     return None
 
@@ -111,10 +115,10 @@ def _find(cache: Any) -> tuple[list[tuple[Any, Any]], object] | None:
 def _arguments(key: Any, mark: object, is_typed: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Returns the arguments that make a key: (\\*arguments), or the one itself; [mark, name, value ...]; [types]."""
     if type(key) is not tuple:
-        return (key,), {}
-    at = next((index for index, part in enumerate(key) if part is mark), None)
-    if at is None:
-        return key[: len(key) // 2] if is_typed else key, {}
+        return (key,), _NOTHING_NAMED
+    if id(mark) not in map(id, key):
+        return key[: len(key) // 2] if is_typed else key, _NOTHING_NAMED
+    at = next(index for index, part in enumerate(key) if part is mark)
     pairs = (len(key) - 2 * at - 1) // 3 if is_typed else (len(key) - at - 1) // 2
     named = key[at + 1 : at + 1 + 2 * pairs]
     return key[:at], dict(zip(named[::2], named[1::2], strict=True))

@@ -221,10 +221,13 @@ class StatePickler(pickle.Pickler):
         super().__init__(cast(Any, sink), 5, buffer_callback=cast(Any, saving.take_buffer))
         self.saving = saving
         self.reducers = adapters.reducers_by_type() if not saving.spares_user_code else {}
+        self.plain: set[type] = set()
 
     def reducer_override(self, obj: Any) -> Reduction:
         """Returns how to take an object apart."""
         kind = type(obj)
+        if kind in self.plain:  # most objects, of few classes
+            return NotImplemented
         try:
             reducer = self.reducers[kind]
         except KeyError:
@@ -237,6 +240,7 @@ class StatePickler(pickle.Pickler):
             return _with_interned_names(obj, self.saving) if self.saving.keeps_strings else NotImplemented
         if hasattr(kind, "__getattr__"):
             return _with_plain_state(obj, self.saving)
+        self.plain.add(kind)
         return NotImplemented
 
 
@@ -269,6 +273,7 @@ class _DeepPickler(_PurePickler):  # type: ignore[misc]
         super().__init__(cast(Any, sink), 5, buffer_callback=saving.take_buffer)
         self.saving = saving
         self.reducers = adapters.reducers_by_type() if not saving.spares_user_code else {}
+        self.plain: set[type] = set()
 
     reducer_override = StatePickler.reducer_override
 
