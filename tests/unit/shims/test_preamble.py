@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,3 +95,17 @@ def test_collections_are_as_frequent_as_before_when_the_imports_are_over() -> No
 def test_what_the_program_says_of_collections_stands() -> None:
     run("import gc\ngc.set_threshold(123, 4, 5)\nlook()").end()
     assert gc.get_threshold() == (123, 4, 5)
+
+
+def test_a_script_that_stands_between_two_lines_is_still_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = SourceUnit("script.py", "import os\nx = []\n")
+    preamble = Preamble(unit, lambda path: False)
+    frame = SimpleNamespace(f_code=unit.code, f_lineno=None, f_back=None)
+    monkeypatch.setattr(sys, "_current_frames", lambda: {threading.main_thread().ident: frame})
+    preamble.begin()
+    rare = gc.get_threshold()
+    preamble.look()
+    assert gc.get_threshold() == rare
+    frame.f_lineno = 2
+    preamble.look()
+    assert gc.get_threshold() != rare
