@@ -217,7 +217,7 @@ class Stopper:
             return self._try_again()
         if self._is_mine(frame.f_code) and self._is_due_in(frame):
             return _Line(self, None)
-        if self._is_enough(frame):
+        if self._count(frame):
             return None
         caller = frame.f_back
         if caller is None or frame.f_code.co_flags & _GENERATORS or str(frame.f_globals.get("__name__", "")).startswith("dartvc."):
@@ -229,8 +229,8 @@ class Stopper:
             self._wait(caller, self._waiting_for)
         return None
 
-    def _is_enough(self, frame: types.FrameType) -> bool:
-        """Counts an event; ends tracing, and waits for something to return, when there were too many."""
+    def _count(self, frame: types.FrameType) -> bool:
+        """Counts an event; when there were too many, ends tracing, waits for something to return if it can, and returns true."""
         self._events += 1
         if self._events <= _EVENTS_LIMIT:
             return False
@@ -256,7 +256,7 @@ class Stopper:
             if not is_here:
                 return self._try_again()
         elif not is_here:
-            self._is_enough(frame)
+            self._count(frame)
             return None
         self._untrace()
         self._release(frame)
