@@ -49,6 +49,7 @@ if __name__ == "__main__":
         from joblib import Parallel, delayed
         print(Parallel(n_jobs=2, backend=way)(delayed(model)(each) for each in settings))
 """
+REUSED = ("run", "--reuse", "--max-overhead", "0.000001")  # without commits, however long the workers take
 KINDS = (
     "pool fork", "pool spawn", "pool forkserver", "executor fork", "executor spawn", "threads -", "joblib loky", "joblib threading",
     "joblib multiprocessing",
@@ -75,12 +76,12 @@ def test_what_one_worker_computes_the_others_await(kind: str, tmp_path: Path) ->
         pytest.importorskip("joblib")
     (tmp_path / "script.py").write_text(SCRIPT)
     plain = run(tmp_path, "script.py", *kind.split())
-    assert run(tmp_path, *COMMAND, "run", "--reuse", "script.py", *kind.split()) == plain
+    assert run(tmp_path, *COMMAND, *REUSED, "script.py", *kind.split()) == plain
     found = sites(tmp_path)["clean"]
     assert (found["calls"], found["executions"], found["reused"]) == (8, 1, 7)
     if "loky" not in kind:  # whose workers outlive the run
         assert not list((tmp_path / ".dvc-state").glob("sharing/*"))
-    assert run(tmp_path, *COMMAND, "run", "--reuse", "script.py", *kind.split()) == plain
+    assert run(tmp_path, *COMMAND, *REUSED, "script.py", *kind.split()) == plain
     assert sites(tmp_path)["clean"]["executions"] == 0
 
 
@@ -91,10 +92,10 @@ def test_what_the_workers_of_a_killed_run_computed_the_next_run_has(tmp_path: Pa
     )
     (tmp_path / "script.py").write_text(text)
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [sys.executable, *COMMAND, "run", "--reuse", "script.py", "pool", "fork", "yes"]
+    words = [sys.executable, *COMMAND, *REUSED, "script.py", "pool", "fork", "yes"]
     killed = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, timeout=200, check=False, start_new_session=True)
     assert killed.returncode == -9
-    run(tmp_path, *COMMAND, "run", "--reuse", "script.py", "pool", "fork", "no")
+    run(tmp_path, *COMMAND, *REUSED, "script.py", "pool", "fork", "no")
     assert sites(tmp_path)["clean"]["executions"] == 0
     assert not list((tmp_path / ".dvc-state").glob("sharing/*"))
 

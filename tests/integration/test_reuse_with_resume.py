@@ -90,6 +90,7 @@ def part(n):
     return total
 signal.setitimer(signal.ITIMER_REAL, 0.05)
 print(part(3_000_000))
+signal.setitimer(signal.ITIMER_REAL, 0)
 """
 
 
