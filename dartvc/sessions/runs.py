@@ -302,8 +302,7 @@ class RunRecorder:
 
     def standing(self) -> tuple[int, str]:
         """Returns how many commits can be resumed from, and a phrase about the newest one, and why none came since."""
-        reason = self.tally.refused or self.tally.put_off
-        why = f" ({reason})" if reason else ""
+        why = f" ({self.tally.why_not})" if self.tally.why_not else ""
         ticket, place, moment = self._last_whole
         if ticket is None:
             return 0, f"there is no commit to go on from, only the beginning{why}"

@@ -29,6 +29,11 @@ class Tally:
         self.is_preempted = False
         self._last = time.monotonic()
 
+    @property
+    def why_not(self) -> str:
+        """Why no commit was made where the last one was due; empty when one was."""
+        return self.refused or self.put_off
+
     def add(self, stall_s: float, size_bytes: int, *, obstacle: str | None) -> None:
         """Counts a commit.
 
@@ -56,7 +61,7 @@ class Tally:
             "stall_ms": round(self.stall_s * 1e3, 1),
             "bytes": self.bytes,
             "longest_gap_s": round(max(self.longest_gap_s, (time.monotonic() - self._last) * is_whole), 1),
-            "refused": self.refused or self.put_off if obstacle is None else obstacle,
+            "refused": self.why_not if obstacle is None else obstacle,
             "preempted": self.is_preempted,
         }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import operator
 import sys
 import types
 from collections import deque
@@ -107,7 +106,7 @@ def _find(cache: Any) -> tuple[list[tuple[Any, Any]], object] | None:
             if not width:
                 return list(by_key.items()), mark
             keys = referents[begin : begin + width * count : width]
-            if all(map(operator.is_, keys, by_key)) or set(map(id, keys)) == set(map(id, by_key)):
+            if set(map(id, keys)) == set(map(id, by_key)):
                 return list(zip(keys, referents[begin + 1 :: width], strict=False)), mark
     return None
 
@@ -116,9 +115,9 @@ def _arguments(key: Any, mark: object, is_typed: bool) -> tuple[tuple[Any, ...],
     """Returns the arguments that make a key: (\\*arguments), or the one itself; [mark, name, value ...]; [types]."""
     if type(key) is not tuple:
         return (key,), _NOTHING_NAMED
-    if id(mark) not in map(id, key):
+    at = next((index for index, part in enumerate(key) if part is mark), None)
+    if at is None:
         return key[: len(key) // 2] if is_typed else key, _NOTHING_NAMED
-    at = next(index for index, part in enumerate(key) if part is mark)
     pairs = (len(key) - 2 * at - 1) // 3 if is_typed else (len(key) - at - 1) // 2
     named = key[at + 1 : at + 1 + 2 * pairs]
     return key[:at], dict(zip(named[::2], named[1::2], strict=True))

@@ -17,7 +17,7 @@ from typing import Any
 from dartvc.host.collector import CollectorPaused
 from dartvc.state import adapters
 from dartvc.state.definitions import code_names, home_of_globals, is_by_value
-from dartvc.state.walking import Waiting, by_references
+from dartvc.state.walking import Waiting, by_identity, by_references, not_seen
 
 __all__ = ["ATOMIC_TYPES", "OPAQUE_ROOTS", "SHARED_FREELY", "group_by_sharing"]
 
@@ -126,13 +126,13 @@ class _Walk:
         for piece, is_inside in waiting:
             piece = _without_atoms(piece)
             alone, several = by_references(piece) if is_inside else ([], piece)
-            if kinds.are_all(piece, _MUTABLE):
+            if kinds.are_all(piece, _MUTABLE):  # fast path: rows, most of what programs have many of
                 once = alone + self._claim(name, several)
                 waiting.add(gc.get_referents(*once), True)
                 continue
             once = kinds.those(alone, _MUTABLE, _IMMUTABLE) + self._claim(name, kinds.those(several, _MUTABLE))
-            again = _not_in(seen, kinds.those(several, _IMMUTABLE))
-            found = [each for item in _by_identity(kinds.those(piece, _SPECIAL, _DEFINITION)).values() for each in self._parts(name, item, kinds)]
+            again = not_seen(seen, kinds.those(several, _IMMUTABLE))
+            found = [each for item in by_identity(kinds.those(piece, _SPECIAL, _DEFINITION)).values() for each in self._parts(name, item, kinds)]
             found += gc.get_referents(*again)
             found += kinds.user_classes
             kinds.user_classes.clear()
@@ -151,7 +151,7 @@ class _Walk:
             return self._claim(name, fresh) if fresh else fresh
         count = len(owner)
         owner.update(zip(identities, itertools.repeat(name)))
-        return objects if len(owner) - count == len(objects) else list(_by_identity(objects).values())
+        return objects if len(owner) - count == len(objects) else list(by_identity(objects).values())
 
     def _parts(self, name: str, item: Any, kinds: _Kinds) -> Iterable[object]:
         """Returns what an object with children of its own kind, or a definition, refers to; nothing when it was met before."""
@@ -207,19 +207,6 @@ class _Walk:
         for name in self._parent:
             groups.setdefault(self._root(name), []).append(name)
         return [tuple(names) for names in groups.values()]
-
-
-def _by_identity(objects: list[Any]) -> dict[int, Any]:
-    return dict(zip(map(id, objects), objects, strict=True))
-
-
-def _not_in(seen: set[int], objects: list[Any]) -> list[Any]:
-    """Returns those of objects that were not seen before, each once; they are from now on."""
-    fresh = _by_identity(objects)
-    for identity in seen & fresh.keys():
-        del fresh[identity]
-    seen.update(fresh)
-    return list(fresh.values())
 
 
 def _without_atoms(piece: list[Any]) -> list[Any]:

@@ -45,8 +45,8 @@ def large_blocks(roots: Iterable[object]) -> dict[int, int]:
             waiting.extend(_some(value.values(), len(value)))
         elif isinstance(value, _ITERABLE):
             waiting.extend(_some(value, len(value)))
-        elif kind.__module__ not in SHARED_FREELY and kind.__module__.partition(".")[0] not in OPAQUE_ROOTS:
-            waiting.extend(_attributes(value))
+        else:
+            waiting.extend(_attributes(value, kind))
     return found
 
 
@@ -80,9 +80,7 @@ def _sample(value: Any, kind: type) -> tuple[Collection[object], int]:
         return value[:: len(value) // _SAMPLE + 1], len(value)
     if isinstance(value, _ITERABLE):
         return list(itertools.islice(value, _SAMPLE)), len(value)
-    if kind.__module__ in SHARED_FREELY or kind.__module__.partition(".")[0] in OPAQUE_ROOTS:
-        return (), 0
-    found = list(_attributes(value))
+    found = _attributes(value, kind)
     return found, len(found)
 
 
@@ -90,7 +88,9 @@ def _some(items: Iterable[object], count: int) -> Iterable[object]:
     return items if count <= _ITEMS_LIMIT else ()
 
 
-def _attributes(value: object) -> Iterable[object]:
+def _attributes(value: object, kind: type) -> Collection[object]:
+    if kind.__module__ in SHARED_FREELY or kind.__module__.partition(".")[0] in OPAQUE_ROOTS:
+        return ()
     try:
         names = object.__getattribute__(value, "__dict__")
     except AttributeError:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dartvc.host.memory import WORDS, WORDS_32
-from dartvc.state.walking import Waiting, by_references
+from dartvc.state.walking import Waiting, by_identity, by_references, not_seen
 
 __all__ = ["STRINGS", "find_interned", "intern_again", "is_supported", "with_interned_keys"]
 
@@ -70,7 +70,7 @@ def find_interned(roots: Iterable[object], stop: Iterable[object]) -> tuple[tupl
 def _add_marked(values: Iterable[Any], found: dict[int, str]) -> None:
     texts = [each for each in values if type(each) is str]
     if len(set(map(id, texts[:_SAMPLE]))) < min(len(texts), _SAMPLE) / 2:  # few that come again and again
-        texts = list(dict(zip(map(id, texts), texts, strict=True)).values())
+        texts = list(by_identity(texts).values())
     marked = [each for each in texts if WORDS_32[(id(each) + _STATE_OFFSET) >> 2] & _INTERNED_BITS]
     found.update(zip(map(id, marked), marked, strict=True))
 
@@ -95,15 +95,7 @@ def _to_enter(piece: list[Any], kinds: set[type], seen: set[int], *, is_inside: 
     closed = {kind for kind in kinds if kind in _LEAVES or issubclass(kind, _CLOSED)}
     open_ = [each for each in piece if type(each) not in closed] if closed else piece
     alone, several = by_references(open_, 1 if closed else 0) if is_inside else ([], open_)
-    identities, count = list(map(id, several)), len(seen)
-    if seen.isdisjoint(identities):
-        seen.update(identities)
-        if len(seen) - count == len(several):
-            return alone + several
-        return alone + list(dict(zip(identities, several, strict=True)).values())
-    fresh = {key: each for key, each in zip(identities, several, strict=True) if key not in seen}
-    seen.update(fresh)
-    return alone + list(fresh.values())
+    return alone + not_seen(seen, several)
 
 
 _CLOSED = (type, type(sys), type(find_interned), type(len), type(find_interned.__code__))

@@ -11,7 +11,7 @@ import operator
 from sys import getrefcount
 from typing import Any
 
-__all__ = ["Waiting", "by_references"]
+__all__ = ["Waiting", "by_identity", "by_references", "not_seen"]
 
 _PIECE = 1 << 13
 
@@ -60,20 +60,32 @@ def by_references(piece: list[Any], lists: int = 0) -> tuple[list[Any], list[Any
     return list(itertools.compress(piece, are_alone)), list(itertools.compress(piece, map(operator.not_, are_alone)))
 
 
+def by_identity(objects: list[Any]) -> dict[int, Any]:
+    """Returns objects by their identities, each once."""
+    return dict(zip(map(id, objects), objects, strict=True))
+
+
+def not_seen(seen: set[int], objects: list[Any]) -> list[Any]:
+    """Returns those of objects that were not seen before, each once; they are from now on."""
+    identities, count = list(map(id, objects)), len(seen)
+    if seen.isdisjoint(identities):  # fast path: no object of most pieces was
+        seen.update(identities)
+        return objects if len(seen) - count == len(objects) else list(by_identity(objects).values())
+    fresh = {key: each for key, each in zip(identities, objects, strict=True) if key not in seen}
+    seen.update(fresh)
+    return list(fresh.values())
+
+
 _ONCE = 0
 
 
 def _count_of_one() -> int:
     """Returns what `getrefcount` says in `by_references` of an object to which one reference leads: the lists and the loop count, too."""
-    global _ONCE
     holder = [object()]
-    for _ONCE in range(1, 16):
-        waiting = Waiting()
-        waiting.add([*holder])
-        for piece, _ in waiting:
-            if by_references(piece)[0]:
-                return _ONCE
-    return 0
+    waiting = Waiting()
+    waiting.add([*holder])
+    piece, _ = next(waiting)
+    return next((count for count in range(1, 16) if by_references(piece, count)[0]), 0)
 
 
 _ONCE = _count_of_one()

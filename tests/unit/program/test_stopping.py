@@ -29,6 +29,16 @@ for turn in range(5):
 """
 
 
+def execute(code: types.CodeType, namespace: dict[str, Any]) -> None:
+    """Runs a program that is stopped; afterwards the trace function is the one from before."""
+    before = sys.gettrace()
+    try:
+        exec(code, namespace)
+        assert sys.gettrace() is before
+    finally:
+        sys.settrace(before)
+
+
 def test_a_function_that_ends_with_the_statement_that_cannot_be_stopped_in_is_left_for_its_caller() -> None:
     code = compile(PROGRAM, "program.py", "exec")
     stops: list[str] = []
@@ -45,12 +55,7 @@ def test_a_function_that_ends_with_the_statement_that_cannot_be_stopped_in_is_le
 
     stopper = Stopper(lambda each: each.co_filename == "program.py", stop)
     namespace: dict[str, Any] = {"__name__": "program", "ask": ask}
-    before = sys.gettrace()
-    try:
-        exec(code, namespace)
-        assert sys.gettrace() is before
-    finally:
-        sys.settrace(before)
+    execute(code, namespace)
     assert namespace["seen"] == [46] * 5
     assert stops[0] == "<genexpr>" and len(stops) == 2 and stops[1] in ("step", "<module>", "total")
     assert not stopper.is_requested
@@ -115,12 +120,7 @@ def test_what_a_function_in_c_consumes_or_calls_back_is_hardly_traced_until_it_h
     stopper = Counting(lambda each: each.co_filename == "program.py", stop)
     rows = [range(start, start + 50) for start in range(0, 20_000, 50)]
     namespace: dict[str, Any] = {"__name__": "program", "ask": ask, "ROWS": rows, "after": []}
-    before = sys.gettrace()
-    try:
-        exec(code, namespace)
-        assert sys.gettrace() is before
-    finally:
-        sys.settrace(before)
+    execute(code, namespace)
     assert program is SORTING or (stops[-1][0] in ("nearest", "<module>") and stops[-1][1] <= 1)
     assert stopper.told < 3000
 
