@@ -47,66 +47,69 @@ class Stream(IterableDataset):
             yield x + 0.1 * torch.rand(()), y
 
 
-def train_epoch(model, loader, optimizer, epoch):
+def train_epoch(model, loader, optimizer, epoch, number):
     total = 0.0
     for step, (x, y) in enumerate(loader):
         if epoch == 1 and step == 4:
-            commit_and_die(epoch)
+            commit_and_die(f"{number}, early")
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
         total += loss.item()
         if epoch == 2 and step == 5:
-            commit_and_die(epoch)
+            commit_and_die(f"{number}, late")
     return total
 
 
-def main():
+def train(make_loader, number):
     x, y = torch.randn(96, 8), torch.randint(0, 3, (96,))
     model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.3), nn.BatchNorm1d(16), nn.Linear(16, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7)
-    loader = LOADER
+    loader = make_loader(x, y)
     for epoch in range(4):
-        print(epoch, train_epoch(model, loader, optimizer, epoch).hex(), flush=True)
+        print(number, epoch, train_epoch(model, loader, optimizer, epoch, number).hex(), flush=True)
         scheduler.step()
-    print(float(sum(p.double().sum() for p in model.parameters())).hex(), torch.rand(()).item())
+    print(float(sum(p.detach().double().sum() for p in model.parameters())).hex(), torch.rand(()).item(), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    for number, make_loader in enumerate(LOADERS):
+        train(make_loader, number)
 """
 
 
-def outcomes(folder: Path, loader: str) -> tuple[str, list[str]]:
-    """Runs the training plainly, and killed twice and resumed twice; returns what was printed."""
-    (folder / "train.py").write_text(COMMIT.replace("die()", "die(place)").replace('("TEST_DIE")', '("TEST_DIE") == str(place)') + TRAINING.replace("LOADER", loader))
+ALONE = {
+    "DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)": ("early",),
+    "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, drop_last=True, generator=torch.Generator().manual_seed(5))": ("early", "late"),
+    "DataLoader(Stream(x, y), batch_size=8)": ("late",),
+    "DataLoader(Noisy(x, y), batch_size=8, sampler=torch.utils.data.WeightedRandomSampler(torch.rand(96), 96))": ("early",),
+}
+WITH_WORKERS = {
+    "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, num_workers=2)": ("early",),
+    "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, num_workers=2, persistent_workers=True)": ("early", "late"),
+    "DataLoader(Stream(x, y), batch_size=8, num_workers=2)": ("late",),
+}
+
+
+@pytest.mark.parametrize("loaders", [ALONE, WITH_WORKERS], ids=["alone", "with workers"])
+def test_an_epoch_goes_on_with_the_batch_that_came_next(tmp_path: Path, loaders: dict[str, tuple[str, ...]]) -> None:
+    """One program trains with each loader in turn, is killed in some of its epochs and resumed each time."""
+    made = ", ".join(f"lambda x, y: {loader}" for loader in loaders)
+    dying = COMMIT.replace("die()", "die(place)").replace('("TEST_DIE")', '("TEST_DIE") == place')
+    (tmp_path / "train.py").write_text(dying + TRAINING.replace("LOADERS", f"[{made}]"))
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TEST_PLAIN": "1"}
-    plain = subprocess.run([sys.executable, "train.py"], cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    printed = []
-    for words, place, code in ((("run", "train.py"), "1", -signal.SIGKILL), (("resume",), "2", -signal.SIGKILL), (("resume",), "", 0)):
-        done = command(*words, cwd=folder, die=place)
-        assert done.returncode == code, done.stderr
-        printed.append(done.stdout.replace("lost\n", ""))
-    return plain.stdout, printed
-
-
-@pytest.mark.parametrize(
-    "loader",
-    [
-        "DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)",
-        "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, drop_last=True, generator=torch.Generator().manual_seed(5))",
-        "DataLoader(Stream(x, y), batch_size=8)",
-        "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, num_workers=2)",
-        "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, num_workers=2, persistent_workers=True)",
-        "DataLoader(Stream(x, y), batch_size=8, num_workers=2)",
-        "DataLoader(Noisy(x, y), batch_size=8, sampler=torch.utils.data.WeightedRandomSampler(torch.rand(96), 96))",
-    ],
-)
-def test_an_epoch_goes_on_with_the_batch_that_came_next(tmp_path: Path, loader: str) -> None:
-    plain, printed = outcomes(tmp_path, loader)
-    assert all(printed) and "".join(printed) == plain
+    plain = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    words, printed = ("run", "train.py"), []
+    for place in (f"{number}, {when}" for number, times in enumerate(loaders.values()) for when in times):
+        killed = command(*words, cwd=tmp_path, die=place)
+        assert (killed.returncode, killed.stdout.endswith("lost\n")) == (-signal.SIGKILL, True), killed.stderr
+        printed.append(killed.stdout.removesuffix("lost\n"))
+        words = ("resume",)
+    last = command(*words, cwd=tmp_path)
+    assert (last.returncode, "".join([*printed, last.stdout])) == (0, plain.stdout), last.stderr
+    assert all([*printed, last.stdout])
 
 
 SCALED = """
