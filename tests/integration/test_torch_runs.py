@@ -80,13 +80,13 @@ if __name__ == "__main__":
 """
 
 
-ALONE = {
+ALONE: dict[str, tuple[str, ...]] = {
     "DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)": ("early",),
     "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, drop_last=True, generator=torch.Generator().manual_seed(5))": ("early", "late"),
     "DataLoader(Stream(x, y), batch_size=8)": ("late",),
     "DataLoader(Noisy(x, y), batch_size=8, sampler=torch.utils.data.WeightedRandomSampler(torch.rand(96), 96))": ("early",),
 }
-WITH_WORKERS = {
+WITH_WORKERS: dict[str, tuple[str, ...]] = {
     "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, num_workers=2)": ("early",),
     "DataLoader(Noisy(x, y), batch_size=8, shuffle=True, num_workers=2, persistent_workers=True)": ("early", "late"),
     "DataLoader(Stream(x, y), batch_size=8, num_workers=2)": ("late",),
@@ -101,7 +101,8 @@ def test_an_epoch_goes_on_with_the_batch_that_came_next(tmp_path: Path, loaders:
     (tmp_path / "train.py").write_text(dying + TRAINING.replace("LOADERS", f"[{made}]"))
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TEST_PLAIN": "1"}
     plain = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    words, printed = ("run", "train.py"), []
+    words: tuple[str, ...] = ("run", "train.py")
+    printed = []
     for place in (f"{number}, {when}" for number, times in enumerate(loaders.values()) for when in times):
         killed = command(*words, cwd=tmp_path, die=place)
         assert (killed.returncode, killed.stdout.endswith("lost\n")) == (-signal.SIGKILL, True), killed.stderr
