@@ -8,6 +8,9 @@ The statements of a function are cut where a parameter is used for the first tim
     else:
         <statements>
 
+So it is in the body of a loop, where the names that the loops around bind, and those that their turns hand on, stand beside the parameters. There a block
+must call something: its switch is asked in every turn.
+
 Loops of the script's own level become blocks, too, so that a later run is given what they bound (`cut_loops`)::
 
     if __dvc_8__:
@@ -24,6 +27,8 @@ reads what a loop binds while it runs.
 from __future__ import annotations
 
 import ast
+import builtins
+import collections
 import copy
 import symtable
 import types
@@ -42,6 +47,8 @@ _CLOSED = (
 _STEP = ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr | ast.If | ast.For | ast.While | ast.Pass | ast.Assert
 _LEAVING = ast.Return | ast.Try | ast.With | ast.Raise
 _WORK = ast.Call | ast.BinOp
+_LIGHT_METHODS = frozenset(name for kind in (list, dict, set, str, collections.deque) for name in dir(kind))
+_LIGHT_MODULES = frozenset({"math", "cmath", "operator", "random"})
 _LISTED = frozenset({"listcomp", "setcomp", "dictcomp"})
 _FOREIGN = frozenset({"dartvc", "flor", "flordb", "__main__"})
 _LOOKING_UP = frozenset({"query", "eval"})
@@ -49,37 +56,91 @@ _NAMESPACES = frozenset({"__globals__", "f_globals"})
 _READING_ANY = frozenset({"globals", "vars", "eval", "exec", "__main__"})
 
 
-def cut_into_blocks(function: ast.FunctionDef, next_block: Callable[[int], str]) -> None:
-    """Puts blocks into a function, where it has any.
+def cut_into_blocks(function: ast.FunctionDef, next_block: Callable[[int], str], may_be_cut: Callable[[ast.stmt], bool] = lambda statement: True) -> None:
+    """Puts blocks into a function, and into the bodies of its loops, where there are any.
 
     Args:
         next_block: returns the name of the switch of a block that begins at a line.
+        may_be_cut: whether a statement may stand in a block as far as others are concerned.
     """
     if any(isinstance(each, _CLOSED) or (isinstance(each, ast.Name) and each.id in _OPAQUE) for child in function.body for each in ast.walk(child)):
         return
-    arguments = function.args
-    parameters = {each.arg for each in ast.walk(arguments) if isinstance(each, ast.arg)}
-    used = parameters & _loads(function.body)
-    if len(used) < 2:
-        return
-    body: list[ast.stmt] = []
-    bound = set(parameters)
-    segments = _segments(function.body, used)
-    local_names = parameters | _stores(function.body)
-    lines = {function.lineno}  # a block is found again by the line on which it begins
-    for number, (segment, is_cut_off) in enumerate(segments):
-        following = [each for later, _ in segments[number + 1 :] for each in later]
-        flow = _Flow(local_names)
-        flow.block(segment)
-        needed = flow.needed | ((flow.stored - flow.bound) & _loads(following))
-        results = sorted(flow.stored & _loads(following))
-        if is_cut_off and results and needed <= bound and _is_work(segment) and segment[0].lineno not in lines:
-            lines.add(segment[0].lineno)
-            body.append(_block(segment, sorted(needed), results, next_block))
-        else:
-            body += segment
-        bound |= flow.bound
-    function.body = body
+    parameters = {each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)}
+    cutter = _PartCutter(parameters | _stores(function.body), function.lineno, next_block, may_be_cut)
+    function.body = cutter.cut(function.body, _Around(parameters & _loads(function.body), parameters, set(), in_loop=False))
+
+
+class _Around:
+    """What is known where a list of statements begins, and wanted where it ends.
+
+    Args:
+        varying: the names that tell one execution from another: parameters, and what the loops around bind or carry on.
+        bound: the names that are bound for certain.
+        live: the names that are read behind the list.
+        in_loop: whether it is the body of a loop.
+    """
+
+    def __init__(self, varying: set[str], bound: set[str], live: set[str], *, in_loop: bool) -> None:
+        self.varying = varying
+        self.bound = set(bound)
+        self.live = live
+        self.in_loop = in_loop
+
+
+class _PartCutter:
+    """Cuts the statements of one function.
+
+    Args:
+        local_names: the names that are local to it.
+        line: where it begins.
+    """
+
+    def __init__(self, local_names: set[str], line: int, next_block: Callable[[int], str], may_be_cut: Callable[[ast.stmt], bool]) -> None:
+        self._local_names = local_names
+        self._lines = {line}  # a block is found again by the line on which it begins
+        self._next_block = next_block
+        self._may_be_cut = may_be_cut
+
+    def cut(self, statements: list[ast.stmt], around: _Around) -> list[ast.stmt]:
+        """Returns the statements with blocks among them, and in the bodies of their loops."""
+        used = around.varying & _loads(statements)
+        body: list[ast.stmt] = []
+        segments = _segments(statements, used)
+        for number, (segment, is_cut_off) in enumerate(segments):
+            live = around.live | _loads([each for later, _ in segments[number + 1 :] for each in later])
+            flow = self._flow(segment)
+            needed = flow.needed | ((flow.stored - flow.bound) & live)
+            results = sorted(flow.stored & live)
+            is_block = is_cut_off and bool(results) and needed <= around.bound and segment[0].lineno not in self._lines
+            is_block = is_block and (_is_heavy(segment) if around.in_loop else len(used) > 1 and _is_work(segment)) and all(map(self._may_be_cut, segment))
+            if is_block:
+                self._lines.add(segment[0].lineno)
+            for place, statement in enumerate(segment):
+                self._cut_inside(statement, _Around(around.varying, around.bound, live | _loads(segment[place + 1 :]), in_loop=around.in_loop))
+                around.bound |= self._flow([statement]).bound
+            body += [_block(segment, sorted(needed), results, self._next_block)] if is_block else segment
+        return body
+
+    def _flow(self, statements: list[ast.stmt]) -> _Flow:
+        flow = _Flow(self._local_names)
+        flow.block(statements)
+        return flow
+
+    def _cut_inside(self, statement: ast.stmt, around: _Around) -> None:
+        """Cuts the bodies of the loops in a statement."""
+        if isinstance(statement, ast.If):
+            for branch in (statement.body, statement.orelse):
+                inside = _Around(around.varying, around.bound, around.live, in_loop=around.in_loop)
+                for place, each in enumerate(branch):
+                    self._cut_inside(each, _Around(inside.varying, inside.bound, inside.live | _loads(branch[place + 1 :]), in_loop=around.in_loop))
+                    inside.bound |= self._flow([each]).bound
+        elif isinstance(statement, ast.For | ast.While):
+            targets = _stores([statement.target]) if isinstance(statement, ast.For) else set()
+            carried = self._flow(statement.body).needed
+            again = carried | _loads([*([statement.test] if isinstance(statement, ast.While) else []), *statement.orelse])
+            varying = around.varying | targets | (carried & _stores(statement.body))
+            self._lines.add(statement.lineno)
+            statement.body = self.cut(statement.body, _Around(varying, around.bound | targets, around.live | again, in_loop=True))
 
 
 def cut_loops(module: ast.Module, text: str, may_be_cut: Callable[[ast.stmt], bool], next_block: Callable[[int], str]) -> None:
@@ -214,8 +275,10 @@ def name_blocks(code: types.CodeType) -> types.CodeType:
     """
     constants = tuple(name_blocks(each) if isinstance(each, types.CodeType) else each for each in code.co_consts)
     if code.co_name == BLOCK:
-        around = code.co_qualname.removesuffix(f"<locals>.{BLOCK}")
-        function = MODULE_SCOPE if around == BLOCK else around[:-1].rpartition(".")[2]
+        inside = code.co_qualname.split(".")
+        while inside[-1:] == [BLOCK]:
+            del inside[-2:]
+        function = inside[-1] if inside else MODULE_SCOPE
         return code.replace(co_consts=(*constants, PART_MARK), co_name=function)
     return code.replace(co_consts=constants)
 
@@ -228,7 +291,7 @@ def _segments(body: list[ast.stmt], used: set[str]) -> list[tuple[list[ast.stmt]
         fresh = (_loads([statement]) & used) - seen
         seen |= fresh
         is_step = isinstance(statement, _STEP) and not any(isinstance(each, _LEAVING) for each in ast.walk(statement))
-        is_step = is_step and not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+        is_step = is_step and not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)) and not _leaves_loop(statement)
         may_be_cut_off = is_step and seen < used
         if runs and runs[-1][1] == may_be_cut_off and (not fresh or fresh == seen):
             runs[-1][0].append(statement)
@@ -237,8 +300,28 @@ def _segments(body: list[ast.stmt], used: set[str]) -> list[tuple[list[ast.stmt]
     return runs
 
 
+def _leaves_loop(statement: ast.stmt) -> bool:
+    """Whether a statement ends a turn of the loop that it stands in."""
+    if isinstance(statement, ast.Break | ast.Continue):
+        return True
+    inside = statement.orelse if isinstance(statement, ast.For | ast.While) else [each for each in ast.iter_child_nodes(statement) if isinstance(each, ast.stmt)]
+    return any(map(_leaves_loop, inside))
+
+
 def _is_work(segment: list[ast.stmt]) -> bool:
     return any(isinstance(each, _WORK) for statement in segment for each in ast.walk(statement))
+
+
+def _is_heavy(segment: list[ast.stmt]) -> bool:
+    """Whether statements may take so long that a look at a switch in each turn of a loop is nothing beside them."""
+    return any(isinstance(each, ast.MatMult) or (isinstance(each, ast.Call) and not _is_light(each.func)) for statement in segment for each in ast.walk(statement))
+
+
+def _is_light(function: ast.expr) -> bool:
+    """Whether what is called is known to be quick by its name: a builtin, a method of Python's containers and texts, the mathematics of numbers."""
+    if isinstance(function, ast.Attribute):
+        return function.attr in _LIGHT_METHODS or (isinstance(function.value, ast.Name) and function.value.id in _LIGHT_MODULES)
+    return isinstance(function, ast.Name) and hasattr(builtins, function.id)
 
 
 def _names(nodes: Iterable[ast.AST], context: type[ast.expr_context]) -> set[str]:

@@ -87,8 +87,12 @@ class _Cutter(ast.NodeTransformer):
         if parameters:
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             self.lendable[self.filename, node.name, first] = parameters
-        if not uses.deferrable and not uses.handing:
-            cut_into_blocks(node, lambda line: switch_name(self.next_block(node.name, self.filename, line)))
+        theirs = uses.handing.union(uses.deferrable)
+        cut_into_blocks(
+            node,
+            lambda line: switch_name(self.next_block(node.name, self.filename, line)),
+            lambda statement: not theirs or theirs.isdisjoint(map(id, ast.walk(statement))),
+        )
         return node
 
 

@@ -1127,6 +1127,53 @@ PARTS = {
         X, model = np.random.default_rng(0).random((60000, 12)), Model(2.0)
         print([[each.hex() for each in model.both(X, step)] for step in range(5)])
     """,
+    "parts of turns: kept, changed, handed on, drawn, printed, left, raised": """
+        import random
+        power = 1.0
+        def work(rows, others, rng, step):
+            kept, total, seen, last = [], 0.0, None, 0
+            for number, row in enumerate(rows):
+                Z = np.sort(np.sort(X * power + row, axis=0), axis=1)
+                first = Z[:1000]
+                if number == 3:
+                    continue
+                kept.append(Z)
+                others[number].sort(axis=0)
+                top = np.sort(others[number], axis=1)
+                print(number, seen is Z, any(each is Z for each in kept[:-1]), first.base is Z)
+                total += step * float(top.sum() + first.sum()) + random.random()
+                noise = rng.standard_normal(1000)
+                Z[0] += step
+                seen = Z
+                others[number][0] += noise[0]
+                if total > 4e5 * step > 0:
+                    break
+                try:
+                    last = Z[len(Z) - 1 + (number == 2 and step == 3)]
+                except IndexError as error:
+                    print(error)
+                    last = None
+            else:
+                print("all")
+            return total.hex(), [each.sum().hex() for each in kept], last is None
+        X, rng = np.random.default_rng(0).random((60000, 12)), np.random.default_rng(1)
+        others = [np.random.default_rng(i).random((30000, 12)) for i in range(6)]
+        random.seed(5)
+        for step in range(5):
+            power = 1.0 + step // 2
+            print(work([0.0, 1.0, 0.0, 2.0, 1.0, 0.0], others, rng, step))
+        print(random.random(), rng.random(), [each.sum().hex() for each in others])
+        def grow(rows, scale):
+            held = []
+            for row in rows:
+                held = np.tanh(np.exp(np.append(held, np.sort(row))))
+                low = np.sort(held * held)
+                yielded = [low, held]
+                row += scale
+            return [float(each.sum()).hex() for each in yielded]
+        rows = [np.random.default_rng(i).random(200000) for i in range(3)]
+        print([grow(rows, scale) for scale in (0.0, 0.0, 1.0)])
+    """,
     "a look at the functions of the standard library": """
         import os, random
         print(os.urandom.__doc__, os.urandom.__module__, random.Random.seed.__doc__, random.Random.seed.__qualname__)
@@ -1168,6 +1215,28 @@ def test_what_depends_on_some_parameters_is_computed_once_for_all_values_of_the_
     found = sites(tmp_path)
     assert (found["prepare"]["executions"], found["prepare"]["reused"]) == (12, 36)
     assert found["a part of prepare"]["reused"] >= 7
+
+
+def test_what_a_turn_of_a_loop_does_whatever_the_other_turns_did_is_computed_once(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    text = """
+        import numpy as np
+        def vote(X, models, weights):
+            votes = 0
+            for model, weight in zip(models, weights):
+                Z = np.hstack([X, np.ones((len(X), 1))])
+                E = np.exp(np.tanh(Z @ model))
+                P = E / E.sum(axis=1, keepdims=True)
+                votes = votes + weight * P
+            return float(votes.sum())
+        X = np.random.default_rng(0).random((60000, 20))
+        models = [np.random.default_rng(i).random((21, 6)) for i in range(4)]
+        for turn in range(8):
+            print(vote(X, models, [turn, 1, 2, 3]).hex())
+    """
+    plain, reused = plain_and_reused(tmp_path, textwrap.dedent(text), times=1)
+    assert reused == [plain]
+    assert sites(tmp_path)["a part of vote"]["reused"] >= 7 * 4 - 4
 
 
 def test_a_traceback_through_a_part_of_a_function_is_plain_pythons(tmp_path: Path) -> None:

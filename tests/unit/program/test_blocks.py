@@ -88,6 +88,80 @@ PROGRAMS = {
             return x + b
         out = [f(a, b) for a in (-1, 2) for b in (3, 4)]
     """,
+    "what a turn hands on, beside what only its target decides": """
+        def g(x):
+            return [x * x, x]
+        def f(rows, weight):
+            total = 0
+            for row in rows:
+                square = g(row)
+                both = square[0] + square[1]
+                total = total * 2 + both * weight
+            return total, both
+        out = [f([1, 2, 3], w) for w in (1, 2)]
+    """,
+    "a turn that ends early, and a name of the turn before": """
+        def g(x):
+            return x + 1
+        def f(rows, limit):
+            last, seen = 0, []
+            for row in rows:
+                if row == 2:
+                    continue
+                more = g(row)
+                if more > limit:
+                    break
+                seen.append((last, more))
+                last = g(more)
+            else:
+                seen.append("else")
+            return seen, last
+        out = [f([1, 2, 3, 4], limit) for limit in (2, 4, 9)]
+    """,
+    "loops in loops, in branches and in other loops' ends": """
+        def g(*given):
+            return sum(given)
+        def f(names, flag):
+            out, kept = [], 0
+            for one in names:
+                if flag:
+                    for other in names:
+                        base = g(one, 1)
+                        near = g(base, 2)
+                        kept = g(kept, near, other)
+                        out.append(kept)
+                else:
+                    while kept < 40:
+                        step = g(one, 3)
+                        kept += step
+            return out, kept
+        out = [f([1, 2, 3], flag) for flag in (True, False)]
+    """,
+    "a name that only some turns bind": """
+        def g(x):
+            return x * 3
+        def f(rows, scale):
+            found = None
+            for row in rows:
+                half = g(row)
+                if row % 2:
+                    found = half
+                    rest = found * scale
+            return found, rest
+        out = [f([1, 2, 3, 4], s) for s in (1, 5)]
+    """,
+    "a target that the turn changes": """
+        def g(x):
+            return x + 10
+        def f(rows, k):
+            out = []
+            for i, row in enumerate(rows):
+                row = g(row)
+                i = g(row + 1)
+                out.append((i, row, k))
+            return out, i, row
+        out = [f([1, 2], k) for k in (1, 2)]
+    """,
 }
 
 
@@ -112,12 +186,27 @@ def test_a_function_that_was_cut_returns_what_it_did(name: str) -> None:
         "def f(a, b): x = abs(a); return x + b\n",  # no line of its own
         "def f(a, b):\n    with a as x:\n        y = x + 1\n    return y + b\n",
         "def f(a, b):\n    x = yield a + 1\n    return x + b\n",
+        "def f(a):\n    for x in a:\n        y = g(x)\n        if y:\n            break\n",  # all of the turn depends on all that varies
+        "def f(a):\n    t = 0\n    for x in a:\n        y = abs(x) + 1\n        t = t + y\n    return t\n",  # too quick to be asked about in each turn
+        "def f(a):\n    t = 0\n    for x in a: y = g(x); t = t + y\n    return t\n",  # no line of its own
+        "def f(a):\n    t = 0\n    for x in a:\n        if x:\n            y = g(x)\n        t = t + y\n    return t\n",  # bound in the turn before
     ],
 )
 def test_what_could_not_be_a_function_is_left_as_it_is(text: str) -> None:
     tree, count = cut(text)
     assert count == 0
     assert ast.dump(tree) == ast.dump(ast.parse(text))
+
+
+def test_what_only_a_target_decides_is_one_block_in_all_turns() -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def hook(block: types.FunctionType, *given: Any) -> Any:
+        asked.append(given)
+        return block(*given)
+
+    run(PROGRAMS["what a turn hands on, beside what only its target decides"], hook)
+    assert asked == [(1,), (2,), (3,)] * 2  # whatever the weight is
 
 
 def test_a_block_stands_on_its_own_lines_under_its_functions_name_and_is_known() -> None:
