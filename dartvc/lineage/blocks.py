@@ -16,6 +16,7 @@ from dartvc.program.watched import BLOCK, UNBOUND
 __all__ = ["Block", "Loop"]
 
 _WORTH_S = 1e-3
+_LONG_S = 2.0
 _CHEAP_LIMIT = 64
 _SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes})
 
@@ -27,13 +28,15 @@ class Block(Switched):
         site: its account.
         switch: the builtin that holds this hook while it is on.
         calls: answers what is seen again.
+        in_loop: whether it is a part of a loop's turn.
     """
 
-    __slots__ = ("_calls", "_function")
+    __slots__ = ("_calls", "_function", "_in_loop")
 
-    def __init__(self, site: Site, switch: str, calls: Calls) -> None:
+    def __init__(self, site: Site, switch: str, calls: Calls, *, in_loop: bool) -> None:
         super().__init__(site, switch)
         self._calls = calls
+        self._in_loop = in_loop
         self._function: types.FunctionType | None = None
 
     def __call__(self, function: types.FunctionType, /, *given: Any) -> tuple[Any, ...]:
@@ -75,8 +78,11 @@ class Block(Switched):
     def _time(self, function: types.FunctionType, given: tuple[Any, ...]) -> tuple[Any, ...]:
         begin = time.perf_counter()
         bound: tuple[Any, ...] = function(*given)
-        if time.perf_counter() - begin >= _WORTH_S:
+        took_s = time.perf_counter() - begin
+        if took_s >= _WORTH_S:
             self._is_timed = True
+            if self._in_loop and took_s >= _LONG_S:
+                self.site.turn_off("it takes long, and the run is not committed inside it")
         elif not self._is_timed:
             self._cheap += 1
             if self._cheap >= _CHEAP_LIMIT:

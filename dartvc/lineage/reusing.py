@@ -232,12 +232,12 @@ class Reuse:
         setattr(builtins, switch_name(number), Operation(site, switch_name(number), self.calls, stacking, self.rewrites))
         return number
 
-    def _next_block(self, name: str, filename: str, line: int) -> int:
+    def _next_block(self, name: str, filename: str, line: int, in_loop: bool) -> int:
         number = len(self.operations)
         switch = switch_name(number)
         site = Site(f"a part of {name}", filename, line, is_part=True) if name else Site("a loop", filename, line, is_loop=True, changes=True)
         self.operations.append(site)
-        setattr(builtins, switch, (Block if name else Loop)(site, switch, self.calls))
+        setattr(builtins, switch, Block(site, switch, self.calls, in_loop=in_loop) if name else Loop(site, switch, self.calls))
         return number
 
     def _give_back(self) -> None:

@@ -32,12 +32,13 @@ import collections
 import copy
 import symtable
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
+from dartvc.program.liveness import Flow, loads, stores
 from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.watched import BLOCK, PART_MARK, UNBOUND, stand_at
 
-__all__ = ["cut_into_blocks", "cut_loops", "name_blocks"]
+__all__ = ["cut_into_blocks", "cut_loops", "name_blocks", "outermost_name", "without_blocks_inside"]
 
 _OPAQUE = frozenset({"locals", "vars", "eval", "exec", "dir", "globals", "super", "__class__"})
 _CLOSED = (
@@ -56,18 +57,22 @@ _NAMESPACES = frozenset({"__globals__", "f_globals"})
 _READING_ANY = frozenset({"globals", "vars", "eval", "exec", "__main__"})
 
 
-def cut_into_blocks(function: ast.FunctionDef, next_block: Callable[[int], str], may_be_cut: Callable[[ast.stmt], bool] = lambda statement: True) -> None:
+NextSwitch = Callable[[int, bool], str]
+"""Returns the name of the switch of a block that begins at a line; with whether it is a part of a loop's turn."""
+
+
+def cut_into_blocks(function: ast.FunctionDef, next_block: NextSwitch, may_be_cut: Callable[[ast.stmt], bool] = lambda statement: True) -> None:
     """Puts blocks into a function, and into the bodies of its loops, where there are any.
 
     Args:
-        next_block: returns the name of the switch of a block that begins at a line.
+        next_block: returns the name of a switch.
         may_be_cut: whether a statement may stand in a block as far as others are concerned.
     """
     if any(isinstance(each, _CLOSED) or (isinstance(each, ast.Name) and each.id in _OPAQUE) for child in function.body for each in ast.walk(child)):
         return
     parameters = {each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)}
-    cutter = _PartCutter(parameters | _stores(function.body), function.lineno, next_block, may_be_cut)
-    function.body = cutter.cut(function.body, _Around(parameters & _loads(function.body), parameters, set(), in_loop=False))
+    cutter = _PartCutter(parameters | stores(function.body), function.lineno, next_block, may_be_cut)
+    function.body = cutter.cut(function.body, _Around(parameters & loads(function.body), parameters, set(), in_loop=False))
 
 
 class _Around:
@@ -95,7 +100,7 @@ class _PartCutter:
         line: where it begins.
     """
 
-    def __init__(self, local_names: set[str], line: int, next_block: Callable[[int], str], may_be_cut: Callable[[ast.stmt], bool]) -> None:
+    def __init__(self, local_names: set[str], line: int, next_block: NextSwitch, may_be_cut: Callable[[ast.stmt], bool]) -> None:
         self._local_names = local_names
         self._lines = {line}  # a block is found again by the line on which it begins
         self._next_block = next_block
@@ -103,11 +108,11 @@ class _PartCutter:
 
     def cut(self, statements: list[ast.stmt], around: _Around) -> list[ast.stmt]:
         """Returns the statements with blocks among them, and in the bodies of their loops."""
-        used = around.varying & _loads(statements)
+        used = around.varying & loads(statements)
         body: list[ast.stmt] = []
         segments = _segments(statements, used)
         for number, (segment, is_cut_off) in enumerate(segments):
-            live = around.live | _loads([each for later, _ in segments[number + 1 :] for each in later])
+            live = around.live | loads([each for later, _ in segments[number + 1 :] for each in later])
             flow = self._flow(segment)
             needed = flow.needed | ((flow.stored - flow.bound) & live)
             results = sorted(flow.stored & live)
@@ -116,13 +121,16 @@ class _PartCutter:
             if is_block:
                 self._lines.add(segment[0].lineno)
             for place, statement in enumerate(segment):
-                self._cut_inside(statement, _Around(around.varying, around.bound, live | _loads(segment[place + 1 :]), in_loop=around.in_loop))
+                self._cut_inside(statement, _Around(around.varying, around.bound, live | loads(segment[place + 1 :]), in_loop=around.in_loop))
                 around.bound |= self._flow([statement]).bound
-            body += [_block(segment, sorted(needed), results, self._next_block)] if is_block else segment
+            if is_block:
+                switch = self._next_block(segment[0].lineno, around.in_loop)
+                segment = [_block(segment, sorted(needed), results, switch)]
+            body += segment
         return body
 
-    def _flow(self, statements: list[ast.stmt]) -> _Flow:
-        flow = _Flow(self._local_names)
+    def _flow(self, statements: list[ast.stmt]) -> Flow:
+        flow = Flow(self._local_names)
         flow.block(statements)
         return flow
 
@@ -132,13 +140,13 @@ class _PartCutter:
             for branch in (statement.body, statement.orelse):
                 inside = _Around(around.varying, around.bound, around.live, in_loop=around.in_loop)
                 for place, each in enumerate(branch):
-                    self._cut_inside(each, _Around(inside.varying, inside.bound, inside.live | _loads(branch[place + 1 :]), in_loop=around.in_loop))
+                    self._cut_inside(each, _Around(inside.varying, inside.bound, inside.live | loads(branch[place + 1 :]), in_loop=around.in_loop))
                     inside.bound |= self._flow([each]).bound
         elif isinstance(statement, ast.For | ast.While):
-            targets = _stores([statement.target]) if isinstance(statement, ast.For) else set()
+            targets = stores([statement.target]) if isinstance(statement, ast.For) else set()
             carried = self._flow(statement.body).needed
-            again = carried | _loads([*([statement.test] if isinstance(statement, ast.While) else []), *statement.orelse])
-            varying = around.varying | targets | (carried & _stores(statement.body))
+            again = carried | loads([*([statement.test] if isinstance(statement, ast.While) else []), *statement.orelse])
+            varying = around.varying | targets | (carried & stores(statement.body))
             self._lines.add(statement.lineno)
             statement.body = self.cut(statement.body, _Around(varying, around.bound | targets, around.live | again, in_loop=True))
 
@@ -202,15 +210,15 @@ class _LoopCutter:
             bound -= _unbound_by(statement)
 
     def _cut_loop(self, loop: ast.For | ast.While, bound: set[str]) -> ast.stmt:
-        stored = _stores([loop])
-        flow = _Flow(stored)
+        stored = stores([loop])
+        flow = Flow(stored)
         flow.block([loop])
         caught = {each.name for each in ast.walk(loop) if isinstance(each, ast.ExceptHandler) and each.name}
         if not (caught | stored).isdisjoint(self._seen) or not caught.isdisjoint(stored | bound | _loads_outside_handlers(loop)):
             return loop  # a name of ``except ... as`` is taken away at the end of its handler
         if not (_may_be_function(loop, stored) and flow.needed <= bound and self._may_be_cut(loop)):
             return loop
-        given = flow.needed | {name for name in _loads([loop]) & bound if not self._seen.get(name)}
+        given = flow.needed | {name for name in loads([loop]) & bound if not self._seen.get(name)}
         return _loop_block(loop, sorted(given), sorted(stored), self._next_block)
 
 
@@ -242,9 +250,9 @@ def _may_be_function(loop: ast.For | ast.While, stored: set[str]) -> bool:
 def _bound_by(statement: ast.stmt) -> set[str]:
     """Returns the names that are bound to values when a statement is over."""
     if isinstance(statement, ast.Assign | ast.AugAssign) or (isinstance(statement, ast.AnnAssign) and statement.value is not None):
-        return _stores([statement])
+        return stores([statement])
     if isinstance(statement, ast.With):
-        return _stores([item.optional_vars for item in statement.items if item.optional_vars is not None])
+        return stores([item.optional_vars for item in statement.items if item.optional_vars is not None])
     return set()
 
 
@@ -268,6 +276,45 @@ def _seen_by_functions(table: symtable.SymbolTable, *, is_inside: bool = False) 
     return seen
 
 
+class _Opener(ast.NodeTransformer):
+    """Takes the blocks out of blocks; their statements stay."""
+
+    def __init__(self) -> None:
+        self._is_inside = False
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        around, self._is_inside = self._is_inside, node.name == BLOCK
+        self.generic_visit(node)
+        self._is_inside = around
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        is_open = self._is_inside and _is_block(node)
+        self.generic_visit(node)
+        return node.orelse if is_open else node
+
+
+def _is_block(node: ast.If) -> bool:
+    return isinstance(node.body[0], ast.FunctionDef) and node.body[0].name == BLOCK
+
+
+def without_blocks_inside(tree: ast.Module) -> ast.Module:
+    """Returns a module with no block inside another: a block is known by its statements, whatever parts they have."""
+    outer = (each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef) and each.name == BLOCK)
+    if not any(isinstance(each, ast.If) and _is_block(each) for block in outer for each in ast.walk(block)):
+        return tree
+    opened: ast.Module = _Opener().visit(copy.deepcopy(tree))
+    return opened
+
+
+def outermost_name(qualname: str) -> str:
+    """Returns the qualified name that a block inside other blocks would have if it stood in their function itself."""
+    inside = f"<locals>.{BLOCK}"
+    while f"{inside}.{inside}" in qualname:
+        qualname = qualname.replace(f"{inside}.{inside}", inside)
+    return qualname
+
+
 def name_blocks(code: types.CodeType) -> types.CodeType:
     """Returns code whose blocks bear the name of the function that they are a part of, and a mark by which `dartvc.program.watched` knows them.
 
@@ -275,10 +322,8 @@ def name_blocks(code: types.CodeType) -> types.CodeType:
     """
     constants = tuple(name_blocks(each) if isinstance(each, types.CodeType) else each for each in code.co_consts)
     if code.co_name == BLOCK:
-        inside = code.co_qualname.split(".")
-        while inside[-1:] == [BLOCK]:
-            del inside[-2:]
-        function = inside[-1] if inside else MODULE_SCOPE
+        around = outermost_name(code.co_qualname).removesuffix(f"<locals>.{BLOCK}")
+        function = MODULE_SCOPE if around == BLOCK else around[:-1].rpartition(".")[2]
         return code.replace(co_consts=(*constants, PART_MARK), co_name=function)
     return code.replace(co_consts=constants)
 
@@ -288,7 +333,7 @@ def _segments(body: list[ast.stmt], used: set[str]) -> list[tuple[list[ast.stmt]
     runs: list[tuple[list[ast.stmt], bool]] = []
     seen: set[str] = set()
     for statement in body:
-        fresh = (_loads([statement]) & used) - seen
+        fresh = (loads([statement]) & used) - seen
         seen |= fresh
         is_step = isinstance(statement, _STEP) and not any(isinstance(each, _LEAVING) for each in ast.walk(statement))
         is_step = is_step and not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)) and not _leaves_loop(statement)
@@ -324,120 +369,11 @@ def _is_light(function: ast.expr) -> bool:
     return isinstance(function, ast.Name) and hasattr(builtins, function.id)
 
 
-def _names(nodes: Iterable[ast.AST], context: type[ast.expr_context]) -> set[str]:
-    return {each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, context)}
-
-
-def _loads(nodes: Iterable[ast.AST]) -> set[str]:
-    nodes = list(nodes)
-    added = {
-        each.target.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.AugAssign) and isinstance(each.target, ast.Name)
-    }
-    return _names(nodes, ast.Load) | added
-
-
-def _stores(nodes: Iterable[ast.AST]) -> set[str]:
-    """Returns the names that are bound, other than in comprehensions, which have their own."""
-    pending, names = list(nodes), set()
-    while pending:
-        each = pending.pop()
-        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
-            names.add(each.id)
-        pending.extend([each.iter, *each.ifs] if isinstance(each, ast.comprehension) else ast.iter_child_nodes(each))
-    return names
-
-
-class _Flow:
-    """What a run of statements needs to be bound before, and what it has bound for certain afterwards.
-
-    Args:
-        local_names: the names that are local to the function.
-    """
-
-    def __init__(self, local_names: set[str]) -> None:
-        self._local_names = local_names
-        self.needed: set[str] = set()
-        self.bound: set[str] = set()
-        self.stored: set[str] = set()
-
-    def block(self, statements: list[ast.stmt]) -> None:
-        """Takes statements, in order."""
-        for each in statements:
-            self._take(each)
-
-    def _read(self, *nodes: ast.AST | None) -> None:
-        for node in nodes:
-            if node is not None:
-                inside = {name for each in ast.walk(node) if isinstance(each, ast.comprehension) for name in _stores([each.target])}
-                self.needed |= (_loads([node]) & self._local_names) - self.bound - (inside - self._local_names)
-
-    def _bind(self, target: ast.expr) -> None:
-        names = _stores([target])
-        self.stored |= names
-        self.bound |= names
-
-    def _take(self, node: ast.stmt) -> None:
-        if isinstance(node, ast.Assign):
-            self._read(node.value, *node.targets)
-            for target in node.targets:
-                self._bind(target)
-        elif isinstance(node, ast.AugAssign):
-            self._read(node.value, node)
-            self._bind(node.target)
-        elif isinstance(node, ast.AnnAssign):
-            self._read(node.value, node.target)
-            if node.value is not None:
-                self._bind(node.target)
-        elif isinstance(node, ast.If):
-            self._read(node.test)
-            before = set(self.bound)
-            self.block(node.body)
-            after, self.bound = self.bound, before
-            self.block(node.orelse)
-            self.bound &= after
-        elif isinstance(node, ast.For | ast.While):
-            self._read(node.iter if isinstance(node, ast.For) else node.test)
-            before = set(self.bound)
-            if isinstance(node, ast.For):
-                self._bind(node.target)
-            self.block(node.body)
-            self.bound = set(before)
-            self.block(node.orelse)
-            self.bound = before
-        elif isinstance(node, ast.With):
-            for item in node.items:
-                self._read(item.context_expr)
-                if item.optional_vars is not None:
-                    self._bind(item.optional_vars)
-            before = set(self.bound)
-            self.block(node.body)
-            self.bound = before  # it may have ended an exception in the middle
-        elif isinstance(node, ast.Try):
-            self._take_try(node)
-        else:
-            self._read(node)
-
-    def _take_try(self, node: ast.Try) -> None:
-        before = set(self.bound)
-        self.block(node.body)
-        self.block(node.orelse)
-        ends = [self.bound]
-        for handler in node.handlers:
-            self.bound = set(before)
-            self._read(handler.type)
-            self.block(handler.body)
-            ends.append(self.bound)
-        self.bound = set(before)
-        self.block(node.finalbody)
-        self.bound |= set.intersection(*ends)
-
-
 def _load(text: str) -> ast.expr:
     return ast.Name(text, ast.Load())
 
 
-def _block(segment: list[ast.stmt], needed: list[str], results: list[str], next_block: Callable[[int], str]) -> ast.stmt:
-    switch = next_block(segment[0].lineno)
+def _block(segment: list[ast.stmt], needed: list[str], results: list[str], switch: str) -> ast.stmt:
     target = ast.Tuple([ast.Name(each, ast.Store()) for each in results], ast.Store())
     call = ast.Assign([target], ast.Call(_load(switch), [_load(BLOCK), *map(_load, needed)], []))
     return _switched(switch, segment, needed, results, [], call)

@@ -18,7 +18,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from dartvc.program.blocks import cut_into_blocks, cut_loops, name_blocks
+from dartvc.program.blocks import cut_into_blocks, cut_loops, name_blocks, outermost_name, without_blocks_inside
 from dartvc.program.decisions import NextStream, note_streams, put_marks
 from dartvc.program.deferrable import find_uses, lendable_parameters
 from dartvc.program.hanging import Hung, find_hung
@@ -49,8 +49,9 @@ NextSite = Callable[[str, str, int, frozenset[str] | None], int]
 """Is called for each switch with the name of the operation, file, line, and for a stack that may be put off the names read meanwhile."""
 
 
-NextBlock = Callable[[str, str, int], int]
-"""Is called for each block with the name of its function (empty: a loop of the script's own), file and line; returns the number of its switch."""
+NextBlock = Callable[[str, str, int, bool], int]
+"""Is called for each block with the name of its function (empty: a loop of the script's own), file, line, and whether it is a part of a loop's turn; returns the
+number of its switch."""
 
 
 _Place = tuple[str, str, int, tuple[int, int]]
@@ -78,7 +79,7 @@ class _Cutter(ast.NodeTransformer):
             module,
             text,
             lambda loop: theirs.isdisjoint(map(id, ast.walk(loop))),
-            lambda line: switch_name(self.next_block("", self.filename, line)),
+            lambda line: switch_name(self.next_block("", self.filename, line, False)),
         )
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -90,7 +91,7 @@ class _Cutter(ast.NodeTransformer):
         theirs = uses.handing.union(uses.deferrable)
         cut_into_blocks(
             node,
-            lambda line: switch_name(self.next_block(node.name, self.filename, line)),
+            lambda line, in_loop: switch_name(self.next_block(node.name, self.filename, line, in_loop)),
             lambda statement: not theirs or theirs.isdisjoint(map(id, ast.walk(statement))),
         )
         return node
@@ -239,8 +240,9 @@ class Compiler:
         if is_script:
             cutter.cut_script(tree, text)
         tree = ast.fix_missing_locations(tree)
-        for place, code in _by_place(compile(tree, filename, "exec", unit.flags, dont_inherit=True), filename).items():
-            self._plain.setdefault(place, code)  # those of the blocks
+        blocks = compile(without_blocks_inside(tree), filename, "exec", unit.flags, dont_inherit=True)
+        for place, code in _by_place(blocks, filename).items():
+            self._plain.setdefault(place, code)
         instrumenter = _Instrumenter(self._next_site, filename, self._methods)
         tree = ast.fix_missing_locations(instrumenter.visit(tree))
         put_marks(tree)
@@ -304,7 +306,7 @@ class Compiler:
 
     def plain(self, code: types.CodeType) -> types.CodeType:
         """Returns what a code object would be without instrumentation: the code that reuse is keyed by."""
-        return self._plain.get(_place_of(code)) or code
+        return self._plain.get(_plain_place_of(code)) or code
 
     def written(self, code: types.CodeType) -> types.CodeType:
         """Returns the code of the function, or of the module, whose watched form a frame runs; of any other code that itself."""
@@ -312,7 +314,7 @@ class Compiler:
         if self._watched.get(place) != code:
             return code
         unit = self._sources.find(code.co_filename) if is_loop_block(code) else None
-        return unit.code if unit is not None else self._plain[place] or code
+        return unit.code if unit is not None else self.plain(code)
 
     def plain_twin(self, function: types.FunctionType) -> types.FunctionType:
         """Returns a function like this one with the code that the user wrote."""
@@ -342,6 +344,12 @@ def _place_of(code: types.CodeType) -> _Place:
         positions = ((line, column) for line, _, column, end in code.co_positions() if line is not None and column is not None and end)
         start = min(positions, default=start)
     return code.co_filename, code.co_qualname, code.co_firstlineno, start
+
+
+def _plain_place_of(code: types.CodeType) -> _Place:
+    """Returns where the plain code of a code object stands."""
+    filename, qualname, line, start = _place_of(code)
+    return filename, outermost_name(qualname), line, start
 
 
 class UserModules:

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from dartvc.lineage import blocks as answered
+from dartvc.lineage.sites import Site
 from dartvc.program.blocks import cut_into_blocks, name_blocks
+from dartvc.program.instrument import Compiler
+from dartvc.program.sources import Sources, iter_codes
 from dartvc.program.watched import is_block
 
 SWITCH = "__switch"
@@ -21,7 +25,7 @@ def cut(text: str) -> tuple[ast.Module, int]:
     tree = ast.parse(textwrap.dedent(text))
     count = 0
 
-    def next_block(line: int) -> str:
+    def next_block(line: int, in_loop: bool) -> str:
         nonlocal count
         count += 1
         return SWITCH
@@ -221,3 +225,39 @@ def test_a_block_stands_on_its_own_lines_under_its_functions_name_and_is_known()
     assert {code.co_firstlineno for code in codes} == {3, 4}
     assert all(is_block(code) for code in codes)
     assert not is_block(test_what_could_not_be_a_function_is_left_as_it_is.__code__)
+
+
+def test_the_plain_code_of_a_block_has_no_switches_of_blocks_inside_it() -> None:
+    """Else a part that is known by its code would be another one when a part of it is off, or when the file has one more function."""
+    text = textwrap.dedent("""
+        import g
+        def f(rows, weight, unused):
+            total = 0
+            for row in rows:
+                square = g.square(row)
+                total = total + square * weight
+            return total, unused
+    """)
+    numbers = iter(range(100))
+    compiler = Compiler(Sources(), lambda *place: next(numbers), lambda *place: next(numbers))
+    watched = [code for code in iter_codes(compiler.compile("program.py", text)) if is_block(code)]
+    assert {code.co_qualname.count("__dvc_block__") for code in watched} >= {1, 2}
+    assert any("__dvc_0__" in code.co_names for code in watched)
+    plain = {compiler.plain(code) for code in watched}
+    assert len(plain) == 2
+    assert not [name for code in plain for name in (*code.co_names, *code.co_varnames) if name.startswith("__dvc")]
+
+
+def _count(rows: list[int]) -> tuple[int]:
+    return (len(rows),)
+
+
+def test_a_part_of_a_turn_that_takes_long_is_left_to_be_committed_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: Any = None  # nothing is asked of it before a part was seen to be worth it
+    part: Any = _count
+    for in_loop in (True, False):
+        monkeypatch.setattr(answered, "_WORTH_S", 0.0)
+        monkeypatch.setattr(answered, "_LONG_S", 0.0)
+        block = answered.Block(Site("a part of f"), SWITCH, calls, in_loop=in_loop)
+        assert block(part, [1, 2]) == (2,)
+        assert block.site.is_off == in_loop

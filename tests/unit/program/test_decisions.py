@@ -231,7 +231,7 @@ class Marked:
         self.switches.append(switch_name(number))
         return number
 
-    def _next_block(self, name: str, filename: str, line: int) -> int:
+    def _next_block(self, name: str, filename: str, line: int, in_loop: bool) -> int:
         number = self._next_switch()
         if self._answers:
             setattr(builtins, switch_name(number), self._block if name else self._loop)
