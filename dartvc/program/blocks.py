@@ -66,7 +66,7 @@ def cut_into_blocks(function: ast.FunctionDef, next_block: NextSwitch, may_be_cu
 
     Args:
         next_block: returns the name of a switch.
-        may_be_cut: whether a statement may stand in a block as far as others are concerned.
+        may_be_cut: whether statements beside this one may become blocks as far as others are concerned.
     """
     if any(isinstance(each, _CLOSED) or (isinstance(each, ast.Name) and each.id in _OPAQUE) for child in function.body for each in ast.walk(child)):
         return
@@ -109,6 +109,7 @@ class _PartCutter:
     def cut(self, statements: list[ast.stmt], around: _Around) -> list[ast.stmt]:
         """Returns the statements with blocks among them, and in the bodies of their loops."""
         used = around.varying & loads(statements)
+        may_be_cut = all(map(self._may_be_cut, statements))
         body: list[ast.stmt] = []
         segments = _segments(statements, used)
         for number, (segment, is_cut_off) in enumerate(segments):
@@ -116,8 +117,8 @@ class _PartCutter:
             flow = self._flow(segment)
             needed = flow.needed | ((flow.stored - flow.bound) & live)
             results = sorted(flow.stored & live)
-            is_block = is_cut_off and bool(results) and needed <= around.bound and segment[0].lineno not in self._lines
-            is_block = is_block and (_is_heavy(segment) if around.in_loop else len(used) > 1 and _is_work(segment)) and all(map(self._may_be_cut, segment))
+            is_block = may_be_cut and is_cut_off and bool(results) and needed <= around.bound and segment[0].lineno not in self._lines
+            is_block = is_block and (_is_heavy(segment) if around.in_loop else len(used) > 1 and _is_work(segment))
             if is_block:
                 self._lines.add(segment[0].lineno)
             for place, statement in enumerate(segment):

@@ -89,11 +89,19 @@ class _Cutter(ast.NodeTransformer):
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             self.lendable[self.filename, node.name, first] = parameters
         theirs = uses.handing.union(uses.deferrable)
-        cut_into_blocks(
-            node,
-            lambda line, in_loop: switch_name(self.next_block(node.name, self.filename, line, in_loop)),
-            lambda statement: not theirs or theirs.isdisjoint(map(id, ast.walk(statement))),
-        )
+        put_off = {
+            name.id
+            for each in (ast.walk(node) if theirs else ())
+            if isinstance(each, ast.Assign) and id(each.value) in uses.deferrable
+            for name in each.targets
+            if isinstance(name, ast.Name)
+        }
+
+        def may_be_cut(statement: ast.stmt) -> bool:
+            inside = ast.walk(statement) if theirs else ()
+            return not any(id(each) in theirs or (isinstance(each, ast.Name) and each.id in put_off) for each in inside)
+
+        cut_into_blocks(node, lambda line, in_loop: switch_name(self.next_block(node.name, self.filename, line, in_loop)), may_be_cut)
         return node
 
 
