@@ -61,7 +61,7 @@ NextSwitch = Callable[[int, bool], str]
 """Returns the name of the switch of a block that begins at a line; with whether it is a part of a loop's turn."""
 
 
-def cut_into_blocks(function: ast.FunctionDef, next_block: NextSwitch, may_be_cut: Callable[[ast.stmt], bool] = lambda statement: True) -> None:
+def cut_into_blocks(function: ast.FunctionDef, next_block: NextSwitch, may_be_cut: Callable[[ast.stmt], bool]) -> None:
     """Puts blocks into a function, and into the bodies of its loops, where there are any.
 
     Args:
@@ -72,24 +72,7 @@ def cut_into_blocks(function: ast.FunctionDef, next_block: NextSwitch, may_be_cu
         return
     parameters = {each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)}
     cutter = _PartCutter(parameters | stores(function.body), function.lineno, next_block, may_be_cut)
-    function.body = cutter.cut(function.body, _Around(parameters & loads(function.body), parameters, set(), in_loop=False))
-
-
-class _Around:
-    """What is known where a list of statements begins, and wanted where it ends.
-
-    Args:
-        varying: the names that tell one execution from another: parameters, and what the loops around bind or carry on.
-        bound: the names that are bound for certain.
-        live: the names that are read behind the list.
-        in_loop: whether it is the body of a loop.
-    """
-
-    def __init__(self, varying: set[str], bound: set[str], live: set[str], *, in_loop: bool) -> None:
-        self.varying = varying
-        self.bound = set(bound)
-        self.live = live
-        self.in_loop = in_loop
+    function.body = cutter.cut(function.body, parameters, parameters, set(), in_loop=False)
 
 
 class _PartCutter:
@@ -106,28 +89,31 @@ class _PartCutter:
         self._next_block = next_block
         self._may_be_cut = may_be_cut
 
-    def cut(self, statements: list[ast.stmt], around: _Around) -> list[ast.stmt]:
-        """Returns the statements with blocks among them, and in the bodies of their loops."""
-        used = around.varying & loads(statements)
+    def cut(self, statements: list[ast.stmt], varying: set[str], bound: set[str], live: set[str], *, in_loop: bool) -> list[ast.stmt]:
+        """Returns statements with blocks among them, and in the bodies of their loops.
+
+        Args:
+            varying: the names that tell one execution from another: parameters, and what the loops around bind or carry on.
+            bound: the names that are bound for certain where the statements begin.
+            live: the names that are read behind them.
+            in_loop: whether they are the body of a loop.
+        """
+        used = varying & loads(statements)
         may_be_cut = all(map(self._may_be_cut, statements))
         body: list[ast.stmt] = []
         segments = _segments(statements, used)
         for number, (segment, is_cut_off) in enumerate(segments):
-            live = around.live | loads([each for later, _ in segments[number + 1 :] for each in later])
+            wanted = live | loads([each for later, _ in segments[number + 1 :] for each in later])
             flow = self._flow(segment)
-            needed = flow.needed | ((flow.stored - flow.bound) & live)
-            results = sorted(flow.stored & live)
-            is_block = may_be_cut and is_cut_off and bool(results) and needed <= around.bound and segment[0].lineno not in self._lines
-            is_block = is_block and (_is_heavy(segment) if around.in_loop else len(used) > 1 and _is_work(segment))
+            needed = flow.needed | ((flow.stored - flow.bound) & wanted)
+            results = sorted(flow.stored & wanted)
+            is_block = may_be_cut and is_cut_off and bool(results) and needed <= bound and segment[0].lineno not in self._lines
+            is_block = is_block and (_is_heavy(segment) if in_loop else len(used) > 1 and _is_work(segment))
             if is_block:
                 self._lines.add(segment[0].lineno)
-            for place, statement in enumerate(segment):
-                self._cut_inside(statement, _Around(around.varying, around.bound, live | loads(segment[place + 1 :]), in_loop=around.in_loop))
-                around.bound |= self._flow([statement]).bound
-            if is_block:
-                switch = self._next_block(segment[0].lineno, around.in_loop)
-                segment = [_block(segment, sorted(needed), results, switch)]
-            body += segment
+            self._cut_loops_in(segment, varying, bound, wanted)
+            body += [_block(segment, sorted(needed), results, self._next_block(segment[0].lineno, in_loop))] if is_block else segment
+            bound = bound | flow.bound
         return body
 
     def _flow(self, statements: list[ast.stmt]) -> Flow:
@@ -135,21 +121,23 @@ class _PartCutter:
         flow.block(statements)
         return flow
 
-    def _cut_inside(self, statement: ast.stmt, around: _Around) -> None:
-        """Cuts the bodies of the loops in a statement."""
-        if isinstance(statement, ast.If):
-            for branch in (statement.body, statement.orelse):
-                inside = _Around(around.varying, around.bound, around.live, in_loop=around.in_loop)
-                for place, each in enumerate(branch):
-                    self._cut_inside(each, _Around(inside.varying, inside.bound, inside.live | loads(branch[place + 1 :]), in_loop=around.in_loop))
-                    inside.bound |= self._flow([each]).bound
-        elif isinstance(statement, ast.For | ast.While):
+    def _cut_loops_in(self, statements: list[ast.stmt], varying: set[str], bound: set[str], live: set[str]) -> None:
+        """Cuts the bodies of the loops in statements that are not cut themselves; the arguments are those of `cut`."""
+        for place, statement in enumerate(statements):
+            before, bound = bound, bound | self._flow([statement]).bound
+            if not isinstance(statement, ast.If | ast.For | ast.While):
+                continue
+            wanted = live | loads(statements[place + 1 :])
+            if isinstance(statement, ast.If):
+                self._cut_loops_in(statement.body, varying, before, wanted)
+                self._cut_loops_in(statement.orelse, varying, before, wanted)
+                continue
+            self._lines.add(statement.lineno)
             targets = stores([statement.target]) if isinstance(statement, ast.For) else set()
             carried = self._flow(statement.body).needed
             again = carried | loads([*([statement.test] if isinstance(statement, ast.While) else []), *statement.orelse])
-            varying = around.varying | targets | (carried & stores(statement.body))
-            self._lines.add(statement.lineno)
-            statement.body = self.cut(statement.body, _Around(varying, around.bound | targets, around.live | again, in_loop=True))
+            inside = varying | targets | (carried & stores(statement.body))
+            statement.body = self.cut(statement.body, inside, before | targets, wanted | again, in_loop=True)
 
 
 def cut_loops(module: ast.Module, text: str, may_be_cut: Callable[[ast.stmt], bool], next_block: Callable[[int], str]) -> None:

@@ -88,11 +88,19 @@ class Uses:
     Attributes:
         deferrable: the stacking calls, and subscripts by an index array, that may be put off, by identity of their node, with the names read until the last use.
         handing: the calls that hand a stack over to a function, by identity of their node.
+        names: the names that such stacks are given.
     """
 
     def __init__(self) -> None:
         self.deferrable: dict[int, frozenset[str]] = {}
         self.handing: set[int] = set()
+        self.names: set[str] = set()
+
+    def are_in(self, statement: ast.stmt) -> bool:
+        """Whether a statement makes, reads or hands over a stack that may be put off."""
+        return bool(self.deferrable or self.handing) and any(
+            id(each) in self.deferrable or id(each) in self.handing or (isinstance(each, ast.Name) and each.id in self.names) for each in ast.walk(statement)
+        )
 
 
 def find_uses(function: ast.FunctionDef | ast.Module) -> Uses:
@@ -108,6 +116,7 @@ def find_uses(function: ast.FunctionDef | ast.Module) -> Uses:
         reads = reader.read(place[1:], name)
         uses.deferrable[id(place[0].value)] = frozenset(reads or ())  # type: ignore[attr-defined]
         uses.handing |= reader.handing
+        uses.names.add(name)
     for block in _iter_blocks(function):
         for statement in block:
             reader = _Reader(set(), indexes)

@@ -74,11 +74,10 @@ class _Cutter(ast.NodeTransformer):
     def cut_script(self, module: ast.Module, text: str) -> None:
         """Cuts the loops of a script's own level."""
         uses = find_uses(module)
-        theirs = uses.handing.union(uses.deferrable)
         cut_loops(
             module,
             text,
-            lambda loop: theirs.isdisjoint(map(id, ast.walk(loop))),
+            lambda loop: not uses.are_in(loop),
             lambda line: switch_name(self.next_block("", self.filename, line, False)),
         )
 
@@ -88,20 +87,11 @@ class _Cutter(ast.NodeTransformer):
         if parameters:
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             self.lendable[self.filename, node.name, first] = parameters
-        theirs = uses.handing.union(uses.deferrable)
-        put_off = {
-            name.id
-            for each in (ast.walk(node) if theirs else ())
-            if isinstance(each, ast.Assign) and id(each.value) in uses.deferrable
-            for name in each.targets
-            if isinstance(name, ast.Name)
-        }
-
-        def may_be_cut(statement: ast.stmt) -> bool:
-            inside = ast.walk(statement) if theirs else ()
-            return not any(id(each) in theirs or (isinstance(each, ast.Name) and each.id in put_off) for each in inside)
-
-        cut_into_blocks(node, lambda line, in_loop: switch_name(self.next_block(node.name, self.filename, line, in_loop)), may_be_cut)
+        cut_into_blocks(
+            node,
+            lambda line, in_loop: switch_name(self.next_block(node.name, self.filename, line, in_loop)),
+            lambda statement: not uses.are_in(statement),
+        )
         return node
 
 

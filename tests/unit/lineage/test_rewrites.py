@@ -174,7 +174,7 @@ def test_what_is_multiplied_with_a_growing_product_equals_the_plain_one(
                 if made is not None:
                     np.testing.assert_allclose(made, whole.T @ right, rtol=1e-9, atol=1e-7)
                     made[:] = 0  # nobody else sees it
-    assert site.partial > 0 or touched < len(order)
+    assert site.partial > 0 or (touched < len(order) and 20 in order)  # what comes of all columns and was changed may leave nothing to go on from
 
 
 @pytest.mark.parametrize("changed", ["nothing", "product", "stack"])

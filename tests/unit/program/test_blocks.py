@@ -32,7 +32,7 @@ def cut(text: str) -> tuple[ast.Module, int]:
 
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
-            cut_into_blocks(node, next_block)
+            cut_into_blocks(node, next_block, lambda statement: True)
     return ast.fix_missing_locations(tree), count
 
 
