@@ -79,36 +79,43 @@ class ObjectDatabase:
 
     # Packs
 
-    def _scan(self) -> bool:
-        """Looks for packs that came or went since the last time; returns whether any did.
+    def _scan(self) -> None:
+        """Looks for packs that came or went since the last time; ``_packs`` stays the same dict when none did.
 
         Raises:
             StorageError: one cannot be opened now; nothing is known of it, and it is tried again the next time.
         """
         with self._scan_lock, passing_errors(self.pack_folder):
+            present = self._list_indexes()
+            if present == self._packs.keys() | self._unreadable.keys():
+                return
+            # a pack that is gone by now was joined with others into one that only a later look can find
+            while not self._open_packs(present) and (later := self._list_indexes()) != present:
+                present = later
+
+    def _list_indexes(self) -> set[str]:
+        try:
+            return {entry.name for entry in os.scandir(self.pack_folder) if entry.name.startswith("pack-") and entry.name.endswith(".idx")}
+        except FileNotFoundError:
+            return set()
+
+    def _open_packs(self, present: set[str]) -> bool:
+        """Opens the packs that are new, forgets those that are not present; returns whether all of them were still there."""
+        packs = {name: pack for name, pack in self._packs.items() if name in present}
+        unreadable = {}
+        are_there = True
+        for name in present - packs.keys():
             try:
-                present = {
-                    entry.name for entry in os.scandir(self.pack_folder) if entry.name.startswith("pack-") and entry.name.endswith(".idx")
-                }
+                with passing_errors(self.pack_folder / name):
+                    packs[name] = Pack(self.pack_folder / name)
             except FileNotFoundError:
-                present = set()
-            known = self._packs
-            if present == known.keys() | self._unreadable.keys():
-                return False
-            packs = {name: pack for name, pack in known.items() if name in present}
-            unreadable = {}
-            for name in present - known.keys():
-                try:
-                    with passing_errors(self.pack_folder / name):
-                        packs[name] = Pack(self.pack_folder / name)
-                except FileNotFoundError:
-                    continue  # merged into another one meanwhile
-                except (CorruptError, OSError, ValueError) as error:
-                    unreadable[name] = str(error)
-            changed = packs.keys() != known.keys()
-            self._unreadable = unreadable
+                are_there = False
+            except (CorruptError, OSError, ValueError) as error:
+                unreadable[name] = str(error)
+        self._unreadable = unreadable
+        if packs.keys() != self._packs.keys():
             self._packs = _newest_first(packs)
-            return changed
+        return are_there
 
     def adopt_packs(self, indexes: Iterable[Path]) -> None:
         """Takes note of packs that this process just wrote."""
@@ -147,14 +154,15 @@ class ObjectDatabase:
     def _places(self, raw: bytes) -> Iterator[tuple[Pack, int]]:
         """Yields where an object lies, newest pack first; looks for new packs when it lies nowhere, or nowhere soundly."""
         seen: set[Pack] = set()
-        for _ in range(2):
-            for pack in self._packs.values():
+        packs: dict[str, Pack] | None = None
+        while packs is not self._packs:  # another thread or process may join packs with every look
+            packs = self._packs
+            for pack in packs.values():
                 offset = pack.find(raw)
                 if offset is not None and pack not in seen:
                     seen.add(pack)
                     yield pack, offset
-            if not self._scan():
-                return
+            self._scan()
 
     def _first_place(self, oid: str) -> tuple[Pack, int] | None:
         raw = self._raw(oid)

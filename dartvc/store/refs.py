@@ -82,15 +82,17 @@ class Refs:
 
     def iter_refs(self, prefix: str = "refs/") -> Iterator[tuple[str, Oid]]:
         """Yields (name, commit) of the refs under a prefix, sorted; a damaged one is passed over (fsck names it)."""
-        found = {name: oid for name, oid in self._packed().items() if name.startswith(prefix)}
+        found: dict[str, Oid | None] = {}
         for name in self.iter_files(prefix.rpartition("/")[0]):
             if name.startswith(prefix):
-                found.pop(name, None)
-                with contextlib.suppress(CorruptError):
-                    oid = self.read(name)
-                    if oid is not None:
-                        found[name] = oid
-        yield from sorted(found.items())
+                try:
+                    found[name] = self.read(name)
+                except CorruptError:
+                    found[name] = None
+        for name, oid in self._packed().items():  # last: git may move a ref from its file into this one at any moment
+            if name.startswith(prefix):
+                found.setdefault(name, oid)
+        yield from sorted((name, oid) for name, oid in found.items() if oid is not None)
 
     def iter_files(self, below: str = "refs") -> Iterator[str]:
         """Yields the names of the refs that have a file of their own, below a folder of theirs."""

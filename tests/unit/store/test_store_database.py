@@ -10,7 +10,8 @@ import pytest
 
 from dartvc.errors import CorruptError, MissingObjectError, NotFoundError, RefusedError
 from dartvc.model import Oid
-from dartvc.store import ObjectDatabase
+from dartvc.store import ObjectDatabase, merging
+from dartvc.store.packs import Pack
 
 AUTHOR = "A <a@b>"
 
@@ -199,3 +200,50 @@ def test_mending_keeps_the_sound_objects_of_a_cut_pack(database: ObjectDatabase)
             assert batch.add_blob(data) == oid
             batch.publish()
         assert again.read_blob(oid) == data
+
+
+@pytest.mark.parametrize("joins", [1, 2, 5])
+def test_an_object_is_found_however_often_its_packs_are_joined_meanwhile(
+    database: ObjectDatabase, monkeypatch: pytest.MonkeyPatch, joins: int
+) -> None:
+    monkeypatch.setattr(merging, "_FACTOR", 2)
+    reader = ObjectDatabase.open(database.path)
+    wanted = commits(database, {"a": ""})["a"]
+    opened: list[Path] = []
+
+    def join_and_open(index_path: Path) -> Pack:
+        monkeypatch.setattr("dartvc.store.database.Pack", Pack)
+        commits(database, {f"{len(opened)}": ""})
+        database.consolidate()
+        assert not index_path.exists()
+        opened.append(index_path)
+        monkeypatch.setattr("dartvc.store.database.Pack", join_and_open if len(opened) < joins else Pack)
+        return Pack(index_path)
+
+    monkeypatch.setattr("dartvc.store.database.Pack", join_and_open)
+    assert reader.read_commit(wanted).message == "a\n"
+    assert len(opened) == joins
+
+
+def test_an_object_is_found_that_another_threads_look_brought(database: ObjectDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = ObjectDatabase.open(database.path)
+    wanted = commits(database, {"a": ""})["a"]
+    look = reader._scan
+
+    def look_twice() -> None:  # the other thread was quicker: to this one nothing is new
+        look()
+        look()
+
+    monkeypatch.setattr(reader, "_scan", look_twice)
+    assert reader.contains(wanted)
+
+
+def test_an_index_without_its_pack_hides_nothing(database: ObjectDatabase) -> None:
+    made = [commits(database, {name: ""})[name] for name in "ab"]
+    lost = database.pack_of(made[0])
+    assert lost is not None
+    lost.path.unlink()
+    reader = ObjectDatabase.open(database.path)
+    assert reader.read_commit(made[1]).message == "b\n"
+    with pytest.raises(MissingObjectError):
+        reader.read_commit(made[0])

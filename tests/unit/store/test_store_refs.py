@@ -40,6 +40,23 @@ def test_packed_refs_are_read_overridden_and_deleted(database: ObjectDatabase) -
     assert list(ObjectDatabase.open(database.path).refs.iter_refs()) == [("refs/tags/v1", ONE)]
 
 
+@pytest.mark.parametrize("moment", ["iter_files", "_packed"])
+def test_a_ref_that_git_packs_meanwhile_is_listed(database: ObjectDatabase, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    refs = database.refs
+    refs.move("refs/heads/kept", ONE, expected=None)
+    look = getattr(refs, moment)
+
+    def look_and_pack(*arguments: str) -> object:
+        seen = look(*arguments)
+        seen = seen if isinstance(seen, dict) else list(seen)
+        (database.path / "packed-refs").write_text(f"{ONE} refs/heads/kept\n")
+        (database.path / "refs/heads/kept").unlink(missing_ok=True)
+        return seen
+
+    monkeypatch.setattr(refs, moment, look_and_pack)
+    assert list(refs.iter_refs()) == [("refs/heads/kept", ONE)]
+
+
 def test_names_that_git_forbids_and_names_in_the_way(database: ObjectDatabase) -> None:
     for bad in ("refs/heads/a b", "refs/heads/..", "refs/heads/x.lock", "refs/heads/", "/x", "refs/heads/a~1"):
         with pytest.raises(UsageError):
