@@ -133,7 +133,7 @@ def test_neither_takes_from_the_other(tmp_path: Path, paused: str) -> None:
         home = tmp_path / f"{fault.call}{fault.number}"
         make_repository(home, 1)
         done, said = run_beside(home, script, fault, "cleaning" if paused == "session" else "session")
-        wrong = [f"exit code {done.returncode}: {done.stderr[-600:]}"] if done.returncode or "Traceback" in done.stderr else []
+        wrong = [f"exit code {done.returncode}: {done.stderr[-4000:]}"] if done.returncode or "Traceback" in done.stderr else []
         wrong += list(find_losses(home, (done.stdout if paused == "session" else said).splitlines()))
         lost += [f"{fault.call} {fault.number}: {each}" for each in wrong]
     assert not lost, "\n".join(lost)
