@@ -337,7 +337,7 @@ class Calls:
             if record.refusal:
                 raise Refused(record.refusal)
             if site.is_part and took_s - record.inner_s < _OWN_SHARE * took_s:
-                raise Refused("what it calls is answered by itself", is_final=True)
+                raise Refused("what it calls is answered by itself")
             if took_s >= max(_WORTH_KEEPING_S, _MARGIN * call.before.passed / OBJECTS_PER_S):
                 with self.witness.looking_away():
                     self._keep(call, self.prover.proven(call, closures, result), record, cost_s)

@@ -154,12 +154,13 @@ class _Speller(ast.NodeTransformer):
 
 def _copy(node: ast.AST) -> ast.AST:
     """Copies a tree; each copied node remembers its original."""
-    made = type(node)()
-    for name, value in ast.iter_fields(node):
-        if isinstance(value, list):
-            setattr(made, name, [_copy(each) if isinstance(each, ast.AST) else each for each in value])
-        else:
-            setattr(made, name, _copy(value) if isinstance(value, ast.AST) else value)
+    fields = {
+        name: [_copy(each) if isinstance(each, ast.AST) else each for each in value]
+        if isinstance(value, list)
+        else (_copy(value) if isinstance(value, ast.AST) else value)
+        for name, value in ast.iter_fields(node)
+    }
+    made = type(node)(**fields)
     for name in node._attributes:
         if hasattr(node, name):
             setattr(made, name, getattr(node, name))
