@@ -10,8 +10,9 @@ from typing import Any
 
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.sites import Site, Switched
+from dartvc.program.sources import MODULE_SCOPE
 from dartvc.program.tracebacks import note_passing
-from dartvc.program.watched import BLOCK, UNBOUND
+from dartvc.program.watched import BLOCK, LOOP, UNBOUND, is_block
 
 __all__ = ["Block", "Loop"]
 
@@ -41,10 +42,15 @@ class Block(Switched):
 
     def __call__(self, function: types.FunctionType, /, *given: Any) -> tuple[Any, ...]:
         """Returns what the statements of the block bind, given what they read."""
+        is_scripts = function.__qualname__ == BLOCK
+        if is_scripts:
+            del function.__globals__[BLOCK]
         try:
             return self._answer(function, given)
-        except BaseException:
+        except BaseException as error:
             note_passing()
+            if is_scripts:
+                _bind_reached(function.__globals__, error)
             raise
 
     def _answer(self, function: types.FunctionType, given: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -76,12 +82,11 @@ class Block(Switched):
         return type(value) in _SCALARS or (numpy is not None and type(value) is numpy.ndarray and self._calls.contents.is_known(value))
 
     def _time(self, function: types.FunctionType, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        begin = time.perf_counter()
+        begin, begin_cpu = time.perf_counter(), time.thread_time()
         bound: tuple[Any, ...] = function(*given)
-        took_s = time.perf_counter() - begin
-        if took_s >= _WORTH_S:
+        if time.perf_counter() - begin >= _WORTH_S:
             self._is_timed = True
-            if self._in_loop and took_s >= _LONG_S:
+            if self._in_loop and time.thread_time() - begin_cpu >= _LONG_S:  # on a busy machine anything takes long
                 self.site.turn_off("it takes long, and the run is not committed inside it")
         elif not self._is_timed:
             self._cheap += 1
@@ -108,23 +113,28 @@ class Loop(Switched):
     def __call__(self, function: types.FunctionType, names: tuple[str, ...], /, *given: Any) -> None:
         """Binds what the loop binds, given what it reads."""
         namespace = function.__globals__
-        del namespace[BLOCK]
+        del namespace[LOOP]
         try:
             values = self._calls.invoke(self.site, function, function, given, {})
         except BaseException as error:
             note_passing()
-            trace = error.__traceback__
-            while trace is not None:
-                if trace.tb_frame.f_code is function.__code__:
-                    reached = trace.tb_frame.f_locals
-                    _bind(namespace, names, [reached.get(name, UNBOUND) for name in names])
-                trace = trace.tb_next
+            _bind_reached(namespace, error)
             raise
-        _bind(namespace, names, values)
+        _bind(namespace, zip(names, values, strict=True))
 
 
-def _bind(namespace: dict[str, Any], names: Iterable[str], values: Iterable[Any]) -> None:
-    namespace.update((name, value) for name, value in zip(names, values, strict=True) if not (type(value) is str and value == UNBOUND))
+def _bind(namespace: dict[str, Any], bindings: Iterable[tuple[str, Any]]) -> None:
+    namespace.update((name, value) for name, value in bindings if not (type(value) is str and value == UNBOUND))
+
+
+def _bind_reached(namespace: dict[str, Any], error: BaseException) -> None:
+    """Binds what blocks of the script's own level had bound when an exception left them."""
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_globals is namespace and frame.f_code.co_name == MODULE_SCOPE and is_block(frame.f_code):
+            _bind(namespace, ((name, value) for name, value in frame.f_locals.items() if name != BLOCK))
+        trace = trace.tb_next
 
 
 def _place(value: object, given: tuple[Any, ...]) -> int:

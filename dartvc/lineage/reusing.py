@@ -235,9 +235,14 @@ class Reuse:
     def _next_block(self, name: str, filename: str, line: int, in_loop: bool) -> int:
         number = len(self.operations)
         switch = switch_name(number)
-        site = Site(f"a part of {name}", filename, line, is_part=True) if name else Site("a loop", filename, line, is_loop=True, changes=True)
+        is_part = in_loop or bool(name)
+        site = (
+            Site(f"a part of {name or 'a loop'}", filename, line, is_part=True)
+            if is_part
+            else Site("a loop", filename, line, is_loop=True, changes=True)
+        )
         self.operations.append(site)
-        setattr(builtins, switch, Block(site, switch, self.calls, in_loop=in_loop) if name else Loop(site, switch, self.calls))
+        setattr(builtins, switch, Block(site, switch, self.calls, in_loop=in_loop) if is_part else Loop(site, switch, self.calls))
         return number
 
     def _give_back(self) -> None:

@@ -11,11 +11,11 @@ The statements of a function are cut where a parameter is used for the first tim
 So it is in the body of a loop, where the names that the loops around bind, and those that their turns hand on, stand beside the parameters. There a block
 must call something: its switch is asked in every turn.
 
-Loops of the script's own level become blocks, too, so that a later run is given what they bound (`cut_loops`)::
+Loops of the script's own level become blocks, too, so that a later run is given what they bound (`cut_loops`), with parts in their turns::
 
     if __dvc_8__:
-        def __dvc_block__(best, losses): loss = UNBOUND; <the loop>; return (best, loss)
-        __dvc_8__(__dvc_block__, ("best", "loss"), best, losses)
+        def __dvc_loop__(best, losses): loss = UNBOUND; <the loop>; return (best, loss)
+        __dvc_8__(__dvc_loop__, ("best", "loss"), best, losses)
     else:
         <the loop>
 
@@ -36,7 +36,7 @@ from collections.abc import Callable, Mapping
 
 from dartvc.program.liveness import Flow, loads, stores
 from dartvc.program.sources import MODULE_SCOPE
-from dartvc.program.watched import BLOCK, PART_MARK, UNBOUND, stand_at
+from dartvc.program.watched import BLOCK, LOOP, LOOP_MARK, PART_MARK, UNBOUND, stand_at
 
 __all__ = ["cut_into_blocks", "cut_loops", "name_blocks", "outermost_name", "without_blocks_inside"]
 
@@ -71,21 +71,21 @@ def cut_into_blocks(function: ast.FunctionDef, next_block: NextSwitch, may_be_cu
     if any(isinstance(each, _CLOSED) or (isinstance(each, ast.Name) and each.id in _OPAQUE) for child in function.body for each in ast.walk(child)):
         return
     parameters = {each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)}
-    cutter = _PartCutter(parameters | stores(function.body), function.lineno, next_block, may_be_cut)
+    cutter = _PartCutter(parameters | stores(function.body), {function.lineno}, next_block, may_be_cut)
     function.body = cutter.cut(function.body, parameters, parameters, set(), in_loop=False)
 
 
 class _PartCutter:
-    """Cuts the statements of one function.
+    """Cuts the statements of one function, or of one loop of the script's own level.
 
     Args:
         local_names: the names that are local to it.
-        line: where it begins.
+        lines: where something begins that bears the name of its blocks: one is found again by its line.
     """
 
-    def __init__(self, local_names: set[str], line: int, next_block: NextSwitch, may_be_cut: Callable[[ast.stmt], bool]) -> None:
+    def __init__(self, local_names: set[str], lines: set[int], next_block: NextSwitch, may_be_cut: Callable[[ast.stmt], bool]) -> None:
         self._local_names = local_names
-        self._lines = {line}  # a block is found again by the line on which it begins
+        self._lines = lines
         self._next_block = next_block
         self._may_be_cut = may_be_cut
 
@@ -111,7 +111,7 @@ class _PartCutter:
             is_block = is_block and (_is_heavy(segment) if in_loop else len(used) > 1 and _is_work(segment))
             if is_block:
                 self._lines.add(segment[0].lineno)
-            self._cut_loops_in(segment, varying, bound, wanted)
+            self.cut_loops_in(segment, varying, bound, wanted)
             body += [_block(segment, sorted(needed), results, self._next_block(segment[0].lineno, in_loop))] if is_block else segment
             bound = bound | flow.bound
         return body
@@ -121,7 +121,7 @@ class _PartCutter:
         flow.block(statements)
         return flow
 
-    def _cut_loops_in(self, statements: list[ast.stmt], varying: set[str], bound: set[str], live: set[str]) -> None:
+    def cut_loops_in(self, statements: list[ast.stmt], varying: set[str], bound: set[str], live: set[str]) -> None:
         """Cuts the bodies of the loops in statements that are not cut themselves; the arguments are those of `cut`."""
         for place, statement in enumerate(statements):
             before, bound = bound, bound | self._flow([statement]).bound
@@ -129,8 +129,8 @@ class _PartCutter:
                 continue
             wanted = live | loads(statements[place + 1 :])
             if isinstance(statement, ast.If):
-                self._cut_loops_in(statement.body, varying, before, wanted)
-                self._cut_loops_in(statement.orelse, varying, before, wanted)
+                self.cut_loops_in(statement.body, varying, before, wanted)
+                self.cut_loops_in(statement.orelse, varying, before, wanted)
                 continue
             self._lines.add(statement.lineno)
             targets = stores([statement.target]) if isinstance(statement, ast.For) else set()
@@ -140,7 +140,7 @@ class _PartCutter:
             statement.body = self.cut(statement.body, inside, before | targets, wanted | again, in_loop=True)
 
 
-def cut_loops(module: ast.Module, text: str, may_be_cut: Callable[[ast.stmt], bool], next_block: Callable[[int], str]) -> None:
+def cut_loops(module: ast.Module, text: str, may_be_cut: Callable[[ast.stmt], bool], next_block: NextSwitch) -> None:
     """Puts the loops of a script's own level into blocks, where nothing but the loop can see what it binds as it runs.
 
     A program that logs is left alone: where a record belongs is read from the frames of its loops. So is one that looks up names of which only a text tells.
@@ -149,7 +149,7 @@ def cut_loops(module: ast.Module, text: str, may_be_cut: Callable[[ast.stmt], bo
         module: the script, the functions in it cut or not.
         text: its source.
         may_be_cut: whether a loop may be a block as far as others are concerned.
-        next_block: returns the name of the switch of a block that begins at a line.
+        next_block: returns the name of a switch.
     """
     table = symtable.symtable(text, "", "exec")
     seen = _seen_by_functions(table)
@@ -175,10 +175,11 @@ class _LoopCutter:
         seen: the globals that functions read or bind, with whether one binds it.
     """
 
-    def __init__(self, seen: Mapping[str, bool], may_be_cut: Callable[[ast.stmt], bool], next_block: Callable[[int], str]) -> None:
+    def __init__(self, seen: Mapping[str, bool], may_be_cut: Callable[[ast.stmt], bool], next_block: NextSwitch) -> None:
         self._seen = seen
         self._may_be_cut = may_be_cut
         self._next_block = next_block
+        self._lines: set[int] = set()
 
     def cut(self, body: list[ast.stmt], bound: set[str]) -> None:
         """Cuts the loops among statements, and keeps ``bound`` to the names that are bound to values behind them for certain."""
@@ -208,7 +209,9 @@ class _LoopCutter:
         if not (_may_be_function(loop, stored) and flow.needed <= bound and self._may_be_cut(loop)):
             return loop
         given = flow.needed | {name for name in loads([loop]) & bound if not self._seen.get(name)}
-        return _loop_block(loop, sorted(given), sorted(stored), self._next_block)
+        switch = self._next_block(loop.lineno, False)
+        _PartCutter(stored | given, self._lines, self._next_block, self._may_be_cut).cut_loops_in([loop], set(), bound, stored)
+        return _loop_block(loop, sorted(given), sorted(stored), switch)
 
 
 def _loads_outside_handlers(loop: ast.stmt) -> set[str]:
@@ -272,7 +275,7 @@ class _Opener(ast.NodeTransformer):
         self._is_inside = False
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        around, self._is_inside = self._is_inside, node.name == BLOCK
+        around, self._is_inside = self._is_inside, node.name in (BLOCK, LOOP)
         self.generic_visit(node)
         self._is_inside = around
         return node
@@ -289,7 +292,7 @@ def _is_block(node: ast.If) -> bool:
 
 def without_blocks_inside(tree: ast.Module) -> ast.Module:
     """Returns a module with no block inside another: a block is known by its statements, whatever parts they have."""
-    outer = (each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef) and each.name == BLOCK)
+    outer = (each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef) and each.name in (BLOCK, LOOP))
     if not any(isinstance(each, ast.If) and _is_block(each) for block in outer for each in ast.walk(block)):
         return tree
     opened: ast.Module = _Opener().visit(copy.deepcopy(tree))
@@ -297,8 +300,12 @@ def without_blocks_inside(tree: ast.Module) -> ast.Module:
 
 
 def outermost_name(qualname: str) -> str:
-    """Returns the qualified name that a block inside other blocks would have if it stood in their function itself."""
+    """Returns the qualified name that a block inside other blocks would have if it stood in their function, or in the script, itself."""
     inside = f"<locals>.{BLOCK}"
+    if qualname.startswith(f"{LOOP}.{inside}"):
+        qualname = qualname.removeprefix(f"{LOOP}.<locals>.")
+    while qualname.startswith(f"{BLOCK}.{inside}"):
+        qualname = qualname.removeprefix(f"{BLOCK}.<locals>.")
     while f"{inside}.{inside}" in qualname:
         qualname = qualname.replace(f"{inside}.{inside}", inside)
     return qualname
@@ -310,6 +317,8 @@ def name_blocks(code: types.CodeType) -> types.CodeType:
     Without that, equal blocks of two functions are equal code: what one has computed answers the other.
     """
     constants = tuple(name_blocks(each) if isinstance(each, types.CodeType) else each for each in code.co_consts)
+    if code.co_name == LOOP:
+        return code.replace(co_consts=(*constants, LOOP_MARK), co_name=MODULE_SCOPE)
     if code.co_name == BLOCK:
         around = outermost_name(code.co_qualname).removesuffix(f"<locals>.{BLOCK}")
         function = MODULE_SCOPE if around == BLOCK else around[:-1].rpartition(".")[2]
@@ -365,25 +374,24 @@ def _load(text: str) -> ast.expr:
 def _block(segment: list[ast.stmt], needed: list[str], results: list[str], switch: str) -> ast.stmt:
     target = ast.Tuple([ast.Name(each, ast.Store()) for each in results], ast.Store())
     call = ast.Assign([target], ast.Call(_load(switch), [_load(BLOCK), *map(_load, needed)], []))
-    return _switched(switch, segment, needed, results, [], call)
+    return _switched(switch, BLOCK, segment, needed, results, [], call)
 
 
-def _loop_block(loop: ast.For | ast.While, given: list[str], results: list[str], next_block: Callable[[int], str]) -> ast.stmt:
-    switch = next_block(loop.lineno)
+def _loop_block(loop: ast.For | ast.While, given: list[str], results: list[str], switch: str) -> ast.stmt:
     names: list[ast.expr] = [ast.Constant(each) for each in results]
-    call = ast.Expr(ast.Call(_load(switch), [_load(BLOCK), ast.Tuple(names, ast.Load()), *map(_load, given)], []))
+    call = ast.Expr(ast.Call(_load(switch), [_load(LOOP), ast.Tuple(names, ast.Load()), *map(_load, given)], []))
     unbound = [ast.Name(each, ast.Store()) for each in results if each not in given]
-    return _switched(switch, [loop], given, results, [ast.Assign([each], ast.Constant(UNBOUND)) for each in unbound], call)
+    return _switched(switch, LOOP, [loop], given, results, [ast.Assign([each], ast.Constant(UNBOUND)) for each in unbound], call)
 
 
 def _switched(
-    switch: str, segment: list[ast.stmt], given: list[str], results: list[str], prologue: list[ast.stmt], call: ast.stmt
+    switch: str, name: str, segment: list[ast.stmt], given: list[str], results: list[str], prologue: list[ast.stmt], call: ast.stmt
 ) -> ast.stmt:
     """Returns statements that run as they are while the switch is off, and else as a function that returns what they bind."""
     first, last = segment[0], segment[-1]
     arguments = ast.arguments([], [ast.arg(each) for each in given], None, [], [], None, [])
     ending = ast.Return(ast.Tuple([_load(each) for each in results], ast.Load()))
-    definition = ast.FunctionDef(BLOCK, arguments, [*prologue, *copy.deepcopy(segment), ending], [], None, None)
+    definition = ast.FunctionDef(name, arguments, [*prologue, *copy.deepcopy(segment), ending], [], None, None)
     if hasattr(definition, "type_params"):
         definition.type_params = []
     whole = ast.If(_load(switch), [definition, call], segment)

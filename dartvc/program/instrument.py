@@ -23,7 +23,7 @@ from dartvc.program.decisions import NextStream, note_streams, put_marks
 from dartvc.program.deferrable import find_uses, lendable_parameters
 from dartvc.program.hanging import Hung, find_hung
 from dartvc.program.sources import MODULE_SCOPE, Sources, iter_codes
-from dartvc.program.watched import BLOCK, is_loop_block
+from dartvc.program.watched import BLOCK, LOOP, is_loop_block
 
 __all__ = ["ANNOUNCE", "HAND", "Compiler", "UserModules", "switch_name"]
 
@@ -77,8 +77,8 @@ class _Cutter(ast.NodeTransformer):
         cut_loops(
             module,
             text,
-            lambda loop: not uses.are_in(loop),
-            lambda line: switch_name(self.next_block("", self.filename, line, False)),
+            lambda statement: not uses.are_in(statement),
+            lambda line, in_loop: switch_name(self.next_block("", self.filename, line, in_loop)),
         )
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -117,7 +117,7 @@ class _Instrumenter(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self._look_at(node)
         node.body = [self.visit(each) for each in node.body]
-        if node.name == BLOCK:
+        if node.name in (BLOCK, LOOP):
             return node
         is_plain = all(_decorator(each) in _TRANSPARENT for each in node.decorator_list)
         if is_plain and not _is_special(node.name) and not _is_generator(node):

@@ -16,15 +16,15 @@ from typing import TypeVar
 from dartvc.program.sources import MODULE_SCOPE
 
 __all__ = [
-    "BLOCK", "PART_MARK", "UNBOUND", "around_loop", "bindings_shown", "is_block", "is_loop_block", "is_trampoline", "stand_at",
-    "without_switches", "written_stack",
+    "BLOCK", "LOOP", "LOOP_MARK", "PART_MARK", "UNBOUND", "around_loop", "bindings_shown", "is_block", "is_loop_block", "is_trampoline",
+    "stand_at", "without_switches", "written_stack",
 ]  # fmt: skip
 
-BLOCK = "__dvc_block__"
+BLOCK, LOOP = "__dvc_block__", "__dvc_loop__"
 UNBOUND = "\0unbound"
 """The value of a name that a loop would bind and has not."""
-PART_MARK = "__dvc_part__"
-"""The last constant of a block's code."""
+PART_MARK, LOOP_MARK = "__dvc_part__", "__dvc_whole__"
+"""The last constant of the code of a block, and of one that is a loop of the script's own level."""
 _NULL_FIRST = sys.version_info < (3, 13)
 _Node = TypeVar("_Node", bound=ast.AST)
 
@@ -44,13 +44,13 @@ def is_trampoline(code: types.CodeType) -> bool:
 
 
 def is_block(code: types.CodeType) -> bool:
-    """Tells whether a frame of this code runs a part of the function whose frame called it."""
-    return code.co_consts[-1:] == (PART_MARK,)
+    """Tells whether a frame of this code runs a part of the function, or of the script, whose frame called it."""
+    return code.co_consts[-1:] in ((PART_MARK,), (LOOP_MARK,))
 
 
 def is_loop_block(code: types.CodeType) -> bool:
     """Tells whether a frame of this code runs a loop of the script's own level: its variables would be the script's."""
-    return code.co_name == MODULE_SCOPE and is_block(code)
+    return code.co_consts[-1:] == (LOOP_MARK,)
 
 
 def written_stack(stack: Iterable[types.FrameType]) -> list[types.FrameType]:
@@ -109,7 +109,7 @@ def bindings_shown(stack: Iterable[types.FrameType]) -> Iterator[None]:
         yield
         return
     names = loop.f_globals
-    bound = {name: value for name, value in loop.f_locals.items() if not (type(value) is str and value == UNBOUND)}
+    bound = {name: value for name, value in loop.f_locals.items() if name != BLOCK and not (type(value) is str and value == UNBOUND)}
     before = {name: names[name] for name in bound if name in names}
     names.update(bound)
     try:

@@ -1174,6 +1174,48 @@ PARTS = {
         rows = [np.random.default_rng(i).random(200000) for i in range(3)]
         print([grow(rows, scale) for scale in (0.0, 0.0, 1.0)])
     """,
+    "parts of turns of the script's own loops: kept, changed, handed on, drawn, left, raised, looked at": """
+        import random
+        X, rng = np.random.default_rng(0).random((60000, 12)), np.random.default_rng(1)
+        others = [np.random.default_rng(i).random((30000, 12)) for i in range(6)]
+        power, seen, kept, total, made = 1.0, None, [], 0.0, 0
+        random.seed(5)
+        def scaled(values):
+            return values * power
+        def show():
+            print(sorted(name for name in globals() if "dvc" in name))
+        for step in range(5):
+            try:
+                for number, row in enumerate([0.0, 1.0, 0.0, 2.0, 1.0, 0.0]):
+                    Z = np.sort(np.sort(scaled(X) + row, axis=0), axis=1)
+                    first = Z[:1000]
+                    if number == 3:
+                        continue
+                    kept.append(Z)
+                    others[number].sort(axis=0)
+                    top = np.sort(others[number], axis=1)
+                    show()
+                    print(number, seen is Z, any(each is Z for each in kept[:-1]), first.base is Z)
+                    total += step * float(top.sum() + first.sum()) + random.random()
+                    noise = rng.standard_normal(1000)
+                    Z[0] += step
+                    seen = Z
+                    others[number][0] += noise[0]
+                    if total > 4e5 * step > 0:
+                        break
+                else:
+                    print("all", total.hex())
+                for part in (0, 1, 2):
+                    for weight in (1.0, 2.0, 3.0):
+                        made = np.sort(np.tanh(np.exp(X * part)), axis=0)
+                        low = np.sort(made, axis=1)[step * 100 * part * 10**5 * (step == 3) :]
+                        total += weight * float(low[0].sum() + low.sum())
+            except IndexError as error:
+                print(error, made.sum().hex(), low.shape, part, weight)
+            print(total.hex(), [each.sum().hex() for each in kept[-6:]])
+        print(random.random(), rng.random(), [each.sum().hex() for each in others], made.sum().hex(), low.sum().hex(), seen.sum().hex())
+        show()
+    """,
     "a look at the functions of the standard library": """
         import os, random
         print(os.urandom.__doc__, os.urandom.__module__, random.Random.seed.__doc__, random.Random.seed.__qualname__)
@@ -1238,11 +1280,60 @@ def test_what_a_turn_of_a_loop_does_whatever_the_other_turns_did_is_computed_onc
     assert sites(tmp_path)["a part of vote"]["reused"] >= 4
 
 
-def test_a_traceback_through_a_part_of_a_function_is_plain_pythons(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(
-        "import time\n\ndef work(values, k):\n    ordered = sorted(values)\n    for _ in range(20000):\n        ordered.sort()\n"
-        "    head = ordered[len(values) - fail]\n    return head + k\n\nfail = 1\nfor k in range(4):\n    work([3, 1, 2], k)\nfail = 0\nwork([3, 1, 2], 9)\n"
-    )
+def test_what_a_turn_of_the_scripts_own_loop_does_whatever_the_others_did_is_computed_once(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    text = """
+        import numpy as np
+        X = np.random.default_rng(0).random((60000, 20))
+        models = [np.random.default_rng(i).random(20) for i in range(4)]
+        if __name__ == "__main__":
+            for turn in range(8):
+                votes = 0
+                for model, weight in zip(models, [turn, 1, 2, 3]):
+                    E = np.exp(np.tanh(np.sin(X * model)))
+                    P = np.cos(E / E.sum(axis=1, keepdims=True))
+                    votes = votes + weight * P
+                print(float(votes.sum()).hex())
+    """
+    plain, reused = plain_and_reused(tmp_path, textwrap.dedent(text), times=1)
+    assert reused == [plain]
+    assert sites(tmp_path)["a part of a loop"]["reused"] >= 4
+
+
+IN_A_FUNCTION = """
+    import time
+
+    def work(values, k):
+        ordered = sorted(values)
+        for _ in range(20000):
+            ordered.sort()
+        head = ordered[len(values) - fail]
+        return head + k
+
+    fail = 1
+    for k in range(4):
+        work([3, 1, 2], k)
+    fail = 0
+    work([3, 1, 2], 9)
+"""
+IN_A_LOOP = """
+    def work(values, fail):
+        ordered = sorted(values)
+        for _ in range(20000):
+            ordered.sort()
+        return ordered[len(values) - fail]
+
+    for fail in (3, 2, 1, 0):
+        for k in range(4):
+            head = work([3, 1, 2], fail)
+            other = work([4], 1)
+            last = head + other + k
+"""
+
+
+@pytest.mark.parametrize("text", [IN_A_FUNCTION, IN_A_LOOP], ids=["in a function", "in a loop"])
+def test_a_traceback_through_a_part_is_plain_pythons(text: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(textwrap.dedent(text))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     shown = []
     for words in ([], [*COMMAND, "run", "--reuse"]):
