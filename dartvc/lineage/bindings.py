@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dartvc.lineage.codekeys import Plans, Refused
+from dartvc.program.watched import BLOCK, LOOP
 
 __all__ = ["Bindings", "Bound"]
 
@@ -17,7 +18,7 @@ Bound = Mapping[str, Mapping[str, Any]]
 """By the label of an owner (see `dartvc.lineage.codekeys.Plan`), names and what they were bound to."""
 _GONE = "\0gone"
 _CONTENT = "content"
-_FURNITURE = frozenset({"__builtins__", "__warningregistry__", "__annotations__", "__dvc_block__"})
+_FURNITURE = frozenset({"__builtins__", "__warningregistry__", "__annotations__", BLOCK, LOOP})
 
 
 class Bindings:

@@ -201,16 +201,16 @@ class Calls:
         with self.witness.looking_away():
             return self.flights.take_off(key, may_wait=site.may_wait)
 
-    def change(self, site: Site, function: Any, estimator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def change(self, site: Site, function: Any, plain: Any, estimator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Returns what a function gives that may change one of scikit-learn's estimators, by changing it the same way when that is known."""
         if site in self._active:
-            return function(*args, **kwargs)  # a pipeline inside a pipeline
+            return plain(*args, **kwargs)  # a pipeline inside a pipeline
         change = None
         try:
             change = self.prover.change_among((estimator,), (*args, *kwargs.values()))
         except Refused as refusal:
             site.refuse(refusal.reason, is_final=refusal.is_final)
-        return self.invoke(site, function, function, args, kwargs, change) if change is not None else function(*args, **kwargs)
+        return self.invoke(site, function, plain, args, kwargs, change) if change is not None else plain(*args, **kwargs)
 
     def compute(self, site: Site, label: str, operands: tuple[Any, ...], function: Any) -> Any:
         """Returns ``function(*operands)`` for a function of ours that has no effect, so that nothing has to be proved."""

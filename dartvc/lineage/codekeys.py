@@ -91,7 +91,7 @@ class Plan:
     Attributes:
         fixed: must still be bound as they were.
         data: is read anew at each call.
-        classes: the user's, with how many attributes each had.
+        classes: the user's, each as it was (`_shape_of`).
         owners: by label, what has names that the closure may bind: a module's namespace, a class, a function, a cell.
         stored: globals that it assigns; ``may_set``: whether it binds anything beyond its locals at all.
     """
@@ -103,7 +103,7 @@ class Plan:
         self.data: list[tuple[str, Mapping[str, Any], str]] = []
         self.cells: list[tuple[str, types.CellType]] = []
         self.functions: list[types.FunctionType] = []
-        self.classes: list[tuple[type, int]] = []
+        self.classes: list[tuple[type, tuple[object, ...]]] = []
         self.owners: dict[str, Any] = {}
         self.stored: set[str] = set()
         self.may_set = False
@@ -115,9 +115,14 @@ class Plan:
         for namespace, name, value in self.fixed:
             if namespace.get(name, _ABSENT) is not value:
                 return False
-        if any(len(vars(cls)) != count for cls, count in self.classes):
+        if any(_shape_of(cls) != shape for cls, shape in self.classes):
             return False
         return all(not function.__dict__ for function in self.functions)
+
+
+def _shape_of(cls: type) -> tuple[object, ...]:
+    """Returns what of a class has no place among the attributes that are compared one by one: how many there are, its bases, its names, its text."""
+    return len(vars(cls)), cls.__mro__, cls.__name__, cls.__qualname__, vars(cls).get("__doc__")
 
 
 class Plans:
@@ -316,13 +321,13 @@ class _Planner:
             self._take_data(name, namespace)
 
     def _take_class(self, cls: type) -> None:
-        self.state.update(f"class {cls.__qualname__}{[base.__qualname__ for base in cls.__mro__]}".encode())
+        self.state.update(f"class {cls.__name__} {cls.__qualname__}{[base.__qualname__ for base in cls.__mro__]}{vars(cls).get('__doc__')!r}".encode())
         for base in (*cls.__mro__[1:], type(cls)):
             if self.plans.is_user_module(base.__module__):
                 self._push(base)
             elif base is not object and base is not type:
                 self.state.update(f"{base.__module__}.{base.__qualname__} {version_of_package(base.__module__.split('.')[0])}".encode())
-        self.plan.classes.append((cls, len(vars(cls))))
+        self.plan.classes.append((cls, _shape_of(cls)))
         self.plan.owners[f"class {cls.__module__}.{cls.__qualname__}"] = cls
         names: Any = vars(cls)
         for name, value in names.items():

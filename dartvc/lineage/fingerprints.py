@@ -146,6 +146,8 @@ class Fingerprint:
             packed = marshal.dumps(value, _MARSHAL)
             self.size_bytes += len(packed)
             self._state.update(packed)
+            if value != value:
+                self._is_known(value)  # NaN: in lists, only the same one is equal to it
             return
         handler = _HANDLERS.get(kind) or _find_handler(kind, value)
         self._depth += 1

@@ -7,6 +7,8 @@ what CPython gives no sign of.
 from __future__ import annotations
 
 import ast
+import re
+import sys
 import types
 from collections.abc import Collection, Iterable
 
@@ -87,6 +89,8 @@ _QUALIFIED = {
     "posix.times": "reads the clock",
     **dict.fromkeys(("logging.LogRecord", "logging.makeLogRecord"), "logs with the time of the day"),
     "sys.modules": "imports by name",
+    "sys.path": "decides where modules are found",
+    **dict.fromkeys(("sys.exc_info", "sys.exception"), "looks at the exception that is handled"),
 }
 """What has a name that says nothing by itself."""
 
@@ -102,8 +106,16 @@ _IN_RUNS = {
 }
 _NOW = frozenset({"now", "today"})
 """What pandas and numpy take for the present time."""
+_WITH_SETTINGS = frozenset({"numpy", "scipy", "pandas", "sklearn", "torch", "xgboost", "lightgbm", "polars", "pyarrow"})
 _OF_CLOCKS = _NOW | frozenset({"fit_time", "score_time", "mean_fit_time", "mean_score_time", "refit_time_"})
 _NOTHING: Collection[str] = ()
+_SETTING_UP = re.compile(r"(set|register|unregister|install|uninstall|configure|disable|activate|deactivate)_[a-z]|umask\Z")
+_SETTERS = frozenset(
+    {
+        "setfirstweekday", "setbufsize", "seterr", "seterrcall", "setlocale", "setrecursionlimit", "setswitchinterval", "setdefaulttimeout", "settrace",
+        "setprofile", "setcontext",
+    }
+)  # fmt: skip
 _DEFINITIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType, types.MethodWrapperType, type)
 
 
@@ -167,7 +179,14 @@ def _reason_of(value: object) -> str:
     last = name.rpartition(".")[2]
     if last in _ATTRIBUTES and isinstance(value, types.FunctionType | types.BuiltinFunctionType):
         return f"{_ATTRIBUTES[last]} ({name})"
+    if isinstance(module, str) and (last in _SETTERS or _SETTING_UP.match(last)) and _is_librarys(module):
+        return f"changes settings of a library ({module}.{name})"
     return _QUALIFIED.get(f"{module}.{name}", "")
+
+
+def _is_librarys(module: str) -> bool:
+    top = module.split(".")[0]
+    return top in sys.stdlib_module_names or top in _WITH_SETTINGS
 
 
 def forbidden_in_runs(tree: ast.AST, names: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ the first time. A site that stays cheap loses its switch, and with it all cost b
 
 from __future__ import annotations
 
+import operator
 import sys
 import time
 import types
@@ -21,6 +22,7 @@ from dartvc.lineage.pipelines import watch_pipelines
 from dartvc.lineage.rewrites import CONCATENATION, METHODS, Rewrites
 from dartvc.lineage.sites import Site, Switched
 from dartvc.lineage.stacking import Stacking, is_stacking
+from dartvc.program.callers import called_at
 from dartvc.program.tracebacks import note_passing
 
 __all__ = ["Operation"]
@@ -80,18 +82,19 @@ class Operation(Switched):
 
     def __call__(self, first: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Does the operation, or answers it from a store."""
+        frame = sys._getframe(1)
         try:
             if self.site.name == "@":
-                return self._multiply(first, args[0])
+                return self._multiply(first, args[0], frame)
             if self.site.name == "[]":
-                return self._gather(first, args[0])
-            return self._call(first, args, kwargs)
+                return self._gather(first, args[0], frame)
+            return self._call(first, args, kwargs, frame)
         except BaseException:
             note_passing()
             raise
 
-    def _gather(self, values: Any, rows: Any) -> Any:
-        result, is_large = self._stacking.gather(self.site, values, rows, sys._getframe(2))
+    def _gather(self, values: Any, rows: Any, frame: types.FrameType) -> Any:
+        result, is_large = self._stacking.gather(self.site, values, rows, frame)
         if is_large:
             self._cheap = 0
         else:
@@ -100,17 +103,19 @@ class Operation(Switched):
 
     # -- products -------------------------------------------------------------------------------------------------------------
 
-    def _multiply(self, left: Any, right: Any) -> Any:
+    def _multiply(self, left: Any, right: Any, frame: types.FrameType) -> Any:
         numpy = sys.modules.get("numpy")
         if numpy is None or not _is_matrix(left, numpy) or not _is_matrix(right, numpy) or not self._is_worth_it(left, right):
             self._is_cheap()
-            return settled(left) @ settled(right)
+            return called_at(frame, operator.matmul)(settled(left), settled(right))
         self._cheap = 0
         if self._rewrites is not None:
             answer = self._rewrites.multiply(left, right, self.site)
             if answer is not None:
                 return answer
-        return self._calls.compute(self.site, "product with itself" if _is_own(left, right) else "product", (left, right), _product)
+        label = "product with itself" if _is_own(left, right) else "product"
+        multiply = called_at(frame, operator.matmul)
+        return self._calls.compute(self.site, label, (left, right), lambda left, right: multiply(settled(left), settled(right)))
 
     def _is_worth_it(self, left: Any, right: Any) -> bool:
         """Whether a product takes so much longer than the fingerprints of its operands that a hit would pay."""
@@ -140,20 +145,20 @@ class Operation(Switched):
 
     # -- calls ----------------------------------------------------------------------------------------------------------------
 
-    def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        owner = getattr(function, "__self__", None)
+    def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], frame: types.FrameType) -> Any:
+        owner, plain = getattr(function, "__self__", None), called_at(frame, function)
         if is_estimator(owner):
             if self.site.name in _FITTING:
-                return self._fit(function, owner, args, kwargs)
+                return self._fit(function, plain, owner, args, kwargs)
             if _FITTED_ANEW.pop(id(owner), None) is not None:
-                return function(*args, **kwargs)
+                return plain(*args, **kwargs)
         if self._rewrites is not None:
             is_done, answer = self._rewrites.call(self.site, function, args, kwargs)
             if is_done:
                 self._cheap = 0
                 return answer
             if self.site.name in METHODS:
-                result = function(*args, **kwargs)
+                result = plain(*args, **kwargs)
                 if self.site.name == CONCATENATION:
                     self._rewrites.note_tables(function, args, kwargs, result)
                 else:
@@ -161,9 +166,9 @@ class Operation(Switched):
                 return result
         if not self._is_library(function) or kwargs.get("out") is not None:
             self._is_cheap()
-            return function(*args, **kwargs)
+            return plain(*args, **kwargs)
         if is_stacking(self.site.name, args, kwargs):
-            result, is_large = self._stacking.stack(self.site, function, args[0], kwargs, sys._getframe(2))
+            result, is_large = self._stacking.stack(self.site, function, args[0], kwargs, frame)
             if is_large:
                 self._cheap = 0
             else:
@@ -171,22 +176,22 @@ class Operation(Switched):
             return result
         if not self._is_timed and self.site.name not in _AT_ONCE:
             begin = time.perf_counter()
-            result = function(*args, **kwargs)
+            result = plain(*args, **kwargs)
             if time.perf_counter() - begin < _WORTH_S:
                 self._is_cheap()
             else:
                 self._is_timed = True
             return result
-        return self._calls.invoke(self.site, function, function, args, kwargs)
+        return self._calls.invoke(self.site, function, plain, args, kwargs)
 
-    def _fit(self, function: Any, estimator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _fit(self, function: Any, plain: Any, estimator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         watch_pipelines(self._calls)
         if self._rewrites is not None and not kwargs:
             is_done, answer = self._fit_in_part(self._rewrites, estimator, args)
             if is_done:
                 return answer
         executions = self.site.executions
-        result = self._calls.change(self.site, function, estimator, args, kwargs)
+        result = self._calls.change(self.site, function, plain, estimator, args, kwargs)
         if self.site.executions > executions:
             _FITTED_ANEW[id(estimator)] = estimator
         return result
@@ -196,7 +201,7 @@ class Operation(Switched):
         hits = self.site.reused
 
         def fit(whole: Any) -> object:
-            return self._calls.change(self.site, whole.fit, whole, args[:1], {})
+            return self._calls.change(self.site, whole.fit, whole.fit, whole, args[:1], {})
 
         is_done, answer = _COMPONENTS.apply(self.site.name, estimator, args, fit)
         self.site.assembled += is_done
@@ -228,7 +233,3 @@ def _is_own(left: Any, right: Any) -> bool:
     if type(left) is Deferred or type(right) is Deferred:
         return left is right
     return bool(left.__array_interface__["data"][0] == right.__array_interface__["data"][0])
-
-
-def _product(left: Any, right: Any) -> Any:
-    return settled(left) @ settled(right)

@@ -31,7 +31,7 @@ def watch_pipelines(calls: Calls) -> Site | None:
         if site.is_off or not is_estimator(transformer):
             return original(transformer, *args, **kwargs)
         with _without_idle_context(transformer):
-            return calls.change(site, original, transformer, (transformer, *args), kwargs)
+            return calls.change(site, original, original, transformer, (transformer, *args), kwargs)
 
     setattr(module, _STEP, fit_transform_one)
     calls.library_sites.append(site)

@@ -57,6 +57,9 @@ _OF_CALLS = frozenset(
         "looks at its globals as a whole",
         "keeps results of its own",
         "computes in parallel",
+        "changes settings of a library",
+        "looks at the exception that is handled",
+        "decides where modules are found",
     }
 )
 """Reasons not to answer a call that do not speak against answering a run: these are part of its key, seen in what it does, or go with the process."""

@@ -55,6 +55,7 @@ class Prover:
         self._digest_alone = digest_alone
         self._has_other_threads = has_other_threads
         self._namespace = namespace
+        self._quiet: set[tuple[object, ...]] = set()
 
     def look_before(self, call: Call) -> tuple[Call, bytes]:
         """Looks at what a call may change and bind; returns it with that, and the digest of the code and globals behind it where it is known to change something."""
@@ -90,13 +91,17 @@ class Prover:
             if type(kept) is Effects and (bound or site.changes or site.binds) and self._has_other_threads():
                 raise Refused("it changes what other threads may reach")
             return kept
-        is_quiet = not before.has_user_code and not before.has_stream  # a library's function that is not known to change its arguments: see Operation
+        form = _form_of(call) if not before.has_user_code and not before.has_stream else None
         if bound:
             site.binds = may_learn
             raise Refused("it changes globals")
-        if not is_quiet and self._walk(site, call.function, call.args, call.kwargs).digest() != call.key:
+        if form is not None and form in self._quiet:
+            return result
+        if self._walk(site, call.function, call.args, call.kwargs).digest() != call.key:
             site.changes = may_learn
             raise Refused("it changes its arguments or globals")
+        if form is not None:
+            self._quiet.add(form)
         return result
 
     def do_again(self, call: Call, effects: Effects) -> Any:
@@ -134,3 +139,11 @@ class Prover:
             else:
                 walker.note(self.plans.plan(definition).digest.hex())
         return walker.digest()
+
+
+def _form_of(call: Call) -> tuple[object, ...]:
+    """Returns what decides whether a library's function changes what it is given: which one it is, the types of its arguments, and what it is told to do."""
+    function = call.function
+    named = tuple((name, value if type(value) in (bool, str) else type(value)) for name, value in call.kwargs.items())
+    given = tuple(value if type(value) is bool else type(value) for value in call.args)
+    return getattr(function, "__module__", ""), getattr(function, "__qualname__", ""), type(getattr(function, "__self__", None)), given, named

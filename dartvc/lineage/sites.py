@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dartvc.program.callers import called_at
 from dartvc.program.tracebacks import note_passing
 from dartvc.program.trampolines import bind_trampoline
 
@@ -275,11 +276,12 @@ class Hook:
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Answers a call, from the store or by running the function."""
-        function = self._reference()
+        function, caller = self._reference(), sys._getframe(1).f_back
+        plain = called_at(caller, self.plain) if caller is not None else self.plain
         try:
             if self._site.is_off or function is None:
-                return self.plain(*args, **kwargs)
-            return self._invoke(self._site, function, self.plain, args, kwargs)
+                return plain(*args, **kwargs)
+            return self._invoke(self._site, function, plain, args, kwargs)
         except BaseException:
             note_passing()
             raise

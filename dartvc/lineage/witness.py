@@ -73,6 +73,7 @@ _NETWORK = frozenset(
         "sendmsg", "sendto", "sethostname",
     )
 )  # fmt: skip
+_STREAMS = frozenset({"_io", "io", "codecs", "ipykernel", "IPython", "_pytest"})
 _LISTING = frozenset({"os.listdir", "os.scandir"})
 _HEARD = frozenset({"open", "import"} | _NETWORK | _LISTING | _ACTS.keys())
 _TEXT_LIMIT = 1 << 20
@@ -242,8 +243,15 @@ class Witness:
             if write is None or type(stream) is WatchedStream or stream in self._watched:
                 continue
 
-            def watched(text: str, *, label: str = label, write: Callable[[str], int | None] = write) -> int | None:
-                self.printed(label, text)
+            is_own = type(stream).__module__.split(".")[0] not in _STREAMS
+
+            def watched(
+                text: str, *, label: str = label, write: Callable[[str], int | None] = write, is_own: bool = is_own
+            ) -> int | None:
+                if is_own:
+                    self.refuse("prints to a stream of the program's own")
+                else:
+                    self.printed(label, text)
                 return write(text)
 
             own = getattr(stream, "__dict__", {}).get("write")

@@ -85,6 +85,21 @@ def test_two_runs_part_at_their_seeds(project: Path) -> None:
     assert command(project, "lineage", "scaled", "--against", "seed1") == "scaled: made in the same way\n"
 
 
+def test_runs_do_not_part_where_one_was_given_what_the_other_computed(tmp_path: Path) -> None:
+    command(tmp_path, "init")
+    (tmp_path / "helper.py").write_text(HELPER)
+    (tmp_path / "rows.json").write_text(json.dumps([{"kind": kind, "value": number} for number, kind in enumerate("abcab")]))
+    heavy = "    found = 0\n    worked = sum(each % 7 for each in range(600_000))\n"
+    for seed in (1, 2):
+        (tmp_path / "program.py").write_text(PROGRAM.replace("    found = 0\n", heavy).format(seed=seed, factor=3))
+        command(tmp_path, "run", "--reuse", "program.py")
+        command(tmp_path, "tag", f"seed{seed}")
+    assert " turns" in command(tmp_path, "lineage", "score", "--rev", "seed1") and " turns" not in command(tmp_path, "lineage", "score")
+    for one, other in ((1, 2), (2, 1)):
+        found = answer(tmp_path, "lineage", "score", "--rev", f"seed{other}", "--against", f"seed{one}", code=1)["divergences"]
+        assert [(each["before"], each["after"]) for each in found] == [(f"random.seed {one}", f"random.seed {other}")]
+
+
 def test_a_slice_runs_and_makes_the_stored_value(project: Path) -> None:
     text = command(project, "lineage", "score", "--slice")
     assert "unused" not in text and "def other" not in text and "def scale" in text

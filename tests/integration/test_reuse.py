@@ -900,7 +900,7 @@ def test_explain_says_hit_or_miss_and_what_differs(worked: Path) -> None:
 
 
 def test_explain_tells_of_every_call_and_not_of_the_last(tmp_path: Path) -> None:
-    program = HEAVY + "SCALE = 2\ndef simulate(seed, n=1):\n    return sum(burn() for _ in range(n)) * seed * SCALE\n"
+    program = HEAVY + "SCALE = 2\ndef simulate(seed, n=8):\n    return sum(burn() for _ in range(n)) * seed * SCALE\n"
     program += "{edit}print([simulate(seed) for seed in {seeds}], simulate(9))\n"
     plain_and_reused(tmp_path, program.format(edit="", seeds="(1, 2, 3)"), times=1)
     assert "  4 misses: had to run; first difference: nothing like it was stored\n" in dvc_state(tmp_path, "cache", "explain", "simulate")
@@ -1220,6 +1220,93 @@ PARTS = {
         import os, random
         print(os.urandom.__doc__, os.urandom.__module__, random.Random.seed.__doc__, random.Random.seed.__qualname__)
     """,
+    "a library's function that changes what it is given": """
+        import pandas as pd
+        def order(d):
+            d.sort_values("a", inplace=True)
+            return len(d)
+        for _ in range(3):
+            d = pd.DataFrame({"a": np.arange(300000) % 5})
+            d.drop_duplicates(inplace=True)
+            e = pd.DataFrame({"a": np.arange(300000) * 7919 % 100003})
+            order(e)
+            f = pd.DataFrame({"a": np.arange(300000) * 7919 % 100003})
+            f.sort_values("a", inplace=True)
+            x, y = np.arange(2000000) * 7919 % 100003, np.arange(2000000) * 7919 % 100003
+            m = np.median(x, overwrite_input=True), np.percentile(y, 30, None, None, True)
+            print(len(d), e.a.iloc[:3].tolist(), f.a.iloc[:3].tolist(), m, x[:3], y[:3])
+    """,
+    "a stream of the program's own": """
+        import sys
+        class Tee:
+            def __init__(self, stream):
+                self.stream, self.count = stream, 0
+            def write(self, text):
+                self.count += 1
+                return self.stream.write(text)
+            def flush(self):
+                self.stream.flush()
+        def work(x):
+            s = sum(i % 7 for i in range(60000))
+            print("out", s, x)
+            return s
+        sys.stdout = tee = Tee(sys.stdout)
+        for _ in range(3):
+            work(1)
+        sys.stdout = tee.stream
+        print(tee.count)
+    """,
+    "classes whose bases and names are exchanged, exceptions that are handled, one NaN and another": """
+        import sys
+        from sys import exc_info
+        N = 60000
+        class A: k = 1
+        class A2(A): k = 9
+        class B(A): pass
+        def g(o):
+            return sum(i % 7 for i in range(N)), o.k, type(o).__name__, type(o).__doc__
+        def caught(x):
+            return sum(i % 7 for i in range(N)), sys.exc_info()[0], exc_info()[0], sys.exception() is None
+        def same(x, y):
+            return sum(i % 7 for i in range(N)), [x] == [y]
+        def main():
+            c = B()
+            print([g(c) for _ in range(3)])
+            B.__bases__ = (A2,)
+            print([g(c) for _ in range(3)])
+            B.__name__ = "New"
+            print([g(c) for _ in range(3)])
+            B.__doc__ = "text"
+            print([g(c) for _ in range(3)])
+            for error in (ValueError, KeyError):
+                try:
+                    raise error
+                except Exception:
+                    print([caught(1) for _ in range(3)])
+            print(caught(1))
+            a, b = float("nan"), float("nan")
+            print([same(a, a) for _ in range(3)], [same(a, b) for _ in range(3)])
+        main()
+    """,
+    "settings of libraries": """
+        import calendar, csv, locale, os, sys
+        def work(x):
+            s = sum(i % 7 for i in range(60000))
+            calendar.setfirstweekday(6)
+            np.setbufsize(16384)
+            sys.set_int_max_str_digits(5000)
+            csv.register_dialect("mine", delimiter=";")
+            sys.path.append("elsewhere")
+            os.umask(0o77)
+            return s
+        for _ in range(4):
+            calendar.setfirstweekday(0)
+            np.setbufsize(8192)
+            sys.set_int_max_str_digits(4300)
+            work(1)
+            print(calendar.firstweekday(), np.getbufsize(), sys.get_int_max_str_digits(), csv.list_dialects(), sys.path.count("elsewhere"), os.umask(0o22))
+            csv.unregister_dialect("mine")
+    """,
     "a library's function that moves a stream": """
         from sklearn.model_selection import train_test_split
         X, stream = np.random.default_rng(0).random((200000, 4)), np.random.RandomState(3)
@@ -1298,6 +1385,40 @@ def test_what_a_turn_of_the_scripts_own_loop_does_whatever_the_others_did_is_com
     plain, reused = plain_and_reused(tmp_path, textwrap.dedent(text), times=1)
     assert reused == [plain]
     assert sites(tmp_path)["a part of a loop"]["reused"] >= 4
+
+
+def test_warnings_are_shown_where_plain_python_shows_them(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    text = """
+        import warnings
+        import numpy as np, pandas as pd
+        A = np.full((400, 400), 1e200)
+        def overflowing(x):
+            return A @ (A * x)
+        def old(x):
+            warnings.warn("old is old", DeprecationWarning, stacklevel=2)
+            return sum(i % 7 for i in range(60000))
+        class Model:
+            def fit(self, x):
+                warnings.warn("fit warns", stacklevel=2)
+                return overflowing(x)
+        print(overflowing(1.0)[0, 0], (A @ (A * 2))[0, 0])
+        for _ in range(3):
+            old(1)
+            Model().fit(3.0)
+            np.cov(A[:1], ddof=1)
+            d = pd.DataFrame({"a": np.arange(300000) % 5})
+            d.drop_duplicates(inplace=True)
+            np.percentile(np.array([np.nan, 1, 2] * 100000), 50)
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(text))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "0"}
+    shown = []
+    for words in ([], [*COMMAND, "run", "--reuse"]):
+        done = subprocess.run([sys.executable, *words, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        shown.append(done.stderr.replace(f"{tmp_path}/", ""))
+    assert shown[0].count("Warning: ") >= 5
+    assert shown[1] == shown[0]
 
 
 IN_A_FUNCTION = """

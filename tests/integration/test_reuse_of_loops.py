@@ -210,7 +210,7 @@ def test_a_later_run_is_given_what_a_loop_bound(name: str, tmp_path: Path) -> No
     assert reused == [plain, plain]
     loop = sites(tmp_path)["a loop"]
     assert loop["reused"] == 1, loop
-    assert "__dvc_block__" not in dvc_state(tmp_path, "ls")
+    assert "__dvc" not in dvc_state(tmp_path, "ls")
 
 
 @pytest.mark.parametrize("name", RUN_ANEW)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dartvc.lineage.traces.items import LineageItem
+from dartvc.lineage.traces.items import EITHER, LineageItem
 
 __all__ = ["Difference", "find_differences"]
 
@@ -27,6 +27,7 @@ def find_differences(one: LineageItem, other: LineageItem) -> list[Difference]:
     """Returns where two values' lineages part, what was made first before what was made of it; empty when they are equal.
 
     Items are the same when their digests are; where they are not, but the operation is, the difference lies in what they were made of.
+    Where only one side knows which way it went (on the other a function was answered by an earlier run), that way is compared.
     """
     found: dict[tuple[str, str], Difference] = {}
     seen: set[tuple[str, str]] = set()
@@ -37,11 +38,16 @@ def find_differences(one: LineageItem, other: LineageItem) -> list[Difference]:
             continue
         seen.add((left.digest, right.digest))
         if left.inner is not None and right.inner is not None and left.opcode == right.opcode:
-            if left.note != right.note:
+            if left.note and right.note and left.note != right.note:
                 found.setdefault((left.digest, right.digest), Difference("turns", left, right))
             left, right = left.inner, right.inner
             waiting.append((left, right))
             continue
+        if (left.opcode == EITHER) != (right.opcode == EITHER):
+            way = _way_of(left, right) if left.opcode == EITHER else _way_of(right, left)
+            if way is not None:
+                waiting.append((way, right) if left.opcode == EITHER else (left, way))
+                continue
         if left.opcode != right.opcode:
             found.setdefault((left.digest, right.digest), Difference("operation", left, right))
             continue
@@ -53,6 +59,12 @@ def find_differences(one: LineageItem, other: LineageItem) -> list[Difference]:
             else:
                 found.setdefault((a.digest if a else "", b.digest if b else ""), Difference("input", a, b))
     return sorted(found.values(), key=_rank)
+
+
+def _way_of(either: LineageItem, taken: LineageItem) -> LineageItem | None:
+    """Returns which of the ways that a value may have come is one that is known to have been taken."""
+    ways = [way for each in either.inputs for way in ((_way_of(each, taken),) if each.opcode == EITHER else (each,)) if way is not None]
+    return next((way for is_alike in (_is_equal, _is_same_step, _is_same_operation) for way in ways if is_alike(way, taken)), None)
 
 
 def _rank(each: Difference) -> int:

@@ -20,6 +20,7 @@ from dartvc.program.decisions import ScopePlace, find_scopes
 from dartvc.program.instrument import ANNOUNCE, HAND, Compiler, switch_name
 from dartvc.program.sources import Sources, iter_codes
 from dartvc.program.tracebacks import CAUGHT
+from dartvc.program.watched import BLOCK, LOOP
 
 FILE = "program.py"
 NUMBERS = count(1_000_000)
@@ -234,7 +235,7 @@ class Marked:
     def _next_block(self, name: str, filename: str, line: int, in_loop: bool) -> int:
         number = self._next_switch()
         if self._answers:
-            setattr(builtins, switch_name(number), self._block if name else self._loop)
+            setattr(builtins, switch_name(number), self._block if name or in_loop else self._loop)
         return number
 
     def _block(self, function: types.FunctionType, *given: object) -> Any:
@@ -242,7 +243,7 @@ class Marked:
 
     def _loop(self, function: types.FunctionType, names: tuple[str, ...], *given: object) -> None:
         namespace = function.__globals__
-        del namespace[function.__name__ if function.__name__ in namespace else "__dvc_block__"]
+        del namespace[LOOP]
         namespace.update((name, value) for name, value in zip(names, function(*given), strict=True) if value != "\0unbound")
 
     def _next_stream(self, filename: str, text: str, place: ScopePlace) -> str:
@@ -340,7 +341,7 @@ def test_plain_code_bears_no_marks(marked: Any) -> None:
     program = marked(PROGRAMS["loops that are blocks"])
     codes = list(iter_codes(program.code))
     assert any(name.startswith("__dvc_p") for code in codes for name in code.co_names)
-    blocks = [code for code in codes if "__dvc_block__" in code.co_qualname]
+    blocks = [code for code in codes if BLOCK in code.co_qualname or LOOP in code.co_qualname]
     assert blocks
     assert not any(name.startswith("__dvc_p") for code in codes for name in program.compiler.plain(code).co_names)
 
