@@ -37,6 +37,6 @@ def called_at(frame: types.FrameType, function: Callable[..., Any]) -> Callable[
     if caller is None or caller.__globals__ is not frame.f_globals:
         if len(_callers) >= _LIMIT:
             _callers.clear()
-        code = _CODE.replace(co_filename=frame.f_code.co_filename, co_name=frame.f_code.co_name, co_firstlineno=(frame.f_lineno or 1) - 1)
+        code = _CODE.replace(co_filename=frame.f_code.co_filename, co_firstlineno=(frame.f_lineno or 1) - 1)
         caller = _callers[place] = types.FunctionType(code, frame.f_globals)
     return functools.partial(caller, function)
