@@ -240,6 +240,30 @@ def test_a_compressed_file_goes_on_where_it_was_read(container: str) -> None:
     assert through(raw).read() == b"two"
 
 
+@pytest.mark.parametrize("container", ["bz2", "xz"])
+def test_a_compressed_file_that_is_written_is_named_and_left_alone(container: str) -> None:
+    with OPENERS[container]("a", "wt", encoding="utf-8") as file:
+        file.write("one")
+        with pytest.raises(Refusal, match=r"a (BZ2|LZMA)File that is being written"):
+            through(file)
+        file.write("two")
+    with OPENERS[container]("a", "rt", encoding="utf-8") as again:
+        assert again.read() == "onetwo"
+
+
+def test_a_reader_of_chunks_is_named_and_left_alone() -> None:
+    pandas = pytest.importorskip("pandas")
+    written("a", b"x\n1\n2\n3\n4\n")
+    reader = pandas.read_csv("a", chunksize=1)
+    next(reader)
+    turns = enumerate(reader)
+    with pytest.raises(Refusal, match="a file that pandas reads in chunks is open"):
+        through(turns)
+    assert [part.x.tolist() for _, part in turns] == [[2], [3], [4]]
+    with pytest.raises(Refusal, match="a file that pandas reads in chunks is open"):
+        through(pandas.read_json(io.StringIO('{"a":1}\n{"a":2}\n'), lines=True, chunksize=1))
+
+
 def test_little_is_read_of_a_large_file() -> None:
     written("a", b"".join(b"line %d\n" % i for i in range(300_000)))
     with open("a", encoding="utf-8") as file:
