@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dartvc.host.entropy import new_id
 from dartvc.program.records import add_record, copy_content
+from dartvc.state.adapters.texts import flush_quietly
 from dartvc.store.durable import sync_file, write_all
 
 __all__ = ["CONTENT_LIMIT_BYTES", "Journal", "copy_file", "flush_writers"]
@@ -187,6 +188,6 @@ def flush_writers() -> list[io.TextIOWrapper | io.BufferedWriter | io.BufferedRa
         if type(value) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 if not value.closed and value.writable():
-                    value.flush()
+                    flush_quietly(value)
                     flushed.append(value)
     return flushed

@@ -27,12 +27,18 @@ class Tally:
         self.stall_s = self.longest_gap_s = 0.0
         self.refused = self.put_off = ""
         self.is_preempted = False
+        self._is_lacking = False
         self._last = time.monotonic()
 
     @property
     def why_not(self) -> str:
         """Why no commit was made where the last one was due; empty when one was."""
         return self.refused or self.put_off
+
+    def miss(self, reason: str) -> None:
+        """Notes why no commit was made at a place; what the last commit lacked says more, for places such as this are come by while that is waited for."""
+        if not self._is_lacking:
+            self.refused = reason
 
     def add(self, stall_s: float, size_bytes: int, *, obstacle: str | None) -> None:
         """Counts a commit.
@@ -44,6 +50,7 @@ class Tally:
         """
         self.stall_s += stall_s
         self.bytes += size_bytes
+        self._is_lacking = bool(obstacle)
         if obstacle:
             self.refused = obstacle
             return

@@ -5,6 +5,7 @@ An open file is stored as the way to open it again: path, mode, offset. Its cont
 
 from __future__ import annotations
 
+import functools
 import gc
 import io
 import itertools
@@ -14,13 +15,15 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from dartvc.state.adapters.texts import Pause, byte_reader, find_offset, flush_quietly, look_into, pause_of
 from dartvc.state.rebuild import door
 
 __all__ = ["BUILDERS", "REDUCERS"]
 
-_REREAD_BYTES = 64 * 1024 * 1024
-_NEWLINES = ("", "\n", "\r", "\r\n")
 _BUFFERS = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
+_MODULE_OF_COMPRESSED = {"BZ2File": "bz2", "LZMAFile": "lzma"}
+Place = int | tuple[Any, ...]
+"""Where a text file stands: what ``seek`` takes, or the fields of a `Pause` where that is only found when the file is opened again."""
 _STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 
 
@@ -31,8 +34,10 @@ def _reduce_file(file: Any, saving: Any) -> Any:
             return door("standard_stream"), (stream,)
         if standard is not None and getattr(standard, "buffer", None) is file:
             return door("standard_buffer"), (stream,)
-    if type(file) is io.TextIOWrapper and not _is_over_a_file(file):
+    if isinstance(file, io.TextIOWrapper) and not _is_over_a_file(file):
         return _reduce_text(file, saving)
+    if type(file) is io.BufferedReader and type(file.raw) is not io.FileIO:
+        return _reduce_buffered(file, saving)
     name: Any = getattr(file, "name", None)
     if not isinstance(name, str | bytes) or not os.path.exists(name):
         if file.closed:
@@ -46,10 +51,10 @@ def _reduce_file(file: Any, saving: Any) -> Any:
     if file.closed:
         return door("closed_file"), (path, mode, encoding)
     if file.writable():
-        file.flush()
-    offset = _offset_of(file, saving)
-    newline = _newline_of(file, offset) if is_text else None
-    return door("file"), (path, mode, encoding, errors, offset, *(() if newline is None else (newline,)))
+        flush_quietly(file)
+    newline, place = _text_place(file, saving) if isinstance(file, io.TextIOWrapper) else (None, None)
+    place = _offset_of(file, saving) if place is None else place
+    return door("file"), (path, mode, encoding, errors, place, *(() if newline is None else (newline,)))
 
 
 def _is_over_a_file(file: Any) -> bool:
@@ -60,58 +65,52 @@ def _is_over_a_file(file: Any) -> bool:
 
 
 def _offset_of(file: Any, saving: Any) -> int:
+    """Returns where a file stands that is no text, or text that is only written; what it held back has been written."""
     try:
         return int(file.tell())
     except OSError:
-        if not isinstance(file, io.TextIOWrapper) or not file.seekable():
-            raise saving.refuse(file, f"the open file {file.name!r} has no position") from None
-    offset = _offset_while_iterating(file)
+        raise saving.refuse(file, f"the open file {getattr(file, 'name', '')!r} has no position") from None
+
+
+def _text_place(file: Any, saving: Any) -> tuple[str | None, Place | None]:
+    """Returns the line ends that a text file was told to see, and where it stands: an offset, or what leads to one; None where it only writes."""
+    waiting = look_into(file)
+    if waiting is None:
+        raise saving.refuse(file, "what a text file has read ahead cannot be seen in this version of Python", "close it, or open it in binary mode")
+    if waiting.decoder is None:
+        return waiting.newline, None
+    name = getattr(file, "name", "")
+    if not file.seekable():
+        raise saving.refuse(file, f"the open file {name!r} has no position")
+    pause = pause_of(file, waiting)
+    read_at = byte_reader(file.buffer)
+    place = pause if pause is None or read_at is None else find_offset(file, waiting.newline, pause, read_at)
+    if place is None:
+        raise saving.refuse(file, f"no position in {name!r} leads to what is read next", "read it whole, or open it in binary mode")
+    return waiting.newline, tuple(place) if isinstance(place, Pause) else place
+
+
+def _go_to(loading: Any, file: Any, newline: str | None, place: Place) -> None:
+    """Leads a text file that was opened again to where the other one stood."""
+    offset = place if isinstance(place, int) else find_offset(file, newline, Pause(*place), functools.partial(_read_from, file.buffer))
     if offset is None:
-        raise saving.refuse(file, f"the position in {file.name!r} is unknown while it is read by iteration", "read it with readline()")
-    return offset
-
-
-def _offset_while_iterating(file: Any) -> int | None:
-    """Finds where a text file stands between two lines of an iteration, when ``tell`` refuses to say, from what is left to read."""
-    end = os.fstat(file.fileno()).st_size
-    if end - file.buffer.tell() > _REREAD_BYTES:
-        return None
-    file.flush()  # lets tell and seek work again
-    rest = file.read()
-    for text in (rest, rest.replace("\n", "\r\n")):
-        offset = end - len(text.encode(file.encoding, file.errors))
-        if offset >= 0:
-            file.seek(offset)
-            if file.read() == rest:
-                file.seek(offset)
-                return offset
-    file.seek(end)
-    return None
-
-
-def _newline_of(file: Any, offset: int) -> str | None:
-    """Returns the ``newline`` that a text file was opened with, which only the garbage collector is told.
-
-    Among its strings it stands between the encoding and what is decoded but not yet read.
-    """
-    strings = [each for each in gc.get_referents(file) if type(each) is str][1:-1]
-    if not strings or (len(strings) == 1 and file.readable() and offset):
-        return None
-    return strings[0] if strings[0] in _NEWLINES else None
+        raise loading.refuse(f"{getattr(file, 'name', 'what a text file reads')!r} is not what it was when it was read")
+    file.seek(offset)
 
 
 def _build_file(
-    loading: Any, path: str, mode: str, encoding: str | None, errors: str | None, offset: int, newline: str | None = None
+    loading: Any, path: str, mode: str, encoding: str | None, errors: str | None, place: Place, newline: str | None = None
 ) -> Any:
     path = loading.located(path)
     if loading.is_rehearsal:
-        path, mode, offset = os.devnull, "rb" if "b" in mode else "r", 0
+        path, mode, place = os.devnull, "rb" if "b" in mode else "r", 0
     if "b" not in mode:
         errors = None if errors == "strict" else errors  # Python's own word for it, the same object everywhere
         file: Any = open(path, mode, encoding=encoding, errors=errors, newline=newline, opener=_open_as_it_is)  # noqa: SIM115
+        _go_to(loading, file, newline, place)
     else:
         file = open(path, mode, opener=_open_as_it_is)  # noqa: SIM115  (the user's program closes it)
-    file.seek(offset)
+        file.seek(place)
     return file
 
 
@@ -126,28 +125,52 @@ def _build_closed_file(loading: Any, path: str, mode: str, encoding: str | None)
     return file
 
 
+def _reduce_buffered(file: Any, saving: Any) -> Any:
+    """A buffer over what is no file (the user's own class): what it has read ahead is read again."""
+    if file.closed:
+        return door("closed_file"), (str(getattr(file, "name", "")), "rb", None)
+    if not file.seekable():
+        raise saving.refuse(file, f"an open {type(file.raw).__qualname__} cannot go back to where it is read")
+    return door("buffered_over"), (file.raw, _offset_of(file, saving))
+
+
+def _build_buffered(loading: Any, raw: Any, offset: int) -> Any:
+    file = io.BufferedReader(raw)
+    if not loading.is_rehearsal:
+        file.seek(offset)
+    return file
+
+
 def _reduce_text(file: Any, saving: Any) -> Any:
     """Text over something that is not a plain file (a gzip file, bytes in memory)."""
     if file.closed:
         return door("closed_file"), (str(getattr(file, "name", "")), "r", file.encoding)
-    position = None
     if file.writable():
         before = file.buffer.tell()
-        file.flush()
+        flush_quietly(file)
         if file.buffer.tell() != before:
             raise saving.begin_again()
-    else:
-        position = _offset_of(file, saving)
-    layout = (file.encoding, file.errors, _newline_of(file, position or 0), file.line_buffering, file.write_through)
-    return door("text_over"), (file.buffer, layout, position)
+    newline, place = _text_place(file, saving)
+    layout = (file.encoding, file.errors, newline, file.line_buffering, file.write_through)
+    return door("text_over"), (file.buffer, layout, place)
 
 
-def _build_text(loading: Any, buffer: Any, layout: tuple[Any, ...], position: int | None) -> Any:
+def _build_text(loading: Any, buffer: Any, layout: tuple[Any, ...], place: Place | None) -> Any:
     encoding, errors, newline, line_buffering, write_through = layout
     file = io.TextIOWrapper(buffer, encoding, errors, newline, line_buffering=line_buffering, write_through=write_through)
-    if position is not None:
-        file.seek(position)
+    if place is not None and not loading.is_rehearsal:
+        _go_to(loading, file, newline, place)
     return file
+
+
+def _read_from(buffer: Any, start: int, size: int) -> bytes:
+    """Reads bytes at an offset of whatever can seek."""
+    buffer.seek(start)
+    pieces = []
+    while size and (piece := buffer.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _reduce_gzip(file: Any, saving: Any) -> Any:
@@ -177,6 +200,33 @@ def _build_gzip_reader(loading: Any, source: Any, path: str, offset: int) -> Any
     if source is not None:
         source.seek(0)
     file = gzip.GzipFile(loading.located(path), "rb", fileobj=source)
+    file.seek(offset)
+    return file
+
+
+def _reduce_compressed(file: Any, saving: Any) -> Any:
+    """A bz2 or xz file that is read; the compressors of those that are written can neither be copied nor end at a byte and go on."""
+    name = next(base.__name__ for base in type(file).__mro__ if base.__name__ in _MODULE_OF_COMPRESSED)
+    if file.closed:
+        return door("closed_file"), (str(getattr(file, "name", "")), "rb", None)
+    if file.writable():
+        raise saving.refuse(file, f"a {name} that is being written cannot be stored", "write with gzip, or close the file and append to it")
+    source, is_owned = file._fp, file._closefp
+    path = getattr(source, "name", None) if is_owned else None
+    if is_owned and not isinstance(path, str | bytes):
+        raise saving.refuse(file, f"the open {name} has no path to open it by")
+    options = {"format": int(found["format"]), "filters": found["filters"]} if (found := file._buffer.raw._decomp_args) else {}
+    place = (None if is_owned else source, "" if path is None else os.path.abspath(os.fsdecode(path)), file.tell())
+    return door("decompressor"), (name, *place, options)
+
+
+def _build_decompressor(loading: Any, name: str, source: Any, path: str, offset: int, options: dict[str, Any]) -> Any:
+    kind = getattr(loading.library(_MODULE_OF_COMPRESSED[name]), name)
+    if loading.is_rehearsal:
+        return kind(io.BytesIO(), "rb", **options)
+    if source is not None:
+        source.seek(0)
+    file = kind(loading.located(path) if source is None else source, "rb", **options)
     file.seek(offset)
     return file
 
@@ -222,6 +272,8 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "_io.BufferedRandom": _reduce_file,
     "_io.FileIO": _reduce_file,
     "gzip.GzipFile": _reduce_gzip,
+    "bz2.BZ2File": _reduce_compressed,
+    "lzma.LZMAFile": _reduce_compressed,
     "_csv.writer": _reduce_csv_writer,
     "_csv.reader": _reduce_csv_reader,
 }
@@ -231,6 +283,8 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "file": _build_file,
     "closed_file": _build_closed_file,
     "text_over": _build_text,
+    "buffered_over": _build_buffered,
+    "decompressor": _build_decompressor,
     "gzip_writer": _build_gzip_writer,
     "gzip_reader": _build_gzip_reader,
     "csv_writer": _build_csv_writer,

@@ -337,6 +337,10 @@ REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "subprocess.Popen": _never("a child process cannot be stored"),
     "concurrent.futures._base.Future": _never("a future belongs to its pool"),
     "h5py._hl.files.File": _never("an open HDF5 file cannot be stored", "close it, or keep its path"),
+    **dict.fromkeys(
+        ("pandas.io.parsers.readers.TextFileReader", "pandas.io.json._json.JsonReader", "pandas.api.typing.JsonReader"),
+        _never("a file that pandas reads in chunks is open", "commits are made again when it has been read"),
+    ),
 }
 for _name in ("TypeVar", "ParamSpec", "TypeVarTuple", "NewType"):
     REDUCERS[f"typing.{_name}"] = _reduce_type_variable
