@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dartvc.state.adapters.arrays import Detached
+from dartvc.state.adapters.guarded import runs_code_when_pickled
 from dartvc.state.rebuild import door
+from dartvc.state.strings import with_interned_keys
 
-__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "TRANSIENT"]
+__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "TRANSIENT", "is_parametrized_kind", "reduce_parametrized"]
 
 
 def _bytes_of(storage: Any) -> memoryview:
@@ -252,6 +254,32 @@ def _set_optimizer_state(loading: Any, optimizer: Any, state: dict[str, Any]) ->
     optimizer._patch_step_function()
 
 
+def is_parametrized_kind(kind: type) -> bool:
+    """Whether a class was made for one module by `torch.nn.utils.parametrize`, which lets no object of it pickle itself."""
+    return kind.__module__ == "torch.nn.utils.parametrize" and "__getstate__" in vars(kind) and len(kind.__bases__) == 1
+
+
+def reduce_parametrized(module: Any, saving: Any) -> Any:
+    """Takes a module with parametrizations apart as one of its first class that changes its class later, which is what torch does.
+
+    The class is stored by value: copies of the module share it, and its properties lead back to the module.
+    """
+    from dartvc.state.saving import UserCodeMet
+
+    kind = type(module)
+    base = kind.__bases__[0]
+    if saving.spares_user_code and runs_code_when_pickled(base):
+        raise UserCodeMet
+    state = super(kind, module).__getstate__()
+    return door("torch_parametrized"), (base,), saving.keep((kind, state)), None, None, door("torch_parametrized_state")
+
+
+def _set_parametrized_state(loading: Any, module: Any, state: tuple[type, Any]) -> None:
+    kind, attributes = state
+    module.__class__ = kind
+    module.__setstate__(with_interned_keys(attributes) if type(attributes) is dict else attributes)
+
+
 _BY_OPTIMIZER = "_per_optimizer_states"
 """What a scaler holds between ``unscale_`` or ``step`` and ``update``, by the identity of the optimizer, to which it does not refer."""
 
@@ -307,6 +335,8 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "torch_record_function": _build_record_function,
     "torch_optimizer": lambda loading, kind: kind.__new__(kind),
     "torch_optimizer_state": _set_optimizer_state,
+    "torch_parametrized": lambda loading, kind: kind.__new__(kind),
+    "torch_parametrized_state": _set_parametrized_state,
     "torch_scaler": lambda loading, kind: kind.__new__(kind),
     "torch_scaler_state": _set_scaler_state,
     "torch_storage": _build_storage,

@@ -180,3 +180,42 @@ def test_a_hook_that_cannot_be_stored_is_named(way: str) -> None:
     with pytest.raises(Refusal) as caught:
         save({"w": names["w"]}, Saving(names, "__main__"))
     assert "gradient" in caught.value.reason or "AccumulateGrad" in caught.value.reason
+
+
+PARAMETRIZED = {
+    **{name: f"m = nn.Sequential(parametrizations.{name}(nn.Linear(4, 4)), nn.Linear(4, 1))" for name in ("weight_norm", "spectral_norm", "orthogonal")},
+    "one of the program's": (
+        "class Symmetric(nn.Module):\n  def forward(self, x): return x.triu() + x.triu(1).T\n  def right_inverse(self, x): return x.triu()\n"
+        "m = nn.Sequential(parametrize.register_parametrization(nn.Linear(4, 4), 'weight', Symmetric()), nn.Linear(4, 1))"
+    ),
+    "several, on a class of the program's": (
+        "class Twice(nn.Module):\n  def forward(self, x): return 2 * x\n"
+        "class Layer(nn.Module):\n  def __init__(self):\n    super().__init__()\n    self.w = nn.Parameter(torch.ones(4, 4)); self.register_buffer('b', torch.ones(4))\n"
+        "  def forward(self, x): return x @ self.w + self.b\n"
+        "m = nn.Sequential(Layer(), nn.Linear(4, 1))\n"
+        "for name in ('w', 'w', 'b'): parametrize.register_parametrization(m[0], name, Twice())"
+    ),
+    "one that was taken away": (
+        "m = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 1)); parametrizations.spectral_norm(m[0], 'bias')\n"
+        "parametrize.remove_parametrizations(m[0], 'bias')"
+    ),
+}
+
+
+@pytest.mark.parametrize("claim", PARAMETRIZED)
+def test_a_parametrized_module_comes_back_with_its_copies(claim: str) -> None:
+    before = "import copy, torch\nfrom torch import nn\nfrom torch.nn.utils import parametrizations, parametrize\ntorch.manual_seed(0)\n"
+    after = "\ncopied = copy.deepcopy(m); weights = m.state_dict(keep_vars=True); o = torch.optim.SGD(m.parameters(), 0.1); x = torch.rand(3, 4)"
+    first = run(before + PARAMETRIZED[claim] + after)
+    again = through(first)
+    step = "for _ in range(3):\n  o.zero_grad(); m(x).pow(2).sum().backward(); o.step()\nfound = m(x).tolist(), copied(x).tolist()"
+    for names in (first, again):
+        exec(step, names)
+        exec("other = copy.deepcopy(m)(x).tolist()", names)
+    assert first["found"] == again["found"] and first["other"] == again["other"]
+    assert type(again["m"][0]) is type(again["copied"][0]) and type(again["m"][0]).__name__ == type(first["m"][0]).__name__
+    assert [*vars(first["m"][0])] == [*vars(again["m"][0])] and again["m"].state_dict().keys() == first["m"].state_dict().keys()
+    assert all(each is again["weights"][name] for name, each in again["m"].state_dict(keep_vars=True).items())
+    for name in [*again["m"][0].parametrizations]:
+        again["parametrize"].remove_parametrizations(again["m"][0], name)
+    assert "Parametrized" not in type(again["m"][0]).__name__
