@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from dartvc.host.machine import describe_machine, describe_python
-from dartvc.host.places import git_folders
+from dartvc.host.places import git_folders, is_library_file
 
 __all__ = ["compare_environments", "describe_environment", "describe_host", "is_dirty"]
 
@@ -18,8 +19,8 @@ _HOST = ("python", "implementation", "platform", "machine", "cpu", "cpus", "gpus
 def describe_environment(root: Path, before: Mapping[str, object]) -> Mapping[str, object]:
     """Returns the present environment; ``before`` itself when nothing changed since.
 
-    Packages are those that the program has imported and that say their version; the user's git is only read, and looked through for
-    changes only when its HEAD moved, for that takes as long as the user's project is large.
+    Packages are those that the program has imported and that say their version, its own in the project's folder apart; the user's git is only read, and looked
+    through for changes only when its HEAD moved, for that takes as long as the user's project is large.
     """
     count = len(sys.modules)
     head = _git_head(root)
@@ -30,7 +31,7 @@ def describe_environment(root: Path, before: Mapping[str, object]) -> Mapping[st
         if "." in name or name.startswith("_") or name in sys.stdlib_module_names:
             continue
         version = getattr(module, "__dict__", {}).get("__version__")
-        if isinstance(version, str):
+        if isinstance(version, str) and not _is_of_project(module, root):
             packages[name] = version
     return {
         **({key: before[key] for key in _HOST} if all(key in before for key in _HOST) else describe_host()),
@@ -39,6 +40,12 @@ def describe_environment(root: Path, before: Mapping[str, object]) -> Mapping[st
         "git_dirty": before.get("git_dirty") if before and before.get("git") == head else is_dirty(root) if head is not None else None,
         "modules": count,
     }
+
+
+def _is_of_project(module: object, root: Path) -> bool:
+    """Whether a module lies in the project itself, where nothing is installed."""
+    file = getattr(module, "__dict__", {}).get("__file__")
+    return isinstance(file, str) and not is_library_file(file) and Path(os.path.abspath(file)).is_relative_to(root)
 
 
 def describe_host() -> dict[str, object]:

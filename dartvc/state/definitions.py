@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from dartvc.state.forbidden import is_forbidden
 from dartvc.state.rebuild import door
 from dartvc.state.strings import with_interned_keys
 
@@ -67,7 +68,7 @@ def code_names(code: types.CodeType) -> Iterator[str]:
 def reduce_function(function: Any, saving: Saving) -> Reduction:
     """Takes a function apart, or leaves an importable one to pickle."""
     if not is_by_value(function, saving.main_name):
-        return NotImplemented
+        return saving.by_name(function)
     code = _written_code(function.__code__, saving)
     saving.global_names.update(_known_code(code)[2])
     cells = function.__closure__ or ()
@@ -187,7 +188,7 @@ def reduce_cell(cell: types.CellType, saving: Saving) -> Reduction:
 def reduce_class(cls: Any, saving: Saving) -> Reduction:
     """Takes a class apart, or leaves an importable one to pickle."""
     if not is_by_value(cls, saving.main_name):
-        return NotImplemented
+        return saving.by_name(cls)
     if cls is type(None) or cls is type(Ellipsis) or cls is type(NotImplemented):
         return NotImplemented
     if isinstance(cls, enum.EnumMeta):
@@ -442,6 +443,8 @@ def _build_lru_cache(loading: Any, function: Any, maxsize: int | None, typed: bo
 def _build_imported(loading: Any, module: str, name: str) -> object:
     import operator
 
+    if is_forbidden(module, name.split(".")[0]):
+        raise loading.refuse(f"loading it would call {module}.{name}")
     return operator.attrgetter(name)(_build_module(loading, module))
 
 

@@ -7,12 +7,14 @@ import importlib
 import io
 import pickle
 import sys
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dartvc.errors import CorruptError
 from dartvc.state import adapters
-from dartvc.state.adapters.forbidden import is_forbidden
+from dartvc.state.admission import Inadmissible, admit
+from dartvc.state.forbidden import is_forbidden
 from dartvc.state.sets import TABLES, lay_out
 from dartvc.state.strings import STRINGS, intern_again
 
@@ -138,7 +140,7 @@ class Loading:
 
 
 class StateUnpickler(pickle.Unpickler):
-    """Pickle's own, with our builders, and without what no stored value has to call.
+    """Pickle's own, with our builders, and without calls of what no stored value has to call.
 
     Args:
         stream: what was pickled.
@@ -146,14 +148,16 @@ class StateUnpickler(pickle.Unpickler):
     """
 
     def __init__(self, stream: bytes, loading: Loading) -> None:
-        super().__init__(io.BytesIO(stream), buffers=_iter_foreign(stream, loading.buffers))
+        super().__init__(io.BytesIO(stream), fix_imports=False, buffers=_iter_foreign(stream, loading.buffers))
         self.loading = loading
+        self.stream = stream
+        self.is_admitted = False
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns a builder, or what a module has under a name.
 
         Raises:
-            Unloadable: it is not here, or forbidden.
+            Unloadable: it is not here, or forbidden and more than a value.
         """
         if module == "dartvc.state.rebuild":
             if name == "namespace":
@@ -163,15 +167,35 @@ class StateUnpickler(pickle.Unpickler):
                 raise Unloadable(f"it was stored by a newer dartvc (builder {name})")
             return functools.partial(builder, self.loading)
         if is_forbidden(module, name.split(".")[0]):
-            raise Unloadable(f"loading it would call {module}.{name}")
+            self._admit()
         try:
             if module == "_asyncio":
                 self.loading.library("asyncio")  # which imports it; imported first, it would be made twice
-            return super().find_class(module, name)
+            found = super().find_class(module, name)
         except ModuleNotFoundError as error:
             raise Unloadable(f"it needs the module {error.name}, which is not installed here") from error
         except AttributeError as error:
             raise Unloadable(f"{module} has no {name} here: another version of the library, or of your module") from error
+        if not is_forbidden(module, "_") and not is_forbidden(module, name.split(".")[0]):
+            _refuse_aliases(module, name, found)
+        return found
+
+    def _admit(self) -> None:
+        """Looks the stream through, once, before it gets a forbidden function as a value."""
+        if not self.is_admitted:
+            try:
+                admit(self.stream)
+            except Inadmissible as error:
+                raise Unloadable(str(error)) from None
+            self.is_admitted = True
+
+
+def _refuse_aliases(module: str, name: str, found: object) -> None:
+    """Refuses a forbidden function under another name than its own, under which pickle never stores it."""
+    if isinstance(found, types.FunctionType | types.BuiltinFunctionType | type) and not isinstance(getattr(found, "__self__", None), type):
+        home, own_name = found.__module__ or "", found.__qualname__
+        if is_forbidden(home, own_name.split(".")[0]) and home in sys.modules:
+            raise Unloadable(f"loading it would call {home}.{own_name}, which it calls {module}.{name}")
 
 
 def _iter_foreign(stream: bytes, buffers: StoredBuffers) -> Iterator[object]:

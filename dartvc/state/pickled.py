@@ -12,7 +12,7 @@ from typing import Any
 
 from xxhash import xxh3_128_digest
 
-__all__ = ["Node", "Unreadable", "content_digest", "read_pickle"]
+__all__ = ["Node", "Reader", "Unreadable", "content_digest", "read_pickle"]
 
 _MARK = object()
 _BUILDERS = "dartvc.state.rebuild"
@@ -75,7 +75,7 @@ def read_pickle(stream: bytes) -> Node:
         Unreadable: it is none of ours.
     """
     try:
-        found = _Reader(stream).read()
+        found = Reader(stream).read()
     except (IndexError, KeyError, ValueError, struct.error, AttributeError, TypeError) as error:
         raise Unreadable(str(error)) from error
     if not isinstance(found, Node):
@@ -83,14 +83,22 @@ def read_pickle(stream: bytes) -> Node:
     return found
 
 
-class _Reader:
+class Reader:
+    """Reads a stream, opcode by opcode."""
+
     def __init__(self, stream: bytes) -> None:
         self.stream = stream
         self.stack: list[Any] = []
         self.memo: list[Any] = []
         self.buffers = 0
 
+    @staticmethod
+    def is_mark(value: object) -> bool:
+        """Whether something on the stack is the mark where a run of items begins."""
+        return value is _MARK
+
     def read(self) -> Any:
+        """Returns what the stream makes, as nodes."""
         stream, stack, memo = self.stream, self.stack, self.memo
         at = 0
         while True:
@@ -130,12 +138,13 @@ class _Reader:
             elif code == 0x63:  # GLOBAL
                 end = stream.index(b"\n", at)
                 last = stream.index(b"\n", end + 1)
-                stack.append(Node("global", [stream[at:end].decode(), stream[end + 1 : last].decode()]))
+                stack += stream[at:end].decode(), stream[end + 1 : last].decode()
                 at = last + 1
+                self.act(0x93)
             else:
-                self._act(code)
+                self.act(code)
 
-    def _act(self, code: int) -> None:
+    def act(self, code: int) -> None:
         """Does what an opcode without an argument says."""
         stack = self.stack
         if code == 0x28:

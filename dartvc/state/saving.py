@@ -20,7 +20,9 @@ from dartvc.host.collector import CollectorPaused
 from dartvc.model.records import NamedTuple
 from dartvc.state import adapters
 from dartvc.state.adapters.guarded import runs_code_when_pickled
+from dartvc.state.admission import Inadmissible, admit
 from dartvc.state.chunking import unframe
+from dartvc.state.forbidden import is_forbidden
 from dartvc.state.rebuild import door
 from dartvc.state.sets import TABLES, irregular
 from dartvc.state.strings import STRINGS, find_interned
@@ -115,6 +117,7 @@ class Saving:
         buffers: out-of-band buffers by position.
         plain_code: gives for code that is watched what the user wrote.
         knows_builtins: the dict of the builtins is in the pickler's memo from the start, and the stream begins with what makes it.
+        has_forbidden: a function that no stored value may call is among what was pickled as a name.
         spares_user_code: raise `UserCodeMet` instead of running a hook of the user's (``__reduce__``, ``__getstate__`` ...) on a living object.
     """
 
@@ -140,6 +143,7 @@ class Saving:
         self.keeps_strings = False
         self.spares_user_code = False
         self.knows_builtins = False
+        self.has_forbidden = False
         self.pickler: Any = None
         """While it pickles: its memo tells what it has met."""
         self._reducers: dict[type, adapters.Reducer | None] = {}
@@ -179,6 +183,13 @@ class Saving:
         """Returns what to raise when the dict of the builtins is met: it is written as what makes it, which must stand first."""
         self.knows_builtins = True
         return Unsettled()
+
+    def by_name(self, definition: Any) -> Any:
+        """Leaves a function or class to pickle, which stores its name."""
+        module, name = definition.__module__, definition.__qualname__
+        if isinstance(module, str) and is_forbidden(module, name.split(".")[0]):
+            self.has_forbidden = True
+        return NotImplemented
 
     def keep(self, value: object) -> Any:
         """Keeps a temporary alive until the pickling ends, so that its id is not used again under the pickler's memo."""
@@ -422,8 +433,17 @@ def _memo_of_builtins() -> Any:
 
 
 def _saved(sink: Sink, saving: Saving) -> Saved:
-    """Makes one stream of what was pickled; the number of foreign buffers stands behind it."""
+    """Makes one stream of what was pickled; the number of foreign buffers stands behind it.
+
+    Raises:
+        Refusal: it could not be loaded, for it would call what no stored value may call.
+    """
     stream = unframe(sink.pieces, len(saving.foreign).to_bytes(4, "little"))
+    if saving.has_forbidden:
+        try:
+            admit(stream)
+        except Inadmissible as error:
+            raise Refusal(str(error)) from error
     if saving.knows_builtins:
         stream = _PROTO + _MAKING_BUILTINS + stream[len(_PROTO) :]
     return Saved(

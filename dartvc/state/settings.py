@@ -45,6 +45,7 @@ def _read_torch() -> dict[str, Any] | None:
         ),
         "cudnn": tuple((name, getattr(torch.backends.cudnn, name)) for name in ("enabled", "benchmark", "deterministic")),
         "print": dict(vars(torch._tensor_str.PRINT_OPTS)),
+        "hooks": torch.utils.hooks.RemovableHandle.next_id,
     }
 
 
@@ -76,6 +77,8 @@ def _write_torch(value: Mapping[str, Any] | None) -> None:
     for name, setting in value["cudnn"]:
         setattr(torch.backends.cudnn, name, setting)
     vars(torch._tensor_str.PRINT_OPTS).update(value["print"])
+    numbers = torch.utils.hooks.RemovableHandle
+    numbers.next_id = max(numbers.next_id, value.get("hooks", 0))  # a hook that has the number of another takes its place
 
 
 def _read_numpy() -> Any:

@@ -48,6 +48,8 @@ def find_reducer(kind: type, main_name: str, met: set[type]) -> Reducer | None:
 
     User classes are added to ``met`` when their own code takes part: what they pickle to has to be proven to load.
     """
+    if tensors.is_parametrized_kind(kind):
+        return tensors.reduce_parametrized
     found: Reducer | None = None
 
     def is_users(base: type) -> bool:

@@ -106,7 +106,7 @@ def _reduce_builtin(method: Any, saving: Any) -> Any:
     """The way a future wakes a task is a method that has no name to look up; all others are left to pickle."""
     task: Any = getattr(method, "__self__", None)
     if method.__name__ != "task_wakeup" or not hasattr(type(task), "get_coro"):
-        return NotImplemented
+        return saving.by_name(method)
     return door("task_step" if task.get_coro().cr_running else "task_wakeup"), (task,)
 
 

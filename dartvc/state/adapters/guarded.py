@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dartvc.host.places import is_library_file
-from dartvc.state.adapters.forbidden import is_forbidden
+from dartvc.state.forbidden import is_forbidden
 
 __all__ = ["DEADLINE_S", "has_own_reduce", "is_proven", "reduce_guarded", "runs_code_at_load", "runs_code_when_pickled", "try_in_child"]
 

@@ -7,14 +7,17 @@ result of a computation comes back as its value: the graph behind it lives in C+
 from __future__ import annotations
 
 import collections
+import gc
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from dartvc.state.adapters.arrays import Detached
+from dartvc.state.adapters.guarded import runs_code_when_pickled
 from dartvc.state.rebuild import door
+from dartvc.state.strings import with_interned_keys
 
-__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "TRANSIENT"]
+__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "TRANSIENT", "is_parametrized_kind", "reduce_parametrized"]
 
 
 def _bytes_of(storage: Any) -> memoryview:
@@ -54,8 +57,36 @@ def _reduce_tensor(tensor: Any, saving: Any) -> Any:
         bool(tensor.is_conj()),
         bool(tensor.is_neg()),
     )
-    state = (tensor.grad if tensor.is_leaf else None, dict(tensor.__dict__))
-    return door("torch_tensor"), (*described, *flags), saving.keep(state), None, None, door("torch_tensor_state")
+    state: tuple[Any, ...] = (tensor.grad if tensor.is_leaf else None, dict(tensor.__dict__))
+    hooks = _hooks_of(tensor)
+    if reason := _why_hooks_are_lost(tensor, hooks):
+        raise saving.refuse(tensor, reason)
+    if hooks == _NO_HOOKS:
+        return door("torch_tensor"), (*described, *flags), saving.keep(state), None, None, door("torch_tensor_state")
+    return door("torch_tensor"), (*described, *flags), saving.keep((*state, *hooks)), None, None, door("torch_hooked_tensor_state")
+
+
+_NO_HOOKS = None, None
+
+
+def _hooks_of(tensor: Any) -> tuple[Any, Any]:
+    """Returns what a leaf calls with its gradient, and what when that was added to what it has; each a dict by number, which handles refer to."""
+    return (tensor._backward_hooks, tensor._post_accumulate_grad_hooks) if tensor.is_leaf else _NO_HOOKS
+
+
+def _why_hooks_are_lost(tensor: Any, hooks: tuple[Any, Any]) -> str:
+    """Returns what is hooked to the node that adds up a leaf's gradients, which a tensor does not know, and nothing leads back to."""
+    torch = sys.modules["torch"]
+    library = sys.modules.get("torch.utils.hooks")
+    if not library or not library.RemovableHandle.next_id or not tensor.is_leaf or not tensor.requires_grad:
+        return ""  # nothing was ever hooked to anything
+    if torch.is_inference_mode_enabled() or torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        return ""  # what is done to a tensor now is watched, or has no graph
+    with torch.enable_grad():
+        node = tensor.view_as(tensor).grad_fn.next_functions[0][0]
+    if all(any(each is known for known in hooks) for each in gc.get_referents(node) if isinstance(each, dict) and each):
+        return ""
+    return "something is hooked to the node that adds up its gradient (register_multi_grad_hook, AccumulateGrad.register_hook), and cannot be stored"
 
 
 def _why_not_now(tensor: Any) -> str:
@@ -114,6 +145,7 @@ def _tensor_children(tensor: Any) -> Iterable[object]:
             yield ("memory", pointer)
     if tensor.is_leaf and tensor.grad is not None:
         yield tensor.grad
+    yield from (hooks for hooks in _hooks_of(tensor) if hooks is not None)
     yield tensor.__dict__
 
 
@@ -166,6 +198,15 @@ def _set_tensor_state(loading: Any, tensor: Any, state: tuple[Any, dict[str, Any
         tensor.__dict__.update(attributes)
 
 
+def _set_hooked_tensor_state(loading: Any, tensor: Any, state: tuple[Any, dict[str, Any], Any, Any]) -> None:
+    grad, attributes, backward, accumulated = state
+    _set_tensor_state(loading, tensor, (grad, attributes))
+    if backward is not None:
+        tensor._backward_hooks = backward
+    if accumulated is not None:
+        tensor._post_accumulate_grad_hooks = accumulated
+
+
 def _build_as_numpy(loading: Any, tensor: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
     numpy = loading.library("numpy")
     storage = tensor.detach().numpy()
@@ -213,14 +254,38 @@ def _set_optimizer_state(loading: Any, optimizer: Any, state: dict[str, Any]) ->
     optimizer._patch_step_function()
 
 
+def is_parametrized_kind(kind: type) -> bool:
+    """Whether a class was made for one module by `torch.nn.utils.parametrize`, which lets no object of it pickle itself."""
+    return kind.__module__ == "torch.nn.utils.parametrize" and "__getstate__" in vars(kind) and len(kind.__bases__) == 1
+
+
+def reduce_parametrized(module: Any, saving: Any) -> Any:
+    """Takes a module with parametrizations apart as one of its first class that changes its class later, which is what torch does.
+
+    The class is stored by value: copies of the module share it, and its properties lead back to the module.
+    """
+    from dartvc.state.saving import UserCodeMet
+
+    kind = type(module)
+    base = kind.__bases__[0]
+    if saving.spares_user_code and runs_code_when_pickled(base):
+        raise UserCodeMet
+    state = super(kind, module).__getstate__()
+    return door("torch_parametrized"), (base,), saving.keep((kind, state)), None, None, door("torch_parametrized_state")
+
+
+def _set_parametrized_state(loading: Any, module: Any, state: tuple[type, Any]) -> None:
+    kind, attributes = state
+    module.__class__ = kind
+    module.__setstate__(with_interned_keys(attributes) if type(attributes) is dict else attributes)
+
+
 _BY_OPTIMIZER = "_per_optimizer_states"
 """What a scaler holds between ``unscale_`` or ``step`` and ``update``, by the identity of the optimizer, to which it does not refer."""
 
 
 def _owners(scaler: Any) -> dict[int, object]:
     """Returns the optimizers that a scaler has something of, by identity."""
-    import gc
-
     states = vars(scaler).get(_BY_OPTIMIZER)
     return {id(each): each for each in gc.get_objects() if id(each) in states} if states else {}
 
@@ -270,11 +335,14 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "torch_record_function": _build_record_function,
     "torch_optimizer": lambda loading, kind: kind.__new__(kind),
     "torch_optimizer_state": _set_optimizer_state,
+    "torch_parametrized": lambda loading, kind: kind.__new__(kind),
+    "torch_parametrized_state": _set_parametrized_state,
     "torch_scaler": lambda loading, kind: kind.__new__(kind),
     "torch_scaler_state": _set_scaler_state,
     "torch_storage": _build_storage,
     "torch_tensor": _build_tensor,
     "torch_tensor_state": _set_tensor_state,
+    "torch_hooked_tensor_state": _set_hooked_tensor_state,
     "torch_as_numpy": _build_as_numpy,
     "torch_generator": _build_generator,
     "torch_device": _build_device,

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from dartvc.state.adapters.tensors import BUILDERS
+from dartvc.state.candidates import names_in_source
 from dartvc.state.loading import LiveBuffers, Loading, load
+from dartvc.state.saving import Refusal, Saving, save
+from dartvc.state.settings import _read_torch, _write_torch
 from dartvc.state.summaries import summarize
 from dartvc.state.working import WorkingNamespace
 from tests.unit.state.test_state_roundtrip import run, through
@@ -103,3 +106,116 @@ def test_a_generator_of_another_kind_of_device_begins_at_its_seed() -> None:
     state = torch.tensor([*(1234).to_bytes(8, "little"), *bytes(8)], dtype=torch.uint8)  # a seed and an offset, as CUDA has them
     generator = BUILDERS["torch_generator"](loading, "cuda:0", state)
     assert generator.initial_seed() == 1234 and "begins again at its seed" in loading.notes[0]
+
+
+HOOKS = {
+    "register_hook": ("w.register_hook(lambda g: g * 2)", "w.grad.tolist() == [2, 2, 2]"),
+    "of a parameter": ("w = torch.nn.Parameter(torch.ones(3)); w.register_hook(lambda g: g * 2)", "w.grad.tolist() == [2, 2, 2]"),
+    "in their order": ("w.register_hook(lambda g: g * 2); w.register_hook(lambda g: g + 1)", "w.grad.tolist() == [3, 3, 3]"),
+    "without the removed one": ("h = w.register_hook(lambda g: g * 2); w.register_hook(lambda g: g + 1); h.remove()", "w.grad.tolist() == [2, 2, 2]"),
+    "after the gradient": (
+        "seen = []; w.register_post_accumulate_grad_hook(lambda p: seen.append((p is w, p.grad.tolist())))",
+        "seen == [(True, [1, 1, 1])]",
+    ),
+    "a closure's own": (
+        "seen = []\ndef watch(kept):\n  w.register_hook(lambda g: kept.append(g.sum().item()))\nwatch(seen)",
+        "seen == [3.0]",
+    ),
+    "of a frozen one": ("w.register_hook(lambda g: g * 2); w.requires_grad_(False)", "w.grad.tolist() == [2, 2, 2]"),
+    "shared by two": ("w.register_hook(lambda g: g * 2); v = w", "v is w and w.grad.tolist() == [2, 2, 2]"),
+}
+
+
+@pytest.mark.parametrize("claim", HOOKS)
+def test_hooks_of_a_leaf_come_back(claim: str) -> None:
+    code, check = HOOKS[claim]
+    names = through(run("import torch\nw = torch.ones(3, requires_grad=True)\n" + code))
+    names["w"].requires_grad_(True).sum().backward()
+    assert eval(check, names)
+
+
+def test_the_handle_of_a_hook_still_removes_it() -> None:
+    code = "w = torch.ones(3, requires_grad=True); h = w.register_hook(lambda g: g * 2); w.register_hook(lambda g: g + 1)"
+    names = through(run(f"import torch\n{code}\na = w.register_post_accumulate_grad_hook(lambda p: p.grad.zero_())"))
+    for handle in ("h", "a"):
+        names[handle].remove()
+    names["w"].sum().backward()
+    assert names["w"].grad.tolist() == [2, 2, 2] and not names["w"]._post_accumulate_grad_hooks
+
+
+def test_a_hook_is_a_change_of_its_own_and_what_it_shares_is_stored_with_it() -> None:
+    names = run("import torch\nw = torch.ones(3, requires_grad=True); seen = []; other = 1")
+    working = WorkingNamespace(names, summarize)
+
+    def changed(code: str) -> set[str]:
+        exec(code, names)
+        return {each.name for each in working.stage(names_in_source(code)).changed}
+
+    changed("")
+    assert changed("handle = w.register_hook(lambda g, kept=seen: kept.append(1))") == {"w", "seen", "handle"}
+    assert not changed("w.shape")
+    assert "w" in changed("handle.remove()")
+
+
+def test_numbers_of_hooks_go_on_where_they_were() -> None:
+    handles = torch.utils.hooks.RemovableHandle
+    torch.ones(1, requires_grad=True).register_hook(int)
+    stored, before = _read_torch(), handles.next_id
+    handles.next_id = 0
+    try:
+        _write_torch(stored)
+        assert handles.next_id == before
+    finally:
+        handles.next_id = before
+
+
+@pytest.mark.parametrize("way", ["accumulator", "several"])
+def test_a_hook_that_cannot_be_stored_is_named(way: str) -> None:
+    names = run("import torch\nw = torch.ones(3, requires_grad=True)\nfrom torch.autograd.graph import register_multi_grad_hook, get_gradient_edge")
+    if way == "several":
+        exec("register_multi_grad_hook([w], lambda grads: None)", names)
+    else:
+        names["__node"] = names["get_gradient_edge"](names["w"]).node
+        names["__node"].register_hook(lambda *found: None)
+    with pytest.raises(Refusal) as caught:
+        save({"w": names["w"]}, Saving(names, "__main__"))
+    assert "gradient" in caught.value.reason or "AccumulateGrad" in caught.value.reason
+
+
+PARAMETRIZED = {
+    **{name: f"m = nn.Sequential(parametrizations.{name}(nn.Linear(4, 4)), nn.Linear(4, 1))" for name in ("weight_norm", "spectral_norm", "orthogonal")},
+    "one of the program's": (
+        "class Symmetric(nn.Module):\n  def forward(self, x): return x.triu() + x.triu(1).T\n  def right_inverse(self, x): return x.triu()\n"
+        "m = nn.Sequential(parametrize.register_parametrization(nn.Linear(4, 4), 'weight', Symmetric()), nn.Linear(4, 1))"
+    ),
+    "several, on a class of the program's": (
+        "class Twice(nn.Module):\n  def forward(self, x): return 2 * x\n"
+        "class Layer(nn.Module):\n  def __init__(self):\n    super().__init__()\n    self.w = nn.Parameter(torch.ones(4, 4)); self.register_buffer('b', torch.ones(4))\n"
+        "  def forward(self, x): return x @ self.w + self.b\n"
+        "m = nn.Sequential(Layer(), nn.Linear(4, 1))\n"
+        "for name in ('w', 'w', 'b'): parametrize.register_parametrization(m[0], name, Twice())"
+    ),
+    "one that was taken away": (
+        "m = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 1)); parametrizations.spectral_norm(m[0], 'bias')\n"
+        "parametrize.remove_parametrizations(m[0], 'bias')"
+    ),
+}
+
+
+@pytest.mark.parametrize("claim", PARAMETRIZED)
+def test_a_parametrized_module_comes_back_with_its_copies(claim: str) -> None:
+    before = "import copy, torch\nfrom torch import nn\nfrom torch.nn.utils import parametrizations, parametrize\ntorch.manual_seed(0)\n"
+    after = "\ncopied = copy.deepcopy(m); weights = m.state_dict(keep_vars=True); o = torch.optim.SGD(m.parameters(), 0.1); x = torch.rand(3, 4)"
+    first = run(before + PARAMETRIZED[claim] + after)
+    again = through(first)
+    step = "for _ in range(3):\n  o.zero_grad(); m(x).pow(2).sum().backward(); o.step()\nfound = m(x).tolist(), copied(x).tolist()"
+    for names in (first, again):
+        exec(step, names)
+        exec("other = copy.deepcopy(m)(x).tolist()", names)
+    assert first["found"] == again["found"] and first["other"] == again["other"]
+    assert type(again["m"][0]) is type(again["copied"][0]) and type(again["m"][0]).__name__ == type(first["m"][0]).__name__
+    assert [*vars(first["m"][0])] == [*vars(again["m"][0])] and again["m"].state_dict().keys() == first["m"].state_dict().keys()
+    assert all(each is again["weights"][name] for name, each in again["m"].state_dict(keep_vars=True).items())
+    for name in [*again["m"][0].parametrizations]:
+        again["parametrize"].remove_parametrizations(again["m"][0], name)
+    assert "Parametrized" not in type(again["m"][0]).__name__

@@ -1,4 +1,4 @@
-"""Functions that no stored value may call when it is loaded, whoever made it."""
+"""Functions that no stored value may call when it is loaded, whoever made it. To be a value in it is another matter (`dartvc.state.admission`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HARMLESS |= frozenset(
 
 
 def is_forbidden(module: str, name: str) -> bool:
-    """Whether a stored value may not refer to ``module.name``: it would start processes, evaluate text or touch files at load."""
+    """Whether loading a stored value may not call ``module.name``: it would start processes, evaluate text or touch files at load."""
     if (module, name) in _NAMES:
         return True
     if (module, name) in _HARMLESS or name.startswith("c_"):
