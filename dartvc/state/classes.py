@@ -2,6 +2,7 @@
 
 A class may lead to its own instances: through a list that it keeps, a singleton, a variable that one of its methods closes over. An instance is made
 from its class, and a bound method looked up in it. So a class first gets its methods, and only then what else it has, and what its methods hold.
+What C defines is stored by the name under which a module has it, which need not be its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from dartvc.state.definitions import function_state, interned, is_by_value
+from dartvc.state.definitions import function_state, interned, is_by_value, is_importable
 from dartvc.state.rebuild import door
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def reduce_class(cls: Any, saving: Saving) -> Reduction:
     if cls is type(None) or cls is type(Ellipsis) or cls is type(NotImplemented):
         return NotImplemented
     if not is_by_value(cls, saving.main_name):
-        return NotImplemented
+        return NotImplemented if is_importable(cls) else _reduce_class_of_c(cls, saving)
     if isinstance(cls, enum.EnumMeta):
         return _reduce_enum(cls)
     if type(cls).__name__ == "PyCArrayType":
@@ -95,7 +96,7 @@ def reduce_class(cls: Any, saving: Saving) -> Reduction:
     return door("class_"), arguments, (attributes, registered), None, None, door("class_state")
 
 
-def _steps_of(cls: type, attributes: Mapping[str, object], saving: Saving) -> tuple[_Step, ...]:
+def _steps_of(cls: type, attributes: Mapping[str, object], saving: Saving) -> tuple[_Step | _FunctionStep, ...]:
     """Returns what is done before a class's attributes are loaded, in order: it gets its methods, its other descriptors, and its methods what they hold."""
     methods, others, late = {}, {}, []
     leads_on = False
@@ -111,8 +112,8 @@ def _steps_of(cls: type, attributes: Mapping[str, object], saving: Saving) -> tu
     if not late and not (leads_on and methods):
         return ()
     saving.bare_functions.update(map(id, late))
-    steps = [_Step("class_state", cls, (each, ())) for each in (methods, others) if each]
-    return (*steps, *(_FunctionStep(each) for each in dict.fromkeys(late)))
+    steps: list[_Step | _FunctionStep] = [_Step("class_state", cls, (each, ())) for each in (methods, others) if each]
+    return (*steps, *map(_FunctionStep, dict.fromkeys(late)))
 
 
 def _functions_in(value: object) -> tuple[bool, list[types.FunctionType]]:
@@ -141,6 +142,31 @@ def _is_closed(function: types.FunctionType, cls: type, main_name: str) -> bool:
     return not function.__dict__ and all(
         each is cls or type(each) in _ATOMS or (isinstance(each, type) and not is_by_value(each, main_name)) for each in held
     )
+
+
+def _reduce_class_of_c(cls: type, saving: Saving) -> Reduction:
+    found = _public_name(cls, saving.namespace)
+    if found is None:
+        raise saving.refuse(cls, f"the class {cls.__module__}.{cls.__qualname__} of a C library is in no module that could be imported")
+    return door("imported"), found
+
+
+def _public_name(cls: type, namespace: Mapping[str, object]) -> tuple[str, str] | None:
+    """Returns (module, name) where a class is found: in `types` or another module of Python's before any other, in a public one before a private one."""
+
+    def rank(name: str) -> tuple[bool, bool, bool, str]:
+        root = name.partition(".")[0]
+        return name != "types", root not in sys.stdlib_module_names, any(each.startswith("_") for each in name.split(".")), name
+
+    kept = [name for name, module in list(sys.modules.items()) if module is not None and name != "__main__" and not name.startswith("dartvc.")]
+    for name in sorted(kept, key=rank):
+        names = getattr(sys.modules[name], "__dict__", None)
+        if type(names) is not dict or names is namespace:
+            continue
+        found = next((key for key, value in list(names.items()) if value is cls and type(key) is str and key.isidentifier()), None)
+        if found is not None:
+            return name, found
+    return None
 
 
 def makes_itself(kind: type, is_users: Callable[[type], bool]) -> bool:

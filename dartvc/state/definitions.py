@@ -8,10 +8,8 @@ What importable modules define is left to pickle.
 
 from __future__ import annotations
 
-import abc
 import builtins
 import dataclasses
-import enum
 import linecache
 import marshal
 import os
@@ -19,7 +17,6 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from dartvc.state.rebuild import door
@@ -29,10 +26,12 @@ if TYPE_CHECKING:
     from dartvc.state.saving import Reduction, Saving
 
 __all__ = [
-    "BUILDERS", "CHILDREN", "REDUCERS", "code_names", "function_state", "home_of_globals", "interned", "is_by_value", "is_importable",
+    "BUILDERS", "CHILDREN", "REDUCERS", "code_names", "function_state", "home_of_globals", "interned", "is_by_value", "is_importable", "is_made_in_c",
     "reduce_expression", "reduce_function",
 ]  # fmt: skip
 
+_HEAP_TYPE, _IMMUTABLE_TYPE = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE: made at run time; Py_TPFLAGS_IMMUTABLETYPE: never of a class statement
+_METHODS_OF_C = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 _MARSHAL_VERSION = 2  # without back references: equal code gives equal bytes whatever its reference counts are
 
 
@@ -41,7 +40,7 @@ def is_by_value(definition: Any, main_name: str) -> bool:
     module_name = getattr(definition, "__module__", None)
     if module_name is None or (main_name and module_name in ("__main__", main_name)):
         return True
-    return not is_importable(definition)
+    return not is_importable(definition) and not is_made_in_c(definition)
 
 
 def is_importable(definition: Any) -> bool:
@@ -53,6 +52,15 @@ def is_importable(definition: Any) -> bool:
         except AttributeError:
             return False
     return found is definition
+
+
+def is_made_in_c(definition: object) -> bool:
+    """Whether a class is C's: its methods, if it has any, are no functions that could be stored."""
+    if not isinstance(definition, type):
+        return False
+    if not definition.__flags__ & _HEAP_TYPE or definition.__flags__ & _IMMUTABLE_TYPE:
+        return True
+    return any(type(value) in _METHODS_OF_C and value.__objclass__ is definition for value in vars(definition).values())
 
 
 def code_names(code: types.CodeType) -> Iterator[str]:
