@@ -7,19 +7,46 @@ import inspect
 import types
 from typing import Any
 
-from dartvc.program.frames import function_of
-from dartvc.program.watched import is_trampoline
+from dartvc.program.frames import callee_of, function_of, stack_of
+from dartvc.program.watched import is_switch, is_trampoline
 
 __all__ = ["is_transparent", "leads_to"]
 
 
-def is_transparent(call: ast.Call, frame: types.FrameType, callee: types.FrameType) -> bool:
-    """Whether the value of a call is what the callee's frame returns: the callable is that function, or hands its result through."""
+def is_transparent(call: ast.Call, frame: types.FrameType, callee: types.FrameType, depth: int) -> bool:
+    """Whether the value of a call is what the callee's frame returns: the callable is that function, or hands its result through.
+
+    Args:
+        call: the expression.
+        frame: where it is evaluated.
+        callee: the frame below.
+        depth: how many values lie on the value stack beneath the callable.
+    """
     callee = _entrance(frame, callee)
     function = function_of(callee)
     if function is None:
         return False
-    target = call.func
+    called = callee_of(frame, depth)
+    if called == id(function):
+        return True
+    if _is_initializer(function, callee):
+        return False  # since Python 3.12 nothing holds the class any more
+    held = stack_of(frame, depth + 2)[depth:]
+    found = next((each for each in held if id(each) == called), None)
+    return _is_written(call.func, frame, callee, function) if is_switch(found) else leads_to(found, function)
+
+
+def _is_initializer(function: types.FunctionType, callee: types.FrameType) -> bool:
+    """Whether a frame is that of a class's ``__init__``: the class may have been called."""
+    code = callee.f_code
+    if code.co_name == "__init__" or not code.co_argcount:
+        return bool(code.co_argcount)
+    owner = callee.f_locals.get(code.co_varnames[0])
+    return _plain(inspect.getattr_static(type(owner), "__init__", None)) is function
+
+
+def _is_written(target: ast.expr, frame: types.FrameType, callee: types.FrameType, function: types.FunctionType) -> bool:
+    """Whether the expression of a callable gives a function, evaluated once more: where something else was called in its place (`is_switch`)."""
     if isinstance(target, ast.Attribute) and callee.f_code.co_argcount:
         owner = callee.f_locals.get(callee.f_code.co_varnames[0])
         kinds = [*(owner.__mro__ if isinstance(owner, type) else ()), *type(owner).__mro__]

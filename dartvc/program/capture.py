@@ -254,12 +254,11 @@ class Reader:
         place = path_of(flow.scope, statement)
         above, call = path_to_call(statement, place_of_call)
         kind = _kind_of_callback(frame, callee)
-        if kind == "call" and callee.f_code not in self._variants and not is_transparent(call, frame, callee):
+        depth = flow.depths.get(instruction.offset, 0) - _own_slots(instruction)
+        if kind == "call" and callee.f_code not in self._variants and not is_transparent(call, frame, callee, depth):
             raise NotResumable(f"{callee.f_code.co_qualname} was called through other code")
         pending = pending_operands(above, call, _VERSION)
-        depth = flow.depths.get(instruction.offset)
-        own = _own_slots(instruction)
-        return self._captured(frame, place.path, kind, place.items, (depth or 0) - own, place_of_call, pending)
+        return self._captured(frame, place.path, kind, place.items, depth, place_of_call, pending)
 
     def _capture_awaiting(self, frame: types.FrameType, flow: CodeFlow, kind: str, send: dis.Instruction) -> CapturedFrame:
         """Captures a frame that awaits, or delegates to, what lies on top of its stack."""

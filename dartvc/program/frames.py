@@ -17,7 +17,7 @@ from typing import Any
 
 from dartvc.model.records import NamedTuple
 
-__all__ = ["FrameLayout", "RunningLoop", "cells_of", "function_of", "is_in_call", "is_supported", "local_slots", "replace_in_slot", "stack_of", "view_of"]
+__all__ = ["FrameLayout", "RunningLoop", "callee_of", "cells_of", "function_of", "is_in_call", "is_supported", "local_slots", "replace_in_slot", "stack_of", "view_of"]
 
 _WORD = ctypes.sizeof(ctypes.c_void_p)
 _SEARCHED_WORDS = 24
@@ -116,6 +116,17 @@ def stack_of(frame: types.FrameType, depth: int) -> list[Any]:
         return []
     base = _frame_address(frame) + (_LAYOUT.localsplus + len(_names_of_locals(frame.f_code))) * _WORD
     return [_object_at(base + index * _WORD) for index in range(depth)]
+
+
+def callee_of(frame: types.FrameType, depth: int) -> int:
+    """Returns the identity of what a frame that stands in a call has called; its two slots lie on top of so many values of the value stack.
+
+    A method gave way to its function. The object itself may be gone by now: a function that runs owns what it was called with.
+    """
+    if _LAYOUT is None:
+        return 0
+    base = _frame_address(frame) + (_LAYOUT.localsplus + len(_names_of_locals(frame.f_code)) + depth) * _WORD
+    return _word(base) or _word(base + _WORD)
 
 
 def view_of(frame: types.FrameType) -> Any:

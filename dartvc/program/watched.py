@@ -16,7 +16,7 @@ from typing import TypeVar
 from dartvc.program.sources import MODULE_SCOPE
 
 __all__ = [
-    "BLOCK", "LOOP", "LOOP_MARK", "PART_MARK", "UNBOUND", "around_loop", "bindings_shown", "is_block", "is_loop_block", "is_trampoline",
+    "BLOCK", "LOOP", "LOOP_MARK", "PART_MARK", "UNBOUND", "around_loop", "bindings_shown", "is_block", "is_loop_block", "is_switch", "is_trampoline",
     "stand_at", "without_switches", "written_stack",
 ]  # fmt: skip
 
@@ -93,6 +93,11 @@ def without_switches(operands: Sequence[object]) -> list[object]:
         if replaced == "call" and rest:
             found += [None, rest.pop(0)] if _NULL_FIRST else [rest.pop(0), None]
     return found
+
+
+def is_switch(called: object) -> bool:
+    """Tells whether an object is asked for an operation, a call among them, in place of the operation that the user has written."""
+    return bool(_replaced_by(called))
 
 
 def _replaced_by(switch: object) -> str:

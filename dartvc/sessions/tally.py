@@ -18,6 +18,7 @@ class Tally:
         bytes: what they stored.
         longest_gap_s: the most work that a kill would have cost at any time.
         refused: why no commit could be made where the last one was tried; empty when it could.
+        obstacle: what the last commit that was made could not store, so that none can be resumed from wherever it is made; empty when it could.
         put_off: why one that could be made waits until the run is longer; empty when none does.
         is_preempted: whether the process is about to end by SIGTERM.
     """
@@ -25,15 +26,20 @@ class Tally:
     def __init__(self) -> None:
         self.commits = self.bytes = 0
         self.stall_s = self.longest_gap_s = 0.0
-        self.refused = self.put_off = ""
+        self.refused = self.obstacle = self.put_off = ""
         self.is_preempted = False
         self._is_lacking = False
         self._last = time.monotonic()
 
     @property
+    def refusal(self) -> str:
+        """Why no commit to resume from could be made: what stands in the way everywhere, or else where the last one was tried; empty when one could."""
+        return self.obstacle or self.refused
+
+    @property
     def why_not(self) -> str:
         """Why no commit was made where the last one was due; empty when one was."""
-        return self.refused or self.put_off
+        return self.refusal or self.put_off
 
     def miss(self, reason: str) -> None:
         """Notes why no commit was made at a place; what the last commit lacked says more, for places such as this are come by while that is waited for."""
@@ -52,11 +58,11 @@ class Tally:
         self.bytes += size_bytes
         self._is_lacking = bool(obstacle)
         if obstacle:
-            self.refused = obstacle
+            self.obstacle = obstacle
             return
         if obstacle is not None:
             self.commits += 1
-            self.refused = self.put_off = ""
+            self.refused = self.obstacle = self.put_off = ""
         now = time.monotonic()
         self.longest_gap_s, self._last = max(self.longest_gap_s, now - self._last), now
 

@@ -220,7 +220,7 @@ class _Runner:
         for path, reason in itertools.islice(self.effects.unkept.items(), _UNKEPT_SHOWN):
             print(f"dartvc: {path} was changed, and what it held before could not be kept ({reason}): no resume brings it back", file=sys.stderr)
         tally = self.recorder.tally
-        if (tally.commits and (code or sys.stderr.isatty())) or (tally.refused and not tally.commits):
+        if (tally.commits and (code or sys.stderr.isatty())) or (tally.refusal and not tally.commits):
             self._tell(error)
 
     def _why_not_again(self, code: int, failure: BaseException | None) -> str:

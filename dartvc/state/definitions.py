@@ -8,10 +8,8 @@ What importable modules define is left to pickle.
 
 from __future__ import annotations
 
-import abc
 import builtins
 import dataclasses
-import enum
 import linecache
 import marshal
 import os
@@ -19,7 +17,6 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from dartvc.state.forbidden import is_forbidden
@@ -29,14 +26,13 @@ from dartvc.state.strings import with_interned_keys
 if TYPE_CHECKING:
     from dartvc.state.saving import Reduction, Saving
 
-__all__ = ["BUILDERS", "CHILDREN", "REDUCERS", "code_names", "home_of_globals", "is_by_value", "reduce_class", "reduce_expression", "reduce_function"]
+__all__ = [
+    "BUILDERS", "CHILDREN", "REDUCERS", "code_names", "function_state", "home_of_globals", "interned", "is_by_value", "is_importable", "is_made_in_c",
+    "reduce_expression", "reduce_function",
+]  # fmt: skip
 
-_CLASS_ATTRIBUTES_MADE_ANEW = frozenset(
-    {"__dict__", "__weakref__", "_abc_impl", "__module__", "__qualname__", "__slots__", "__orig_bases__", "__slotnames__"}
-)
-_SET_BY_MAKING = ("__doc__", "__abstractmethods__")
-"""Attributes that making a class sets before the others: stored first, so that a class made again is stored in the same order."""
-_STAYING = frozenset({*_SET_BY_MAKING, "__module__", "__qualname__"})
+_HEAP_TYPE, _IMMUTABLE_TYPE = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE: made at run time; Py_TPFLAGS_IMMUTABLETYPE: never of a class statement
+_METHODS_OF_C = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 _MARSHAL_VERSION = 2  # without back references: equal code gives equal bytes whatever its reference counts are
 
 
@@ -45,16 +41,27 @@ def is_by_value(definition: Any, main_name: str) -> bool:
     module_name = getattr(definition, "__module__", None)
     if module_name is None or (main_name and module_name in ("__main__", main_name)):
         return True
-    module = sys.modules.get(module_name)
-    if module is None:
-        return True
-    found: object = module
+    return not is_importable(definition) and not is_made_in_c(definition)
+
+
+def is_importable(definition: Any) -> bool:
+    """Whether a function or class is found in its module under its own name."""
+    found: object = sys.modules.get(definition.__module__)
     for part in definition.__qualname__.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
-            return True
-    return found is not definition
+            return False
+    return found is definition
+
+
+def is_made_in_c(definition: object) -> bool:
+    """Whether a class is C's: its methods, if it has any, are no functions that could be stored."""
+    if not isinstance(definition, type):
+        return False
+    if not definition.__flags__ & _HEAP_TYPE or definition.__flags__ & _IMMUTABLE_TYPE:
+        return True
+    return any(type(value) in _METHODS_OF_C and value.__objclass__ is definition for value in vars(definition).values())
 
 
 def code_names(code: types.CodeType) -> Iterator[str]:
@@ -73,8 +80,17 @@ def reduce_function(function: Any, saving: Saving) -> Reduction:
     saving.global_names.update(_known_code(code)[2])
     cells = function.__closure__ or ()
     saving.function_cells.update(id(cell) for cell in cells)
+    arguments = (_known_code(code)[1], _globals_of(function.__globals__, saving), function.__name__, cells)
+    if id(function) in saving.bare_functions:
+        return door("function"), arguments
+    saving.whole_functions.add(id(function))
+    return door("function"), arguments, function_state(function), None, None, door("function_state")
+
+
+def function_state(function: Any) -> tuple[dict[str, object], tuple[tuple[types.CellType, object], ...]]:
+    """Returns what a function holds beside its code: attributes, and the contents of its cells."""
     contents = []
-    for cell in cells:
+    for cell in function.__closure__ or ():
         try:
             contents.append((cell, cell.cell_contents))
         except ValueError:
@@ -91,8 +107,7 @@ def reduce_function(function: Any, saving: Saving) -> Reduction:
     parameters = getattr(function, "__type_params__", ())
     if parameters:
         attributes["__type_params__"] = parameters
-    arguments = (_known_code(code)[1], _globals_of(function.__globals__, saving), function.__name__, cells)
-    return door("function"), arguments, (attributes, tuple(contents)), None, None, door("function_state")
+    return attributes, tuple(contents)
 
 
 def reduce_expression(generator: Any, saving: Saving) -> Reduction:
@@ -185,54 +200,6 @@ def reduce_cell(cell: types.CellType, saving: Saving) -> Reduction:
         return door("cell"), ()
 
 
-def reduce_class(cls: Any, saving: Saving) -> Reduction:
-    """Takes a class apart, or leaves an importable one to pickle."""
-    if not is_by_value(cls, saving.main_name):
-        return saving.by_name(cls)
-    if cls is type(None) or cls is type(Ellipsis) or cls is type(NotImplemented):
-        return NotImplemented
-    if isinstance(cls, enum.EnumMeta):
-        return _reduce_enum(cls)
-    if type(cls).__name__ == "PyCArrayType":
-        return door("ctypes_array_type"), (cls._type_, cls._length_)
-    attributes: dict[str, object] = {key: vars(cls)[key] for key in _SET_BY_MAKING if key in vars(cls)}
-    for key, value in vars(cls).items():
-        if key in _CLASS_ATTRIBUTES_MADE_ANEW or isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
-            continue
-        if key == "_fields_" or type(value).__name__ == "CField":
-            continue
-        attributes[key] = value
-    first: dict[str, object] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    for key in ("__slots__", "__orig_bases__", "_fields_"):
-        if key in vars(cls):
-            slots = vars(cls)[key]
-            first[key] = tuple(slots) if key == "__slots__" and not isinstance(slots, str | tuple) else slots
-    registered: tuple[type, ...] = ()
-    if isinstance(cls, abc.ABCMeta):
-        references = cast(Any, abc)._get_dump(cls)[0] if hasattr(abc, "_get_dump") else ()
-        registered = tuple(sorted((kept for kept in (reference() for reference in references) if kept), key=lambda kept: kept.__qualname__))
-    metaclass = None if type(cls) is type(cls.__bases__[0]) else type(cls)
-    arguments = (metaclass, cls.__name__, cls.__bases__, first)
-    return door("class_"), arguments, (attributes, registered), None, None, door("class_state")
-
-
-def _reduce_enum(cls: Any) -> Reduction:
-    members = {name: member._value_ for name, member in cls.__members__.items()}
-    made = set(members) | {"_member_names_", "_member_map_", "_value2member_map_", "_unhashable_values_", "_hashable_values_"}
-    made |= {"_unhashable_values_map_", "_use_args_", "_member_type_", "_value_repr_", "_new_member_", "__new_member__", "__new__"}
-    made |= {"_flag_mask_", "_singles_mask_", "_all_bits_", "_boundary_", "_inverted_", "_generate_next_value_"}
-    attributes = {
-        key: value
-        for key, value in vars(cls).items()
-        if key not in made
-        and key not in _CLASS_ATTRIBUTES_MADE_ANEW
-        and not isinstance(value, types.DynamicClassAttribute | enum.property)
-        and key not in vars(enum.Enum) | vars(enum.Flag)
-    }
-    arguments = (type(cls), cls.__name__, cls.__bases__, {"__module__": cls.__module__, "__qualname__": cls.__qualname__}, members)
-    return door("enum"), arguments, (attributes, ()), None, None, door("class_state")
-
-
 def reduce_module(module: types.ModuleType, saving: Saving) -> Reduction:
     """Stores a module as its name; the program's own main module comes back as the living one."""
     if module.__dict__ is saving.namespace:
@@ -297,7 +264,6 @@ def _reduce_missing(value: Any, saving: Saving) -> Reduction:
 
 REDUCERS: dict[str, Callable[[Any, Saving], Reduction]] = {
     "builtins.function": reduce_function,
-    "builtins.type": reduce_class,
     "builtins.code": reduce_code,
     "builtins.cell": reduce_cell,
     "builtins.module": reduce_module,
@@ -354,7 +320,7 @@ def _build_expression(loading: Any, code: Any, names: Any, qualname: str, cells:
 _NAMES = frozenset({"__name__", "__qualname__", "__module__"})
 
 
-def _interned(attributes: dict[str, Any]) -> dict[str, Any]:
+def interned(attributes: dict[str, Any]) -> dict[str, Any]:
     """Gives names the one object that the compiler gives them: what is pickled later has the same memo references."""
     named = {key: sys.intern(value) if key in _NAMES and type(value) is str else value for key, value in attributes.items()}
     return with_interned_keys(named)
@@ -363,7 +329,7 @@ def _interned(attributes: dict[str, Any]) -> dict[str, Any]:
 def _set_function_state(loading: Any, function: Any, state: tuple[dict[str, Any], tuple[tuple[Any, Any], ...]]) -> None:
     attributes, contents = state
     function.__dict__.update(attributes.pop("__dict__"))
-    for key, value in _interned(attributes).items():
+    for key, value in interned(attributes).items():
         setattr(function, key, value)
     for cell, value in contents:
         cell.cell_contents = value
@@ -371,53 +337,6 @@ def _set_function_state(loading: Any, function: Any, state: tuple[dict[str, Any]
 
 def _set_cell_state(loading: Any, cell: Any, state: tuple[Any]) -> None:
     cell.cell_contents = state[0]
-
-
-def _build_class(loading: Any, metaclass: Any, name: str, bases: tuple[type, ...], first: dict[str, Any]) -> type:
-    maker = metaclass or type(bases[0])
-    main_name = loading.namespace.get("__name__", "__main__")
-    with _without_subclass_hooks(bases, main_name):
-        return cast(type, _own_way(maker, "__new__", main_name)(maker, sys.intern(name), bases, _interned(first)))
-
-
-def _own_way(kind: type, name: str, main_name: object) -> Any:
-    """Returns a method of a class as it was before the program's own classes had a say: what theirs did, was done when the class was made."""
-    for base in kind.__mro__:
-        if name in vars(base) and base.__module__ not in ("__main__", main_name):
-            return getattr(base, name)
-    raise AttributeError(name)
-
-
-@contextmanager
-def _without_subclass_hooks(bases: tuple[type, ...], main_name: object) -> Iterator[None]:
-    """While it lasts, the program's own ``__init_subclass__`` methods do nothing."""
-    mine = dict.fromkeys(base for each in bases for base in each.__mro__ if base.__module__ in ("__main__", main_name))
-    hooks = {base: vars(base)["__init_subclass__"] for base in mine if "__init_subclass__" in vars(base)}
-    for base in hooks:
-        type.__setattr__(base, "__init_subclass__", classmethod(lambda cls, **named: None))
-    try:
-        yield
-    finally:
-        for base, hook in hooks.items():
-            type.__setattr__(base, "__init_subclass__", hook)
-
-
-def _set_class_state(loading: Any, cls: Any, state: tuple[dict[str, Any], tuple[type, ...]]) -> None:
-    attributes, registered = state
-    assign = type.__setattr__ if isinstance(cls, enum.EnumMeta) else _own_way(type(cls), "__setattr__", loading.namespace.get("__name__"))
-    for key, value in attributes.items():
-        if key in vars(cls) and key not in _STAYING and not isinstance(cls, enum.EnumMeta):
-            type.__delattr__(cls, key)  # set by its making (``typing.Generic``): it comes where it stood
-        assign(cls, key, value)
-    for each in registered:
-        cls.register(each)
-
-
-def _build_enum(loading: Any, metaclass: Any, name: str, bases: tuple[type, ...], first: dict[str, Any], members: dict[str, Any]) -> type:
-    names = metaclass.__prepare__(name, bases)
-    for key, value in (*_interned(first).items(), *members.items()):
-        names[sys.intern(key)] = value
-    return cast(type, metaclass.__new__(metaclass, sys.intern(name), bases, names))
 
 
 def _build_module(loading: Any, name: str) -> types.ModuleType:
@@ -456,10 +375,6 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "generator_expression": _build_expression,
     "cell": lambda loading: types.CellType(),
     "cell_state": _set_cell_state,
-    "class_": _build_class,
-    "class_state": _set_class_state,
-    "ctypes_array_type": lambda loading, kind, length: kind * length,
-    "enum": _build_enum,
     "module": _build_module,
     "main_module": _build_main_module,
     "mappingproxy": lambda loading, mapping: types.MappingProxyType(mapping),

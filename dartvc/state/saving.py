@@ -127,6 +127,10 @@ class Saving:
         self.verifier = verifier
         self.global_names: set[str] = set()
         self.function_cells: set[int] = set()
+        self.whole_functions: set[int] = set()
+        """Functions that were stored with what they hold."""
+        self.bare_functions: set[int] = set()
+        """Those that get it later: methods of a class that is made in steps."""
         self.user_types: set[type] = set()
         self.buffers: list[memoryview] = []
         self.foreign: list[memoryview] = []
@@ -247,12 +251,18 @@ class StatePickler(pickle.Pickler):
             return reducer(obj, self.saving)
         if issubclass(kind, type):
             return NotImplemented
-        if hasattr(kind, "__setstate__"):
-            return _with_interned_names(obj, self.saving) if self.saving.keeps_strings else NotImplemented
-        if hasattr(kind, "__getattr__"):
-            return _with_plain_state(obj, self.saving)
-        self.plain.add(kind)
-        return NotImplemented
+        reduction = reduce_plainly(obj, self.saving)
+        if reduction is NotImplemented and not hasattr(kind, "__setstate__"):
+            self.plain.add(kind)
+        return reduction
+
+
+def reduce_plainly(value: Any, saving: Saving) -> Reduction:
+    """Returns how to take an object apart that no reducer knows; NotImplemented for pickle's own way."""
+    kind = type(value)
+    if hasattr(kind, "__setstate__"):
+        return _with_interned_names(value, saving) if saving.keeps_strings else NotImplemented
+    return _with_plain_state(value, saving) if hasattr(kind, "__getattr__") else NotImplemented
 
 
 def _with_interned_names(value: Any, saving: Saving) -> Reduction:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dartvc.state import definitions, sets
+from dartvc.state import classes, definitions, sets
 from dartvc.state.adapters import arrays, buffers, coroutines, files, frames, guarded, loaders, pools, standard, tensors
 
 __all__ = ["BUILDERS", "CHILDREN", "Reducer", "Revival", "find_children", "find_reducer", "is_unchanging", "reducers_by_type", "why_not_now"]
@@ -20,7 +20,7 @@ __all__ = ["BUILDERS", "CHILDREN", "Reducer", "Revival", "find_children", "find_
 Reducer = Callable[[Any, Any], Any]
 Revival = coroutines.Revival
 
-_MODULES: tuple[Any, ...] = (standard, sets, buffers, coroutines, files, pools, arrays, frames, tensors, loaders)
+_MODULES: tuple[Any, ...] = (classes, standard, sets, buffers, coroutines, files, pools, arrays, frames, tensors, loaders)
 
 REDUCERS: dict[str, Reducer] = dict(definitions.REDUCERS)
 BUILDERS: dict[str, Callable[..., Any]] = dict(definitions.BUILDERS)
@@ -61,7 +61,7 @@ def find_reducer(kind: type, main_name: str, met: set[type]) -> Reducer | None:
         if found is not None:
             break
     if issubclass(kind, type):
-        found = definitions.reduce_class
+        found = classes.reduce_class
     if by_value:
         if found is not None or guarded.runs_code_at_load(kind, is_users):
             met.add(kind)
@@ -69,6 +69,8 @@ def find_reducer(kind: type, main_name: str, met: set[type]) -> Reducer | None:
             return standard.reduce_dict_subclass
     if found is None and by_value and guarded.has_own_reduce(kind, is_users):
         return guarded.reduce_guarded
+    if found is None and by_value and classes.makes_itself(kind, is_users):
+        return classes.reduce_past_new
     if not by_value:
         if len(_REDUCER_OF_TYPE) >= _CACHED_TYPES:
             _REDUCER_OF_TYPE.clear()

@@ -71,6 +71,51 @@ def test_small_programs_go_on_from_each_statement(tmp_path: Path, body: str, opt
     assert outcome["resumed"] > (0 if options else 3)
 
 
+CALLABLES = """
+import functools
+class Args:
+    def go(self, n=1):
+        return run(n)
+    def __call__(self, n=1):
+        return run(n)
+def run(n=1):
+    a = n + 1
+    return a * 2
+Args.run, table = staticmethod(run), {"a": run}
+give = Args()
+for turn in range(1, 2):
+    x = 1 + CALLED(turn)
+print(x)
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--watched"]])
+def test_a_function_goes_on_whatever_expression_its_callable_was(tmp_path: Path, options: list[str]) -> None:
+    ways = [
+        *("{'a': run}['a']", "globals()['run']", "table.get('a', run)", "Args().run", "getattr(Args, 'run')", "(run if turn else table['a'])", "(run or None)"),
+        *("functools.partial(run)", "functools.partial(functools.partial(give))", "Args()", "Args().go", "getattr(give, 'go')", "Args.go.__get__(give)"),
+        *("[give][0]", "(lambda: run)()", "run", "give.run", "(kept := run)", "Args().go.__func__.__get__(Args())"),
+    ]
+    program = tmp_path / "program.txt"
+    calls = " + ".join(f"{way}(turn)" for way in ways).replace("(kept := run)(turn)", "(kept := run)(*[turn], **{})")
+    program.write_text(CALLABLES.replace("1 + CALLED(turn)", f"1 + {calls}"))
+    outcome = step_through(program, *options)
+    assert outcome["wrong"] == []
+    assert not {5, 7, 9, 10} & {line for line, _, _ in outcome["refused"]}
+    assert options or outcome["resumed"] > 2 * len(ways)
+
+
+@pytest.mark.parametrize("way", ["list(map(run, [2]))", "sorted([2], key=run)", "cached(2)", "Made(2)", "functools.reduce(run, [2, 3])"])
+def test_a_function_that_c_code_calls_is_no_place_to_go_on_from(tmp_path: Path, way: str) -> None:
+    program = tmp_path / "program.txt"
+    body = "import functools\ndef run(n, m=0):\n    a = n + m\n    return a\nclass Made:\n    def __init__(self, n):\n        self.n = n\n"
+    program.write_text(f"{body}cached = functools.lru_cache(run)\nfor turn in range(2):\n    {way}\n    cached.cache_clear()\n")
+    outcome = step_through(program)
+    assert outcome["wrong"] == []
+    assert {line for line, reason, _ in outcome["refused"] if "was called through other code" in reason} == ({7} if "Made" in way else {3, 4})
+    assert not {3, 4, 7} & set(outcome["lines"])
+
+
 def pairs(items: list[int]) -> Any:
     for index, item in enumerate(items):
         for sign in (1, -1):

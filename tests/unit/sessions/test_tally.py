@@ -12,7 +12,18 @@ def test_a_commit_counts_itself_as_it_is_counted_afterwards() -> None:
         tally.add(0.1, 1000, obstacle=obstacle)
         after = tally.described()
         assert (recorded["commits"], recorded["refused"]) == (after["commits"], after["refused"])
-    assert tally.commits == 2 and tally.refused == ""
+    assert tally.commits == 2 and tally.refusal == ""
+
+
+def test_what_cannot_be_stored_is_told_whatever_place_was_refused_afterwards() -> None:
+    tally = Tally()
+    tally.add(0.1, 1000, obstacle="p: it cannot be pickled")
+    tally.refused = "an expression is half evaluated"
+    assert tally.why_not == tally.described()["refused"] == "p: it cannot be pickled"
+    tally.add(0.1, 1000, obstacle="")
+    assert tally.why_not == ""
+    tally.refused = "a generator is running"
+    assert tally.why_not == "a generator is running"
 
 
 def test_nothing_is_at_risk_any_more_when_a_run_is_over() -> None:

@@ -151,6 +151,47 @@ CASES = {
         "S.__parameters__ == (T, V) and R.__parameters__ == (T,) and V.__constraints__ == (int, str) and T.__covariant__ and P.__name__ == 'P'"
         " and T.__module__ == U.__module__ == '__main__' and U.__supertype__ is int and T.__bound__.__forward_arg__ == 'S' and S[int, str].__args__ == (int, str)",
     ),
+    "an abstract class's subclass that keeps its one instance": (
+        "import abc\nclass B(abc.ABC):\n  @abc.abstractmethod\n  def run(self): ...\nclass S(B):\n  one = None\n  def run(self): return 1\nS.one = s = S()",
+        "S.one is s and s.run() == 1 and list(vars(S))[-2:] == ['one', 'run']",
+    ),
+    "objects whose class makes, counts and refuses them itself": (
+        "class S:\n  one = None\n  def __new__(cls):\n    if cls.one is None: cls.one = super().__new__(cls); cls.one.tag = 'made'\n    return cls.one\n"
+        "s = S(); s.tag = 'kept'\n"
+        "class K(float):\n  count = 0\n  def __new__(cls, value, unit):\n    cls.count += 1; self = super().__new__(cls, value); self.unit = unit; return self\n"
+        "k = K(2, 'm')\n"
+        "class T(tuple):\n  def __new__(cls, a, b): return super().__new__(cls, (a, b))\n  def __getattr__(self, name): return self.nothing[name]\n"
+        "t = T(1, [2]); t.x = t\n"
+        "class N:\n  def __new__(cls, *given): raise TypeError('use make')\n  @classmethod\n  def make(cls): return object.__new__(cls)\nn = N.make()",
+        "S() is s is S.one and s.tag == 'kept' and (k, k.unit, K.count) == (2, 'm', 1) and t == (1, [2]) and t.x is t and type(t) is T and type(n) is N",
+    ),
+    "a class that keeps its instances, which keep their methods": (
+        "class M(type): pass\nclass P(metaclass=M): pass\nclass T:\n  made = []\n  def __init__(self): self.p = P(); self.hook = self.spy; T.made.append(self)\n"
+        "  def spy(self): return self\n  seen = property(lambda self: self.hook())\nt = T()",
+        "T.made == [t] and t.hook() is t and t.seen is t and type(t.p) is P and type(P) is M",
+    ),
+    "a class that reaches its instances through what its methods hold": (
+        "import abc, functools\ndef make():\n  all = []\n  def counted(f):\n    @functools.wraps(f)\n"
+        "    def g(self, *given): all.append(self.twice); return f(self, *given)\n"
+        "    return g\n  class B(abc.ABC):\n    @abc.abstractmethod\n    def run(self): ...\n  class W(B):\n    @counted\n"
+        "    def run(self, default=all): return len(default)\n"
+        "    @functools.lru_cache\n    def twice(self): return 2 * len(all)\n    @classmethod\n    def reset(cls): all.clear(); return super().__name__\n"
+        "    def __hash__(self): return super().__hash__()\n"
+        "  return W()\nw = make(); w.run(); w.keep = {w}; hook = w.run; W = type(w)",
+        "w.run() == 2 and hook.__self__ is w and w.run.__wrapped__(w) == 2 and w.twice() == 4 and w in w.keep and (W.run.__wrapped__.__defaults__[0][0].__self__ is w)",
+    ),
+    "a metaclass that keeps its classes and their instances": (
+        "class M(type):\n  made = {}\n  def __call__(cls, *given):\n    one = super().__call__(*given); M.made.setdefault(cls, []).append(one); return one\n"
+        "class A(metaclass=M):\n  def __init__(self): self.do = self.act\n  def act(self): return 7\nclass B(A): pass\na, b = A(), B()",
+        "M.made == {A: [a], B: [b]} and a.do() == b.do() == 7 and type(B()) is B and len(M.made[B]) == 2",
+    ),
+    "classes of C that are found under another name than their own": (
+        "from types import *\nimport contextvars, types\nfrom _collections_abc import dict_keys, list_iterator\n"
+        "k = {name: getattr(types, name) for name in types.__all__}\n"
+        "t = contextvars.Token; c = contextvars.Context",
+        "all(v is getattr(__import__('types'), n) for n, v in k.items())"
+        " and dict_keys is type({}.keys()) and list_iterator is type(iter([])) and t is __import__('contextvars').Token",
+    ),
     "a generator that is over": (
         "def g(): yield 1\na = g(); b = (i for i in ()); list(a), list(b)",
         "list(a) == list(b) == [] and a.gi_frame is None and (a.__qualname__, b.__name__) == ('g', '<genexpr>')",
@@ -167,6 +208,7 @@ def test_comes_back(claim: str) -> None:
 
 
 REFUSED = {
+    "a class of C without a name": ("import sys\nk = type(sys.flags)", "the class sys.flags of a C library is in no module"),
     "a running generator": ("g = (i for i in range(3))", "generator"),
     "a held lock": ("import threading\nk = threading.Lock(); k.acquire()", "held"),
     "a view of a mapped file": ("import mmap\nm = memoryview(mmap.mmap(-1, 10))", "mmap"),
@@ -269,6 +311,13 @@ def test_saving_leaves_threads_and_the_recursion_limit_as_they_were() -> None:
     before = (sys.getrecursionlimit(), threading.stack_size())
     through(run(CASES["a chain of 20,000 objects"][0]))
     assert (sys.getrecursionlimit(), threading.stack_size()) == before
+
+
+def test_a_class_that_came_back_in_steps_is_stored_as_it_was() -> None:
+    first = run(CASES["a class that keeps its instances, which keep their methods"][0])
+    second = through(first)
+    streams = [save({name: each[name] for name in "Tt"}, Saving(each, "__main__")).stream for each in (first, second)]
+    assert without_identities(streams[0]) == without_identities(streams[1])
 
 
 def test_a_generic_class_that_came_back_is_stored_as_it_was() -> None:
