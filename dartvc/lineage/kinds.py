@@ -137,7 +137,7 @@ def tensor(walker: Any, values: Any) -> None:
         return
     if values.device.type != "cpu":
         raise Refused("a tensor is not in this machine's memory")
-    walker.note(f"T{values.dtype}{tuple(values.shape)}{values.stride()}{values.requires_grad}{version_of_package('torch')}")
+    walker.note(f"T{values.dtype}{tuple(values.shape)}{values.stride()}{values.requires_grad}{values.is_inference()}{version_of_package('torch')}")
     plain = values.detach()
     walker.tensors.append(plain)
     walker.owners.add(plain.untyped_storage().data_ptr())

@@ -127,10 +127,8 @@ class Saving:
         self.verifier = verifier
         self.global_names: set[str] = set()
         self.function_cells: set[int] = set()
-        self.whole_functions: set[int] = set()
-        """Functions that were stored with what they hold."""
-        self.bare_functions: set[int] = set()
-        """Those that get it later: methods of a class that is made in steps."""
+        self.whole_functions: set[int] = set()  # stored with what they hold
+        self.bare_functions: set[int] = set()  # those that get it later: methods of a class that is made in steps
         self.user_types: set[type] = set()
         self.buffers: list[memoryview] = []
         self.foreign: list[memoryview] = []
@@ -138,10 +136,8 @@ class Saving:
         self.regions: dict[object, object] = {}
         self.kept: list[object] = []
         self.notes: list[str] = []
-        self.caches: dict[int, object] = {}
-        """Caches of functions that were met: what they hold, by identity."""
-        self.emptied: frozenset[int] = frozenset()
-        """Those whose contents cannot be stored; they come back empty."""
+        self.caches: dict[int, object] = {}  # of functions that were met: what they hold, by identity
+        self.emptied: frozenset[int] = frozenset()  # those whose contents cannot be stored; they come back empty
         self.generators: GeneratorCodec | None = None
         self.plain_code: Callable[[CodeType], CodeType] | None = None
         self.keeps_strings = False

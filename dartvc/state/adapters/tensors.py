@@ -56,6 +56,7 @@ def _reduce_tensor(tensor: Any, saving: Any) -> Any:
         bool(tensor.requires_grad and tensor.is_leaf),
         bool(tensor.is_conj()),
         bool(tensor.is_neg()),
+        *((True,) if tensor.is_inference() else ()),
     )
     state: tuple[Any, ...] = (tensor.grad if tensor.is_leaf else None, dict(tensor.__dict__))
     hooks = _hooks_of(tensor)
@@ -173,6 +174,7 @@ def _build_tensor(
     requires_grad: bool,
     conjugate: bool,
     negative: bool,
+    is_inference: bool = False,
 ) -> Any:
     torch = loading.library("torch")
     if not isinstance(source, torch.UntypedStorage):
@@ -180,11 +182,12 @@ def _build_tensor(
     place = loading.device_for(device)
     if place != "cpu":
         source = loading.moved(source, place, lambda: torch.empty(0, dtype=torch.uint8).set_(source).to(place).untyped_storage())
-    tensor = torch.empty(0, dtype=dtype, device=place).set_(source, offset, size, stride)
-    if conjugate:
-        tensor = tensor.conj()
-    if negative:
-        tensor = torch._neg_view(tensor)
+    with torch.inference_mode(is_inference):
+        tensor = torch.empty(0, dtype=dtype, device=place).set_(source, offset, size, stride)
+        if conjugate:
+            tensor = tensor.conj()
+        if negative:
+            tensor = torch._neg_view(tensor)
     if is_parameter:
         return torch.nn.Parameter(tensor, requires_grad)
     return tensor.requires_grad_(requires_grad) if requires_grad else tensor

@@ -20,6 +20,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 CASES = {
     "a view shares its storage": ("a = torch.arange(10); v = a[2:5]; t = a.view(2, 5).t()", "(a.__setitem__(3, 77) is None) and int(v[1]) == 77 and int(t[3, 0]) == 77"),
     "an array and a tensor share memory": ("import numpy as np\nn = np.zeros(3); t = torch.from_numpy(n)", "n.__setitem__(0, 5) or t[0].item() == 5"),
+    "what was made in inference mode": (
+        "m = torch.nn.Linear(2, 2)\nwith torch.inference_mode(): t = m(torch.ones(3, 2)); v = t[1:]\nw = torch.ones(2)",
+        "t.is_inference() and v.is_inference() and not w.is_inference() and t[1].tolist() == v[0].tolist() and v.data_ptr() == t[1:].data_ptr()",
+    ),
     "a leaf and its gradient": (
         "w = torch.ones(3, requires_grad=True); (w * 2).sum().backward()",
         "w.is_leaf and w.requires_grad and w.grad.tolist() == [2, 2, 2]",
