@@ -158,4 +158,5 @@ def frame_at(place: Mapping[str, Any], values: dict[str, object], cells: dict[st
         cells=cells,
         stack=stack,
         awaits=str(place.get("awaits", "")),
+        exits=int(place.get("exits", 0)),
     )
