@@ -56,6 +56,7 @@ class CapturedFrame:
         cells: closure cells by name.
         stack: what lies on the value stack.
         awaits: what the last value of the stack is, where it awaits (`awaited_by`).
+        exits: of how many items of an ``async with`` that is being entered or left the exits are on the stack.
         coroutine: the coroutine or asynchronous generator whose frame it is.
     """
 
@@ -74,6 +75,7 @@ class CapturedFrame:
         cells: dict[str, types.CellType] | None = None,
         stack: list[object] | None = None,
         awaits: str = "",
+        exits: int = 0,
     ) -> None:
         self.module = module
         self.filename = filename
@@ -88,6 +90,7 @@ class CapturedFrame:
         self.cells = {} if cells is None else cells
         self.stack = [] if stack is None else stack
         self.awaits = awaits
+        self.exits = exits
         self.coroutine: object = None
 
     def find(self, part: str) -> object:
@@ -111,6 +114,8 @@ class CapturedFrame:
         }
         if self.awaits:
             described["awaits"] = self.awaits
+        if self.exits:
+            described["exits"] = self.exits
         return described
 
 
@@ -273,13 +278,19 @@ class Reader:
         elif kind == "anext":
             if not isinstance(statement, ast.AsyncFor):
                 raise NotResumable("an asynchronous comprehension is running")
-        elif not isinstance(statement, ast.AsyncWith) or len(statement.items) > 1:
+        elif not isinstance(statement, ast.AsyncWith):
             raise NotResumable("it awaits in a statement that cannot be told apart")
         elif kind == "aexit" and not leaves_normally(flow, send, statement):
             raise NotResumable("an exit of a block is pending")
-        items = (*place.items, "exit") if kind == "aenter" else place.items
         depth = flow.depths.get(send.offset, 0) - 1  # without the value that is sent
+        items, exits = place.items, 0
+        if isinstance(statement, ast.AsyncWith) and kind in ("aenter", "aexit"):
+            exits = len(self._values_of(frame, depth)) - len(items) - 1
+            if not (kind == "aenter") <= exits < len(statement.items) + (kind == "aenter"):
+                raise NotResumable("an exit of a block is pending")
+            items = (*items, *["exit"] * exits)
         captured = self._captured(frame, place.path, kind, items, depth, place_of_await, [*pending, _AWAITED])
+        captured.exits = exits
         captured.awaits, captured.stack[-1] = awaited_by(captured.stack[-1])
         return captured
 
@@ -295,7 +306,7 @@ class Reader:
     ) -> CapturedFrame:
         code = frame.f_code
         written = code if code in self._variants else self.written(code)
-        stack = without_switches(original_stack([*self._stack_around(frame), *stack_of(frame, depth)]))
+        stack = self._values_of(frame, depth)
         if len(stack) != len(items) + len(pending):
             raise NotResumable("an exit of a block or a half evaluated expression is pending")
         for index, item in enumerate(items):
@@ -324,6 +335,10 @@ class Reader:
             cells=cells,
             stack=stack,
         )
+
+    def _values_of(self, frame: types.FrameType, depth: int) -> list[Any]:
+        """Returns what lies on a frame's value stack, as it would if nobody watched and the frame had run from its beginning."""
+        return without_switches(original_stack([*self._stack_around(frame), *stack_of(frame, depth)]))
 
     def _digest(self, code: types.CodeType) -> str:
         digest = self._digests.get(code)

@@ -45,6 +45,7 @@ AWAITING = frozenset({"await", "aenter", "aexit", "anext"})
 """Kinds of frames that await: an expression, the entering or leaving of an ``async with``, the next item of an ``async for``."""
 _OF_GET_AWAITABLE = {0: "await", 1: "aenter", 2: "aexit"}
 _SWALLOWS = ("POP_TOP", "POP_EXCEPT", "POP_TOP", "POP_TOP")
+_PASSED = frozenset({"NOP", "EXTENDED_ARG"})
 _JUMPS = frozenset({"JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"})
 _TASK_STEP, _TASK_WAKEUP = "TaskStepMethWrapper", "task_wakeup"
 
@@ -105,24 +106,29 @@ def leaves_normally(flow: CodeFlow, send: dis.Instruction, statement: ast.stmt) 
 
     Such a jump awaits the exit, too, and then goes elsewhere. Where the block's end leads is told by what follows a swallowed exception.
     """
-    handlers = [each for each in flow.instructions if each.opname == "WITH_EXCEPT_START" and flow.owner(each) is statement]
-    if len(handlers) != 1:
+    left = flow.index_at(send.argval)
+    left += flow.instructions[left].opname == "END_SEND"
+    if flow.instructions[left].opname != "POP_TOP":
         return False
-    index = flow.index_of(handlers[0])
+    handlers = [each for each in flow.instructions if each.opname == "WITH_EXCEPT_START" and flow.owner(each) is statement]
+    return any(_destination(flow, left + 1) == _destination_of_swallowed(flow, each) for each in handlers)
+
+
+def _destination_of_swallowed(flow: CodeFlow, handler: dis.Instruction) -> object:
+    """Returns where the program goes on when the exit of an item of the block has swallowed an exception; None where that cannot be told."""
+    index = flow.index_of(handler)
     while "IF_TRUE" not in flow.instructions[index].opname:
         index += 1
     swallowed = flow.index_at(flow.instructions[index].argval)
     if tuple(each.opname for each in flow.instructions[swallowed : swallowed + 4]) != _SWALLOWS:
-        return False
-    left = flow.index_at(send.argval)
-    left += flow.instructions[left].opname == "END_SEND"
-    return flow.instructions[left].opname == "POP_TOP" and _destination(flow, left + 1) == _destination(flow, swallowed + 4)
+        return None
+    return _destination(flow, swallowed + 4)
 
 
 def _destination(flow: CodeFlow, index: int) -> object:
-    while flow.instructions[index].opname == "NOP" or flow.instructions[index].opname in _JUMPS:
+    while flow.instructions[index].opname in _PASSED or flow.instructions[index].opname in _JUMPS:
         instruction = flow.instructions[index]
-        index = index + 1 if instruction.opname == "NOP" else flow.index_at(instruction.argval)
+        index = index + 1 if instruction.opname in _PASSED else flow.index_at(instruction.argval)
     following = flow.instructions[index : index + 2]
     if following[0].opname == "RETURN_CONST" or following[-1].opname == "RETURN_VALUE":
         return [(each.opname, each.argval) for each in following if each.opname.startswith(("RETURN", "LOAD_CONST"))]

@@ -71,7 +71,7 @@ class GeneratorCodec:
         elif code.co_cellvars:
             reason = "a function that it makes refers to its variable"
         elif not flow.is_fresh(frame.f_lasti) and (at.opname != "YIELD_VALUE" or flow.depths.get(at.offset) != _ITERATOR_AND_ITEM):
-            reason = "it has more than one `for`"
+            reason = "it has more than one `for` (a generator function may have)"
         if reason:
             raise ValueError(f"the generator expression {generator.__qualname__} in line {code.co_firstlineno} cannot be stored: {reason}")
         return frame.f_locals[".0"], cells_of(frame)
@@ -158,4 +158,5 @@ def frame_at(place: Mapping[str, Any], values: dict[str, object], cells: dict[st
         cells=cells,
         stack=stack,
         awaits=str(place.get("awaits", "")),
+        exits=int(place.get("exits", 0)),
     )

@@ -87,7 +87,7 @@ def remaining_statements(frame: CapturedFrame, reader: Reader, filename: str) ->
 
 
 def _variant(frame: CapturedFrame, unit: SourceUnit, scope: Scope) -> tuple[ast.Module, ast.FunctionDef | ast.AsyncFunctionDef | None]:
-    return make_variant(unit.tree, scope, frame.path, frame.kind, frame.call, list(frame.values), list(frame.cells), _VERSION)
+    return make_variant(unit.tree, scope, frame.path, frame.kind, frame.call, list(frame.values), list(frame.cells), _VERSION, frame.exits)
 
 
 def _source_of(frame: CapturedFrame, reader: Reader, filename: str) -> tuple[SourceUnit, Scope, types.CodeType]:

@@ -47,9 +47,11 @@ class Rewriter:
         kind: see `CapturedFrame.kind`.
         call: where the unfinished call or the yield stands.
         version: Python's version, which the order on the stack depends on.
+        exits: of how many items of an ``async with`` that is being entered or left the exits are on the stack.
     """
 
-    def __init__(self, path: Path, kind: str, call: tuple[int, int, int, int] | None, version: tuple[int, int]) -> None:
+    def __init__(self, path: Path, kind: str, call: tuple[int, int, int, int] | None, version: tuple[int, int], exits: int = 0) -> None:
+        self.exits = exits
         self.path = path
         self.kind = kind
         self.call = call
@@ -59,6 +61,9 @@ class Rewriter:
     def _item(self) -> ast.expr:
         self.next_item += 1
         return ast.Subscript(ast.Attribute(_load(FRAME), "stack", ast.Load()), ast.Constant(self.next_item - 1), ast.Load())
+
+    def _entered(self) -> ast.withitem:
+        return ast.withitem(ast.Call(_load(ASYNC_ENTERED), [self._item()], []), None)
 
     def block(self, statements: Sequence[ast.stmt], depth: int) -> list[ast.stmt]:
         """Returns a block's statements from the place on; ``depth`` is the step of the path that leads into it."""
@@ -77,10 +82,13 @@ class Rewriter:
         if self.kind == "yield":
             return self._after_yield(statement)
         if self.kind == "aenter" and isinstance(statement, ast.AsyncWith):
-            entering = ast.withitem(ast.Call(_load(ASYNC_ENTERED), [self._item(), self._item()], []), statement.items[0].optional_vars)
-            return [_like(ast.AsyncWith([entering], statement.body), statement)]
+            entered = [self._entered() for _ in range(self.exits - 1)]
+            entering = ast.withitem(ast.Call(_load(ASYNC_ENTERED), [self._item(), self._item()], []), statement.items[len(entered)].optional_vars)
+            return [_like(ast.AsyncWith([*entered, entering, *statement.items[len(entered) + 1 :]], statement.body), statement)]
         if self.kind == "aexit":
-            return [_like(ast.Expr(ast.Await(self._item())), statement)]
+            entered = [self._entered() for _ in range(self.exits)]
+            leaving = _like(ast.Expr(ast.Await(self._item())), statement)
+            return [_like(ast.AsyncWith(entered, [leaving]), statement) if entered else leaving]
         if self.kind == "anext" and isinstance(statement, ast.AsyncFor):
             rest = ast.Call(_load(ITERATING), [self._item(), self._item()], [])
             return [_like(ast.AsyncFor(statement.target, rest, statement.body, statement.orelse), statement)]
@@ -100,7 +108,7 @@ class Rewriter:
             others = _like(ast.AsyncFor(statement.target, following, statement.body, statement.orelse), statement)
             return [self._once(statement, iterator, self.block(statement.body, depth), [others])]
         if isinstance(statement, ast.AsyncWith):
-            exits = [ast.withitem(ast.Call(_load(ASYNC_ENTERED), [self._item()], []), None) for _ in statement.items]
+            exits = [self._entered() for _ in statement.items]
             return [_like(ast.AsyncWith(exits, self.block(statement.body, depth)), statement)]
         if isinstance(statement, ast.With):
             exits = [ast.withitem(ast.Call(_load(ENTERED), [self._item()], []), None) for _ in statement.items]
@@ -183,6 +191,7 @@ def make_variant(
     values: Sequence[str],
     cells: Sequence[str],
     version: tuple[int, int],
+    exits: int = 0,
 ) -> tuple[ast.Module, _Function | None]:
     """Returns a module's tree in which ``scope`` begins at a place, and the function's new node (None for the module's own code).
 
@@ -192,7 +201,7 @@ def make_variant(
     Raises:
         NotResumable: the place does not exist, or stands in an expression that cannot be finished.
     """
-    rewriter = Rewriter(path, kind, call, version)
+    rewriter = Rewriter(path, kind, call, version, exits)
     body = list(scope.body) if not path else rewriter.block(scope.body, 0)
     head = _prologue(values, getattr(scope, "lineno", 1))
     if isinstance(scope, ast.Module):

@@ -154,10 +154,13 @@ def _reduce_class_of_c(cls: type, saving: Saving) -> Reduction:
 def _public_name(cls: type, namespace: Mapping[str, object]) -> tuple[str, str] | None:
     """Returns (module, name) where a class is found: in `types` or another module of Python's before any other, in a public one before a private one."""
 
-    def rank(name: str) -> tuple[bool, bool, bool, str]:
+    def rank(name: str) -> tuple[bool, bool, str]:
         root = name.partition(".")[0]
-        return name != "types", root not in sys.stdlib_module_names, any(each.startswith("_") for each in name.split(".")), name
+        return root not in sys.stdlib_module_names, any(each.startswith("_") for each in name.split(".")), name
 
+    for key in types.__all__:
+        if getattr(types, key) is cls:
+            return "types", key
     kept = [name for name, module in list(sys.modules.items()) if module is not None and name != "__main__" and not name.startswith("dartvc.")]
     for name in sorted(kept, key=rank):
         names = getattr(sys.modules[name], "__dict__", None)

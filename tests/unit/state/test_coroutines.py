@@ -227,6 +227,62 @@ def test_tasks_go_on_from_between_any_two_passes_of_the_loop() -> None:
     assert passes > 15
 
 
+class Gate:
+    def __init__(self, name: str, log: list[object], *, swallows: bool = False) -> None:
+        self.name, self.log, self.swallows = name, log, swallows
+
+    async def __aenter__(self) -> str:
+        self.log.append("enters " + self.name)
+        await asyncio.sleep(0)
+        return self.name.upper()
+
+    async def __aexit__(self, kind: object, *details: object) -> bool:
+        self.log.append(f"leaves {self.name} {kind}")
+        await asyncio.sleep(0)
+        self.log.append("left " + self.name)
+        return self.swallows
+
+
+async def passes_gates(log: list[object]) -> list[object]:
+    for turn in range(2):
+        async with Gate("a", log) as a, Gate("b", log), Gate("c", log) as c:
+            log.append((turn, a, c))
+            await asyncio.sleep(0)
+        log.append("between")
+        async with Gate("d", log, swallows=True) as d, Gate("e", log) as e:
+            await asyncio.sleep(0)
+            if turn:
+                raise KeyError(d + e)
+    async with Gate("f", log), Gate("g", log):
+        log.append("end")
+    return log
+
+
+def test_a_task_goes_on_in_a_block_of_several_items_from_wherever_it_waits() -> None:
+    passes, refused = 0, []
+    while True:
+        loop, log = asyncio.SelectorEventLoop(), []  # type: ignore[var-annotated]
+        task = loop.create_task(passes_gates(log))
+        for _ in range(passes):
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        if task.done():
+            loop.close()
+            break
+        try:
+            other_loop, other_task = again((loop, task))
+        except Refusal as refusal:
+            refused.append(refusal.reason)
+        else:
+            other = other_loop.run_until_complete(other_task)
+            other_loop.close()
+            assert loop.run_until_complete(task) == other, passes
+        loop.run_until_complete(task)
+        loop.close()
+        passes += 1
+    assert passes > 24 and len(refused) == 2, refused  # the exits of e and d that hear of the exception
+
+
 def test_how_numpy_treats_errors_belongs_to_a_task_and_comes_back() -> None:
     numpy = pytest.importorskip("numpy")
     loop, task, future, log = waiting_loop()
