@@ -20,6 +20,7 @@ class _Mark:
     """The last constant of a frame's code that stands for another one: nobody shows it, see `dartvc.program.watched.is_trampoline`."""
 
     is_reuse_hook = True
+    is_callers_line = True
 
 
 def _call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ import types
 from typing import Any
 
 from dartvc.program.frames import callee_of, function_of, stack_of
-from dartvc.program.watched import is_switch, is_trampoline
+from dartvc.program.watched import is_callers_line, is_switch, is_trampoline
 
 __all__ = ["is_transparent", "leads_to"]
 
@@ -110,7 +110,7 @@ def _entrance(frame: types.FrameType, callee: types.FrameType) -> types.FrameTyp
     """Returns the frame that a call made: of a function that asks before it runs, the one that asks."""
     entrance, each = callee, callee.f_back
     while each is not None and each is not frame:
-        if is_trampoline(each.f_code):
+        if is_trampoline(each.f_code) and not is_callers_line(each.f_code):
             entrance = each
         each = each.f_back
     return entrance

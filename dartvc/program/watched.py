@@ -16,8 +16,8 @@ from typing import TypeVar
 from dartvc.program.sources import MODULE_SCOPE
 
 __all__ = [
-    "BLOCK", "LOOP", "LOOP_MARK", "PART_MARK", "UNBOUND", "around_loop", "bindings_shown", "is_block", "is_loop_block", "is_switch", "is_trampoline",
-    "stand_at", "without_switches", "written_stack",
+    "BLOCK", "LOOP", "LOOP_MARK", "PART_MARK", "UNBOUND", "around_loop", "bindings_shown", "is_block", "is_callers_line", "is_loop_block", "is_switch",
+    "is_trampoline", "stand_at", "without_switches", "written_stack",
 ]  # fmt: skip
 
 BLOCK, LOOP = "__dvc_block__", "__dvc_loop__"
@@ -41,6 +41,11 @@ def stand_at(made: _Node, where: ast.AST) -> _Node:
 def is_trampoline(code: types.CodeType) -> bool:
     """Tells whether a frame of this code stands between a caller and the user's own code: tracebacks leave it out."""
     return any(getattr(type(each), "is_reuse_hook", False) for each in code.co_consts)
+
+
+def is_callers_line(code: types.CodeType) -> bool:
+    """Tells whether a frame of this code stands for the line of the program on behalf of which something is called (`dartvc.program.callers`)."""
+    return any(getattr(type(each), "is_callers_line", False) for each in code.co_consts[-1:])
 
 
 def is_block(code: types.CodeType) -> bool:

@@ -38,7 +38,7 @@ def _reduce_file(file: Any, saving: Any) -> Any:
         return _reduce_text(file, saving)
     if type(file) is io.BufferedReader and type(file.raw) is not io.FileIO:
         return _reduce_buffered(file, saving)
-    name: Any = getattr(file, "name", None)
+    name = _name_of(file)
     if not isinstance(name, str | bytes) or not os.path.exists(name):
         if file.closed:
             return door("closed_file"), (str(name), getattr(file, "mode", "r"), getattr(file, "encoding", None))
@@ -55,6 +55,13 @@ def _reduce_file(file: Any, saving: Any) -> Any:
     newline, place = _text_place(file, saving) if isinstance(file, io.TextIOWrapper) else (None, None)
     place = _offset_of(file, saving) if place is None else place
     return door("file"), (path, mode, encoding, errors, place, *(() if newline is None else (newline,)))
+
+
+def _name_of(file: Any) -> Any:
+    try:
+        return getattr(file, "name", "")
+    except ValueError:
+        return ""  # since Python 3.13 a compressed file that is closed does not tell
 
 
 def _is_over_a_file(file: Any) -> bool:
@@ -128,7 +135,7 @@ def _build_closed_file(loading: Any, path: str, mode: str, encoding: str | None)
 def _reduce_buffered(file: Any, saving: Any) -> Any:
     """A buffer over what is no file (the user's own class): what it has read ahead is read again."""
     if file.closed:
-        return door("closed_file"), (str(getattr(file, "name", "")), "rb", None)
+        return door("closed_file"), (str(_name_of(file)), "rb", None)
     if not file.seekable():
         raise saving.refuse(file, f"an open {type(file.raw).__qualname__} cannot go back to where it is read")
     return door("buffered_over"), (file.raw, _offset_of(file, saving))
@@ -144,7 +151,7 @@ def _build_buffered(loading: Any, raw: Any, offset: int) -> Any:
 def _reduce_text(file: Any, saving: Any) -> Any:
     """Text over something that is not a plain file (a gzip file, bytes in memory)."""
     if file.closed:
-        return door("closed_file"), (str(getattr(file, "name", "")), "r", file.encoding)
+        return door("closed_file"), (str(_name_of(file)), "r", file.encoding)
     if file.writable():
         before = file.buffer.tell()
         flush_quietly(file)
@@ -208,7 +215,7 @@ def _reduce_compressed(file: Any, saving: Any) -> Any:
     """A bz2 or xz file that is read; the compressors of those that are written can neither be copied nor end at a byte and go on."""
     name = next(base.__name__ for base in type(file).__mro__ if base.__name__ in _MODULE_OF_COMPRESSED)
     if file.closed:
-        return door("closed_file"), (str(getattr(file, "name", "")), "rb", None)
+        return door("closed_file"), (str(_name_of(file)), "rb", None)
     if file.writable():
         raise saving.refuse(file, f"a {name} that is being written cannot be stored", "write with gzip, or close the file and append to it")
     source, is_owned = file._fp, file._closefp

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import ctypes
 import functools
 import gc
 import io
@@ -25,7 +24,6 @@ from dartvc.model.records import NamedTuple
 
 __all__ = ["Pause", "WaitingText", "byte_reader", "find_offset", "flush_quietly", "look_into", "pause_of"]
 
-_WORD = ctypes.sizeof(ctypes.c_size_t)
 _COOKIE = struct.Struct("<qiiib")  # what TextIOWrapper.tell packs: start, decoder flags, bytes to feed, characters to skip, whether the end is told
 _FLAGS = range(-(1 << 31), 1 << 31)
 _FIRST_WINDOW_BYTES = 16 * 1024
@@ -189,7 +187,9 @@ def _read_descriptor(descriptor: int, start: int, size: int) -> bytes:
 
 def _anatomy(file: Any) -> tuple[dict[int, Any], list[int]]:
     """Returns what a text file refers to, by address, and the words that it consists of."""
-    size = io.TextIOWrapper.__basicsize__ // _WORD
+    import ctypes  # milliseconds that a program without text files does not pay
+
+    size = io.TextIOWrapper.__basicsize__ // ctypes.sizeof(ctypes.c_size_t)
     return {id(each): each for each in gc.get_referents(file)}, (ctypes.c_size_t * size).from_address(id(file))[:]
 
 

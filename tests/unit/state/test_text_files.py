@@ -230,6 +230,10 @@ def test_a_compressed_file_goes_on_where_it_was_read(container: str) -> None:
         file.read(5)
         assert through(file).read() == file.read() == b"wo\nthree\n"
     assert through(file).closed
+    with opened("a", "rt", encoding="utf-8") as text:
+        text.readline()
+        assert through(text).read() == "two\nthree\n"
+    assert through(text).closed
     with open("a", "rb") as source, opened(source) as file:
         file.read(5)
         names = roundtrip({"file": file, "source": source})
