@@ -53,6 +53,7 @@ _LIGHT_MODULES = frozenset({"math", "cmath", "operator", "random"})
 _LISTED = frozenset({"listcomp", "setcomp", "dictcomp"})
 _FOREIGN = frozenset({"dartvc", "flor", "flordb", "__main__"})
 _LOOKING_UP = frozenset({"query", "eval"})
+_INSIDE = ".<locals>."
 _NAMESPACES = frozenset({"__globals__", "f_globals"})
 _READING_ANY = frozenset({"globals", "vars", "eval", "exec", "__main__"})
 
@@ -301,14 +302,10 @@ def without_blocks_inside(tree: ast.Module) -> ast.Module:
 
 def outermost_name(qualname: str) -> str:
     """Returns the qualified name that a block inside other blocks would have if it stood in their function, or in the script, itself."""
-    inside = f"<locals>.{BLOCK}"
-    if qualname.startswith(f"{LOOP}.{inside}"):
-        qualname = qualname.removeprefix(f"{LOOP}.<locals>.")
-    while qualname.startswith(f"{BLOCK}.{inside}"):
-        qualname = qualname.removeprefix(f"{BLOCK}.<locals>.")
-    while f"{inside}.{inside}" in qualname:
-        qualname = qualname.replace(f"{inside}.{inside}", inside)
-    return qualname
+    scopes = qualname.split(_INSIDE)
+    if scopes[:2] == [LOOP, BLOCK]:
+        del scopes[0]
+    return _INSIDE.join(each for each, around in zip(scopes, ("", *scopes), strict=False) if (around, each) != (BLOCK, BLOCK))
 
 
 def name_blocks(code: types.CodeType) -> types.CodeType:
@@ -320,8 +317,7 @@ def name_blocks(code: types.CodeType) -> types.CodeType:
     if code.co_name == LOOP:
         return code.replace(co_consts=(*constants, LOOP_MARK), co_name=MODULE_SCOPE)
     if code.co_name == BLOCK:
-        around = outermost_name(code.co_qualname).removesuffix(f"<locals>.{BLOCK}")
-        function = MODULE_SCOPE if around == BLOCK else around[:-1].rpartition(".")[2]
+        function = outermost_name(code.co_qualname).rpartition(_INSIDE)[0].rpartition(".")[2] or MODULE_SCOPE
         return code.replace(co_consts=(*constants, PART_MARK), co_name=function)
     return code.replace(co_consts=constants)
 

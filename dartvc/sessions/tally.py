@@ -28,23 +28,17 @@ class Tally:
         self.stall_s = self.longest_gap_s = 0.0
         self.refused = self.obstacle = self.put_off = ""
         self.is_preempted = False
-        self._is_lacking = False
         self._last = time.monotonic()
 
     @property
     def refusal(self) -> str:
-        """Why no commit to resume from could be made: what stands in the way everywhere, or else where the last one was tried; empty when one could."""
+        """Why no commit to resume from could be made: what the last one lacked, wherever others were tried since, or else where one was; empty when one could."""
         return self.obstacle or self.refused
 
     @property
     def why_not(self) -> str:
         """Why no commit was made where the last one was due; empty when one was."""
         return self.refusal or self.put_off
-
-    def miss(self, reason: str) -> None:
-        """Notes why no commit was made at a place; what the last commit lacked says more, for places such as this are come by while that is waited for."""
-        if not self._is_lacking:
-            self.refused = reason
 
     def add(self, stall_s: float, size_bytes: int, *, obstacle: str | None) -> None:
         """Counts a commit.
@@ -56,7 +50,6 @@ class Tally:
         """
         self.stall_s += stall_s
         self.bytes += size_bytes
-        self._is_lacking = bool(obstacle)
         if obstacle:
             self.obstacle = obstacle
             return

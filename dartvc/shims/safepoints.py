@@ -144,7 +144,7 @@ class SafePoints:
             self.pacer.committed(0.0, 0)
             return None
         except CaptureError as reason:
-            self.recorder.tally.miss(reason.reason)
+            self.recorder.tally.refused = reason.reason
             return reason.frame
         with bindings_shown(stack):
             return self._commit_frames(stack, frames, may_wait=may_wait)

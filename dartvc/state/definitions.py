@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from dartvc.state.saving import Reduction, Saving
 
 __all__ = [
-    "BUILDERS", "CHILDREN", "REDUCERS", "code_names", "function_state", "home_of_globals", "interned", "is_by_value", "is_importable", "is_made_in_c",
+    "BUILDERS", "CHILDREN", "HEAP_TYPE", "REDUCERS", "code_names", "function_state", "home_of_globals", "interned", "is_by_value", "is_importable", "is_made_in_c",
     "reduce_expression", "reduce_function",
 ]  # fmt: skip
 
-_HEAP_TYPE, _IMMUTABLE_TYPE = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE: made at run time; Py_TPFLAGS_IMMUTABLETYPE: never of a class statement
+HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time; the interpreter's own nameless types are not
+_IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE: never of a class statement
 _METHODS_OF_C = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 _MARSHAL_VERSION = 2  # without back references: equal code gives equal bytes whatever its reference counts are
 
@@ -59,7 +60,7 @@ def is_made_in_c(definition: object) -> bool:
     """Whether a class is C's: its methods, if it has any, are no functions that could be stored."""
     if not isinstance(definition, type):
         return False
-    if not definition.__flags__ & _HEAP_TYPE or definition.__flags__ & _IMMUTABLE_TYPE:
+    if not definition.__flags__ & HEAP_TYPE or definition.__flags__ & _IMMUTABLE_TYPE:
         return True
     return any(type(value) in _METHODS_OF_C and value.__objclass__ is definition for value in vars(definition).values())
 

@@ -35,7 +35,6 @@ for _module in _MODULES:
 
 _REDUCER_OF_TYPE: dict[type, Reducer | None] = {}
 _CACHED_TYPES = 4096
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time; the interpreter's own nameless types are not
 
 
 def reducers_by_type() -> dict[type, Reducer | None]:
@@ -55,7 +54,7 @@ def find_reducer(kind: type, main_name: str, met: set[type]) -> Reducer | None:
     def is_users(base: type) -> bool:
         return definitions.is_by_value(base, main_name)
 
-    by_value = bool(kind.__flags__ & _HEAP_TYPE) and is_users(kind) and not issubclass(kind, type)
+    by_value = bool(kind.__flags__ & definitions.HEAP_TYPE) and is_users(kind) and not issubclass(kind, type)
     for base in kind.__mro__[:-1]:
         found = REDUCERS.get(f"{base.__module__}.{base.__qualname__}")
         if found is not None:

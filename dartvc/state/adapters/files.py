@@ -76,7 +76,7 @@ def _offset_of(file: Any, saving: Any) -> int:
     try:
         return int(file.tell())
     except OSError:
-        raise saving.refuse(file, f"the open file {getattr(file, 'name', '')!r} has no position") from None
+        raise saving.refuse(file, f"the open file {_name_of(file)!r} has no position") from None
 
 
 def _text_place(file: Any, saving: Any) -> tuple[str | None, Place | None]:
@@ -86,7 +86,7 @@ def _text_place(file: Any, saving: Any) -> tuple[str | None, Place | None]:
         raise saving.refuse(file, "what a text file has read ahead cannot be seen in this version of Python", "close it, or open it in binary mode")
     if waiting.decoder is None:
         return waiting.newline, None
-    name = getattr(file, "name", "")
+    name = _name_of(file)
     if not file.seekable():
         raise saving.refuse(file, f"the open file {name!r} has no position")
     pause = pause_of(file, waiting)

@@ -36,11 +36,11 @@ def test_nothing_is_at_risk_any_more_when_a_run_is_over() -> None:
 
 def test_what_a_commit_lacked_is_told_and_not_the_places_that_were_passed_since() -> None:
     tally = Tally()
-    tally.miss("an expression is half evaluated")
+    tally.refused = "an expression is half evaluated"
     assert tally.refused == "an expression is half evaluated"
     tally.add(0.1, 1000, obstacle="f: it cannot be stored")
-    tally.miss("an expression is half evaluated")
+    tally.refused = "an expression is half evaluated"
     assert tally.why_not == "f: it cannot be stored"
     tally.add(0.1, 1000, obstacle="")
-    tally.miss("an expression is half evaluated")
+    tally.refused = "an expression is half evaluated"
     assert tally.why_not == "an expression is half evaluated"
