@@ -89,7 +89,7 @@ class Block(Switched):
             if self._in_loop and time.thread_time() - begin_cpu >= _LONG_S:  # on a busy machine anything takes long
                 self.site.turn_off("it takes long, and the run is not committed inside it")
         elif not self._is_timed:
-            self._cheap += 1
+            self._cheap += 1.0
             if self._cheap >= _CHEAP_LIMIT:
                 self.site.rest("it is cheap")
         return bound

@@ -1,5 +1,7 @@
 """The content of large arrays, hashed once and believed as long as the kernel says that nobody wrote to their memory.
 
+Arrays of middle size are watched when they come for the second time: to begin takes as long as to read them twice.
+
 Fast path: the plain twin hashes the bytes each time; both return the same digest. What cannot be watched (small arrays, memory that numpy
 does not own, an older kernel) is hashed. Arrays whose memory is written again and again are left alone, since the first write to a watched page costs.
 """
@@ -16,12 +18,14 @@ from xxhash import xxh3_128
 
 from dartvc.host.writes import WriteWatch
 
-__all__ = ["LARGE_BYTES", "Contents", "feed_elements", "hash_of", "owner_of"]
+__all__ = ["LARGE_BYTES", "MIDDLE_BYTES", "Contents", "Met", "feed_elements", "hash_of", "owner_of"]
 
 LARGE_BYTES = 1 << 20
+MIDDLE_BYTES = 1 << 17  # reading less than that takes no longer than asking the kernel
 _PIECE_BYTES = 1 << 18
 _ALLOCATIONS_LIMIT = 256
 _DIGESTS_LIMIT = 64
+_MET_LIMIT = 256
 _REWRITTEN_LIMIT = 2
 _MARKED = b"marked"
 
@@ -56,6 +60,7 @@ class Contents:
         self.whole_of: Callable[[Any], Any] | None = None
         self._watch = WriteWatch()
         self._allocations: dict[int, _Allocation] = {}
+        self._met = Met()
         self._lock = threading.RLock()
 
     def begin_anew(self) -> None:
@@ -70,6 +75,8 @@ class Contents:
         if not self._watch.is_available:
             return hash_it()
         with self._lock:
+            if values.nbytes < LARGE_BYTES and id(owner_of(values)) not in self._allocations and not self._met.has(values):
+                return hash_it()
             allocation = self._allocation_of(values)
             if allocation is None or allocation.is_left_alone:
                 return hash_it()
@@ -95,6 +102,11 @@ class Contents:
             return True
         allocation = self._allocations.get(id(owner_of(values)))
         return allocation is not None and _extent(values)[0] in allocation.digests
+
+    def is_left_alone(self, values: Any) -> bool:
+        """Whether an array is read each time, since its memory was written again and again."""
+        allocation = self._allocations.get(id(owner_of(values)))
+        return allocation is not None and allocation.is_left_alone
 
     def forget(self, values: Any) -> None:
         """Ends the watch over an array's memory, which is going to be written."""
@@ -161,7 +173,7 @@ class Contents:
             if allocation.owner() is owner and place == (allocation.address, allocation.size_bytes):
                 return allocation
             self._release(number)
-        if type(owner) is not numpy.ndarray or not owner.flags.owndata or owner.nbytes < LARGE_BYTES or not _is_on_heap(owner):
+        if type(owner) is not numpy.ndarray or not owner.flags.owndata or owner.nbytes < MIDDLE_BYTES or not _is_on_heap(owner):
             return None
         if not (owner.flags.c_contiguous or owner.flags.f_contiguous):
             return None
@@ -186,6 +198,25 @@ class Contents:
             del self._allocations[number]
             if not allocation.is_left_alone:
                 self._watch.end(allocation.start, allocation.stop)
+
+
+class Met:
+    """Views that came before, of arrays that still live: what comes twice comes again, and will be read once."""
+
+    def __init__(self) -> None:
+        self._owners: dict[tuple[int, _View], weakref.ref[Any]] = {}
+
+    def has(self, values: Any) -> bool:
+        """Whether the same elements of the same array came before; notes that they have."""
+        owner = owner_of(values)
+        if type(owner) is not sys.modules["numpy"].ndarray:
+            return False
+        key = id(owner), _extent(values)[0]
+        reference = self._owners.pop(key, None)
+        while len(self._owners) >= _MET_LIMIT:
+            del self._owners[next(iter(self._owners))]
+        self._owners[key] = weakref.ref(owner)
+        return reference is not None and reference() is owner
 
 
 def hash_of(values: Any) -> bytes:

@@ -65,6 +65,11 @@ class Deferred:
         return int(self.size * self.dtype.itemsize)
 
     @property
+    def missing_bytes(self) -> int:
+        """How many bytes would have to be copied for the array."""
+        return self.nbytes if self._array is None else 0
+
+    @property
     def T(self) -> Transposed:
         """The transpose."""
         return Transposed(self)

@@ -14,7 +14,7 @@ from typing import Protocol
 from dartvc.errors import UsageError
 from dartvc.history.config import CACHE_POLICIES
 
-__all__ = ["POLICIES", "Policy", "Ranked", "policy_named"]
+__all__ = ["POLICIES", "Policy", "Ranked", "cost_and_size", "policy_named", "saved_by_byte"]
 
 _LEAST_BYTES = 64
 
@@ -51,9 +51,18 @@ class Ranked(Protocol):
 Policy = Callable[[Sequence[Ranked]], list[float]]
 
 
+def saved_by_byte(entry: Ranked) -> float:
+    """Returns what a byte of a result saves: (uses + 1) * cost / size."""
+    return (entry.uses + 1) * entry.cost_s / max(entry.size_bytes, _LEAST_BYTES)
+
+
 def cost_and_size(entries: Sequence[Ranked]) -> list[float]:
-    """Scores what a byte saves: (uses + 1) * cost / size."""
-    return [(each.uses + 1) * each.cost_s / max(each.size_bytes, _LEAST_BYTES) for each in entries]
+    """Scores what a byte saves, over the time that nobody wanted it (hyperbolic caching, Blankstein et al., ATC 2017).
+
+    Without that, results of a loop's earlier turns, each wanted many times and never again, would stay, and the new ones go.
+    """
+    latest = max((each.last_use for each in entries), default=0.0)
+    return [saved_by_byte(each) / (1.0 + latest - each.last_use) for each in entries]
 
 
 def least_recently_used(entries: Sequence[Ranked]) -> list[float]:

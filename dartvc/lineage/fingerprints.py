@@ -20,7 +20,7 @@ from typing import Any
 from xxhash import xxh3_128
 
 from dartvc.lineage.codekeys import Effects, Plans, Refused, TooMany, version_of_package
-from dartvc.lineage.contents import LARGE_BYTES, Contents, feed_elements, hash_of, owner_of
+from dartvc.lineage.contents import MIDDLE_BYTES, Contents, feed_elements, hash_of, owner_of
 from dartvc.lineage.deferring import Deferred, Transposed
 from dartvc.lineage.frames import frame, index
 from dartvc.lineage.kinds import (
@@ -235,7 +235,7 @@ class Fingerprint:
             self._items(numpy.ravel(values).tolist())
             return
         self.size_bytes += values.nbytes
-        if values.nbytes < LARGE_BYTES:
+        if values.nbytes < MIDDLE_BYTES:
             feed_elements(values, self._state.update)
         elif self.contents is None:
             self._state.update(hash_of(values))

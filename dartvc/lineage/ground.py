@@ -12,7 +12,7 @@ from dartvc.lineage.settings import Settings
 
 __all__ = ["Ground", "facts_of_process"]
 
-_VERSION = 5
+_VERSION = 6
 _THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -39,14 +39,13 @@ class Ground:
     Args:
         stands_in: the working directory of the run that this process stands in for; empty: its own.
         mode: a word that tells results apart.
-        has_moved: tells whether the working directory or the environment was ever changed.
+        has_moved: tells whether the working directory was ever changed.
         filters: returns what stands for the filters of warnings.
     """
 
     def __init__(self, stands_in: str, mode: str, has_moved: Callable[[], bool], filters: Callable[[], str]) -> None:
         self._facts = f"{facts_of_process(stands_in)}{mode} "
         self._folder = os.getcwd()
-        self._place = self._facts + _zone()
         self._has_moved = has_moved
         self._filters = filters
         self._settings = Settings()
@@ -66,9 +65,7 @@ class Ground:
     def present(self) -> tuple[str, dict[str, Any]]:
         """Returns the facts as a text, and the settings that differ from the defaults."""
         settings = self._settings.in_force()
-        if not self._has_moved():
-            return self._place, settings
-        place = os.path.relpath(os.getcwd(), self._folder)
+        place = os.path.relpath(os.getcwd(), self._folder) if self._has_moved() else os.curdir
         return self._facts + _zone() + ("" if place == os.curdir else f" {place}"), settings
 
 

@@ -13,7 +13,7 @@ __all__ = ["Entry", "Memory", "available_bytes"]
 
 _VARIANTS = 4
 _REMEMBERED = 10_000
-_FIRST_ROOM_BYTES = 256 << 20
+_FIRST_ROOM_BYTES = 64 << 20
 
 
 class Entry:
@@ -57,8 +57,8 @@ class Entry:
 class Memory:
     """The entries in memory, by key. Threads may share one.
 
-    Memory that is taken for the first time costs the program more than a copy does, and most results are wanted again soon or never: of the budget a quarter of a
-    gigabyte is used at first, and twice as much whenever something is wanted that was thrown out.
+    Memory that is taken for the first time costs the program more than a copy does, and most results are wanted again soon or never: of the budget 64 MB are
+    used at first, and twice as much whenever something is wanted that was thrown out.
 
     Args:
         budget_bytes: what all results together may take at most.

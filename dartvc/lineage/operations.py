@@ -11,17 +11,19 @@ import sys
 import time
 import types
 import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dartvc.lineage.calls import Calls
 from dartvc.lineage.changes import is_estimator
 from dartvc.lineage.codekeys import Plans
+from dartvc.lineage.contents import Met
 from dartvc.lineage.decompositions import GrowingComponents
 from dartvc.lineage.deferring import Deferred, Transposed, settled
 from dartvc.lineage.pipelines import watch_pipelines
 from dartvc.lineage.rewrites import CONCATENATION, METHODS, Rewrites
 from dartvc.lineage.sites import Site, Switched
-from dartvc.lineage.stacking import Stacking, is_stacking
+from dartvc.lineage.stacking import Stacking, is_large, pieces_of
 from dartvc.program.callers import called_at
 from dartvc.program.tracebacks import note_passing
 
@@ -31,8 +33,10 @@ _WORTH_S = 3e-4
 _FLOPS_PER_S = 2e10
 _READ_BYTES_PER_S = 1e10
 _HASH_BYTES_PER_S = 6e9
+_STACK_BYTES_PER_S = 2e9
 _MARGIN = 3.0
 _CHEAP_LIMIT = 64
+_NEW_SHARE = 0.0625  # what a product counts that is worth its key once its operands come again
 _AT_ONCE = frozenset(
     {
         "fit",
@@ -46,6 +50,8 @@ _AT_ONCE = frozenset(
         "cross_val_score",
     }
 )
+_PRODUCTS = {"dot": "dot ", "matmul": ""}  # numpy promises no equal last bits of these two
+_FACTORS = 2
 _FITTING = frozenset({"fit", "fit_transform", "fit_predict"})
 _LIBRARIES = frozenset({"numpy", "scipy", "sklearn", "pandas"})
 _COMPONENTS = GrowingComponents()
@@ -66,14 +72,14 @@ class Operation(Switched):
         rewrites: assembles results from parts; None keeps to exact results.
     """
 
-    __slots__ = ("_calls", "_last", "_plans", "_rewrites", "_stacking")
+    __slots__ = ("_calls", "_met", "_plans", "_rewrites", "_stacking")
 
     def __init__(self, site: Site, switch: str, calls: Calls, stacking: Stacking, rewrites: Rewrites | None) -> None:
         super().__init__(site, switch)
         self._calls = calls
         self._plans: Plans = calls.plans
         self._stacking = stacking
-        self._last: tuple[int, ...] = ()
+        self._met = Met()
         self._rewrites = rewrites
 
     @property
@@ -85,61 +91,70 @@ class Operation(Switched):
         frame = sys._getframe(1)
         try:
             if self.site.name == "@":
-                return self._multiply(first, args[0], frame)
+                return self._multiply(first, args[0], called_at(frame, operator.matmul))
             if self.site.name == "[]":
-                return self._gather(first, args[0], frame)
+                return self._stacked(*self._stacking.gather(self.site, first, args[0], frame))
             return self._call(first, args, kwargs, frame)
         except BaseException:
             note_passing()
             raise
 
-    def _gather(self, values: Any, rows: Any, frame: types.FrameType) -> Any:
-        result, is_large = self._stacking.gather(self.site, values, rows, frame)
-        if is_large:
-            self._cheap = 0
+    def _stacked(self, result: Any, is_large_one: bool) -> Any:
+        if is_large_one:
+            self._cheap = 0.0
         else:
             self._is_cheap()
         return result
 
     # -- products -------------------------------------------------------------------------------------------------------------
 
-    def _multiply(self, left: Any, right: Any, frame: types.FrameType) -> Any:
+    def _multiply(self, left: Any, right: Any, multiply: Callable[[Any, Any], Any]) -> Any:
         numpy = sys.modules.get("numpy")
         if numpy is None or not _is_matrix(left, numpy) or not _is_matrix(right, numpy) or not self._is_worth_it(left, right):
-            self._is_cheap()
-            return called_at(frame, operator.matmul)(settled(left), settled(right))
-        self._cheap = 0
+            return multiply(settled(left), settled(right))
+        self._cheap = 0.0
         if self._rewrites is not None:
             answer = self._rewrites.multiply(left, right, self.site)
             if answer is not None:
                 return answer
-        label = "product with itself" if _is_own(left, right) else "product"
-        multiply = called_at(frame, operator.matmul)
+        label = f"{_PRODUCTS.get(self.site.name, '')}product{' with itself' if _is_own(left, right) else ''}"
         return self._calls.compute(self.site, label, (left, right), lambda left, right: multiply(settled(left), settled(right)))
+
+    def _factors(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+        """Returns what a call multiplies as matrices; None for calls of other kinds."""
+        numpy = sys.modules.get("numpy")
+        if numpy is None or self.site.name not in _PRODUCTS or kwargs:
+            return None
+        factors = args if function in (numpy.dot, numpy.matmul) else (getattr(function, "__self__", None), *args)
+        if len(factors) != _FACTORS or not all(_is_matrix(each, numpy) and 0 < each.ndim <= _FACTORS for each in factors):
+            return None
+        return factors[0], factors[1]
 
     def _is_worth_it(self, left: Any, right: Any) -> bool:
         """Whether a product takes so much longer than the fingerprints of its operands that a hit would pay."""
-        if left.ndim == 0 or right.ndim == 0:
-            return False
         columns = right.shape[-1] if right.ndim > 1 else 1
-        cost_s = max(2.0 * left.size * columns / _FLOPS_PER_S, left.nbytes / _READ_BYTES_PER_S)
-        unknown_bytes = self._unknown_bytes(left) + self._unknown_bytes(right)
-        self._last = id(left), id(left.base) if type(left) is not Deferred and type(left) is not Transposed else 0
-        return bool(cost_s > _WORTH_S and cost_s > _MARGIN * unknown_bytes / _HASH_BYTES_PER_S)
+        cost_s = max(2.0 * left.size * columns / _FLOPS_PER_S, left.nbytes / _READ_BYTES_PER_S) if left.ndim and right.ndim else 0.0
+        cost_s += sum(stack.missing_bytes for stack in {_stack_of(left), _stack_of(right)} if stack is not None) / _STACK_BYTES_PER_S
+        if cost_s <= _WORTH_S:
+            self._is_cheap()
+            return False
+        is_worth_it = cost_s > _MARGIN * self._unknown_bytes(left, right) / _HASH_BYTES_PER_S
+        if not is_worth_it:
+            self._is_cheap(_NEW_SHARE)
+        return bool(is_worth_it)
 
-    def _unknown_bytes(self, operand: Any) -> int:
-        """Returns how much of an operand would have to be read for its fingerprint; one that comes again and again is read once."""
-        if type(operand) in (Deferred, Transposed):
-            stack = operand if type(operand) is Deferred else operand.of
-            return sum(part.nbytes for part in stack.parts if not self._calls.contents.is_known(part))
-        if self._calls.contents.is_known(operand) or (
-            (operand.base is not None and id(operand.base) in self._last) or id(operand) in self._last
-        ):
-            return 0
-        return int(operand.nbytes)
+    def _unknown_bytes(self, left: Any, right: Any) -> int:
+        """Returns how much of two operands would have to be read for their fingerprints; what comes again and again is read once."""
+        contents, counted, unknown = self._calls.contents, set(), 0
+        for part in (*_parts_of(left), *_parts_of(right)):
+            place = part.__array_interface__["data"][0], part.nbytes
+            if place not in counted and not contents.is_known(part):
+                counted.add(place)
+                unknown += part.nbytes if not self._met.has(part) or contents.is_left_alone(part) else 0
+        return unknown
 
-    def _is_cheap(self) -> None:
-        self._cheap += 1
+    def _is_cheap(self, weight: float = 1.0) -> None:
+        self._cheap += weight
         if self._cheap >= _CHEAP_LIMIT and not self.site.reused and not self.site.partial:
             self.site.rest("the operation is cheap")
 
@@ -147,6 +162,8 @@ class Operation(Switched):
 
     def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], frame: types.FrameType) -> Any:
         owner, plain = getattr(function, "__self__", None), called_at(frame, function)
+        if (factors := self._factors(function, args, kwargs)) is not None:
+            return self._multiply(*factors, plain if len(args) == _FACTORS else lambda _, right: plain(right))
         if is_estimator(owner):
             if self.site.name in _FITTING:
                 return self._fit(function, plain, owner, args, kwargs)
@@ -155,7 +172,7 @@ class Operation(Switched):
         if self._rewrites is not None:
             is_done, answer = self._rewrites.call(self.site, function, args, kwargs)
             if is_done:
-                self._cheap = 0
+                self._cheap = 0.0
                 return answer
             if self.site.name in METHODS:
                 result = plain(*args, **kwargs)
@@ -167,13 +184,13 @@ class Operation(Switched):
         if not self._is_library(function) or kwargs.get("out") is not None:
             self._is_cheap()
             return plain(*args, **kwargs)
-        if is_stacking(self.site.name, args, kwargs):
-            result, is_large = self._stacking.stack(self.site, function, args[0], kwargs, frame)
-            if is_large:
-                self._cheap = 0
-            else:
-                self._is_cheap()
-            return result
+        if self.site.name == "insert":
+            result = plain(*args, **kwargs)
+            self._stacking.note_insertion(function, args, kwargs, result)
+            return self._stacked(result, is_large(result))
+        pieces = pieces_of(self.site.name, args, kwargs)
+        if pieces is not None:
+            return self._stacked(*self._stacking.stack(self.site, function, pieces, kwargs, frame))
         if not self._is_timed and self.site.name not in _AT_ONCE:
             begin = time.perf_counter()
             result = plain(*args, **kwargs)
@@ -224,6 +241,18 @@ class Operation(Switched):
 
 def _is_matrix(operand: Any, numpy: Any) -> bool:
     return type(operand) is numpy.ndarray or type(operand) in (Deferred, Transposed)
+
+
+def _stack_of(operand: Any) -> Deferred | None:
+    """Returns the stack that was put off of which an operand is made."""
+    stack = operand.of if type(operand) is Transposed else operand
+    return stack if type(stack) is Deferred else None
+
+
+def _parts_of(operand: Any) -> Sequence[Any]:
+    """Returns the arrays that an operand is made of."""
+    stack = _stack_of(operand)
+    return (operand,) if stack is None else stack.parts
 
 
 def _is_own(left: Any, right: Any) -> bool:

@@ -32,7 +32,7 @@ from dartvc.lineage.recollections import Recollections
 from dartvc.lineage.recycling import Recycler, teach_allocator
 from dartvc.lineage.rewrites import METHODS, Rewrites
 from dartvc.lineage.shelf import Shelf
-from dartvc.lineage.sites import Hook, Site
+from dartvc.lineage.sites import Hook, Site, Switched
 from dartvc.lineage.stacking import Stacking
 from dartvc.lineage.witness import Witness
 from dartvc.lineage.workers import Team, gather_abandoned
@@ -78,7 +78,7 @@ class Reuse:
         self._libraries = tuple(path for path in libraries if not self.folder.startswith(path)) or libraries
         self._is_cell = is_cell
         self.shown_file: Callable[[str], str] = os.path.basename
-        self._is_paused = False
+        self._paused = ""
         self.paths = PathRecorder(self.is_user, lambda: self.calls.look_around()) if member_of is None and not stands_in and is_cell is None else None
         next_stream = self.paths.next_stream if self.paths is not None else None
         self.compiler = Compiler(sources, self._next_operation, self._next_block, METHODS if is_partial else frozenset(), next_stream)
@@ -104,6 +104,7 @@ class Reuse:
         self._assembled_by_others = 0
         self._others: Sequence[Site] = ()
         self.calls.wake_others = self._wake
+        self.witness.has_listener = lambda: self.pause("the program hears what the interpreter does, by an audit hook")
         self.program: Program | None = None
         self.team = Team(self, script, member_of)
         if member_of is not None or stands_in:
@@ -157,7 +158,7 @@ class Reuse:
 
     def announce(self, function: Any, *, is_guest: bool = False) -> Any:
         """Is called where a function is defined; returns the same function, which asks before it runs from now on."""
-        if type(function) is not types.FunctionType or function.__code__.co_flags & _LOCAL or self._is_paused:
+        if type(function) is not types.FunctionType or function.__code__.co_flags & _LOCAL or self._paused:
             return function
         code = function.__code__
         site = self.sites.get(code)
@@ -197,16 +198,16 @@ class Reuse:
         else:
             self.compiler.compile(filename, Path(filename).read_text(encoding="utf-8"))
 
-    def pause(self) -> None:
+    def pause(self, reason: str = "reuse is off") -> None:
         """Gives all functions and operations their plain code back; see `go_on`."""
-        self._is_paused = True
+        self._paused = reason
         for site in self.all_sites():
             if not site.is_off:
-                site.rest("reuse is off")
+                site.rest(reason)
 
     def go_on(self) -> None:
         """Watches again what `pause` let rest."""
-        self._is_paused = False
+        self._paused = ""
         for site in self.all_sites():
             if site.is_resting:
                 site.begin_again()
@@ -221,16 +222,16 @@ class Reuse:
 
     def _wake(self, elapsed_s: float) -> None:
         """Tries resting sites again."""
+        if self._paused:
+            return
         for site in (*self.sites.values(), *self.operations):
             site.wake(elapsed_s)
 
     def _next_operation(self, name: str, filename: str, line: int, reads: frozenset[str] | None) -> int:
         number = len(self.operations)
         site = Site(name, filename, line)
-        self.operations.append(site)
         stacking = Stacking(self.recycler, self.rewrites, self.deferral, reads)
-        setattr(builtins, switch_name(number), Operation(site, switch_name(number), self.calls, stacking, self.rewrites))
-        return number
+        return self._add_switched(number, Operation(site, switch_name(number), self.calls, stacking, self.rewrites))
 
     def _next_block(self, name: str, filename: str, line: int, in_loop: bool) -> int:
         number = len(self.operations)
@@ -241,8 +242,14 @@ class Reuse:
             if is_part
             else Site("a loop", filename, line, is_loop=True, changes=True)
         )
-        self.operations.append(site)
-        setattr(builtins, switch, Block(site, switch, self.calls, in_loop=in_loop) if is_part else Loop(site, switch, self.calls))
+        return self._add_switched(number, Block(site, switch, self.calls, in_loop=in_loop) if is_part else Loop(site, switch, self.calls))
+
+    def _add_switched(self, number: int, what: Switched) -> int:
+        """Puts what answers behind its switch, and returns the switch's number."""
+        self.operations.append(what.site)
+        setattr(builtins, switch_name(number), what)
+        if self._paused:
+            what.site.rest(self._paused)
         return number
 
     def _give_back(self) -> None:

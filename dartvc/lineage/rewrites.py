@@ -20,9 +20,10 @@ from dartvc.lineage.codekeys import Refused
 from dartvc.lineage.contents import Contents
 from dartvc.lineage.deferring import Deferred, Transposed, settled
 from dartvc.lineage.growing import Grown, Growth
-from dartvc.lineage.memory import Entry, Memory
-from dartvc.lineage.parts import Blocks, CallRewrite, Find, PartCall, Stacked
+from dartvc.lineage.memory import Memory
+from dartvc.lineage.parts import Blocks, CallRewrite, Find, PartCall, Products, Stacked, are_floats, untransposed
 from dartvc.lineage.sites import Site
+from dartvc.lineage.subsets import RowSubset
 from dartvc.lineage.tables import GroupBy, ValueCounts
 
 __all__ = ["CONCATENATION", "METHODS", "BlocksOfResult", "ColumnBlocks", "GrowingProduct", "Products", "Rewrites", "RowBlocks"]
@@ -36,74 +37,10 @@ _MARGIN = 2.0
 _TRIALS = 8
 _PARTNERS_LIMIT = 1024
 _RIGHT_LIMIT_BYTES = 8 << 20
-_WEIGHT_LEFT = 0.05
 _CALL_REWRITES: tuple[CallRewrite, ...] = (GroupBy(), ValueCounts(), Aggregate(), Elementwise())
 CONCATENATION = "concat"
 METHODS = frozenset({CONCATENATION}).union(*(each.names for each in _CALL_REWRITES))
 """Names of calls that only partial reuse looks at."""
-
-
-class Products:
-    """Products of parts, kept by content.
-
-    Args:
-        memory: where they are kept.
-        digest: the fingerprint of one array.
-    """
-
-    def __init__(self, memory: Memory, digest: Callable[[Any], bytes]) -> None:
-        self._memory = memory
-        self._digest = digest
-        self.hits = 0
-        self.saved_s = 0.0
-
-    def digest(self, part: Any) -> bytes:
-        """Returns what a part is known by."""
-        return self._digest(part)
-
-    def transposed(self, left: Any, right: Any, left_digest: bytes, right_digest: bytes) -> Any:
-        """Returns ``left.T @ right``, which is never changed by anybody."""
-        return self._find(b"part" + left_digest + right_digest, left.T, right)
-
-    def has(self, left_digest: bytes, right_digest: bytes) -> bool:
-        """Whether ``left.T @ right`` is known."""
-        return any(True for _ in self._memory.iter_entries(b"part" + left_digest + right_digest))
-
-    def plain(self, left: Any, right: Any, left_digest: bytes, right_digest: bytes) -> Any:
-        """Returns ``left @ right``, which is never changed by anybody."""
-        return self._find(b"rows" + left_digest + right_digest, left, right)
-
-    def assembled(self, call: PartCall) -> Any:
-        """Returns what a call over a stack gives, from what it gives over the parts."""
-        states = []
-        for part in call.blocks.parts:
-            key = f"call {call.label} ".encode() + self._digest(part)
-            states.append(self.lazily(key, lambda part=part: call.compute(part)))  # type: ignore[misc]
-        return call.merge(states)
-
-    def counted(self, grown: Grown, product: Any) -> Any:
-        """Returns what a product that grows gave, and counts its hits."""
-        self.hits, grown.hits = self.hits + grown.hits, 0
-        return product
-
-    def _find(self, key: bytes, left: Any, right: Any) -> Any:
-        def multiply() -> Any:
-            product = left @ right
-            return product.copy() if product.base is not None else product
-
-        return self.lazily(key, multiply)
-
-    def lazily(self, key: bytes, make: Callable[[], Any]) -> Any:
-        """Returns what is kept under a key, else makes and keeps it; never changed by anybody."""
-        for entry in self._memory.iter_entries(key):
-            self._memory.note_use(entry)
-            self.hits += 1
-            self.saved_s += entry.cost_s
-            return entry.holding
-        begin = time.perf_counter()
-        made = make()
-        self._memory.add(key, Entry("@", made, _size_of(made), time.perf_counter() - begin))
-        return made
 
 
 class Rewrite(Protocol):
@@ -113,70 +50,14 @@ class Rewrite(Protocol):
         """Returns the product, or None when this way does not fit."""
 
 
-def _untransposed(left: Any) -> Any:
-    """Returns X for a left operand X.T, else None."""
-    if type(left) is Transposed:
-        return left.of
-    if type(left) is Deferred or left.ndim != 2 or left.base is None:
-        return None
-    base = left.base
-    same = base.ndim == 2 and base.shape == left.shape[::-1] and base.strides == left.strides[::-1]
-    return base if same and base.__array_interface__["data"] == left.__array_interface__["data"] else None
-
-
-def _are_floats(left: Any, right: Any) -> bool:
-    return bool(left.dtype == right.dtype and left.dtype.kind == "f" and left.dtype.itemsize >= 8)
-
-
-class RowSubset:
-    """``X[rows].T @ Y[rows]`` = ``X.T @ Y`` less the same of the rows that are left out: the folds of a cross-validation.
-
-    The difference is taken only where most rows are in, and where no column has nearly all of its weight in the others: there it would cancel.
-    """
-
-    def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
-        """Returns the product, or None when the left operand is no transpose of most rows of an array."""
-        numpy = sys.modules["numpy"]
-        subset = _untransposed(left)
-        if type(subset) is not Deferred or subset.rows is None or type(right) is not Deferred or not _are_floats(left, right):
-            return None
-        if right is not subset and (right.rows is None or right.rows is not subset.rows or len(right.parts[0]) != len(subset.parts[0])):
-            return None
-        (whole,), (other,), rows = subset.parts, right.parts, subset.rows
-        is_out = numpy.ones(len(whole), bool)
-        is_out[rows] = False
-        out = numpy.flatnonzero(is_out)
-        if len(out) + subset.shape[0] != len(whole) or len(out) > subset.shape[0]:
-            return None
-        digests = products.digest(whole), products.digest(other), products.digest(out)
-        if not (_keeps_weight(whole, digests[0], out, digests[2], products) and _keeps_weight(other, digests[1], out, digests[2], products)):
-            return None
-        total = products.transposed(whole, other, digests[0], digests[1])
-        less = products.lazily(b"less" + b"".join(digests), lambda: _multiplied(whole, other, out))
-        return total - less
-
-
-def _multiplied(whole: Any, other: Any, out: Any) -> Any:
-    picked = whole[out]
-    return picked.T @ (picked if other is whole else other[out])
-
-
-def _keeps_weight(whole: Any, digest: bytes, out: Any, out_digest: bytes, products: Products) -> bool:
-    """Whether each column of an array has a good part of its sum of squares in the rows that are not left out."""
-    numpy = sys.modules["numpy"]
-    total = products.lazily(b"squares" + digest, lambda: numpy.atleast_1d(numpy.einsum("i...,i...->...", whole, whole)))
-    less = products.lazily(b"squares" + digest + out_digest, lambda: numpy.atleast_1d(numpy.einsum("i...,i...->...", whole[out], whole[out])))
-    return bool(numpy.isfinite(total).all() and (total - less >= _WEIGHT_LEFT * total).all())
-
-
 class RowBlocks:
     """``vstack(X_1, ..., X_n).T @ Y`` = the sum of ``X_i.T @ Y_i``."""
 
     def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
         """Returns the product, or None when the left operand is no transpose of stacked rows."""
-        whole = _untransposed(left)
+        whole = untransposed(left)
         blocks = find(whole) if whole is not None else None
-        if blocks is None or blocks.axis != 0 or not _are_floats(left, right) or right.ndim > 2 or type(right) is Transposed:
+        if blocks is None or blocks.axis != 0 or not are_floats(left, right) or right.ndim > 2 or type(right) is Transposed:
             return None
         if right is whole:
             others = blocks.parts
@@ -206,9 +87,9 @@ class ColumnBlocks:
     def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
         """Returns the product, or None when the left operand is no transpose of stacked columns."""
         numpy = sys.modules["numpy"]
-        whole = _untransposed(left)
+        whole = untransposed(left)
         blocks = find(whole) if whole is not None else None
-        if blocks is None or blocks.axis != 1 or not _are_floats(left, right):
+        if blocks is None or blocks.axis != 1 or not are_floats(left, right):
             return None
         columns = [_Column(part, grown, products) for part, grown in zip(blocks.parts, blocks.grown, strict=True)]
         if right is whole:
@@ -266,7 +147,7 @@ class BlocksOfResult:
     def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
         """Returns the product, or None when neither operand is stacked that way."""
         numpy = sys.modules["numpy"]
-        if type(left) is Transposed or type(right) is Transposed or not _are_floats(left, right) or left.ndim != 2:
+        if type(left) is Transposed or type(right) is Transposed or not are_floats(left, right) or left.ndim != 2:
             return None
         rows, columns = find(left), find(right)
         if rows is not None and rows.axis == 0:
@@ -302,9 +183,9 @@ class GrowingProduct:
     def apply(self, left: Any, right: Any, find: Find, products: Products) -> Any:
         """Returns the product, or None when the right operand is no prefix of another array's columns, nor the left one of a product."""
         numpy = sys.modules["numpy"]
-        if type(left) is not numpy.ndarray or type(right) is not numpy.ndarray or not _are_floats(left, right):
+        if type(left) is not numpy.ndarray or type(right) is not numpy.ndarray or not are_floats(left, right):
             return None
-        whole = _untransposed(left)
+        whole = untransposed(left)
         grown = self._growth.of(whole) if whole is not None else None
         if grown is not None:
             mine = _Column(whole, grown, products)
@@ -452,10 +333,3 @@ class Rewrites:
                 self._account_for(site, begin, hits, saved_s)
                 return answer
         return None
-
-
-def _size_of(made: Any) -> int:
-    """Returns about how many bytes a result takes."""
-    if isinstance(made, tuple):
-        return sum(map(_size_of, made))
-    return int(made.memory_usage(deep=True).sum()) if hasattr(made, "columns") else int(getattr(made, "nbytes", 64))

@@ -219,7 +219,7 @@ class Shelf:
             index = {**present, **fresh}
             for name in self._used & index.keys():
                 index[name][3] = today
-            dropped = _surplus(index, self._limit, today, self._policy, self.pins)
+            dropped = _surplus(index, self._limit, self._policy, self.pins)
             return {name: row for name, row in index.items() if name not in dropped}
 
         self.index = renew(self._repository, change, trees, epoch)
@@ -233,7 +233,7 @@ def sealed(name: str, facts: Mapping[str, Any], stream: bytes) -> bytes:
 
 
 class _Row(NamedTuple):
-    """A stored result as eviction sees it: a week in which nobody used it halves what it is worth."""
+    """A stored result as eviction sees it; it ages by days."""
 
     cost_s: float
     size_bytes: int
@@ -242,14 +242,14 @@ class _Row(NamedTuple):
     height: int
 
 
-def _surplus(index: Mapping[str, list[Any]], limit_bytes: int, today: int, policy: Policy, pins: Collection[str]) -> set[str]:
+def _surplus(index: Mapping[str, list[Any]], limit_bytes: int, policy: Policy, pins: Collection[str]) -> set[str]:
     """Returns what has to go."""
     total = sum(row[2] for row in index.values())
     if total <= limit_bytes:
         return set()
     names = list(index)
     rows = [index[name] for name in names]
-    scores = policy([_Row(row[1] * 0.5 ** ((today - row[3]) / 7), row[2], 0, row[3], row[4] if len(row) > 4 else 1) for row in rows])
+    scores = policy([_Row(row[1], row[2], 0, row[3], row[4] if len(row) > 4 else 1) for row in rows])
     dropped: set[str] = set()
     for number in sorted(range(len(names)), key=scores.__getitem__):
         if total <= limit_bytes * 7 // 8:

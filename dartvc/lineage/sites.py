@@ -226,7 +226,7 @@ class Switched:
     def __init__(self, site: Site, switch: str) -> None:
         self.site = site
         self._switch = switch
-        self._cheap = 0
+        self._cheap = 0.0
         self._is_timed = False
         site.turn_back.append(self._switch_off)
         site.turn_on.append(self._switch_on)
@@ -235,7 +235,7 @@ class Switched:
         setattr(builtins, self._switch, None)
 
     def _switch_on(self) -> None:
-        self._cheap = 0
+        self._cheap = 0.0
         setattr(builtins, self._switch, self)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from xxhash import xxh3_128_digest
 
 from dartvc.lineage.codekeys import Refused
-from dartvc.lineage.eviction import cost_and_size
+from dartvc.lineage.eviction import saved_by_byte
 from dartvc.lineage.handover import Handover
 from dartvc.lineage.holdings import Lost, freeze
 from dartvc.lineage.memory import Entry
@@ -165,7 +165,7 @@ class Storing:
     def _write_waiting(self, shelf: Shelf, limit: int) -> None:
         """Stores what waits and may be written by now; forgets all the rest but ``limit``."""
         offered, self._waiting = self._waiting, []
-        scores = cost_and_size([entry for _, _, entry in offered])
+        scores = [saved_by_byte(entry) for _, _, entry in offered]
         waiting: list[_Waiting] = []
         for number in sorted(range(len(scores)), key=scores.__getitem__, reverse=True):
             key, facts, entry = offered[number]

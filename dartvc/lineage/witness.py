@@ -75,7 +75,7 @@ _NETWORK = frozenset(
 )  # fmt: skip
 _STREAMS = frozenset({"_io", "io", "codecs", "ipykernel", "IPython", "_pytest"})
 _LISTING = frozenset({"os.listdir", "os.scandir"})
-_HEARD = frozenset({"open", "import"} | _NETWORK | _LISTING | _ACTS.keys())
+_HEARD = frozenset({"open", "import", "sys.addaudithook"} | _NETWORK | _LISTING | _ACTS.keys())
 _TEXT_LIMIT = 1 << 20
 _UNSEEN_BYTES = 8 << 10  # the C library reads the time zone, and what processors there are
 _BYTES_OF_IMPORT = 64 << 10  # of the shared libraries behind a module, the loader reads the heads
@@ -161,8 +161,10 @@ class Witness:
         self._watched: dict[Any, tuple[Any, Any]] = {}
         self._threads_of_others: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Threads that were there before the program: those of a shell."""
+        self.has_listener: Callable[[], None] = lambda: None
+        """Is called when the program is about to hear all that the interpreter does: what reuse does, and what it leaves out."""
         self.has_moved = False
-        """Whether the working directory or the environment was ever changed."""
+        """Whether the working directory was ever changed."""
         self.streams = Streams()
         self.notices = Notices(self._refuse_calls)
         self._traffic = Traffic()
@@ -388,8 +390,10 @@ class Witness:
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "import":
             expect_foreign_writer(arguments[0])
-        elif event in _WITHIN_THE_PROCESS:
+        elif event == "os.chdir":
             self.has_moved = True
+        elif event == "sys.addaudithook" and not str(_frame_outside().f_globals.get("__name__")).startswith("dartvc."):
+            self.has_listener()
         if not self.is_watching or self._is_ours():
             return
         if event == "open":

@@ -227,13 +227,10 @@ def _iter_candidates(function: ast.FunctionDef, indexes: frozenset[str]) -> Iter
 
 
 def _is_stacking(node: ast.expr) -> bool:
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in STACKING
-        and isinstance(node.func.value, ast.Name)
-        and len(node.args) == 1
-    )
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not isinstance(node.func.value, ast.Name):
+        return False
+    is_append = node.func.attr == "append" and len(node.args) == 2 and [each.arg for each in node.keywords] == ["axis"]
+    return is_append or (node.func.attr in STACKING and len(node.args) == 1)
 
 
 def _has_no_effect(name: str, call: ast.Call) -> bool:

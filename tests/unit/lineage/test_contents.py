@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dartvc.host.writes import WriteWatch
 from dartvc.lineage.codekeys import Plans
-from dartvc.lineage.contents import Contents, hash_of
+from dartvc.lineage.contents import Contents, Met, hash_of
 from dartvc.lineage.fingerprints import Fingerprint
 
 np = pytest.importorskip("numpy")
@@ -133,3 +133,12 @@ def test_without_the_kernels_help_every_digest_is_read() -> None:
     for _ in range(3):
         array[0, 0] += 1
         assert digest(array, contents) == digest(array)
+
+
+def test_a_view_comes_again_as_long_as_its_array_lives() -> None:
+    met, array = Met(), np.ones((40, 3))
+    assert [met.has(array), met.has(array[:20]), met.has(array[:20]), met.has(array.T), met.has(array[20:])] == [False, False, True, True, False]
+    assert not met.has(np.frombuffer(b"12345678"))
+    del array
+    for _ in range(5):
+        assert not met.has(np.ones((40, 3)))  # each in the memory, and perhaps at the address, of the one before

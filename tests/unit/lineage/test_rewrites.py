@@ -293,3 +293,37 @@ def test_products_of_picked_rows_equal_the_plain_ones(count: int, out: float, se
             assert 2 * len(left_out) > count - 1 or outlier > 1.0 or count < 60
     twice = np.concatenate([rows, rows[:1]])
     assert rewrites.multiply(Deferred([X], 0, lambda: X[twice], twice).T, Deferred([Y], 0, lambda: Y[twice], twice), site) is None
+
+
+@given(
+    count=st.integers(40, 300),
+    cuts=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
+    seed=st.integers(0, 99),
+    targets=st.sampled_from((0, 1, 3)),
+    wrong=st.sampled_from(("", "twice", "backwards", "of another", "other rows")),
+)
+def test_products_of_slices_with_a_gap_equal_the_plain_ones(count: int, cuts: tuple[float, float], seed: int, targets: int, wrong: str) -> None:
+    rng = np.random.default_rng(seed)
+    rewrites, site = Rewrites(Memory(1 << 28), digest, CONTENTS), Site("@")
+    low, high = sorted(int(cut * count) for cut in cuts)
+    X, Y = rng.standard_normal((count, 6)), rng.standard_normal((count, targets) if targets else count)
+    parts, others = [X[:low], X[high:]], [Y[:low], Y[high:]]
+    if wrong == "twice":
+        parts, others = [X[: high + 1], X[low:]], [Y[: high + 1], Y[low:]]
+    elif wrong == "backwards":
+        parts, others = parts[::-1], others[::-1]
+    elif wrong == "of another":
+        parts[0] = parts[0].copy()
+    elif wrong == "other rows":
+        others = [Y[: count - high], Y[count - low :]]
+    folds = [(parts, others)]
+    if not wrong:
+        folds.append(([X[:high], X[2 * high - low :]], [Y[:high], Y[2 * high - low :]]))  # no part of the first
+    for mine, theirs in folds:
+        train, target = Deferred(mine, 0, partial(np.concatenate, mine)), Deferred(theirs, 0, partial(np.concatenate, theirs))
+        for right in (train, target):
+            answer = rewrites.multiply(train.T, right, site)
+            if answer is not None:
+                np.testing.assert_allclose(answer, np.concatenate(mine).T @ np.concatenate(right.parts), rtol=1e-8, atol=1e-8)
+    is_by_difference = not wrong and 0 < high - low <= count // 4 and 2 * high - low <= count and count >= 200
+    assert site.partial > 0 or not is_by_difference
