@@ -99,8 +99,9 @@ class Operation(Switched):
             note_passing()
             raise
 
-    def _stacked(self, result: Any, is_large_one: bool) -> Any:
-        if is_large_one:
+    def _stacked(self, result: Any, is_worth_it: bool) -> Any:
+        """Returns what was stacked, or picked; places where that is small lose their switch."""
+        if is_worth_it:
             self._cheap = 0.0
         else:
             self._is_cheap()
@@ -110,7 +111,9 @@ class Operation(Switched):
 
     def _multiply(self, left: Any, right: Any, multiply: Callable[[Any, Any], Any]) -> Any:
         numpy = sys.modules.get("numpy")
-        if numpy is None or not _is_matrix(left, numpy) or not _is_matrix(right, numpy) or not self._is_worth_it(left, right):
+        cost_s = _cost_s(left, right) if numpy is not None and _is_matrix(left, numpy) and _is_matrix(right, numpy) else 0.0
+        if not self._is_worth_it(left, right, cost_s):
+            self._is_cheap(_NEW_SHARE if cost_s > _WORTH_S else 1.0)
             return multiply(settled(left), settled(right))
         self._cheap = 0.0
         if self._rewrites is not None:
@@ -125,23 +128,15 @@ class Operation(Switched):
         numpy = sys.modules.get("numpy")
         if numpy is None or self.site.name not in _PRODUCTS or kwargs:
             return None
-        factors = args if function in (numpy.dot, numpy.matmul) else (getattr(function, "__self__", None), *args)
+        is_method = type(function) is types.BuiltinFunctionType and function.__name__ == "dot"
+        factors = args if function is numpy.dot or function is numpy.matmul else (function.__self__, *args) if is_method else ()
         if len(factors) != _FACTORS or not all(_is_matrix(each, numpy) and 0 < each.ndim <= _FACTORS for each in factors):
             return None
         return factors[0], factors[1]
 
-    def _is_worth_it(self, left: Any, right: Any) -> bool:
+    def _is_worth_it(self, left: Any, right: Any, cost_s: float) -> bool:
         """Whether a product takes so much longer than the fingerprints of its operands that a hit would pay."""
-        columns = right.shape[-1] if right.ndim > 1 else 1
-        cost_s = max(2.0 * left.size * columns / _FLOPS_PER_S, left.nbytes / _READ_BYTES_PER_S) if left.ndim and right.ndim else 0.0
-        cost_s += sum(stack.missing_bytes for stack in {_stack_of(left), _stack_of(right)} if stack is not None) / _STACK_BYTES_PER_S
-        if cost_s <= _WORTH_S:
-            self._is_cheap()
-            return False
-        is_worth_it = cost_s > _MARGIN * self._unknown_bytes(left, right) / _HASH_BYTES_PER_S
-        if not is_worth_it:
-            self._is_cheap(_NEW_SHARE)
-        return bool(is_worth_it)
+        return cost_s > _WORTH_S and cost_s > _MARGIN * self._unknown_bytes(left, right) / _HASH_BYTES_PER_S
 
     def _unknown_bytes(self, left: Any, right: Any) -> int:
         """Returns how much of two operands would have to be read for their fingerprints; what comes again and again is read once."""
@@ -241,6 +236,15 @@ class Operation(Switched):
 
 def _is_matrix(operand: Any, numpy: Any) -> bool:
     return type(operand) is numpy.ndarray or type(operand) in (Deferred, Transposed)
+
+
+def _cost_s(left: Any, right: Any) -> float:
+    """Returns about what it takes to multiply two matrices, and to make those that were put off."""
+    if not left.ndim or not right.ndim:
+        return 0.0
+    columns = right.shape[-1] if right.ndim > 1 else 1
+    missing_bytes = sum(stack.missing_bytes for stack in {_stack_of(left), _stack_of(right)} if stack is not None)
+    return float(max(2.0 * left.size * columns / _FLOPS_PER_S, left.nbytes / _READ_BYTES_PER_S) + missing_bytes / _STACK_BYTES_PER_S)
 
 
 def _stack_of(operand: Any) -> Deferred | None:

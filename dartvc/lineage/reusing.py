@@ -104,7 +104,7 @@ class Reuse:
         self._assembled_by_others = 0
         self._others: Sequence[Site] = ()
         self.calls.wake_others = self._wake
-        self.witness.has_listener = lambda: self.pause("the program hears what the interpreter does, by an audit hook")
+        self.witness.note_listener = lambda: self.pause("the program hears what the interpreter does, by an audit hook")
         self.program: Program | None = None
         self.team = Team(self, script, member_of)
         if member_of is not None or stands_in:

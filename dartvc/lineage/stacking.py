@@ -74,7 +74,7 @@ class Stacking:
             return
         array, at, _ = args
         if isinstance(at, int) and type(array) is numpy.ndarray and array.ndim == 2 and result.shape[axis] == array.shape[axis] + 1:
-            at %= result.shape[axis]
+            at += array.shape[axis] if at < 0 else 0
             self._rewrites.note(result, [each for each in numpy.split(result, [at, at + 1], axis) if each.size], axis)
 
     def gather(self, site: Site, values: Any, rows: Any, frame: types.FrameType) -> tuple[Any, bool]:

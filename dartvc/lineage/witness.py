@@ -161,7 +161,7 @@ class Witness:
         self._watched: dict[Any, tuple[Any, Any]] = {}
         self._threads_of_others: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Threads that were there before the program: those of a shell."""
-        self.has_listener: Callable[[], None] = lambda: None
+        self.note_listener: Callable[[], None] = lambda: None
         """Is called when the program is about to hear all that the interpreter does: what reuse does, and what it leaves out."""
         self.has_moved = False
         """Whether the working directory was ever changed."""
@@ -393,7 +393,7 @@ class Witness:
         elif event == "os.chdir":
             self.has_moved = True
         elif event == "sys.addaudithook" and not str(_frame_outside().f_globals.get("__name__")).startswith("dartvc."):
-            self.has_listener()
+            self.note_listener()
         if not self.is_watching or self._is_ours():
             return
         if event == "open":
