@@ -125,8 +125,7 @@ class Operation(Switched):
 
     def _factors(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         """Returns what a call multiplies as matrices; None for calls of other kinds."""
-        numpy = sys.modules.get("numpy")
-        if numpy is None or self.site.name not in _PRODUCTS or kwargs:
+        if self.site.name not in _PRODUCTS or kwargs or (numpy := sys.modules.get("numpy")) is None:
             return None
         is_method = type(function) is types.BuiltinFunctionType and function.__name__ == "dot"
         factors = args if function is numpy.dot or function is numpy.matmul else (function.__self__, *args) if is_method else ()
@@ -261,8 +260,7 @@ def _parts_of(operand: Any) -> Sequence[Any]:
 
 def _is_own(left: Any, right: Any) -> bool:
     """Whether a matrix is multiplied with its own transpose: numpy does that in another way, with other last bits."""
-    if type(left) is Transposed or type(right) is Transposed:
-        return getattr(left, "of", left) is getattr(right, "of", right)
-    if type(left) is Deferred or type(right) is Deferred:
-        return left is right
+    mine, other = _stack_of(left), _stack_of(right)
+    if mine is not None or other is not None:
+        return mine is other
     return bool(left.__array_interface__["data"][0] == right.__array_interface__["data"][0])

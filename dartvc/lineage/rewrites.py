@@ -26,7 +26,7 @@ from dartvc.lineage.sites import Site
 from dartvc.lineage.subsets import RowSubset
 from dartvc.lineage.tables import GroupBy, ValueCounts
 
-__all__ = ["CONCATENATION", "METHODS", "BlocksOfResult", "ColumnBlocks", "GrowingProduct", "Products", "Rewrites", "RowBlocks"]
+__all__ = ["CONCATENATION", "METHODS", "BlocksOfResult", "ColumnBlocks", "GrowingProduct", "Rewrites", "RowBlocks"]
 
 _PARTS_LIMIT = 64
 _SMALL_PART = 1 << 16
