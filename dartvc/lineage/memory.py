@@ -14,6 +14,7 @@ __all__ = ["Entry", "Memory", "available_bytes"]
 _VARIANTS = 4
 _REMEMBERED = 10_000
 _FIRST_ROOM_BYTES = 64 << 20
+_DEAR_S_PER_BYTE = 1e-8  # twice and more what it takes to write and read a byte, or to get it as fresh memory
 
 
 class Entry:
@@ -58,7 +59,8 @@ class Memory:
     """The entries in memory, by key. Threads may share one.
 
     Memory that is taken for the first time costs the program more than a copy does, and most results are wanted again soon or never: of the budget 64 MB are
-    used at first, and twice as much whenever something is wanted that was thrown out.
+    used at first, and twice as much, or four times what is wanted, whenever that was thrown out. So it is at once with a large result that took long for its
+    size. One that did not, as the program's data, takes no room for others: it would keep four times its size of what never comes again.
 
     Args:
         budget_bytes: what all results together may take at most.
@@ -114,7 +116,8 @@ class Memory:
         else:
             with self._lock:
                 former_uses = self._wanted.pop(key, 0)
-                if former_uses or entry.size_bytes > self.room_bytes // 4:
+                is_dear = entry.cost_s > _DEAR_S_PER_BYTE * entry.size_bytes
+                if former_uses or (is_dear and entry.size_bytes > self.room_bytes // 4):
                     self.room_bytes = min(max(2 * self.room_bytes, 4 * entry.size_bytes), self.budget_bytes)
                 entry.uses += former_uses
                 entry.last_use = next(self._clock)

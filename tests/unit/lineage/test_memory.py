@@ -77,6 +77,17 @@ def test_the_budget_is_kept_under_every_policy(policy: str, rows: list[tuple[int
         assert memory.size_bytes == sum(each.size_bytes for each in held) <= 1000
 
 
+@pytest.mark.parametrize("is_dear", [False, True])
+def test_a_large_result_makes_room_for_others_only_if_it_took_long(is_dear: bool) -> None:
+    memory = Memory(8 << 30)
+    memory.add(b"data", Entry("data", None, 100 << 20, 30.0 if is_dear else 0.3))
+    for number in range(60):
+        memory.add(str(number).encode(), Entry("x", None, 15 << 20, 0.05))
+    held = sum(len(list(memory.iter_entries(str(number).encode()))) for number in range(60))
+    assert (held > 4) is is_dear
+    assert bool(list(memory.iter_entries(b"data"))) is is_dear
+
+
 def test_the_budget_is_used_as_far_as_results_are_wanted_again() -> None:
     memory, size = Memory(8 << 30), 100 << 20
     for number in range(40):
