@@ -109,29 +109,43 @@ class Memory:
         entry.last_use = next(self._clock)
 
     def add(self, key: bytes, entry: Entry) -> None:
-        """Keeps an entry; others go when the budget is spent."""
-        gone: list[tuple[bytes, Entry]] = []
-        if entry.size_bytes > self.budget_bytes // 2:
-            gone.append((key, entry))
-        else:
-            with self._lock:
-                former_uses = self._wanted.pop(key, 0)
-                is_dear = entry.cost_s > _DEAR_S_PER_BYTE * entry.size_bytes
-                if former_uses or (is_dear and entry.size_bytes > self.room_bytes // 4):
-                    self.room_bytes = min(max(2 * self.room_bytes, 4 * entry.size_bytes), self.budget_bytes)
-                entry.uses += former_uses
-                entry.last_use = next(self._clock)
-                entries = self._entries.setdefault(key, [])
-                entries.insert(0, entry)
-                self.size_bytes += entry.size_bytes
-                for surplus in entries[_VARIANTS:]:
-                    self.size_bytes -= surplus.size_bytes
-                del entries[_VARIANTS:]
-                if self.size_bytes > self.room_bytes:
-                    gone = self._evict(keep=entry)
+        """Keeps an entry; others go when the room is spent."""
+        with self._lock:
+            gone = self._keep(key, entry) if self._has_room_for(key, entry) else [(key, entry)]
         if self.spill is not None:
             for each in gone:
                 self.spill(*each)
+
+    def _has_room_for(self, key: bytes, entry: Entry) -> bool:
+        """Makes room for an entry that is worth it, and tells whether it fits; one that does not is remembered, and makes room when it comes again."""
+        if entry.size_bytes > self.budget_bytes // 2:
+            return False
+        former_uses = self._wanted.pop(key, 0)
+        is_dear = entry.cost_s > _DEAR_S_PER_BYTE * entry.size_bytes
+        if former_uses or (is_dear and entry.size_bytes > self.room_bytes // 4):
+            self.room_bytes = min(max(2 * self.room_bytes, 4 * entry.size_bytes), self.budget_bytes)
+        entry.uses += former_uses
+        if entry.size_bytes > self.room_bytes:
+            self._remember(key, 1)
+            return False
+        return True
+
+    def _keep(self, key: bytes, entry: Entry) -> list[tuple[bytes, Entry]]:
+        """Takes an entry in; returns what went for it."""
+        entry.last_use = next(self._clock)
+        entries = self._entries.setdefault(key, [])
+        entries.insert(0, entry)
+        self.size_bytes += entry.size_bytes
+        for surplus in entries[_VARIANTS:]:
+            self.size_bytes -= surplus.size_bytes
+        del entries[_VARIANTS:]
+        return self._evict(keep=entry) if self.size_bytes > self.room_bytes else []
+
+    def _remember(self, key: bytes, uses: int) -> None:
+        """Notes that what is wanted under a key again was thrown out."""
+        self._wanted[key] = uses
+        while len(self._wanted) > _REMEMBERED:
+            self._wanted.pop(next(iter(self._wanted)))
 
     def drop(self, key: bytes, entry: Entry) -> None:
         """Forgets an entry."""
@@ -159,10 +173,8 @@ class Memory:
                 del self._entries[key]
             self.size_bytes -= each.size_bytes
             self.evicted += 1
-            self._wanted[key] = each.uses + 1
+            self._remember(key, each.uses + 1)
             gone.append((key, each))
-        while len(self._wanted) > _REMEMBERED:
-            self._wanted.pop(next(iter(self._wanted)))
         return gone
 
 

@@ -88,6 +88,17 @@ def test_a_large_result_makes_room_for_others_only_if_it_took_long(is_dear: bool
     assert bool(list(memory.iter_entries(b"data"))) is is_dear
 
 
+def test_a_cheap_result_that_is_larger_than_the_room_drives_nothing_out_until_it_comes_again() -> None:
+    memory, data = Memory(8 << 30), Entry("data", None, 100 << 20, 0.3)
+    memory.add(b"small", Entry("small", None, 1 << 20, 5.0))
+    memory.add(b"data", data)
+    assert list(memory.iter_entries(b"small"))
+    assert not list(memory.iter_entries(b"data"))
+    memory.add(b"data", data)
+    assert list(memory.iter_entries(b"small"))
+    assert list(memory.iter_entries(b"data"))
+
+
 def test_the_budget_is_used_as_far_as_results_are_wanted_again() -> None:
     memory, size = Memory(8 << 30), 100 << 20
     for number in range(40):
